@@ -1,0 +1,80 @@
+"""remaphore, the remote semaphore: processes on distributed machines wait for, and start, each other over NATS.
+
+The names below are the public API; nothing else is promised. They are resolved when first used (PEP 562), so that
+`remaphore --help` imports no NATS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remaphore.config.settings import Config as Config
+    from remaphore.config.settings import VerbSettings as VerbSettings
+    from remaphore.errors import BrokerRefusedError as BrokerRefusedError
+    from remaphore.errors import BrokerUnavailableError as BrokerUnavailableError
+    from remaphore.errors import ConfigError as ConfigError
+    from remaphore.errors import ConnectionLostError as ConnectionLostError
+    from remaphore.errors import EncodeError as EncodeError
+    from remaphore.errors import KeyFormatError as KeyFormatError
+    from remaphore.errors import NoReceiversError as NoReceiversError
+    from remaphore.errors import NotPermittedError as NotPermittedError
+    from remaphore.errors import PayloadTooLargeError as PayloadTooLargeError
+    from remaphore.errors import PluginError as PluginError
+    from remaphore.errors import RemaphoreError as RemaphoreError
+    from remaphore.errors import SubjectDeniedError as SubjectDeniedError
+    from remaphore.errors import TransportError as TransportError
+    from remaphore.errors import UsageError as UsageError
+    from remaphore.hooks.dispatch import Outcome as Outcome
+    from remaphore.hooks.markers import hookimpl as hookimpl
+    from remaphore.hooks.plan import Action as Action
+    from remaphore.hooks.plan import Step as Step
+    from remaphore.hooks.status import QueueState as QueueState
+    from remaphore.hooks.status import Status as Status
+    from remaphore.protocol.exchange import Summary as Summary
+    from remaphore.protocol.message import Message as Message
+    from remaphore.protocol.message import Reply as Reply
+    from remaphore.protocol.rejection import Reason as Reason
+    from remaphore.protocol.rejection import Rejection as Rejection
+    from remaphore.runtime.node import connect as connect
+
+_HOME = {
+    "Action": "remaphore.hooks.plan",
+    "Config": "remaphore.config.settings",
+    "Message": "remaphore.protocol.message",
+    "Outcome": "remaphore.hooks.dispatch",
+    "QueueState": "remaphore.hooks.status",
+    "Reason": "remaphore.protocol.rejection",
+    "Rejection": "remaphore.protocol.rejection",
+    "Reply": "remaphore.protocol.message",
+    "Status": "remaphore.hooks.status",
+    "Step": "remaphore.hooks.plan",
+    "Summary": "remaphore.protocol.exchange",
+    "VerbSettings": "remaphore.config.settings",
+    "connect": "remaphore.runtime.node",
+    "hookimpl": "remaphore.hooks.markers",
+    "BrokerRefusedError": "remaphore.errors",
+    "BrokerUnavailableError": "remaphore.errors",
+    "ConfigError": "remaphore.errors",
+    "ConnectionLostError": "remaphore.errors",
+    "EncodeError": "remaphore.errors",
+    "KeyFormatError": "remaphore.errors",
+    "NoReceiversError": "remaphore.errors",
+    "NotPermittedError": "remaphore.errors",
+    "PayloadTooLargeError": "remaphore.errors",
+    "PluginError": "remaphore.errors",
+    "RemaphoreError": "remaphore.errors",
+    "SubjectDeniedError": "remaphore.errors",
+    "TransportError": "remaphore.errors",
+    "UsageError": "remaphore.errors",
+}
+__all__ = list(_HOME)  # made of the table, so that the two cannot differ
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
