@@ -1,0 +1,115 @@
+"""One request and its replies: what the requesting side believes.
+
+A reply is taken only if it is in reply shape, comes from a peer whom the request addressed, is the first for that
+peer's destination, lies within the window, carries a good signature, and names the request: its uuid is the first 12
+bytes of the request's hash. A peer that runs the original sends random uuids; its replies are taken and marked as not
+bound. A destination with several keys is one node, so it has one slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from remaphore.errors import DecodeError
+from remaphore.protocol import wire
+from remaphore.protocol.gate import untimely
+from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid
+from remaphore.protocol.peers import Peer, by_key
+from remaphore.protocol.rejection import Reason, Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a request ended: destinations, in the order of the configuration, and the number of replies not taken.
+
+    answered holds failed, whose exit code was not 0, and refused, who would not act. A reply without an exit code
+    (`NO_DATA`) is an answer and no failure.
+    """
+
+    expected: tuple[str, ...]
+    answered: tuple[str, ...]
+    failed: tuple[str, ...]
+    refused: tuple[str, ...]
+    missing: tuple[str, ...]
+    rejected: int
+
+
+class Exchange:
+    """Collects the replies to one request, from *responders*, each destination once."""
+
+    def __init__(self, request: Message, responders: Iterable[Peer], *, allow_skew_ns: int, subject: str = "") -> None:
+        """*request* as it was sent, with its digest; *subject* is where its replies arrive."""
+        self.request = request
+        self.replies: dict[str, Reply] = {}
+        self.rejected = 0
+        self._responders = by_key(responders)
+        self._uuid = reply_uuid(request.digest)
+        self._allow_skew_ns = allow_skew_ns
+        self._subject = subject
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The destinations that were asked, each once, in the order of the configuration."""
+        return tuple(dict.fromkeys(peer.destination for peer in self._responders.values()))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The destinations that have not answered yet."""
+        return tuple(name for name in self.expected if name not in self.replies)
+
+    def summary(self) -> Summary:
+        """Return how things stand."""
+        answers = [(name, self.replies[name]) for name in self.expected if name in self.replies]
+        return Summary(
+            expected=self.expected,
+            answered=tuple(name for name, _ in answers),
+            failed=tuple(name for name, reply in answers if reply.exit_code and not reply.refused),
+            refused=tuple(name for name, reply in answers if reply.refused),
+            missing=self.missing,
+            rejected=self.rejected,
+        )
+
+    def admit(self, raw: bytes, now: int) -> Reply | Rejection:
+        """Judge *raw*, which arrived on the reply subject at *now* (Unix nanoseconds)."""
+        try:
+            frame = wire.decode(raw)
+        except DecodeError as error:
+            return self._reject(Reason.MALFORMED, str(error), raw)
+        failure = self._screen(frame, now)
+        if failure is not None:
+            return self._reject(*failure, raw)
+        if not wire.verify(frame):
+            return self._reject(Reason.BAD_SIGNATURE, "", raw)
+        return self._take(frame, self._responders[frame.sender])
+
+    def _screen(self, frame: wire.Frame, now: int) -> tuple[Reason, str] | None:
+        if frame.destination or frame.verb != REPLY_VERB or frame.wants_reply:
+            return Reason.NOT_A_REPLY, "a request, by its destination, verb or flag"
+        peer = self._responders.get(frame.sender)
+        if peer is None:
+            return Reason.NOT_ASKED, "no peer that the request addressed has this key"
+        if peer.destination in self.replies:
+            return Reason.ANSWERED_ALREADY, "this destination has answered"
+        late = untimely(frame.time_ns, now, self._allow_skew_ns)
+        if late is not None:
+            return Reason.OUTSIDE_WINDOW, late
+        if frame.uuid != self._uuid and not peer.original:
+            # A peer that runs the original needs `compatibility = "original"` on its table.
+            return Reason.NOT_BOUND, "its uuid does not name this request"
+        return None
+
+    def _take(self, frame: wire.Frame, peer: Peer) -> Reply:
+        reply = Reply.parse(
+            frame.payload,
+            peer=peer.destination,
+            sender=frame.sender,
+            time_ns=frame.time_ns,
+            bound=frame.uuid == self._uuid,
+        )
+        self.replies[peer.destination] = reply
+        return reply
+
+    def _reject(self, reason: Reason, detail: str, raw: bytes) -> Rejection:
+        self.rejected += 1
+        return Rejection(reason, detail, len(raw), self._subject)

@@ -1,0 +1,141 @@
+"""Keys: ed25519 pairs of nodes in base58, and the nkeys of NATS users in base32.
+
+The only module that uses PyNaCl, base58 and nkeys.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import NoReturn
+
+import base58
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
+
+from remaphore.errors import KeyFormatError
+
+PUBLIC_KEY_BYTES = 32
+PRIVATE_KEY_BYTES = 64  # the seed, then the public key: the form of Go's crypto/ed25519
+SIGNATURE_BYTES = 64
+SEED_BYTES = 32
+
+# base58 grows by log(256)/log(58); a text longer than this cannot be right and is not worth decoding.
+_MAX_TEXT = {PUBLIC_KEY_BYTES: 44, SIGNATURE_BYTES: 88}
+
+
+class PrivateKey:
+    """The secret half of an identity. It never shows its bytes unless asked by name, and cannot be pickled."""
+
+    __slots__ = ("_secret", "public")
+
+    public: str
+
+    def __init__(self, seed: bytes) -> None:
+        """Make the key of a 32-byte *seed*."""
+        raw_public, self._secret = bindings.crypto_sign_seed_keypair(seed)
+        self.public = base58.b58encode(raw_public).decode()
+
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        """Return a new key from the system's random source."""
+        return cls(os.urandom(SEED_BYTES))
+
+    @classmethod
+    def from_text(cls, text: str) -> PrivateKey:
+        """Read the base58 text of seed and public key, 64 bytes. Raises KeyFormatError, which never quotes it."""
+        try:
+            raw = decode_exact(text.encode("ascii", "replace"), PRIVATE_KEY_BYTES)
+        except KeyFormatError as error:
+            raise KeyFormatError(f"bad private key: {error}") from None
+        key = cls(raw[:SEED_BYTES])
+        if key._secret != raw:
+            raise KeyFormatError("bad private key: its two halves do not belong together")
+        return key
+
+    def reveal(self) -> str:
+        """Return the secret as the text that `from_text` reads. For files that the owner alone may read."""
+        return base58.b58encode(self._secret).decode()
+
+    def sign(self, body: bytes) -> bytes:
+        """Return the 64-byte signature of *body*. Use `wire.encode`, which signs nothing but a `Message`."""
+        return bindings.crypto_sign(body, self._secret)[:SIGNATURE_BYTES]
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey of {self.public}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key is not pickled")
+
+
+def decode_public(text: str) -> bytes:
+    """Return the 32 bytes of a public key. Raises KeyFormatError for any text that no encoder produces."""
+    try:
+        return decode_exact(text.encode("ascii", "replace"), PUBLIC_KEY_BYTES)
+    except KeyFormatError as error:
+        raise KeyFormatError(f"bad public key {text!r}: {error}") from None
+
+
+def decode_exact(text: bytes, size: int) -> bytes:
+    """Decode base58 *text* that must hold exactly *size* bytes; KeyFormatError otherwise.
+
+    base58.b58decode drops white space at the end, so the alphabet is checked first. Within the alphabet, and with the
+    length fixed, every value has one text only: the number of leading `1` is the number of leading zero bytes.
+    """
+    if len(text) > _MAX_TEXT[size] or text.translate(None, base58.BITCOIN_ALPHABET):
+        raise KeyFormatError("not base58 (Bitcoin alphabet)")
+    raw = base58.b58decode(text)
+    if len(raw) != size:
+        raise KeyFormatError(f"{len(raw)} bytes instead of {size}")
+    return raw
+
+
+def encode_base58(raw: bytes) -> bytes:
+    """Return the base58 text of *raw*."""
+    return base58.b58encode(raw)
+
+
+def verify(public: bytes, signature: bytes, body: bytes) -> bool:
+    """Tell whether *signature* (64 bytes) over *body* was made by the owner of *public* (32 bytes)."""
+    try:
+        bindings.crypto_sign_open(signature + body, public)
+    except BadSignatureError:
+        return False
+    return True
+
+
+class NatsKey:
+    """A key of the NATS account system: *kind* is `operator`, `account` or `user`."""
+
+    __slots__ = ("_pair", "public", "seed")
+
+    def __init__(self, kind: str) -> None:
+        """Make a new key. `public` begins with O, A or U, `seed` with SO, SA or SU."""
+        import nkeys
+
+        prefix = {
+            "operator": nkeys.PREFIX_BYTE_OPERATOR,
+            "account": nkeys.PREFIX_BYTE_ACCOUNT,
+            "user": nkeys.PREFIX_BYTE_USER,
+        }[kind]
+        self.seed: str = nkeys.encode_seed(os.urandom(SEED_BYTES), prefix).decode()
+        self._pair = nkeys.from_seed(self.seed.encode())
+        self.public: str = self._pair.public_key.decode()
+
+    def sign_claims(self, text: str) -> str:
+        """Return the signature of a JWT's first two parts, as its third: base64url without padding."""
+        return base64.urlsafe_b64encode(self._pair.sign(text.encode())).rstrip(b"=").decode()
+
+    def __repr__(self) -> str:
+        return f"<NatsKey {self.public}>"
+
+
+def is_nats_seed(text: str) -> bool:
+    """Tell whether *text* is the seed of a NATS user: right alphabet, prefix and length (nkeys checks no checksum)."""
+    import nkeys
+
+    try:
+        pair = nkeys.from_seed(text.encode())
+        return bool(pair.public_key.startswith(b"U"))
+    except (nkeys.NkeysError, ValueError):
+        return False

@@ -1,0 +1,31 @@
+"""Matching a node's destination against the pattern that a sender wrote.
+
+Both are split on `.`. A segment of a pattern may hold one `*`, which stands for any text within that segment; `**`,
+alone and as the last segment, stands for one or more segments. A destination is a name: one that holds `*` matches
+nothing. A prefix and a suffix around `*` may not overlap (`ab*ba` does not match `aba`).
+"""
+
+from __future__ import annotations
+
+
+def matches(destination: str, pattern: str) -> bool:
+    """Tell whether *pattern* reaches the node that is called *destination*."""
+    if "*" in destination:
+        return False
+    names = destination.split(".")
+    wanted = pattern.split(".")
+    if wanted[-1] == "**":
+        wanted.pop()
+        names, rest = names[: len(wanted)], names[len(wanted) :]
+        if not rest:
+            return False
+    return len(names) == len(wanted) and all(map(_segment_matches, names, wanted))
+
+
+def _segment_matches(name: str, wanted: str) -> bool:
+    prefix, star, suffix = wanted.partition("*")
+    if not star:
+        return name == wanted
+    if "*" in suffix:
+        return False
+    return len(name) >= len(prefix) + len(suffix) and name.startswith(prefix) and name.endswith(suffix)

@@ -1,0 +1,26 @@
+"""The NATS subjects that messages and replies travel on."""
+
+from __future__ import annotations
+
+ALL = "all"
+
+
+def for_messages(root: str, name: str = "") -> str:
+    """Return the subject of messages: `<root>.all`, or `<root>.<name>`."""
+    return f"{root}.{name or ALL}"
+
+
+def for_replies(root: str, digest: bytes) -> str:
+    """Return the subject of the replies to the request with this digest (SHA-256 of the whole message)."""
+    return f"{root}.{digest.hex()}"
+
+
+def problem(text: str) -> str | None:
+    """Return what keeps *text* from being a subject, or a part of one, to publish on; None if nothing does."""
+    if any(character in text for character in "*>"):
+        return "it holds a wildcard (* or >)"
+    if any(not character.isprintable() or character.isspace() for character in text):
+        return "it holds white space or a control character"
+    if "" in text.split("."):
+        return "it has an empty part (dots at an end, or two in a row)"
+    return None
