@@ -1,0 +1,166 @@
+"""Taking values out of a parsed TOML file, so that every error names the path of its key.
+
+Values are never quoted: what stands in a wrong place may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+from remaphore.config import checks
+from remaphore.errors import ConfigError
+
+_T = TypeVar("_T")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # shorter than a private key
+_NAMES = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    list: "an array",
+    dict: "a table",
+}
+
+
+class Table:
+    """One table: *at* is its path, empty for the whole file; *known* its keys, None if any will do.
+
+    The methods return None (or an empty tuple) for a key that is not there, unless it is required; all of them raise
+    ConfigError. *top* are the keys that only the head of the file may hold, for the mend.
+    """
+
+    __slots__ = ("_at", "_data", "_source", "_top")
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        *,
+        source: str,
+        known: Collection[str] | None,
+        at: str = "",
+        top: Collection[str] = (),
+    ) -> None:
+        self._data, self._source, self._at, self._top = data, source, at, top
+        if known is not None:
+            for key in data:
+                if key not in known:
+                    raise self.error(key, f"unknown key; {_mend(key, known, top)}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def error(self, key: str, text: str) -> ConfigError:
+        """Return the error that says *text* about *key*."""
+        return ConfigError(f"{self._source}: {self.path(key)}: {text}")
+
+    def path(self, key: str) -> str:
+        """Return the path of *key* in the file, such as `peers[1].verbs`; of the table itself if *key* is empty."""
+        if not key:
+            return self._at
+        word, bracket, index = key.partition("[")
+        shown = (word if _BARE_KEY.fullmatch(word) else '"..."') + bracket + index
+        return f"{self._at}.{shown}" if self._at else shown
+
+    def require(self, key: str, example: str) -> None:
+        """Raise unless *key* is there; *example* is a line that mends it."""
+        if key not in self._data:
+            raise self.error(key, f"missing; add {example}")
+
+    def text(self, key: str) -> str | None:
+        """Return a string, which may not be empty."""
+        return self._nonempty(key, self._typed(key, str))
+
+    def required_text(self, key: str) -> str:
+        """Return a string that must be there."""
+        self.require(key, f'{key} = "..."')
+        return self.text(key) or ""
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return an array of strings, none of them empty."""
+        items = self._typed(key, list) or []
+        for number, item in enumerate(items):
+            self._nonempty(f"{key}[{number}]", self._check(f"{key}[{number}]", item, str))
+        return tuple(items)
+
+    def duration(self, key: str) -> int | None:
+        """Return the nanoseconds, more than 0, of a string in Go's notation."""
+        text = self.text(key)
+        if text is None:
+            return None
+        try:
+            nanoseconds = checks.read_duration(text)
+        except ValueError as error:
+            raise self.error(key, str(error)) from None
+        if nanoseconds <= 0:
+            raise self.error(key, "not more than 0; write for example 5s")
+        return nanoseconds
+
+    def positive(self, key: str) -> int | None:
+        """Return an integer of 1 or more."""
+        value = self._typed(key, int)
+        if value is not None and value < 1:
+            raise self.error(key, "less than 1; write 1 or more")
+        return value
+
+    def boolean(self, key: str) -> bool | None:
+        """Return true or false."""
+        return self._typed(key, bool)
+
+    def is_text(self, key: str) -> bool:
+        """Tell whether *key* holds a string."""
+        return isinstance(self._data.get(key), str)
+
+    def is_table(self, key: str) -> bool:
+        """Tell whether *key* holds a table."""
+        return isinstance(self._data.get(key), dict)
+
+    def raw(self, key: str) -> dict[str, Any]:
+        """Return a table as it is."""
+        return self._typed(key, dict) or {}
+
+    def table(self, key: str, known: Collection[str] | None) -> Table:
+        """Return a table with these *known* keys."""
+        return Table(self.raw(key), source=self._source, known=known, at=self.path(key), top=self._top)
+
+    def tables(self, key: str, known: Collection[str]) -> Iterator[Table]:
+        """Return the tables of an array, `[[key]]` in the file."""
+        for number, item in enumerate(self._typed(key, list) or []):
+            at = f"{key}[{number}]"
+            data = self._check(at, item, dict)
+            yield Table(data, source=self._source, known=known, at=self.path(at), top=self._top)
+
+    def checked(self, key: str, value: str, problem_of: Callable[[str], str | None]) -> str:
+        """Return *value*, the string at *key*, once *problem_of* finds none in it."""
+        problem = problem_of(value)
+        if problem is not None:
+            raise self.error(key, problem)
+        return value
+
+    def _typed(self, key: str, kind: type[_T]) -> _T | None:
+        return self._check(key, self._data[key], kind) if key in self._data else None
+
+    def _check(self, key: str, value: object, kind: type[_T]) -> _T:
+        # By the very type: to Python, true is an integer.
+        if type(value) is not kind:
+            raise self.error(key, f"{_NAMES.get(type(value), 'a date or time')} instead of {_NAMES[kind]}")
+        assert isinstance(value, kind)
+        return value
+
+    def _nonempty(self, key: str, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise self.error(key, "empty; write a value or delete it")
+        return value
+
+
+def _mend(key: str, known: Collection[str], top: Collection[str]) -> str:
+    if key in top and top is not known:
+        return "it belongs at the head of the file, above the first [table]"
+    from difflib import get_close_matches
+
+    likely = get_close_matches(key[:64], known, n=1)
+    return f"did you mean {likely[0]}?" if likely else f"known here: {', '.join(known)}"

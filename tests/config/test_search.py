@@ -1,0 +1,142 @@
+"""Which file is read, by which format, and what is said when there is none that can be."""
+
+import os
+
+import pytest
+
+from remaphore.config import original, search
+from remaphore.errors import ConfigError
+from remaphore.protocol.keys import PrivateKey
+
+OURS = PrivateKey(b"\1" * 32)
+CONF = original.example()
+TOML = f"""
+destination = "all"
+servers = ["nats://a"]
+auth = "none"
+hooks = ["hooks.d"]
+[[identities]]
+key = "{OURS.public}"
+private_key_file = "ops.key"
+verbs = []
+"""
+MEND = "write an example with: remaphore -C > FILE"
+
+
+def write(path, text, *, mode=0o600):
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def refusal(path, environ=None, defaults=()):
+    with pytest.raises(ConfigError) as caught:
+        search.load(path, environ or {}, defaults=defaults)
+    return str(caught.value)
+
+
+def test_the_documented_places_are_the_defaults():
+    assert search.DEFAULT_PATHS == ("/etc/remaphore/remaphore.toml", "/etc/remaphore/remaphore.conf")
+    assert search.load.__kwdefaults__ == {"defaults": search.DEFAULT_PATHS}
+
+
+def test_the_option_goes_before_the_variable_and_that_before_the_defaults_in_their_order(tmp_path):
+    paths = [write(tmp_path / name, CONF) for name in ("option", "variable", "first", "second")]
+    option, variable, first, second = paths
+    environ = {"REMAPHORE_CONFIG": variable}
+    assert search.load(option, environ, defaults=(first, second)).source == option
+    assert search.load(None, environ, defaults=(first, second)).source == variable
+    assert search.load(None, {"REMAPHORE_CONFIG": ""}, defaults=(first, second)).source == first
+    assert search.load(None, {}, defaults=(str(tmp_path / "none"), second)).source == second
+
+
+@pytest.mark.parametrize("name", ["a.conf", "a", "a.toml.bak", "toml"])
+def test_any_name_but_toml_is_the_originals_format(tmp_path, name):
+    assert search.load(write(tmp_path / name, CONF), {}).original
+
+
+def test_toml_is_ours_and_its_paths_count_from_the_file_wherever_we_go_later(tmp_path, monkeypatch):
+    write(tmp_path / "a.toml", TOML)
+    monkeypatch.chdir(tmp_path)
+    config = search.load("a.toml", {})
+    assert not config.original
+    assert config.hooks == (tmp_path / "hooks.d",)
+
+
+def test_paths_of_the_originals_format_count_from_the_current_directory(tmp_path):
+    path = write(tmp_path / "a.conf", CONF.replace("/path/to/", ""))
+    assert str(search.load(path, {}).auth.file) == "credentials/file"
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    assert search.load(write(tmp_path / "a.toml", "\ufeff" + TOML), {}).destination == "all"
+    assert search.load(write(tmp_path / "a.conf", "\ufeff" + CONF), {}).warnings == ()
+
+
+def test_no_configuration_at_all_names_every_place_and_the_mend(tmp_path):
+    places = (str(tmp_path / "a.toml"), str(tmp_path / "a.conf"))
+    assert refusal(None, defaults=places) == (
+        "no configuration found, looked at -c (not given), $REMAPHORE_CONFIG (not set),"
+        f" {places[0]}, {places[1]}; {MEND}, and name it with -c FILE"
+    )
+
+
+def test_a_named_file_that_is_missing_is_an_error_even_if_a_default_is_there(tmp_path):
+    default = write(tmp_path / "a.conf", CONF)
+    missing = str(tmp_path / "none")
+    assert refusal(missing, defaults=(default,)) == (
+        f"{missing}: configuration: no such file; check the name, or {MEND}"
+    )
+    assert refusal(None, {"REMAPHORE_CONFIG": missing}, defaults=(default,)) == (
+        f"{missing}: configuration, named by $REMAPHORE_CONFIG: no such file; check the name, or {MEND}"
+    )
+
+
+def test_a_default_that_is_there_but_cannot_be_read_is_not_passed_over(tmp_path):
+    loop = tmp_path / "loop.toml"
+    loop.symlink_to(loop)
+    assert refusal(None, defaults=(str(loop), write(tmp_path / "a.conf", CONF))) == (
+        f"{loop}: configuration: cannot be read (Too many levels of symbolic links); check the name and who may read it"
+    )
+
+
+def test_a_directory_is_told_with_its_mend(tmp_path):
+    assert refusal(str(tmp_path)) == f"{tmp_path}: configuration: a directory; name a file in it"
+
+
+@pytest.mark.parametrize("name", ["a.toml", "a.conf"])
+def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b'#\ndestination: "Z\xfcrich"\n')
+    assert refusal(str(path)) == f"{path}:2: not UTF-8; save the file as UTF-8"
+
+
+def test_a_mistake_in_the_file_names_the_file_as_it_was_given(tmp_path, monkeypatch):
+    write(tmp_path / "a.conf", CONF + "x\n")
+    monkeypatch.chdir(tmp_path)
+    assert refusal("a.conf").startswith("a.conf:12: 1 of 3 fields; write ")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)])
+def test_the_originals_file_holds_keys_so_that_open_modes_are_warned_about(tmp_path, mode, warned):
+    path = write(tmp_path / "a.conf", CONF, mode=mode)
+    warnings = search.load(path, {}).warnings
+    assert bool(warnings) == warned
+    assert all(
+        warning.startswith(f"{path}: it holds private keys: ") and warning.endswith(f"; mend it: chmod go-w,o-r {path}")
+        for warning in warnings
+    )
+
+
+def test_our_own_file_holds_no_secret_so_that_anybody_may_read_it(tmp_path):
+    assert search.load(write(tmp_path / "a.toml", TOML, mode=0o644), {}).warnings == ()
+
+
+def test_a_configuration_can_come_through_a_pipe():
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, CONF.encode())
+        os.close(writing)
+        assert search.load(f"/dev/fd/{reading}", {}).warnings == ()
+    finally:
+        os.close(reading)

@@ -1,0 +1,128 @@
+"""Files that hold secrets: read once, judged by owner and mode, never quoted."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from remaphore.config import secrets
+from remaphore.errors import ConfigError
+
+OWN = os.geteuid()
+
+
+def write(path, *, mode=0o600, content="hush"):
+    path.write_text(content)
+    path.chmod(mode)
+    return path
+
+
+def refusal(path, **options):
+    with pytest.raises(ConfigError) as caught:
+        secrets.read_secret(path, what="the token", **options)
+    return str(caught.value)
+
+
+def status(*, mode, owner):
+    return os.stat_result((stat.S_IFREG | mode, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o440, 0o700])
+def test_a_file_for_the_owner_and_its_group_is_read_without_white_space_at_its_ends(tmp_path, mode):
+    assert secrets.read_secret(write(tmp_path / "t", mode=mode, content=" hu sh\r\n\n"), what="the token") == "hu sh"
+
+
+@pytest.mark.parametrize(
+    ("mode", "finding"),
+    [
+        (0o604, "others can read it (mode 0604)"),
+        (0o620, "group or others can write it (mode 0620)"),
+        (0o602, "group or others can write it (mode 0602)"),
+        (0o666, "others can read it and group or others can write it (mode 0666)"),
+    ],
+)
+def test_a_file_that_others_can_read_or_change_is_refused_with_the_chmod_line(tmp_path, mode, finding):
+    path = write(tmp_path / "t", mode=mode)
+    assert refusal(path) == f"{path}: the token: {finding}; mend it: chmod go-w,o-r {path}"
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o666, 0o777])
+def test_the_chmod_line_mends_what_it_is_given_for(tmp_path, mode):
+    path = write(tmp_path / "t", mode=mode)
+    command = refusal(path).rpartition("mend it: ")[2]
+    assert os.waitstatus_to_exitcode(os.system(command)) == 0
+    assert secrets.read_secret(path, what="the token") == "hush"
+
+
+def test_the_chmod_line_can_be_pasted_whatever_the_name(tmp_path):
+    path = write(tmp_path / "a b;c", mode=0o644)
+    assert refusal(path).endswith(f"chmod go-w,o-r '{path}'")
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_root_and_the_user_may_own_a_secret_that_a_group_reads(owner):
+    assert secrets.mode_problem(status(mode=0o640, owner=owner), "f", user=1000) is None
+
+
+@pytest.mark.parametrize(("owner", "user"), [(1001, 1000), (1000, 0)])
+def test_a_secret_of_somebody_else_is_refused_even_for_root(owner, user):
+    assert secrets.mode_problem(status(mode=0o600, owner=owner), "f", user=user) == (
+        f"it belongs to uid {owner}, who can change it; mend it: chown {user} f"
+    )
+
+
+def test_the_originals_files_are_warned_about_and_read(tmp_path):
+    path = write(tmp_path / "t", mode=0o644)
+    warnings = []
+    assert secrets.read_secret(path, what="the token", lenient=True, warn=warnings.append) == "hush"
+    assert warnings == [f"{path}: the token: others can read it (mode 0644); mend it: chmod go-w,o-r {path}"]
+
+
+def test_a_link_is_judged_by_the_file_that_is_read(tmp_path):
+    target = write(tmp_path / "t", mode=0o644)
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert "others can read it" in refusal(link)
+
+
+def test_the_descriptor_is_judged_and_not_what_the_path_means_by_then(tmp_path, monkeypatch):
+    """Between opening and judging, the path is made to name a file with good modes: that must change nothing."""
+    path = write(tmp_path / "t", mode=0o644)
+    good = write(tmp_path / "good")
+    really_open = os.open
+
+    def open_and_exchange(name, flags):
+        descriptor = really_open(name, flags)
+        good.rename(path)
+        return descriptor
+
+    monkeypatch.setattr(secrets, "_open", open_and_exchange)
+    assert "others can read it" in refusal(path)
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_file_that_cannot_be_used_is_told_with_its_mend(tmp_path, lenient):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    binary = write(tmp_path / "binary")
+    binary.write_bytes(b"\xff\xfe")
+    cases = {
+        tmp_path / "none": "no such file; check the name, or write the file",
+        tmp_path: "a directory; name a file in it",
+        loop: "cannot be read (Too many levels of symbolic links); check the name and who may read it",
+        write(tmp_path / "empty", content=" \n"): "the file is empty; write the secret to it",
+        binary: "not text; check that it is the right file",
+    }
+    for path, problem in cases.items():
+        assert refusal(path, lenient=lenient) == f"{path}: the token: {problem}"
+
+
+def test_a_name_that_no_file_can_have_is_told_in_one_line():
+    assert refusal(Path("a\0b")) == "'a\\x00b': the token: no file can have this name; correct it"
+
+
+def test_a_file_without_end_is_not_read_to_its_end():
+    assert secrets.MAX_FILE_BYTES < 2**26
+    with pytest.raises(ConfigError, match=r"/dev/zero: the token: larger than \d+ bytes; check that it is the right"):
+        secrets.read_file("/dev/zero", what="the token")
