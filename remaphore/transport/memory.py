@@ -1,0 +1,70 @@
+"""A bus within one process, for tests of plugins and of the runtime. It keeps the same contract as the NATS one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from remaphore.errors import ConnectionLostError, PayloadTooLargeError
+from remaphore.transport.bus import Deliver
+
+MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
+
+
+class MemoryBroker:
+    """Where the buses of one test meet. *published* holds everything that was, in order."""
+
+    def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
+        self.max_payload = max_payload
+        self.published: list[tuple[str, bytes]] = []
+        self.subscribers: defaultdict[str, dict[MemoryBus, Deliver]] = defaultdict(dict)
+
+    def connect(self) -> MemoryBus:
+        """Return a new connection."""
+        return MemoryBus(self)
+
+
+class MemoryBus:
+    """One connection to a `MemoryBroker`."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._closed = False
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is open."""
+        return not self._closed
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes that one message may have."""
+        return self._broker.max_payload
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Deliver *data* to all that are subscribed."""
+        self._check_open()
+        if len(data) > self.max_payload:
+            raise PayloadTooLargeError(f"the message has {len(data)} bytes, the broker takes {self.max_payload}")
+        self._broker.published.append((subject, data))
+        for deliver in tuple(self._broker.subscribers[subject].values()):
+            deliver(data)
+
+    async def subscribe(self, subject: str, deliver: Deliver) -> None:
+        """Call *deliver* with every message on *subject* from now on."""
+        self._check_open()
+        self._broker.subscribers[subject][self] = deliver
+
+    async def unsubscribe(self, subject: str) -> None:
+        """Receive nothing more on *subject*."""
+        self._broker.subscribers[subject].pop(self, None)
+
+    async def close(self) -> None:
+        """End the connection."""
+        for subscribers in self._broker.subscribers.values():
+            subscribers.pop(self, None)
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionLostError("the connection is closed")

@@ -1,0 +1,45 @@
+"""Fixtures that several packages' tests use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import pytest_asyncio
+import structlog
+
+from remaphore import logs
+from remaphore.runtime.broker import Broker
+from tests.support.nats_server import NatsServer, running
+
+# A busy machine is no reason to fail; the long profile is for `make test-long`.
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("long", deadline=None, print_blob=True, max_examples=20_000)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a test has set up with `remaphore.logs`, which holds on to its stderr."""
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = [
+        handler for handler in logging.getLogger().handlers if not isinstance(handler, logs._Forward)
+    ]
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A real nats-server that asks for no login."""
+    async with running(tmp_path / "server") as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    """The embedded broker, running, with its login."""
+    async with Broker(tmp_path / "broker") as broker:
+        yield broker

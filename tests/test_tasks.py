@@ -1,0 +1,71 @@
+"""A task started by spawn() runs to its end, and what goes wrong in it is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from remaphore.tasks import spawn
+
+
+async def test_a_task_that_nobody_holds_is_not_collected() -> None:
+    waiting: list[weakref.ref[asyncio.Future[None]]] = []
+    done = asyncio.Event()
+
+    async def work() -> None:
+        # Only the task refers to what it waits for: without another reference to the task, both would be garbage.
+        future = asyncio.get_running_loop().create_future()
+        waiting.append(weakref.ref(future))
+        await future
+        done.set()
+
+    spawn(work(), name="work")
+    await asyncio.sleep(0)
+    gc.collect()
+    future = waiting[0]()
+    assert future is not None
+    future.set_result(None)
+    await asyncio.wait_for(done.wait(), 5)
+
+
+async def test_the_task_has_the_name_and_the_result() -> None:
+    async def answer() -> int:
+        return 42
+
+    task = spawn(answer(), name="answer")
+    assert task.get_name() == "answer"
+    assert await task == 42
+
+
+async def test_an_exception_that_nobody_fetches_reaches_the_loops_handler() -> None:
+    reported: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    error = ValueError("lost?")
+
+    async def fail() -> None:
+        raise error
+
+    spawn(fail(), name="fail")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert reported == [error]
+
+
+async def test_an_exception_belongs_to_who_awaits_the_task() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+
+    async def fail() -> None:
+        raise ValueError("mine")
+
+    task = spawn(fail(), name="fail")
+    await asyncio.wait({task})
+    with pytest.raises(ValueError, match="mine"):
+        await task
+    del task
+    gc.collect()
+    assert reported == []

@@ -1,0 +1,227 @@
+"""The first connection: a broker that is not there yet is waited for, one that says no ends it at once, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from remaphore.config.settings import Auth
+from remaphore.errors import BrokerRefusedError, BrokerUnavailableError
+from remaphore.runtime.broker import Broker
+from remaphore.transport import nats_link, outage
+from remaphore.transport.nats_client import NatsBus
+from tests.support.fake_server import FakeServer, fake_server
+from tests.support.nats_server import (
+    NO_LOGIN,
+    NatsServer,
+    Realm,
+    connected,
+    open_sockets,
+    running,
+    until,
+    write_private,
+)
+
+PASSWORD = "authorization { user: joe, password: right }"
+AT_ONCE = 2.0  # seconds; a refusal takes milliseconds, its retries would take for ever
+
+
+@pytest.fixture
+def dead() -> str:
+    """The address of a port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"nats://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server that is silent be given up sooner."""
+    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+
+
+async def refusal(*servers: str, auth: Auth = NO_LOGIN) -> str:
+    """Connect without a limit; return the text of the refusal, which must come at once."""
+    started = time.monotonic()
+    with pytest.raises(BrokerRefusedError) as caught:
+        async with connected(*servers, auth=auth, limit=None):
+            pass
+    assert time.monotonic() - started < AT_ONCE
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+async def unavailable(*servers: str, limit: float = 0.6) -> str:
+    """Connect with a short limit; return the text of the error, which must come at the limit."""
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailableError) as caught:
+        async with connected(*servers, limit=limit):
+            pass
+    assert limit <= time.monotonic() - started < limit + AT_ONCE
+    return str(caught.value)
+
+
+async def test_a_broker_that_is_not_there_is_tried_until_the_limit(dead: str) -> None:
+    assert await unavailable(dead) == f"no broker within 0.6 s: {dead}: connection refused"
+
+
+async def test_any_server_of_the_list_will_do(dead: str, server: NatsServer, quick: None) -> None:
+    async with fake_server(FakeServer(greeting=None)) as silent, running(server.folder / "no", PASSWORD) as refusing:
+        for _ in range(5):  # in random order
+            async with connected(dead, silent.url, refusing, server) as bus:
+                assert bus.connected
+
+
+async def test_a_broker_that_comes_up_later_is_found(dead: str, tmp_path: Path) -> None:
+    server = NatsServer(tmp_path)
+    server.port = int(dead.rpartition(":")[2])
+    waiting = asyncio.get_running_loop().create_task(NatsBus.connect([dead], auth=NO_LOGIN, notice=lambda _line: None))
+    await asyncio.sleep(0)
+    await server.start()
+    bus = await waiting
+    await bus.close()
+    await server.stop()
+    assert bus.reconnects == 0
+
+
+async def test_a_silent_server_is_not_waited_for_for_ever(quick: None) -> None:
+    async with fake_server(FakeServer(greeting=None)) as silent:
+        assert "no answer within 0.2 s" in await unavailable(silent.url)
+
+
+@pytest.mark.parametrize(
+    ("fake", "cause"),
+    [
+        (FakeServer(greeting=b""), "the connection was closed, or what answers is no NATS server"),
+        (FakeServer(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no NATS server"),
+        (FakeServer(greeting=b"INFO {nonsense\r\n"), "json parse error"),
+        (FakeServer(greeting=b"INFO []\r\n"), "makes no sense"),
+        (FakeServer(close_after="PING", answers={}), "closed during the login"),
+        (FakeServer(answers={"PING": b"-ERR 'maximum connections exceeded'\r\n"}), "maximum connections exceeded"),
+    ],
+    ids=["closes", "HTTP", "no JSON", "no object", "closes at CONNECT", "full"],
+)
+async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause: str) -> None:
+    async with fake_server(fake):
+        assert cause in await unavailable(fake.url)
+    assert fake.connections > 1
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("nats://no-such-host.invalid", "unknown host"),
+        ("http://127.0.0.1", "http:// is not spoken here"),
+        ("nats://127.0.0.1:99999", "not an address"),
+    ],
+)
+async def test_an_address_that_cannot_be_is_refused_at_once(url: str, cause: str) -> None:
+    if "invalid" in url:
+        with pytest.raises(socket.gaierror) as caught:
+            socket.getaddrinfo("no-such-host.invalid", 4222)
+        if caught.value.errno == socket.EAI_AGAIN:  # no name service here: that is rightly tried again
+            assert cause in await unavailable(url)
+            return
+    text = await refusal(url)
+    assert url in text
+    assert cause in text
+
+
+async def test_a_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
+    file = write_private(tmp_path / "password", "wrong")
+    async with running(tmp_path, PASSWORD) as server:
+        text = await refusal(server.url, auth=Auth(kind="password", user="joe", file=file))
+    assert "Authorization Violation" in text
+    assert str(file) in text
+
+
+async def test_each_kind_of_login_is_accepted(tmp_path: Path) -> None:
+    from remaphore.protocol.keys import NatsKey
+
+    user = NatsKey("user")
+    kinds = {"password": "right", "token": "t0ken", "nkey": user.seed}
+    configs = {"password": PASSWORD, "token": "authorization { token: t0ken }"}
+    configs["nkey"] = f"authorization {{ users: [ {{ nkey: {user.public} }} ] }}"
+    for kind, secret in kinds.items():
+        file = write_private(tmp_path / kind, f"{secret}\n")
+        auth = Auth(kind=kind, user="joe", file=file)  # type: ignore[arg-type]
+        async with running(tmp_path / f"{kind}-server", configs[kind]) as server, connected(server, auth=auth) as bus:
+            assert bus.connected
+
+
+async def test_a_login_in_the_address_is_used_and_not_shown(tmp_path: Path) -> None:
+    async with running(tmp_path, PASSWORD) as server:
+        async with connected(server.url.replace("//", "//joe:right@")) as bus:
+            assert bus.connected
+        assert "wrong@" not in await refusal(server.url.replace("//", "//joe:wrong@"))
+
+
+async def test_no_login_where_one_is_needed_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, PASSWORD) as server:
+        assert 'check auth = "none"' in await refusal(server.url)
+
+
+async def test_a_foreign_or_an_expired_login_is_refused_at_once(broker: Broker, tmp_path: Path) -> None:
+    file = tmp_path / "x.creds"
+    Realm().write_login(file)
+    assert "Authorization Violation" in await refusal(broker.url, auth=Auth(kind="credentials", file=file))
+    realm = Realm()
+    realm.write_login(file, expires=int(time.time()) - 1)
+    async with running(tmp_path / "server", realm.server_config()) as server:
+        assert "Authorization Violation" in await refusal(server.url, auth=Auth(kind="credentials", file=file))
+
+
+@pytest.mark.parametrize("text", [None, "", "garbage", "-----BEGIN USER NKEY SEED-----\nSUAX\n"])
+async def test_a_creds_file_that_cannot_be_used_is_refused_by_name_and_never_hangs(
+    text: str | None, broker: Broker, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.creds"
+    if text is not None:
+        write_private(file, text)
+    assert str(file) in await refusal(broker.url, auth=Auth(kind="credentials", file=file))
+
+
+async def test_a_creds_file_with_crlf_is_taken_by_the_server(broker: Broker, tmp_path: Path) -> None:
+    file = write_private(tmp_path / "dos.creds", broker.credentials.read_text().replace("\n", "\r\n"))
+    async with connected(broker.url, auth=Auth(kind="credentials", file=file)) as bus:
+        await bus.publish("remaphore.all", b"")
+
+
+async def test_a_refusing_and_a_dead_server_are_tried_on_and_both_named_at_the_end(dead: str, tmp_path: Path) -> None:
+    async with running(tmp_path, PASSWORD) as refusing:
+        text = await unavailable(refusing.url, dead)
+        assert f"{refusing.url}: Authorization Violation" in text
+        assert f"{dead}: connection refused" in text
+
+
+async def test_after_a_second_without_a_broker_one_line_says_so(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outage.NOTICE_AFTER == 1.0
+    assert outage.NOTICE_AGAIN == 30.0
+    monkeypatch.setattr(outage, "NOTICE_AFTER", 0.3)
+    notices: list[str] = []
+    with pytest.raises(BrokerUnavailableError):
+        async with connected(dead, limit=0.2, notices=notices):
+            pass
+    assert notices == []
+    with pytest.raises(BrokerUnavailableError):
+        async with connected(dead, limit=0.9, notices=notices):
+            pass
+    assert notices == [f"no broker yet: {dead}: connection refused; still trying"]
+
+
+async def test_nothing_is_left_of_an_attempt_that_failed_or_was_cancelled(dead: str, tmp_path: Path) -> None:
+    before = open_sockets()
+    async with fake_server(FakeServer(greeting=None)) as silent, running(tmp_path, PASSWORD) as refusing:
+        await refusal(refusing.url)
+        await unavailable(silent.url, dead, limit=0.1)
+        attempt = asyncio.get_running_loop().create_task(unavailable(silent.url, limit=60))
+        await until(lambda: silent.connections == 2)
+        attempt.cancel()
+        await asyncio.wait({attempt})
+        assert attempt.cancelled()
+    await until(lambda: open_sockets() <= before)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,231 @@
+"""Whatever ends the connection, the bus makes a new one and its subscriptions live on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from remaphore.errors import ConnectionLostError
+from remaphore.transport import nats_client, nats_link, outage
+from remaphore.transport.nats_client import NatsBus
+from tests.support.fake_server import fake_server
+from tests.support.nats_server import NatsServer, Realm, connected, credentials, running, serving, until
+
+SUBJECT = "remaphore.all"
+CLUSTER = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nlame_duck_grace_period: "50ms"\n'
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let silence be noticed, and said, within fractions of a second."""
+    monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 0.2)
+    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(outage, "NOTICE_AFTER", 0.05)
+    monkeypatch.setattr(outage, "NOTICE_AGAIN", 0.2)
+
+
+async def alive(bus: NatsBus, got: list[bytes]) -> None:
+    """Fail unless what is published arrives, once."""
+    del got[:]
+    await bus.publish(SUBJECT, b"alive")
+    await until(lambda: got)
+    await bus.publish(SUBJECT, b"end")
+    await until(lambda: b"end" in got)
+    assert got == [b"alive", b"end"]
+
+
+async def restart(server: NatsServer) -> None:
+    await server.restart()
+
+
+async def kill_and_start(server: NatsServer) -> None:
+    server.kill()
+    await server.start()
+
+
+@pytest.mark.parametrize("end", [restart, kill_and_start])
+async def test_subscriptions_survive_a_restart_on_the_same_port(
+    end: Callable[[NatsServer], Awaitable[None]], server: NatsServer
+) -> None:
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await alive(bus, got)
+        await end(server)
+        await until(lambda: bus.reconnects == 1 and bus.connected)
+        await alive(bus, got)
+        await end(server)
+        await until(lambda: bus.reconnects == 2 and bus.connected)
+        await alive(bus, got)
+
+
+async def test_what_is_published_while_the_broker_is_away_waits_for_it(server: NatsServer) -> None:
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await server.stop()
+        await until(lambda: not bus.connected)
+        waiting = asyncio.get_running_loop().create_task(bus.publish(SUBJECT, b"waited"))
+        subscribing = asyncio.get_running_loop().create_task(bus.subscribe("remaphore.other", got.append))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await server.start()
+        await waiting
+        await subscribing
+        await until(lambda: got == [b"waited"])
+
+
+async def test_a_wait_for_the_broker_can_be_given_up_and_then_sends_nothing(server: NatsServer) -> None:
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await server.stop()
+        await until(lambda: not bus.connected)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bus.publish(SUBJECT, b"given up"), 0.01)
+        await server.start()
+        await alive(bus, got)
+
+
+async def test_a_broker_that_freezes_during_a_publish_leaves_no_zombie(server: NatsServer, quick: None) -> None:
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await server.pause()
+        with pytest.raises(ConnectionLostError, match="did not confirm in time"):
+            await bus.publish(SUBJECT, b"frozen")
+        server.resume()
+        await until(lambda: bus.reconnects >= 1 and bus.connected)
+        await alive(bus, got)
+
+
+async def test_an_idle_connection_to_a_frozen_broker_is_given_up(
+    server: NatsServer, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert nats_link.PING_INTERVAL <= 10
+    monkeypatch.setattr(nats_link, "PING_INTERVAL", 0.1)
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await server.pause()
+        await until(lambda: not bus.connected)
+        server.resume()
+        await until(lambda: bus.connected)
+        await alive(bus, got)
+
+
+async def test_a_large_message_to_a_frozen_broker_ends_in_time_and_its_socket_is_given_back(
+    server: NatsServer, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_client, "SLOWEST_LINK", 1e9)
+    async with connected(server) as bus:
+        await server.pause()
+        with pytest.raises(ConnectionLostError, match="did not confirm in time"):
+            await bus.publish(SUBJECT, b"x" * 1_000_000)
+        server.resume()
+        await bus.publish(SUBJECT, b"x")
+
+
+async def test_an_expired_login_comes_back_with_a_renewed_file(tmp_path: Path, quick: None) -> None:
+    realm, file, got, notices = Realm(), tmp_path / "x.creds", list[bytes](), list[str]()
+    realm.write_login(file, expires=int(time.time()) + 2)
+    async with serving(realm, tmp_path) as server, connected(server, auth=credentials(file), notices=notices) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await until(lambda: any("Authorization Violation" in notice for notice in notices))
+        assert bus.connected is False
+        realm.write_login(file)
+        await until(lambda: bus.connected)
+        await alive(bus, got)
+        assert notices[-1] == f"connected to {server.url}"
+
+
+async def test_a_revoked_login_comes_back_with_a_renewed_file(tmp_path: Path, quick: None) -> None:
+    realm, file, got, notices = Realm(), tmp_path / "x.creds", list[bytes](), list[str]()
+    user = realm.write_login(file)
+    async with serving(realm, tmp_path) as server, connected(server, auth=credentials(file), notices=notices) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        server.reload(realm.server_config(**{user: int(time.time())}))
+        await until(lambda: any(str(file) in notice for notice in notices))
+        realm.write_login(file)
+        await until(lambda: bus.connected)
+        await alive(bus, got)
+
+
+async def test_a_creds_file_that_vanishes_later_does_not_end_the_bus(tmp_path: Path, quick: None) -> None:
+    realm, file, got, notices = Realm(), tmp_path / "x.creds", list[bytes](), list[str]()
+    realm.write_login(file)
+    async with serving(realm, tmp_path) as server, connected(server, auth=credentials(file), notices=notices) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        file.unlink()
+        await server.restart()
+        await until(lambda: any("no such file" in notice for notice in notices))
+        realm.write_login(file)
+        await alive(bus, got)
+
+
+async def test_a_receiver_that_may_no_longer_subscribe_says_so_and_goes_on_trying(tmp_path: Path, quick: None) -> None:
+    realm, file, got, notices = Realm(), tmp_path / "x.creds", list[bytes](), list[str]()
+    realm.write_login(file)
+    async with serving(realm, tmp_path) as server, connected(server, auth=credentials(file), notices=notices) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        realm.write_login(file, allow="other.>")
+        await server.restart()
+        await until(lambda: any(f"no permission for subscription to {SUBJECT}" in notice for notice in notices))
+        assert not bus.connected
+        realm.write_login(file)
+        await alive(bus, got)
+
+
+async def test_an_outage_is_said_once_and_so_is_its_end(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "NOTICE_AFTER", 0.05)
+    notices: list[str] = []
+    async with connected(server, notices=notices) as bus:
+        await server.stop()
+        await until(lambda: len(notices) == 1)
+        assert re.fullmatch(
+            r"no broker yet: nats://127.0.0.1:\d+: connection (refused|lost .*); still trying", notices[0]
+        )
+        await server.start()
+        await until(lambda: bus.connected)
+        assert notices[1:] == [f"connected to {server.url}"]
+
+
+async def test_a_server_that_keeps_closing_is_not_hammered() -> None:
+    async with fake_server() as fake, connected(fake.url) as bus:
+        fake.close_after = "PUB"
+        started = time.monotonic()
+        for _ in range(6):
+            with pytest.raises(ConnectionLostError):
+                await bus.publish(SUBJECT, b"x")
+        # The pauses between the attempts are random; their upper bound doubles each time.
+        bounds = [outage.FIRST_DELAY * 2**tries for tries in range(5)]
+        assert time.monotonic() - started < sum(bounds) + 2
+        assert bus._tries >= 5
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[NatsServer, NatsServer]]:
+    """Two servers that know each other."""
+    async with running(folder / "one", CLUSTER.format(routes="")) as one:
+        route = f'"nats://127.0.0.1:{one.ports["cluster"]}"'
+        async with running(folder / "two", CLUSTER.format(routes=route)) as two:
+            yield one, two
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "lame duck"])
+async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, tmp_path: Path) -> None:
+    got: list[bytes] = []
+    async with cluster(tmp_path) as (one, two), connected(one) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        assert bus._link is not None
+        await until(lambda: any(server.url == two.url for server in bus._link.discovered()))
+        one.signal(number)
+        await until(lambda: bus.reconnects and bus._link is not None and bus._link.server.url == two.url)
+        await alive(bus, got)
