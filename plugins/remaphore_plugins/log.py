@@ -1,0 +1,70 @@
+"""The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
+
+What was rejected for a reason that is part of every day (for another node, for another waiter) is a debug line; what
+somebody may have to act on is a warning.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from remaphore import Message, Outcome, Reason, Rejection, Reply, Summary, hookimpl
+
+_EVERYDAY = frozenset({Reason.NOT_ADDRESSED, Reason.FILTERED, Reason.DUPLICATE})
+
+
+class Log:
+    """Writes what happens to the log: names, verbs, codes and times; never a payload or an output."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    @hookimpl
+    def remaphore_admitted(self, message: Message) -> None:
+        """Log that a message was taken."""
+        self._log.info("message_received", **_names(message), size=len(message.payload))
+
+    @hookimpl
+    def remaphore_handled(self, message: Message, outcome: Outcome) -> None:
+        """Log what one plugin made of it."""
+        details = {**_names(message), "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}
+        if outcome.error is not None:
+            self._log.error("message_failed", **details, error=repr(outcome.error))
+        elif isinstance(outcome.result, Reply):
+            self._log.info("message_handled", **details, exit_code=outcome.result.exit_code)
+
+    @hookimpl
+    def remaphore_rejected(self, rejection: Rejection) -> None:
+        """Log that something was not taken, and why."""
+        level = "debug" if rejection.reason in _EVERYDAY else "warning"
+        getattr(self._log, level)(
+            "message_rejected",
+            reason=str(rejection.reason),
+            detail=rejection.detail or None,
+            count=rejection.count,
+            size=rejection.size,
+            subject=rejection.subject,
+        )
+
+    @hookimpl
+    def remaphore_reply(self, request: Message, reply: Reply) -> None:
+        """Log a reply, at the requesting side: a detail there, since its output is the result."""
+        self._log.debug(
+            "reply_received", verb=request.verb, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
+        )
+
+    @hookimpl
+    def remaphore_finished(self, request: Message, summary: Summary) -> None:
+        """Log how a request ended."""
+        self._log.debug(
+            "request_finished",
+            verb=request.verb,
+            expected=len(summary.expected),
+            answered=len(summary.answered),
+            failed=len(summary.failed),
+            missing=", ".join(summary.missing) or None,
+        )
+
+
+def _names(message: Message) -> dict[str, object]:
+    return {"verb": message.verb, "peer": message.peer, "id": message.uuid.hex(), "digest": message.digest.hex()[:16]}

@@ -1,0 +1,99 @@
+"""How an event reaches every plugin.
+
+pluggy calls hooks one after the other and lets the first exception end the chain; a coroutine it would not await at
+all. An event must reach every plugin, so `emit` walks the public `HookCaller.get_hookimpls()` itself: a plain function
+is called in place, an `async def` runs as a task of its own, and whatever one of them does is its own `Outcome`.
+Implementations are called in the order in which their plugins were enabled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.tasks import spawn
+
+if TYPE_CHECKING:
+    import pluggy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one plugin did with one event: the hook and the plugin's name, how long it took, its result or its error."""
+
+    hook: str
+    plugin: str
+    seconds: float
+    result: object = None
+    error: BaseException | None = None
+
+
+async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
+    """Call every implementation of *hook* with *event* and return what became of each, in the order of the plugins.
+
+    timeout: seconds for those that wait; who is not done by then is cancelled and abandoned, with a TimeoutError as its
+    error. Nothing that a plugin does makes this raise; being cancelled from outside does, and ends the plugins' part.
+    """
+    started = time.monotonic()
+    calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
+    tasks = [call for call in calls if isinstance(call, asyncio.Task)]
+    if tasks:
+        await _settle(tasks, timeout)
+    return [_collect(call, started) if isinstance(call, asyncio.Task) else call for call in calls]
+
+
+def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
+    """Call every implementation of a plain hook, in place. Nothing that a plugin does makes this raise."""
+    return [call(hook.name, impl, event) for impl in hook.get_hookimpls()]
+
+
+def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:
+    called = call(hook, impl, event)
+    if not inspect.isawaitable(called.result):
+        return called
+    return spawn(_finish(called, called.result), name=f"{called.plugin}:{called.hook}")
+
+
+def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome:
+    """Call one implementation of *hook* with the values of *event* that it names. Nothing it does makes this raise."""
+    started = time.monotonic()
+    result: object = None
+    error: BaseException | None = None
+    try:
+        result = impl.function(*(event[name] for name in impl.argnames))
+    except BaseException as exc:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
+        error = exc
+    return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
+
+
+async def _finish(called: Outcome, result: Awaitable[object]) -> Outcome:
+    started = time.monotonic() - called.seconds
+    try:
+        value, error = await result, None
+    except BaseException as exc:  # noqa: BLE001 - a task would let SystemExit out of the loop and end the host
+        value, error = None, exc
+    return Outcome(called.hook, called.plugin, time.monotonic() - started, value, error)
+
+
+async def _settle(tasks: list[asyncio.Task[Outcome]], timeout: float | None) -> None:
+    # asyncio.wait does not wait for what it gave up on: a coroutine that swallows cancellation cannot hang us.
+    try:
+        _, late = await asyncio.wait(tasks, timeout=timeout)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        raise
+    for task in late:
+        task.cancel()
+
+
+def _collect(task: asyncio.Task[Outcome], started: float) -> Outcome:
+    if task.done():
+        return task.result()
+    plugin, _, hook = task.get_name().partition(":")
+    seconds = time.monotonic() - started
+    return Outcome(hook, plugin, seconds, error=TimeoutError(f"not done after {seconds:.1f} s"))

@@ -1,0 +1,76 @@
+"""What a plugin may implement. Each function is a hook; a plugin takes as many of its arguments as it wants.
+
+All may be `async def` unless the hook says *plain*. A plain hook is called in the receive loop, for every message: it
+must not wait. An implementation that raises, hangs or ends itself costs only its own part of its own event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from remaphore.hooks.markers import hookspec
+
+if TYPE_CHECKING:
+    from remaphore.config.settings import Config
+    from remaphore.hooks.dispatch import Outcome
+    from remaphore.hooks.plan import Step
+    from remaphore.hooks.status import Status
+    from remaphore.protocol.exchange import Summary
+    from remaphore.protocol.message import Message, Reply
+    from remaphore.protocol.rejection import Rejection
+
+
+@hookspec
+def remaphore_configure(config: Config, settings: Mapping[str, Any]) -> None:
+    """Check *settings*, the plugin's own table, before any network is touched. Plain; raising is fatal."""
+
+
+@hookspec
+def remaphore_startup(status: Status) -> None:
+    """The daemon is subscribed; *status* shows what it does, in numbers, for as long as it runs."""
+
+
+@hookspec
+def remaphore_reloaded(config: Config) -> None:
+    """The daemon took a new configuration: peers, identities, verbs and hook directories are its. Plain."""
+
+
+@hookspec
+def remaphore_admitted(message: Message) -> None:
+    """A message was verified and passed the filters; its turn has not come yet. Plain."""
+
+
+@hookspec
+def remaphore_message(message: Message) -> Reply | None:
+    """Act on *message*. The first `Reply` in the order of the plugins answers who asked; None leaves it to others."""
+
+
+@hookspec
+def remaphore_handled(message: Message, outcome: Outcome) -> None:
+    """One plugin's part of *message* is over: *outcome* says whose, how long it took, its reply or its error."""
+
+
+@hookspec
+def remaphore_rejected(rejection: Rejection) -> None:
+    """The gate said no. Nothing of the message is passed on, because nothing of it is verified. Plain."""
+
+
+@hookspec
+def remaphore_reply(request: Message, reply: Reply) -> None:
+    """On the requesting side: a verified reply to *request*."""
+
+
+@hookspec
+def remaphore_finished(request: Message, summary: Summary) -> None:
+    """On the requesting side: all have answered, or the time is over."""
+
+
+@hookspec
+def remaphore_plan(message: Message) -> list[Step] | None:
+    """Say what *message* would make you do, and what you would pass over and why. Nothing may be started. Plain."""
+
+
+@hookspec
+def remaphore_shutdown(reason: str) -> None:
+    """The command ends; called once, whatever happened. Stop what you started."""

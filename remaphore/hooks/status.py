@@ -1,0 +1,89 @@
+"""What a daemon is doing, in numbers. Plugins get `Status`, which reads; the daemon alone writes the `Tally`.
+
+Everything that arrived is in exactly one place: received = rejected + refused + handled + what waits or runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from remaphore.protocol.rejection import Reason
+
+
+class QueueState(NamedTuple):
+    """How a verb's queue is: messages that wait, messages that are being handled, age of the oldest that waits."""
+
+    waiting: int
+    running: int
+    oldest_seconds: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counters, from the start of the daemon on."""
+
+    received: int = 0
+    rejected: Counter[Reason] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    handled: Counter[str] = field(default_factory=Counter)
+    replies: Counter[str] = field(default_factory=Counter)
+
+
+class Status:
+    """A read-only view of a running daemon."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        *,
+        queues: Callable[[], Mapping[str, QueueState]],
+        connected: Callable[[], bool],
+        reconnects: Callable[[], int],
+    ) -> None:
+        self._tally = tally
+        self._queues = queues
+        self._connected = connected
+        self._reconnects = reconnects
+
+    @property
+    def received(self) -> int:
+        """Messages that arrived on our subject, whatever they were."""
+        return self._tally.received
+
+    @property
+    def rejected(self) -> Mapping[Reason, int]:
+        """Messages that the gate did not take, by reason."""
+        return dict(self._tally.rejected)
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Verified messages that were not acted on, by why: busy, expired, not-permitted, stopping."""
+        return dict(self._tally.refused)
+
+    @property
+    def handled(self) -> Mapping[str, int]:
+        """Messages that went through the plugins, by verb. A verb here is what a permitted peer wrote."""
+        return dict(self._tally.handled)
+
+    @property
+    def replies(self) -> Mapping[str, int]:
+        """Replies: sent, and failed."""
+        return dict(self._tally.replies)
+
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """The queue of each verb that has messages: how many wait, how many run, how old the oldest is."""
+        return self._queues()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker now."""
+        return self._connected()
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections there were after the first."""
+        return self._reconnects()

@@ -1,0 +1,84 @@
+"""Plugins as third parties write them, good and bad. The module is one itself."""
+
+import sys
+
+from remaphore import hookimpl
+
+
+@hookimpl
+def remaphore_shutdown(reason):
+    return reason
+
+
+class Fine:
+    settings = None
+
+    @hookimpl
+    def remaphore_configure(self, config, settings):
+        self.settings = settings
+
+    @hookimpl
+    async def remaphore_shutdown(self, reason):
+        return reason
+
+
+class Other(Fine):
+    pass
+
+
+class Picky:
+    @hookimpl
+    def remaphore_configure(self, settings):
+        raise ValueError("listen must be a port")
+
+
+class UnknownHook:
+    @hookimpl
+    def remaphore_mesage(self, message):
+        return None
+
+
+class UnknownArgument:
+    @hookimpl
+    def remaphore_message(self, nosuch):
+        return None
+
+
+class Wrapper:
+    @hookimpl(wrapper=True)
+    def remaphore_message(self, message):
+        return (yield)
+
+
+class Generator:
+    @hookimpl
+    def remaphore_message(self, message):
+        yield None
+
+
+class Eager:
+    @hookimpl(tryfirst=True)
+    def remaphore_message(self, message):
+        return None
+
+
+class AsyncAdmitted:
+    @hookimpl
+    async def remaphore_admitted(self, message):
+        return None
+
+
+class AsyncConfigure:
+    @hookimpl
+    async def remaphore_configure(self, config):
+        return None
+
+
+class RaisesWhenMade:
+    def __init__(self):
+        raise RuntimeError("cannot be made")
+
+
+class ExitsWhenMade:
+    def __init__(self):
+        sys.exit(7)

@@ -1,0 +1,149 @@
+"""An event reaches every plugin, whatever the others do."""
+
+import asyncio
+import sys
+import threading
+
+import pluggy
+import pytest
+
+from remaphore.hooks import specs
+from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.markers import PROJECT, hookimpl
+
+
+def plugins(**functions):
+    """A manager with one plugin for each keyword: its name, and its `remaphore_shutdown`."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for name, function in functions.items():
+        manager.register(type(name, (), {"remaphore_shutdown": staticmethod(hookimpl(function))})(), name=name)
+    return manager
+
+
+async def outcomes(timeout=10.0, **functions):
+    results = await emit(plugins(**functions).hook.remaphore_shutdown, timeout=timeout, reason="why")
+    return {outcome.plugin: outcome for outcome in results}
+
+
+async def good(reason):
+    return f"saw {reason}"
+
+
+async def test_every_plugin_sees_the_event_even_after_others_raise():
+    def plain_error(reason):
+        raise ValueError("plain")
+
+    async def late_error(reason):
+        raise KeyError("late")
+
+    seen = await outcomes(a=good, b=plain_error, c=good, d=late_error, e=good)
+    assert [seen[name].result for name in "ace"] == ["saw why"] * 3
+    assert isinstance(seen["b"].error, ValueError)
+    assert isinstance(seen["d"].error, KeyError)
+
+
+async def test_outcomes_come_in_the_order_of_registration():
+    results = await emit(plugins(z=good, a=good, m=good).hook.remaphore_shutdown, timeout=None, reason="x")
+    assert [outcome.plugin for outcome in results] == ["z", "a", "m"]
+    assert {outcome.hook for outcome in results} == {"remaphore_shutdown"}
+
+
+async def test_a_hanging_plugin_is_cut_off_and_named_and_the_others_are_not():
+    async def hanging(reason):
+        await asyncio.Event().wait()
+
+    seen = await outcomes(timeout=0.05, hanging=hanging, good=good)
+    assert isinstance(seen["hanging"].error, TimeoutError)
+    assert seen["good"].result == "saw why"
+
+
+async def test_a_plugin_that_swallows_cancellation_does_not_hang_its_host():
+    release = asyncio.Event()
+
+    async def stubborn(reason):
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with asyncio.timeout(5):
+        seen = await outcomes(timeout=0.05, stubborn=stubborn, good=good)
+    release.set()
+    assert isinstance(seen["stubborn"].error, TimeoutError)
+    assert seen["good"].error is None
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_sys_exit_in_a_plugin_does_not_end_its_host(kind):
+    def leave(reason):
+        sys.exit(3)
+
+    async def leave_later(reason):
+        sys.exit(3)
+
+    seen = await outcomes(bye=leave if kind == "plain" else leave_later, good=good)
+    assert isinstance(seen["bye"].error, SystemExit)
+    assert seen["good"].result == "saw why"
+
+
+async def test_a_plugin_that_cancels_itself_is_an_error_and_no_shutdown():
+    async def odd(reason):
+        raise asyncio.CancelledError
+
+    seen = await outcomes(odd=odd, good=good)
+    assert isinstance(seen["odd"].error, asyncio.CancelledError)
+    assert seen["good"].result == "saw why"
+
+
+async def test_cancelling_from_outside_goes_through_and_ends_the_plugins_part():
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(reason):
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    waiting = asyncio.get_running_loop().create_task(outcomes(timeout=None, slow=slow))
+    await started.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with asyncio.timeout(5):
+        await ended.wait()
+
+
+async def test_asynchronous_plugins_run_at_the_same_time():
+    meeting = asyncio.Barrier(3)
+
+    async def meet(reason):
+        await meeting.wait()
+        return "met"
+
+    seen = await outcomes(a=meet, b=meet, c=meet)
+    assert {outcome.result for outcome in seen.values()} == {"met"}
+
+
+async def test_a_plain_function_runs_in_place():
+    seen = await outcomes(plain=lambda reason: threading.get_ident())
+    assert seen["plain"].result == threading.get_ident()
+
+
+async def test_a_plugin_takes_only_the_arguments_that_it_names():
+    assert (await outcomes(none=lambda: "nothing asked"))["none"].result == "nothing asked"
+
+
+async def test_an_event_without_plugins_has_no_outcomes():
+    assert await emit(plugins().hook.remaphore_shutdown, timeout=None, reason="x") == []
+
+
+def test_plain_events_isolate_each_plugin_too():
+    def boom(reason):
+        raise RuntimeError("boom")
+
+    results = emit_plain(plugins(boom=boom, fine=lambda reason: reason).hook.remaphore_shutdown, reason="x")
+    assert isinstance(results[0].error, RuntimeError)
+    assert results[1].result == "x"

@@ -1,0 +1,197 @@
+"""Ending a program that does not end: at the timeout, when asked to stop, when cancelled; with all that it started."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from remaphore_plugins.exec_script import process
+from tests.plugins.exec_script.helpers import alive, held, pid_in, run_sh, until
+
+HOUR = 3600.0
+
+ORPHAN = """if 1:
+    import os, signal, sys
+    if os.fork():
+        os._exit(0)
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with open(sys.argv[1], "w") as file:
+        print(os.getpid(), file=file)
+    signal.pause()"""
+
+# Each writes the pid of what must not survive to $1; none of them ends by itself in the time of a test.
+STUBBORN = {
+    "the script itself": "trap '' TERM; echo $$ >$1; while :; do sleep 600; done",
+    "a child": "sleep 600 & echo $! >$1; wait",
+    "a child that ignores TERM": "(trap '' TERM; sleep 600 & sleep 600) & echo $! >$1; wait",
+    "a grandchild that ignores TERM": "sh -c 'trap \"\" TERM; sleep 600 & echo $! >$0; wait' $1 & wait",
+    "a child in its own session": "setsid sh -c 'trap \"\" TERM; echo $$ >$0; while :; do sleep 600; done' $1 & wait",
+    "an orphan in its own group": f"{sys.executable} -c '{ORPHAN}' $1; sleep 600",
+    "a stopped child": "sleep 600 & kill -STOP $!; echo $! >$1; wait",
+}
+
+
+@pytest.fixture
+def short_grace(monkeypatch):
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.1)
+
+
+@pytest.fixture
+async def advance(monkeypatch):
+    """Return a function that puts the event loop's clock forward, so that a timer is due without waiting for it."""
+    loop, offset = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + offset[0])
+
+    def move(seconds: float) -> None:
+        offset[0] += seconds
+
+    return move
+
+
+def start(body: str, *words: object, **options) -> asyncio.Task[process.Finished]:
+    return asyncio.get_running_loop().create_task(run_sh(body, *map(str, words), **options))
+
+
+async def cancelled(task: asyncio.Task[object]) -> bool:
+    await asyncio.wait({task}, timeout=30)
+    return task.cancelled()
+
+
+@pytest.mark.parametrize("case", STUBBORN)
+@pytest.mark.parametrize("how", ["timeout", "stop", "cancel"])
+async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_path, short_grace, advance):
+    before = held()
+    stop = asyncio.get_running_loop().create_future()
+    task = start(STUBBORN[case], tmp_path / "pid", timeout=HOUR, stop=stop)
+    pid = await pid_in(tmp_path / "pid")
+    assert alive(pid)
+    if how == "timeout":
+        advance(HOUR)
+    elif how == "stop":
+        stop.set_result(None)
+    else:
+        task.cancel()
+    assert await cancelled(task) == (how == "cancel")
+    await until(lambda: not alive(pid))
+    assert held() == before
+    if how != "cancel":
+        assert (task.result().timed_out, task.result().stopped) == (how == "timeout", how == "stop")
+
+
+async def test_timeout_ends_with_term_and_keeps_the_output(tmp_path, advance):
+    task = start("echo so far; echo $$ >$1; exec sleep 600", tmp_path / "pid", timeout=HOUR)
+    await pid_in(tmp_path / "pid")
+    advance(HOUR)
+    finished = await task
+    assert (finished.timed_out, finished.signal, finished.output) == (True, signal.SIGTERM, b"so far\n")
+
+
+async def test_who_handles_term_has_the_grace_to_finish(tmp_path, advance, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_SECONDS", 30.0)
+    body = "trap 'echo cleaned; exit 7' TERM; echo $$ >$1; while :; do :; done"
+    task = start(body, tmp_path / "pid", timeout=HOUR)
+    await pid_in(tmp_path / "pid")
+    advance(HOUR)
+    finished = await task
+    assert (finished.exit_code, finished.signal, finished.timed_out) == (7, None, True)
+    assert finished.output == b"cleaned\n"
+
+
+async def test_child_that_outlives_the_script_has_the_grace_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_SECONDS", 30.0)
+    monkeypatch.setattr(process, "_POLL_SECONDS", 0)
+    child, pid, dead, go = (tmp_path / name for name in ("child", "pid", "dead", "go"))
+    script_is_dead = "grep -q '^State:.Z' /proc/$PPID/status"
+    at_term = f"until {script_is_dead}; do :; done; touch {dead}; until [ -e {go} ]; do :; done; echo cleaned; exit"
+    child.write_text(f'trap "{at_term}" TERM; echo $$ >{pid}; while :; do :; done')
+    stop = asyncio.get_running_loop().create_future()
+    task = start("sh $1 & wait", child, stop=stop)
+    await pid_in(pid)
+    stop.set_result(None)
+    await until(dead.exists)
+    for _ in range(100):
+        await asyncio.sleep(0)  # as often has it looked since
+    go.touch()
+    assert (await task).output == b"cleaned\n"
+
+
+async def test_group_hears_term_once(tmp_path, monkeypatch, short_grace):
+    one_by_one, kill = [], os.kill
+    monkeypatch.setattr(os, "kill", lambda pid, number: (one_by_one.append(pid), kill(pid, number)))
+    stop = asyncio.get_running_loop().create_future()
+    task = start(STUBBORN["a child that ignores TERM"], tmp_path / "pid", stop=stop)
+    await pid_in(tmp_path / "pid")
+    stop.set_result(None)
+    await task
+    assert one_by_one == []  # a second TERM would run a trap twice
+
+
+async def test_nothing_starts_once_stopped(tmp_path):
+    stop = asyncio.get_running_loop().create_future()
+    stop.set_result(None)
+    finished = await run_sh("touch $1", str(tmp_path / "made"), stop=stop)
+    assert (finished.exit_code, finished.stopped) == (None, True)
+    assert not (tmp_path / "made").exists()
+
+
+async def test_stop_that_comes_too_late_changes_nothing():
+    stop = asyncio.get_running_loop().create_future()
+    finished = await run_sh("exit 5", stop=stop)
+    stop.set_result(None)
+    assert (finished.exit_code, finished.stopped) == (5, False)
+
+
+@pytest.mark.parametrize("times", [2, 5])
+async def test_cancelling_again_cuts_the_grace_and_leaves_nothing(times, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "GRACE_SECONDS", HOUR)
+    before = held()
+    task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", timeout=None)
+    pid = await pid_in(tmp_path / "pid")
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert await cancelled(task)
+    await until(lambda: not alive(pid))
+    assert held() == before
+
+
+async def test_defect_while_ending_leaves_no_process(tmp_path, monkeypatch):
+    before = held()
+    stop = asyncio.get_running_loop().create_future()
+    task = start("echo $$ >$1; trap '' TERM; while :; do :; done", tmp_path / "pid", stop=stop)
+    pid = await pid_in(tmp_path / "pid")
+    monkeypatch.setattr(process.kin, "find", lambda *_: 1 / 0)
+    stop.set_result(None)
+    with pytest.raises(ZeroDivisionError):
+        await task
+    assert not alive(pid)
+    assert held() == before
+
+
+async def test_bystanders_are_not_touched(tmp_path, short_grace):
+    bystander = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    try:
+        stop = asyncio.get_running_loop().create_future()
+        task = start(STUBBORN["a child in its own session"], tmp_path / "pid", stop=stop)
+        await pid_in(tmp_path / "pid")
+        stop.set_result(None)
+        await task
+        assert alive(bystander.pid)
+    finally:
+        bystander.kill()
+        await bystander.wait()
+
+
+async def test_without_proc_the_group_is_ended_all_the_same(tmp_path, short_grace, monkeypatch):
+    monkeypatch.setattr(process.kin, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
+    stop = asyncio.get_running_loop().create_future()
+    task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", stop=stop)
+    pid = await pid_in(tmp_path / "pid")
+    stop.set_result(None)
+    assert (await task).stopped
+    await until(lambda: not alive(pid))

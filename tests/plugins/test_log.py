@@ -1,0 +1,115 @@
+"""One line for each event, and never what was carried."""
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from remaphore import Message, Outcome, Reason, Rejection, Reply, logs
+from remaphore_plugins.log import Log
+
+MESSAGE = Message(
+    sender="k",
+    destination="**",
+    verb="deploy",
+    uuid=b"id",
+    time_ns=0,
+    payload=b"hidden payload",
+    peer="com.a",
+    digest=b"d" * 32,
+)
+
+
+def to_json(capsys, *events):
+    """Log *events* (calls without arguments) as JSON; return the lines."""
+    logs.configure("json", level=logging.DEBUG)
+    for event in events:
+        event()
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_each_event_is_one_line_with_its_names(capsys):
+    log = Log()
+    received, handled, failed = to_json(
+        capsys,
+        lambda: log.remaphore_admitted(MESSAGE),
+        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "exec-script", 1.23456, Reply(3, b"hidden output"))),
+        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "bad", 0.1, error=ValueError("why"))),
+        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "silent", 0.1)),
+    )
+    assert (received["event"], received["verb"], received["peer"], received["level"]) == (
+        "message_received",
+        "deploy",
+        "com.a",
+        "info",
+    )
+    assert (handled["event"], handled["exit_code"], handled["seconds"]) == ("message_handled", 3, 1.235)
+    assert (failed["event"], failed["level"], failed["error"]) == ("message_failed", "error", "ValueError('why')")
+
+
+def test_payload_and_output_are_not_logged(capsys):
+    log = Log()
+    lines = to_json(
+        capsys,
+        lambda: log.remaphore_admitted(MESSAGE),
+        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "p", 0.1, Reply(0, b"hidden output"))),
+        lambda: log.remaphore_reply(MESSAGE, Reply(0, b"hidden output", peer="com.a")),
+    )
+    assert len(lines) == 3
+    assert "hidden" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("reason", "level"),
+    [(Reason.NOT_ADDRESSED, "debug"), (Reason.FILTERED, "debug"), (Reason.BAD_SIGNATURE, "warning")],
+)
+def test_what_is_part_of_every_day_is_a_debug_line_and_the_rest_a_warning(capsys, reason, level):
+    rejection = Rejection(reason, "detail", 7, "remaphore.all", 12)
+    (line,) = to_json(capsys, lambda: Log().remaphore_rejected(rejection))
+    assert (line["level"], line["reason"], line["count"]) == (level, reason, 12)
+
+
+def test_for_people_a_line_is_short_and_holds_no_control_character(capsys):
+    logs.configure("console")
+    Log().remaphore_rejected(Rejection(Reason.MALFORMED, "a\x1b[31m\nb", 7, "remaphore.all"))
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "\x1b" not in shown
+    assert "warning message_rejected reason=malformed detail=a\\x1b[31m\\x0ab count=1" in shown
+
+
+def test_the_standard_librarys_loggers_end_in_the_same_place(capsys):
+    (line,) = to_json(capsys, lambda: logging.getLogger("nats").error("what %s", "happened"))
+    assert (line["event"], line["logger"], line["level"]) == ("what happened", "nats", "error")
+
+
+def test_a_traceback_for_people_is_escaped_line_by_line(capsys):
+    logs.configure("console")
+    try:
+        raise ValueError("evil\x1b[2J")
+    except ValueError:
+        logging.getLogger("x").exception("it failed")
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "ValueError: evil\\x1b[2J" in shown
+
+
+class Gone(io.TextIOBase):
+    """A stream whose other end is closed, as when the journal restarts."""
+
+    def __init__(self):
+        self.tried = 0
+
+    def write(self, text):
+        self.tried += 1
+        raise BrokenPipeError
+
+
+def test_a_stderr_that_has_gone_costs_the_line_and_nothing_else(monkeypatch):
+    gone = Gone()
+    monkeypatch.setattr(sys, "stderr", gone)
+    logs.configure("json")
+    Log().remaphore_admitted(MESSAGE)
+    assert gone.tried
