@@ -1,0 +1,77 @@
+"""From the bus through the gate: everything that arrives is judged on arrival, in the order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from remaphore.config.settings import Config
+from remaphore.protocol.gate import Filters, Gate, Policy
+from remaphore.protocol.message import Message
+from remaphore.protocol.peers import by_key
+from remaphore.protocol.rejection import Reason, Rejection
+from remaphore.protocol.replay import ReplayWindow
+from remaphore.runtime.signer import Clock
+
+# Messages that wait for their turn in a receiver that handles one at a time. At the 1 MiB that a message may have this
+# is the most memory a permitted peer can take up; who is this far behind will not be in time for what comes next.
+INBOX_LENGTH = 1_000
+
+
+class Intake:
+    """Judges what the bus delivers. *taken* and *rejected* are called on arrival and must not wait."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        taken: Callable[[Message], None],
+        rejected: Callable[[Rejection], None],
+        clock: Clock = time.time_ns,
+    ) -> None:
+        self.gate = gate
+        self._taken = taken
+        self._rejected = rejected
+        self._clock = clock
+
+    def deliver(self, raw: bytes) -> None:
+        """Judge *raw* by the time of its arrival, which is now."""
+        verdict = self.gate.admit(raw, self._clock())
+        if isinstance(verdict, Rejection):
+            self._rejected(verdict)
+        else:
+            self._taken(verdict)
+
+
+class Inbox:
+    """The one queue of a receiver that handles one message at a time."""
+
+    def __init__(self, rejected: Callable[[Rejection], None], admitted: Callable[[Message], None]) -> None:
+        self._rejected = rejected
+        self._admitted = admitted
+        self._queue: asyncio.Queue[Message] = asyncio.Queue(INBOX_LENGTH)
+
+    def put(self, message: Message) -> None:
+        """Queue *message*, or reject it if the queue is full."""
+        if self._queue.full():
+            self._rejected(Rejection(Reason.BUSY, "the queue is full", len(message.payload)))
+        else:
+            self._queue.put_nowait(message)
+            self._admitted(message)
+
+    async def get(self) -> Message:
+        """Return the next message, in the order of arrival."""
+        return await self._queue.get()
+
+
+def make_gate(config: Config, filters: Filters, *, subject: str, window: ReplayWindow | None = None) -> Gate:
+    """Return the gate of a node with this configuration, for a receiver with these filters on this subject."""
+    policy = Policy(
+        destination=config.destination,
+        peers=by_key(config.peers),
+        allow_skew_ns=config.allow_skew_ns,
+        filters=filters,
+        subject=subject,
+    )
+    return Gate(policy, window)

@@ -1,0 +1,105 @@
+"""The requesting side: a message goes out, verified replies come in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Self
+
+from remaphore.config.settings import Config
+from remaphore.errors import NoReceiversError
+from remaphore.protocol import peers, subject
+from remaphore.protocol.exchange import Exchange, Summary
+from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.rejection import Rejection
+from remaphore.runtime.signer import Clock, Outgoing
+from remaphore.transport.bus import Bus
+
+
+def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
+    """Return the peers that a request to *pattern* addresses. Raises NoReceiversError if there are none."""
+    responders = peers.addressed(config.peers, pattern)
+    if not responders:
+        raise NoReceiversError(f"no known receivers: no peer in {config.source} matches {pattern!r}")
+    return responders
+
+
+class Request:
+    """A request under way. Iterate over it for the replies, in the order of arrival.
+
+    The iteration ends when every expected destination has answered, or at the deadline. What was not taken (another's
+    reply, a second one, a late one) goes to *rejected* and is counted.
+    """
+
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        exchange: Exchange,
+        *,
+        rejected: Callable[[Rejection], None] = lambda _rejection: None,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        self.outgoing = outgoing
+        self._exchange = exchange
+        self._rejected = rejected
+        self._clock = clock
+        self._arrived: asyncio.Queue[Reply] = asyncio.Queue()
+        self._deadline: float | None = None
+
+    @property
+    def message(self) -> Message:
+        """The request as it was sent."""
+        return self.outgoing.message
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The destinations that were asked."""
+        return self._exchange.expected
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The destinations that have not answered (yet)."""
+        return self._exchange.missing
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The destinations that answered that they would not act."""
+        return self.summary().refused
+
+    def summary(self) -> Summary:
+        """Return how things stand."""
+        return self._exchange.summary()
+
+    async def start(self, bus: Bus, config: Config, *, subject_name: str, deadline: float | None) -> None:
+        """Listen for replies, then publish. *deadline*: when iterating ends, by the loop's clock; None for never."""
+        self._deadline = deadline
+        await bus.subscribe(self._reply_subject(config), self._deliver)
+        await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
+
+    async def stop(self, bus: Bus, config: Config) -> None:
+        """Listen no more."""
+        await bus.unsubscribe(self._reply_subject(config))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Reply:
+        """Return the next verified reply."""
+        if not self._exchange.missing and self._arrived.empty():
+            raise StopAsyncIteration
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._arrived.get()
+        except TimeoutError:
+            raise StopAsyncIteration from None
+
+    def _deliver(self, raw: bytes) -> None:
+        verdict = self._exchange.admit(raw, self._clock())
+        if isinstance(verdict, Rejection):
+            self._rejected(verdict)
+        else:
+            self._arrived.put_nowait(verdict)
+
+    def _reply_subject(self, config: Config) -> str:
+        return subject.for_replies(config.subject, self.message.digest)

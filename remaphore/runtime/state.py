@@ -1,0 +1,68 @@
+"""The state directory of an instance: where it is, and that nobody else is in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from remaphore.config.settings import Config
+from remaphore.errors import StateError, UsageError
+
+DEFAULT_INSTANCE = "main"
+SYSTEM_DIR = Path("/var/lib/remaphore")
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+
+
+def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path:
+    """Return the directory of *instance*.
+
+    It is below `state_dir`, else `$STATE_DIRECTORY` (systemd sets it), else /var/lib/remaphore for root and
+    `$XDG_STATE_HOME/remaphore` for others.
+    """
+    if not _NAME.fullmatch(instance):
+        raise UsageError(f"instance {instance!r}: write letters, digits, _, . and -, at most 64")
+    return _root(config, environ) / instance
+
+
+def _root(config: Config, environ: Mapping[str, str]) -> Path:
+    if config.state_dir:
+        return config.state_dir
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd.exec(5): several are separated by colons
+    if os.geteuid() == 0:
+        return SYSTEM_DIR
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "remaphore"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Make *folder*, for its owner alone, and hold its lock. Raises StateError, also if another holds it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        why = f"{error.strerror}; set state_dir to a directory that we may write"
+        raise StateError(f"state directory {folder}: {why}") from error
+    try:
+        _lock(descriptor, folder)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        raise StateError(
+            f"another daemon (pid {holder}) holds {folder}; stop it, or start this one with --instance NAME"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())

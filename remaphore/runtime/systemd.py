@@ -1,0 +1,59 @@
+"""Telling systemd how a service is: the datagrams of sd_notify(3), which need no library.
+
+Without `$NOTIFY_SOCKET` nothing is told. The names are systemd's: READY, RELOADING with MONOTONIC_USEC, STOPPING,
+STATUS, WATCHDOG.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Sends states to the service manager that started us, if one did."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._watchdog_usec = environ.get("WATCHDOG_USEC", "")
+        self._watchdog_pid = environ.get("WATCHDOG_PID", "")
+
+    @property
+    def watchdog_seconds(self) -> float | None:
+        """How often the manager wants to hear of us: half of what it would wait, as sd_watchdog_enabled(3) advises."""
+        if not self._watchdog_usec.isdecimal() or self._watchdog_pid not in ("", str(os.getpid())):
+            return None
+        return int(self._watchdog_usec) / 2_000_000 or None
+
+    def ready(self, status: str) -> None:
+        """We do our work (again)."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """We read the configuration again."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+
+    def stopping(self) -> None:
+        """We are about to end."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={text}")
+
+    def alive(self) -> None:
+        """The event loop turns."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        # An address that begins with @ is in the abstract namespace: its first byte is NUL.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            try:
+                channel.sendto(state.encode(), address)
+            except OSError:
+                return  # the manager went away; that is no reason for us to
