@@ -1,0 +1,37 @@
+"""What commands say to people, on stderr: stdout is for results only."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from remaphore.config.search import load
+from remaphore.config.settings import Config
+from remaphore.errors import KeyFormatError, UsageError
+from remaphore.protocol import keys, subject
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    sys.stderr.write(f"remaphore: {line}\n")
+    sys.stderr.flush()
+
+
+def load_config(path: str | None) -> Config:
+    """Load the configuration that *path*, the environment or the system names, and say what is odd in it."""
+    config = load(path, os.environ)
+    for warning in config.warnings:
+        say(f"warning: {warning}")
+    return config
+
+
+def check(*, key: str, subject_name: str) -> None:
+    """Raise UsageError for a key that is none, or for a subject that cannot be one."""
+    problem = subject.problem(subject_name) if subject_name else None
+    if problem:
+        raise UsageError(f"subject {subject_name!r}: {problem}; messages travel on one plain subject")
+    if key:
+        try:
+            keys.decode_public(key)
+        except KeyFormatError as error:
+            raise UsageError(f"the given public key does not parse: {error}") from None

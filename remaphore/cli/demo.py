@@ -1,0 +1,10 @@
+"""`remaphore demo`: the main job, shown on this machine."""
+
+from remaphore.cli.options import Demo
+from remaphore.demo import show
+
+
+def run(_options: Demo) -> int:
+    """Show it; return 0."""
+    show()
+    return 0

@@ -1,0 +1,111 @@
+"""`remaphore run`: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from remaphore import logs
+from remaphore.cli import console
+from remaphore.cli.options import Run
+from remaphore.config.settings import Config
+from remaphore.hooks.manager import configure, load
+from remaphore.runtime import state
+from remaphore.runtime.daemon import Daemon
+from remaphore.runtime.node import connect
+from remaphore.runtime.systemd import Notifier
+from remaphore.tasks import spawn
+
+if TYPE_CHECKING:
+    import pluggy
+
+# Always there; what `[plugins] enable` names is added.
+PLUGINS = ("exec-script", "log")
+HOOKS = (Path("/usr/share/remaphore/hooks.d"), Path("/etc/remaphore/hooks.d"))
+
+_log = structlog.get_logger()
+
+
+def run(options: Run) -> int:
+    """Run until SIGTERM or SIGINT; return 0. With --check, only say whether it would start."""
+    logs.configure(options.log_format)
+    config = read_config(options)
+    config.identity().load()
+    plugins = load_plugins(config)
+    folder = state.directory(config, options.instance, os.environ)
+    if options.check:
+        console.say(f"{config.source}: {len(config.peers)} peers; the daemon would start")
+        return 0
+    with state.locked(folder):
+        asyncio.run(_run(options, config, plugins))
+    return 0
+
+
+def read_config(options: Run) -> Config:
+    """Read the configuration; handler directories are the command line's, else the file's, else the system's."""
+    config = console.load_config(options.config)
+    return replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or HOOKS)
+
+
+def load_plugins(config: Config) -> pluggy.PluginManager:
+    """Load and configure the plugins of the daemon."""
+    plugins = load((*PLUGINS, *config.enabled_plugins))
+    configure(plugins, config, config.plugins)
+    return plugins
+
+
+async def _run(options: Run, config: Config, plugins: pluggy.PluginManager) -> None:
+    notifier = Notifier(os.environ)
+    notifier.status("waiting for the broker")
+    async with connect(config, timeout=None, notice=_notice) as node:
+        daemon = Daemon(node.bus, config, plugins=plugins)
+        reload = _reloader(daemon, notifier, options)
+        for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
+            asyncio.get_running_loop().add_signal_handler(number, action)
+        async with _watchdog(notifier):
+            await daemon.run(ready=lambda: _ready(notifier, config))
+            notifier.stopping()
+    _log.info("stopped", received=daemon.tally.received, handled=daemon.tally.handled.total())
+
+
+def _ready(notifier: Notifier, config: Config) -> None:
+    _log.info("Ready")
+    notifier.ready(f"receiving as {config.destination}")
+
+
+def _reloader(daemon: Daemon, notifier: Notifier, options: Run) -> Callable[[], None]:
+    def reload() -> None:
+        notifier.reloading()
+        taken = daemon.reload(lambda: read_config(options))
+        notifier.ready("receiving" if taken else "receiving; the new configuration was refused, see the log")
+
+    return reload
+
+
+def _notice(line: str) -> None:
+    _log.warning("broker_away", detail=line)
+
+
+@asynccontextmanager
+async def _watchdog(notifier: Notifier) -> AsyncIterator[None]:
+    """Tell the service manager that the loop turns, for as long as it wants to hear it."""
+    seconds = notifier.watchdog_seconds
+
+    async def turn() -> None:
+        while seconds:
+            notifier.alive()
+            await asyncio.sleep(seconds)
+
+    task = spawn(turn(), name="watchdog")
+    try:
+        yield
+    finally:
+        task.cancel()

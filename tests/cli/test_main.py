@@ -1,0 +1,84 @@
+"""Exit codes and the one line of an error, as a user sees them, without a network."""
+
+import subprocess
+import sys
+
+import pytest
+
+from remaphore.cli import main as cli
+from remaphore.errors import ConfigError, NoReceiversError, PluginError, TransportError, UsageError
+
+
+def run(*words):
+    return subprocess.run([sys.executable, "-m", "remaphore", *words], capture_output=True, text=True, check=False)
+
+
+def test_help_and_version_go_to_stdout_and_exit_0():
+    shown = run("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert all(f"remaphore {word}" in shown.stdout for word in cli.WORDS)
+    assert max(map(len, shown.stdout.splitlines())) <= 120
+    version = run("--version")
+    assert version.returncode == 0
+    assert version.stdout.startswith("remaphore ")
+
+
+def test_help_imports_neither_nats_nor_nacl():
+    heavy = "{'nats', 'nacl', 'asyncio', 'argparse'} & set(sys.modules)"
+    code = f"import sys; from remaphore.cli.main import main; main(['--help']); print({heavy})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UsageError, 2), (ConfigError, 2), (PluginError, 2), (NoReceiversError, 3), (TransportError, 3)],
+)
+def test_errors_become_one_line_on_stderr_and_an_exit_code(error, code, monkeypatch, capsys):
+    def fail(words):
+        raise error("what happened")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert cli.main([]) == code
+    shown = capsys.readouterr()
+    assert shown.err == "remaphore: ERROR: what happened\n"
+    assert shown.out == ""
+
+
+def test_an_interrupt_is_130(monkeypatch):
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupt)
+    assert cli.main([]) == 130
+
+
+def test_a_reader_that_has_gone_is_no_traceback():
+    command = f"{sys.executable} -m remaphore --help | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-x"], "flag provided but not defined: -x"),
+        (["-r", "-s"], "mutually exclusive"),
+        (["-d", "-D", "x"], "mutually exclusive"),
+        (["-s", "-p", "nokey"], "the given public key does not parse"),
+        (["-p", "nokey"], "the given public key does not parse"),
+        (["-s", "-S", "a.*"], "wildcard"),
+        (["-S", "a b"], "white space"),
+        (["-r", "-S", "a..b"], "empty part"),
+        (["-c", "/nonexistent/x.conf"], "/nonexistent/x.conf"),
+        (["send", "--nosuch"], "unrecognized"),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_line_that_says_what(words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("remaphore: ERROR: ")
+    assert done.stderr.count("\n") == 1

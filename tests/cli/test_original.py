@@ -1,0 +1,56 @@
+"""The original's command line gives the same commands as it did."""
+
+import pytest
+
+from remaphore.cli.options import Example, Receive, Request, Send
+from remaphore.cli.original import read
+from remaphore.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-s"], Send(to="**")),
+        (["-s", "-u", "upload_done"], Send(to="**", id="upload_done")),
+        (["-s", "a", "b c"], Send(to="**", payload="a b c")),
+        (
+            ["-s", "-v", "update, ping", "-D", "com.*", "-p", "K", "x"],
+            Send(to="com.*", verb="update", key="K", payload="x"),
+        ),
+        (["-s", "-v", " , ", "x"], Send(to="**", payload="x")),
+        (["-s", "-t", "5s"], Send(to="**")),
+        (["-s", "-c", "f", "-S", "blue"], Send(to="**", config="f", subject="blue")),
+        (["-r", "-t", "1.5s", "hi"], Request(to="**", timeout=1.5, payload="hi")),
+        (["-r"], Request(to="**")),
+        (["-r", "-t", "0"], Request(to="**")),
+        (["-r", "-t", "-5s"], Request(to="**")),
+        ([], Receive()),
+        (["-o", "-t", "100ms"], Receive(once=True, timeout=0.1)),
+        (["-u", "x"], Receive(id="x", once=True)),
+        (["-u", "x", "-o=false"], Receive(id="x", once=True)),
+        (["-v", "a,b, c"], Receive(verbs=("a", "b", "c"))),
+        (["-v", "Ping"], Receive(verbs=("Ping",))),
+        (["-d", "-p", "K", "./run", "-x", "y"], Receive(any_destination=True, key="K", script=("./run", "-x", "y"))),
+        (["-D", "com.**"], Receive(pattern="com.**")),
+        (["--", "run"], Receive(script=("run",))),
+        (["script", "-s"], Receive(script=("script", "-s"))),
+        (["-C"], Example()),
+        (["-C", "-r", "-s"], Example()),
+    ],
+)
+def test_flags_mean_what_they_meant(words, expected):
+    assert read(words) == expected
+    assert type(read(words)) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-r", "-s"], "-r and -s are mutually exclusive"),
+        (["-d", "-D", "x"], "-d and -D are mutually exclusive"),
+        (["-s", "-d", "-D", "x"], "-d and -D are mutually exclusive"),
+    ],
+)
+def test_what_excludes_each_other_is_a_usage_error(words, message):
+    with pytest.raises(UsageError, match=message):
+        read(words)

@@ -1,0 +1,77 @@
+"""Words and long options give the same commands as the original's flags."""
+
+import pytest
+
+from remaphore.cli import original, words
+from remaphore.cli.main import WORDS
+from remaphore.cli.options import Broker, Demo, Receive, Request, Send
+from remaphore.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("people", "flags"),
+    [
+        ("send", "-s"),
+        (
+            "send --to com.* --verb deploy --id x --from K --config f --subject b a b",
+            "-s -D com.* -v deploy -u x -p K -c f -S b a b",
+        ),
+        ("request --timeout 5s --verb status", "-r -t 5s -v status"),
+        ("request --timeout 0", "-r"),
+        ("receive", ""),
+        ("receive --verb a,b --id x --from K --timeout 1m", "-v a,b -u x -p K -t 1m"),
+        ("receive --to com.**", "-D com.**"),
+        ("receive --any-destination --once", "-d -o"),
+        ("receive --verb a --verb b ./script --to x -- y", "-v a,b ./script --to x -- y"),
+        ("receive -- send", "-- send"),
+    ],
+)
+def test_words_and_flags_ask_for_the_same(people, flags):
+    assert words.read(people.split()) == original.read(flags.split())
+
+
+def test_a_request_in_words_has_a_limit_of_30_seconds():
+    assert words.read(["request"]) == Request(to="**", timeout=30.0)
+
+
+def test_a_send_in_words_can_limit_the_connecting():
+    assert words.read(["send", "--timeout", "2s"]) == Send(to="**", timeout=2.0)
+
+
+def test_the_log_format_is_chosen_by_a_long_option():
+    assert words.read(["receive", "--log-format", "json"]) == Receive(log_format="json")
+
+
+def test_the_broker_takes_its_folder_and_port():
+    assert words.read(["broker", "--data", "d"]) == Broker("d", 4222)
+    assert words.read(["broker", "--data", "d", "--port", "0"]) == Broker("d", 0)
+    assert words.read(["demo"]) == Demo()
+
+
+def test_every_word_of_the_command_line_has_a_reader():
+    assert set(words.COMMANDS) == set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        ("send --nosuch", r"unrecognized arguments: --nosuch \(see remaphore send --help\)"),
+        ("request --timeout 5", "missing unit in duration '5'"),
+        ("receive --to x --any-destination", "not allowed with"),
+        ("broker", "required: --data"),
+        ("receive --log-format xml", "invalid choice"),
+    ],
+)
+def test_mistakes_are_usage_errors_that_point_to_the_help(people, message):
+    with pytest.raises(UsageError, match=message):
+        words.read(people.split())
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_help_of_each_command_fits_one_screen(word, capsys):
+    with pytest.raises(SystemExit) as caught:
+        words.read([word, "--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert text.startswith(f"usage: remaphore {word}")
+    assert len(text.splitlines()) <= 40
