@@ -1,7 +1,5 @@
 """`python -m remaphore` is the command `remaphore`."""
 
-import sys
+from remaphore.cli.main import command
 
-from remaphore.cli.main import main
-
-sys.exit(main())
+command()

@@ -48,6 +48,10 @@ class StateError(RemaphoreError):
     """The state directory cannot be used, or another daemon holds it."""
 
 
+class LedgerError(StateError):
+    """What must be durable before it may be acted on cannot be written."""
+
+
 class TransportError(RemaphoreError):
     """The broker cannot be used. The subclasses tell what a caller could decide on."""
 

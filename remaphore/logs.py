@@ -12,20 +12,29 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
 
-import structlog
-
 Format = Literal["console", "json"]
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+# Characters of one value in a log line: four times the longest verb, so that what a peer or a plugin says cannot fill a
+# disk by its length. Of a traceback the end is kept, where the error stands.
+MAX_VALUE = 1024
+MAX_TRACEBACK = 16 * 1024
+
+# The control characters, and those of Unicode that end a line or turn the direction of what follows.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def configure(log_format: Format, *, level: int = logging.INFO) -> None:
     """Send all logs of *level* and above to stderr in *log_format*."""
+    import structlog  # here, because all commands use `escape`, and not all of them log
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _shorten,
             structlog.processors.JSONRenderer() if log_format == "json" else _for_people,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -40,6 +49,15 @@ def configure(log_format: Format, *, level: int = logging.INFO) -> None:
 def escape(text: str) -> str:
     """Return *text* with control characters written out, newlines and tabs too: one event is one line."""
     return text.translate(_ESCAPES)
+
+
+def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_VALUE and key != "exception":
+            event[key] = f"{value[:MAX_VALUE]}... ({len(value)} characters)"
+    if "exception" in event:
+        event["exception"] = event["exception"][-MAX_TRACEBACK:]
+    return event
 
 
 def _for_people(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -68,5 +86,7 @@ class _Forward(logging.Handler):
     """Hands the records of other libraries, and of plugins that use the standard library, to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        import structlog
+
         log = structlog.get_logger()
         log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -12,8 +13,10 @@ from remaphore.protocol import keys, subject
 
 
 def say(line: str) -> None:
-    """Write one line to stderr."""
-    sys.stderr.write(f"remaphore: {line}\n")
+    """Write one line to stderr. It may quote a server or a file, so control characters are written out."""
+    from remaphore.logs import escape
+
+    sys.stderr.write(f"remaphore: {escape(line)}\n")
     sys.stderr.flush()
 
 
@@ -35,3 +38,10 @@ def check(*, key: str, subject_name: str) -> None:
             keys.decode_public(key)
         except KeyFormatError as error:
             raise UsageError(f"the given public key does not parse: {error}") from None
+
+
+def settle_in() -> None:
+    """Prepare for a long life: what was loaded so far stays, what comes will be collected (see `main.command`)."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

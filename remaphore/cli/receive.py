@@ -33,6 +33,7 @@ def run(options: Receive) -> int:
     logs.configure(options.log_format)
     plugins = load(("log", "exec-script") if options.script else ("log",))
     configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
+    console.settle_in()
     return asyncio.run(_receive(options, config, plugins))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from remaphore import logs
+from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options import Run
 from remaphore.config.settings import Config
 from remaphore.hooks.manager import configure, load
 from remaphore.runtime import state
 from remaphore.runtime.daemon import Daemon
+from remaphore.runtime.ledger import Ledger
 from remaphore.runtime.node import connect
 from remaphore.runtime.systemd import Notifier
 from remaphore.tasks import spawn
@@ -44,8 +46,9 @@ def run(options: Run) -> int:
     if options.check:
         console.say(f"{config.source}: {len(config.peers)} peers; the daemon would start")
         return 0
+    console.settle_in()
     with state.locked(folder):
-        asyncio.run(_run(options, config, plugins))
+        tasks.run(_run(options, config, plugins, folder))
     return 0
 
 
@@ -62,11 +65,12 @@ def load_plugins(config: Config) -> pluggy.PluginManager:
     return plugins
 
 
-async def _run(options: Run, config: Config, plugins: pluggy.PluginManager) -> None:
+async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
     notifier = Notifier(os.environ)
     notifier.status("waiting for the broker")
-    async with connect(config, timeout=None, notice=_notice) as node:
-        daemon = Daemon(node.bus, config, plugins=plugins)
+    ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
+    async with ledger, connect(config, timeout=None, notice=_notice) as node:
+        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
         reload = _reloader(daemon, notifier, options)
         for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
             asyncio.get_running_loop().add_signal_handler(number, action)

@@ -7,8 +7,9 @@ may turn out to be a private key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from remaphore.config import checks
 from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, Auth, Config, Identity
@@ -65,6 +66,7 @@ class _Reader:
         self._identities: list[Identity] = []
         self._peers: list[Peer] = []
         self._lines: dict[tuple[str, str], int] = {}  # (section, public key) -> the first line that has it
+        self._sections: dict[str, int] = {}  # name -> the first line that has it
         self._warnings: list[str] = []
 
     def take(self, number: int, content: str) -> None:
@@ -78,7 +80,9 @@ class _Reader:
     def _enter(self, number: int, name: str) -> None:
         sections = {"identities": self._identity, "peers": self._peer}
         self._read = sections.get(name, self._stray)
-        if name not in sections:
+        if name in sections:
+            self._sections.setdefault(name, number)
+        else:
             self._warn(number, f"unknown section{_quote(name)}; write [ Identities ] or [ Peers ]")
 
     def _stray(self, number: int, _content: str) -> None:
@@ -127,7 +131,9 @@ class _Reader:
         destination, public, verbs = self._row(number, content, _PEER_FORM)
         self._check_key(number, public, "peer")
         self._check_destination(number, destination)
-        self._peers.append(Peer(destination=destination, key=public, verbs=verbs, original=True))
+        self._peers.append(
+            Peer(destination=destination, key=public, verbs=verbs, original=True, origin=self._place(number))
+        )
 
     def _row(self, number: int, content: str, form: str) -> tuple[str, str, frozenset[str]]:
         fields = content.split(None, 2)
@@ -166,6 +172,7 @@ class _Reader:
             default_identity=self._default_identity(),
             original=True,
             warnings=tuple(self._warnings),
+            origins=self._origins(),
         )
 
     def _check_complete(self) -> None:
@@ -203,11 +210,18 @@ class _Reader:
             raise self._error(number, "default_identity: no identity has this key; write one of [ Identities ]")
         return key
 
+    def _origins(self) -> Mapping[str, str]:
+        lines = self._sections | {key: number for key, (number, _) in self._settings.items()}
+        return MappingProxyType({key: self._place(number) for key, number in lines.items()})
+
+    def _place(self, number: int) -> str:
+        return f"{self._source}:{number}"
+
     def _error(self, number: int, text: str) -> ConfigError:
-        return ConfigError(f"{self._source}:{number}: {text}")
+        return ConfigError(f"{self._place(number)}: {text}")
 
     def _warn(self, number: int, text: str) -> None:
-        self._warnings.append(f"{self._source}:{number}: {text}")
+        self._warnings.append(f"{self._place(number)}: {text}")
 
 
 def _quote(word: str) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from remaphore.config import original, secrets, toml
+from remaphore.config import secrets
 from remaphore.config.settings import Config
 from remaphore.errors import ConfigError
 
 VARIABLE = "REMAPHORE_CONFIG"
 DEFAULT_PATHS = ("/etc/remaphore/remaphore.toml", "/etc/remaphore/remaphore.conf")
+
+# Each peer costs a table entry, and up to 15 MB of replay window once it sends as much as it may: this is ten times the
+# fleet of 10,000 nodes that is tested.
+MAX_PEERS = 100_000
 
 _MEND = "write an example with: remaphore -C > FILE"
 
@@ -51,8 +55,13 @@ def _exists(path: str) -> bool:
 
 def _load(path: str, *, what: str) -> Config:
     raw, info = secrets.read_file(path, what=what)
+    # Each reader is imported where it is used: a command pays at its start for the one format that it reads.
     if path.endswith(".toml"):
+        from remaphore.config import toml
+
         return toml.parse(_utf8(raw, path), path, Path(path).absolute().parent)
+    from remaphore.config import original
+
     # Bytes that are not UTF-8 are the reader's to judge: the original takes them in a comment.
     config = original.parse(raw.decode("utf-8-sig", errors="surrogateescape"), path)
     problem = secrets.mode_problem(info, path, user=os.geteuid())

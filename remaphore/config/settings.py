@@ -80,6 +80,10 @@ class VerbSettings:
 DEFAULT_VERB_SETTINGS = VerbSettings()
 
 
+def _no_origins() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
 def _no_verbs() -> Mapping[str, VerbSettings]:
     return MappingProxyType({})
 
@@ -92,7 +96,8 @@ class Config:
     allow_skew_ns: nanoseconds, either way. verbs: those with a table of their own. plugins: the
     table of each plugin, as it stands in the file.
     warnings: what is odd in the file, one line each; a command prints them once. original: the file is in the
-    original's format, so every peer is taken to run the original.
+    original's format, so every peer is taken to run the original. refusals: whether the daemon tells a known peer why
+    it would not act. origins: where each setting of the file stands.
     """
 
     source: str
@@ -111,11 +116,17 @@ class Config:
     enabled_plugins: tuple[str, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=_no_tables)
     original: bool = False
+    refusals: bool = True
     warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=_no_origins, repr=False, compare=False)
 
     def verb(self, name: str) -> VerbSettings:
         """Return how messages of the verb *name* are treated: as its table says, or as all are that have none."""
         return self.verbs.get(name, DEFAULT_VERB_SETTINGS)
+
+    def origin(self, key: str) -> str:
+        """Return what decides the setting *key*, for people: the file and its line or path, or that it is a default."""
+        return self.origins.get(key, f"default, as {self.source} has no {key}")
 
     def identity(self, key: str = "") -> Identity:
         """Return the identity with this public key, or the default one. Raises NotPermittedError if it is not ours."""

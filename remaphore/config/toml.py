@@ -26,7 +26,7 @@ from remaphore.protocol.peers import Peer
 
 _TOP = (
     *("destination", "servers", "credentials", "auth", "tls", "subject", "allow_skew", "default_identity"),
-    *("state_dir", "hooks", "identities", "peers", "verbs", "plugins"),
+    *("state_dir", "hooks", "refusals", "identities", "peers", "verbs", "plugins"),
 )
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
 _TLS = ("ca_file", "cert_file", "key_file")
@@ -67,7 +67,9 @@ def parse(text: str, source: str, base: Path) -> Config:
         verbs=_verbs(root),
         enabled_plugins=_enabled(root),
         plugins=_plugins(root),
+        refusals=root.boolean("refusals") is not False,
         warnings=tuple(warnings),
+        origins=MappingProxyType({key: f"{source}: {key}" for key in root}),
     )
 
 
@@ -153,7 +155,8 @@ def _peers(root: Table, source: str, warnings: list[str]) -> tuple[Peer, ...]:
         destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
         key = _public_key(table, source, seen, warnings)
         verbs = _permitted(table)
-        peers.append(Peer(destination=destination, key=key, verbs=verbs, original=_runs_original(table)))
+        origin = f"{source}: {table.path('')}"
+        peers.append(Peer(destination=destination, key=key, verbs=verbs, original=_runs_original(table), origin=origin))
     return tuple(peers)
 
 

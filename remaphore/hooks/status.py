@@ -42,11 +42,13 @@ class Status:
         queues: Callable[[], Mapping[str, QueueState]],
         connected: Callable[[], bool],
         reconnects: Callable[[], int],
+        problem: Callable[[], str],
     ) -> None:
         self._tally = tally
         self._queues = queues
         self._connected = connected
         self._reconnects = reconnects
+        self._problem = problem
 
     @property
     def received(self) -> int:
@@ -60,7 +62,7 @@ class Status:
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """Verified messages that were not acted on, by why: busy, expired, not-permitted, stopping."""
+        """Verified messages that were not acted on, by why: busy, expired, stopping, ledger, or a `Reason`."""
         return dict(self._tally.refused)
 
     @property
@@ -87,3 +89,8 @@ class Status:
     def reconnects(self) -> int:
         """How many connections there were after the first."""
         return self._reconnects()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing runs: the ledger cannot be written. Empty if all is well."""
+        return self._problem()

@@ -12,16 +12,27 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from typing import Protocol
 
 # A sender's share of the memory: about 15 MB, and more messages than one sender signs within any sane window.
 QUOTA_PER_SENDER = 65_536
 
-_NEVER = -(2**63) - 1
+NO_FLOOR = -(2**63) - 1  # below every time that a message can carry
+
+
+class Journal(Protocol):
+    """Who wants to know what the window remembers and forgets: the daemon's ledger."""
+
+    def taken(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
+        """A message of *sender* was taken; *identity* is the SHA-256 of what was signed."""
+
+    def dropped(self, sender: str, identity: bytes, *, floor: int) -> None:
+        """It was forgotten, and what *sender* signed at or before *floor* will be refused."""
 
 
 @dataclass(slots=True)
 class _Sender:
-    floor: int = _NEVER
+    floor: int
     entries: dict[bytes, bytes] = field(default_factory=dict)  # hash of the signed bytes -> hash of the whole message
     by_time: list[tuple[int, bytes]] = field(default_factory=list)  # heap
 
@@ -29,10 +40,22 @@ class _Sender:
 class ReplayWindow:
     """Remembers, per sender, every message taken within the window of time in which it could be taken again."""
 
-    def __init__(self, *, allow_skew_ns: int, quota: int = QUOTA_PER_SENDER) -> None:
-        """*allow_skew_ns*: how far a message's time may be off, either way. *quota*: entries that a sender may hold."""
+    def __init__(
+        self,
+        *,
+        allow_skew_ns: int,
+        quota: int = QUOTA_PER_SENDER,
+        floor: int = NO_FLOOR,
+        journal: Journal | None = None,
+    ) -> None:
+        """*allow_skew_ns*: how far a message's time may be off, either way. *quota*: entries that a sender may hold.
+
+        *floor*: of senders of whom nothing is remembered; a memory that was lost begins at the time of the loss.
+        """
         self._allow_skew_ns = allow_skew_ns
         self._quota = quota
+        self._floor = floor
+        self._journal = journal
         self._senders: dict[str, _Sender] = {}
         self._digests: set[bytes] = set()
 
@@ -46,22 +69,48 @@ class ReplayWindow:
 
     def take(self, sender: str, signed: bytes, *, digest: bytes, time_ns: int, now: int) -> bool:
         """Remember a verified message and return True, or False if it was taken before, or may have been."""
-        memory = self._senders.setdefault(sender, _Sender())
+        memory = self._memory(sender)
         identity = hashlib.sha256(signed).digest()
         # Before anything is dropped for it: a replay must not cost the sender its memory.
         if identity in memory.entries or time_ns <= memory.floor:
             return False
-        self._forget(memory, now)
+        self._forget(sender, memory, now)
         if time_ns <= memory.floor:
             return False
+        self.restore(sender, identity, digest=digest, time_ns=time_ns)
+        if self._journal is not None:
+            self._journal.taken(sender, identity, digest=digest, time_ns=time_ns)
+        return True
+
+    def restore(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
+        """Remember a message that was taken before, in an earlier life."""
+        memory = self._memory(sender)
         memory.entries[identity] = digest
         heappush(memory.by_time, (time_ns, identity))
         self._digests.add(digest)
-        return True
 
-    def _forget(self, memory: _Sender, now: int) -> None:
+    def raise_floor(self, sender: str, floor: int) -> None:
+        """Refuse what *sender* signed at or before *floor*."""
+        memory = self._memory(sender)
+        memory.floor = max(memory.floor, floor)
+
+    def expire(self, now: int) -> None:
+        """Forget what is older than the window, of every sender."""
+        for sender, memory in self._senders.items():
+            self._forget(sender, memory, now, room=0)
+
+    def _memory(self, sender: str) -> _Sender:
+        memory = self._senders.get(sender)
+        if memory is None:
+            memory = self._senders[sender] = _Sender(self._floor)
+        return memory
+
+    def _forget(self, sender: str, memory: _Sender, now: int, *, room: int = 1) -> None:
+        """Drop what is older than the window, and the oldest until there is *room* for more."""
         oldest = now - self._allow_skew_ns
-        while memory.by_time and (memory.by_time[0][0] < oldest or len(memory.entries) >= self._quota):
+        while memory.by_time and (memory.by_time[0][0] < oldest or len(memory.entries) + room > self._quota):
             time_ns, identity = heappop(memory.by_time)
             self._digests.discard(memory.entries.pop(identity))
             memory.floor = max(memory.floor, time_ns)
+            if self._journal is not None:
+                self._journal.dropped(sender, identity, floor=memory.floor)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from remaphore.config.settings import Config, VerbSettings
-from remaphore.errors import ConfigError
+from remaphore.errors import ConfigError, LedgerError
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.status import Status, Tally
-from remaphore.protocol import subject
+from remaphore.protocol import subject, wire
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import REFUSED, Message, Reply
+from remaphore.protocol.refusal import Refuser
 from remaphore.protocol.rejection import Reason, Rejection
 from remaphore.runtime.faults import Faults
 from remaphore.runtime.handling import Handling
-from remaphore.runtime.intake import Intake, make_gate
+from remaphore.runtime.intake import make_gate
+from remaphore.runtime.ledger import Ledger
 from remaphore.runtime.queues import VerbQueues
 from remaphore.runtime.rejections import RejectionGroups
 from remaphore.runtime.signer import Clock, Signer
@@ -30,10 +33,11 @@ from remaphore.transport.bus import Bus
 if TYPE_CHECKING:
     import pluggy
 
-# Exit codes in replies: sysexits.h EX_TEMPFAIL and EX_NOPERM, and the shell's "command not found".
+# Exit codes in replies: sysexits.h EX_TEMPFAIL and EX_NOPERM, the shell's "command not found", and 128 + SIGTERM.
 BUSY = 75
 NOT_PERMITTED = 77
 NO_HANDLER = 127
+INTERRUPTED = 143
 
 # What runs at SIGTERM may finish within this time, and is then ended, for which there is STOP_SECONDS.
 DRAIN_SECONDS = 5.0
@@ -41,8 +45,10 @@ STOP_SECONDS = 5.0
 # On top of a verb's own limit, for a plugin that keeps to it to say so itself.
 GRACE_SECONDS = 5.0
 HOOK_SECONDS = 5.0
-# Refusals that are on their way at one time; who floods us is refused without a word.
-MAX_REFUSALS = 100
+# How often what is older than the window is forgotten, of senders that are silent too.
+EXPIRE_SECONDS = 60.0
+# Refusals, and replies sent again, that are on their way at one time; who floods us is refused without a word.
+MAX_ANSWERS = 100
 
 _NEED_RESTART = ("servers", "auth", "tls", "subject", "state_dir", "enabled_plugins", "plugins")
 
@@ -52,9 +58,13 @@ _log = structlog.get_logger()
 class Daemon:
     """Receives, queues by verb, acts, replies, until it is stopped; can take a new configuration while it runs."""
 
-    def __init__(self, bus: Bus, config: Config, *, plugins: pluggy.PluginManager, clock: Clock = time.time_ns) -> None:
+    def __init__(
+        self, bus: Bus, config: Config, *, plugins: pluggy.PluginManager, ledger: Ledger, clock: Clock = time.time_ns
+    ) -> None:
         self.tally = Tally()
         self._bus = bus
+        self._clock = clock
+        self._ledger = ledger
         self._config = config
         self._hook = plugins.hook
         self._signer = Signer(config, clock)
@@ -63,10 +73,9 @@ class Daemon:
         self._groups = RejectionGroups(self._emit_rejected)
         self._queues = VerbQueues(self._settings, handle=self._handle, expired=self._expire)
         self._subject = subject.for_messages(config.subject)
-        self._intake = Intake(
-            make_gate(config, Filters(), subject=self._subject), taken=self._take, rejected=self._reject, clock=clock
-        )
-        self._refusals: set[asyncio.Task[None]] = set()
+        self._gate = make_gate(config, Filters(), subject=self._subject, window=ledger.window)
+        self._refuser = Refuser()
+        self._answers: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -80,13 +89,17 @@ class Daemon:
             queues=self._queues.state,
             connected=lambda: self._bus.connected,
             reconnects=lambda: self._bus.reconnects,
+            problem=lambda: self._ledger.problem,
         )
         await self._bus.subscribe(self._subject, self._deliver)
         self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
         ready()
+        await self._report_interrupted()
+        expiring = spawn(self._expire_old(), name="expire")
         try:
             await self._stopping.wait()
         finally:
+            expiring.cancel()
             await self._end()
 
     def reload(self, load: Callable[[], Config]) -> bool:
@@ -105,9 +118,9 @@ class Daemon:
                 _log.warning("restart_needed", setting=name)
         self._config = replace(config, **{name: getattr(self._config, name) for name in _NEED_RESTART})
         self._signer.config = self._handling.config = self._config
-        window = self._intake.gate.window
+        window = self._ledger.window
         window.allow(self._config.allow_skew_ns)
-        self._intake.gate = make_gate(self._config, Filters(), subject=self._subject, window=window)
+        self._gate = make_gate(self._config, Filters(), subject=self._subject, window=window)
         self._faults.note(emit_plain(self._hook.remaphore_reloaded, config=self._config))
         _log.info("reloaded", peers=len(self._config.peers), source=self._config.source)
         return True
@@ -116,8 +129,13 @@ class Daemon:
         return self._config.verb(verb)
 
     def _deliver(self, raw: bytes) -> None:
+        now = self._clock()
         self.tally.received += 1
-        self._intake.deliver(raw)
+        verdict = self._gate.admit(raw, now)
+        if isinstance(verdict, Rejection):
+            self._reject(verdict, raw, now)
+        else:
+            self._take(verdict)
 
     def _take(self, message: Message) -> None:
         if self._stopping.is_set():
@@ -130,26 +148,50 @@ class Daemon:
             self._groups.add(Rejection(Reason.BUSY, full, len(message.payload), self._subject))
             self._refuse(message, BUSY, "busy", full)
 
-    def _reject(self, rejection: Rejection) -> None:
-        self.tally.rejected[rejection.reason] += 1
+    def _reject(self, rejection: Rejection, raw: bytes, now: int) -> None:
         self._groups.add(rejection)
+        refused = self._refuser.consider(self._gate, raw, rejection, now) if self._config.refusals else None
+        if refused is not None:
+            self._refuse(refused, NOT_PERMITTED, str(rejection.reason), rejection.detail)
+            return
+        self.tally.rejected[rejection.reason] += 1
+        if (
+            rejection.reason is Reason.DUPLICATE
+            and len(self._answers) < MAX_ANSWERS
+            and self._ledger.may_resend(wire.digest(raw))
+        ):
+            # Its bytes are those of a message whose signature held.
+            self._answering(self._resend(wire.decode(raw).message()))
 
     def _emit_rejected(self, rejection: Rejection) -> None:
         self._faults.note(emit_plain(self._hook.remaphore_rejected, rejection=rejection), blocking=True)
 
     async def _handle(self, message: Message) -> None:
         # The configuration may have changed while it waited.
-        peer = self._intake.gate.policy.peers.get(message.sender)
+        peer = self._gate.policy.peers.get(message.sender)
         if peer is None or not peer.may_send(message.verb):
             self._refuse(message, NOT_PERMITTED, "not-permitted", "no longer among the verbs of this peer")
             return
-        limit = self._config.verb(message.verb).timeout_seconds
         try:
-            reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
-            await self._answer(message, reply)
+            await self._ledger.started(message)
+        except LedgerError:
+            self._refuse(message, BUSY, "ledger", "the ledger cannot be written, see the log of the daemon")
+            return
+        try:
+            await self._act(message)
         except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
             _log.error("message_lost", verb=message.verb, peer=message.peer, error=repr(error))
         self.tally.handled[message.verb] += 1
+
+    async def _act(self, message: Message) -> None:
+        limit = self._config.verb(message.verb).timeout_seconds
+        reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
+        try:
+            await self._ledger.done(message.digest, reply)
+        except LedgerError as error:
+            # It ran, and who asked should know. After a restart it will count as interrupted, and not run again.
+            _log.error("end_not_recorded", verb=message.verb, peer=message.peer, error=str(error))
+        await self._answer(message, reply)
 
     async def _expire(self, message: Message) -> None:
         waited = self._config.verb(message.verb).max_wait_seconds
@@ -162,11 +204,51 @@ class Daemon:
 
     def _refuse(self, message: Message, code: int, why: str, detail: str) -> None:
         self.tally.refused[why] += 1
-        if message.wants_reply and len(self._refusals) < MAX_REFUSALS:
+        if message.wants_reply and len(self._answers) < MAX_ANSWERS:
             reply = Reply(code, REFUSED + f"{why}: {detail}".encode())
-            sending = spawn(self._answer(message, reply), name="refusal")
-            self._refusals.add(sending)
-            sending.add_done_callback(self._refusals.discard)
+            self._answering(self._send_refusal(message, reply))
+        else:
+            self._ledger.note_refused(message.digest)
+
+    async def _send_refusal(self, message: Message, reply: Reply) -> None:
+        # Without a ledger that can be written nothing runs, so nothing could run later either.
+        with contextlib.suppress(LedgerError):
+            await self._ledger.refused(message.digest)
+        await self._answer(message, reply)
+
+    async def _resend(self, message: Message) -> None:
+        reply = await self._ledger.recorded(message.digest) if message.wants_reply else None
+        if reply is not None:
+            await self._answer(message, reply)
+
+    async def _report_interrupted(self) -> None:
+        """Tell who asked, once, that what ran when the last daemon ended did not come to an end that we know of."""
+        for row in self._ledger.interrupted:
+            reply = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
+            message = Message(
+                sender=row.sender,
+                destination="",
+                verb=row.verb,
+                uuid=b"",
+                time_ns=row.time_ns,
+                wants_reply=row.wants_reply,
+                digest=row.digest,
+            )
+            _log.warning("message_interrupted", verb=row.verb, digest=row.digest.hex()[:16])
+            with contextlib.suppress(LedgerError):
+                await self._ledger.done(row.digest, reply)
+                await self._answer(message, reply)
+        self._ledger.interrupted.clear()
+
+    async def _expire_old(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            self._ledger.expire(self._clock())
+
+    def _answering(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = spawn(sending, name="answer")
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     async def _end(self) -> None:
         await self._bus.unsubscribe(self._subject)
@@ -184,5 +266,5 @@ class Daemon:
 
     async def _all_done(self) -> None:
         await self._queues.join()
-        if self._refusals:
-            await asyncio.wait(self._refusals)
+        if self._answers:
+            await asyncio.wait(self._answers)

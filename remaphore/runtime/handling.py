@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,6 +11,7 @@ from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import Outcome, emit
 from remaphore.protocol.message import Message, Reply
+from remaphore.runtime.faults import Faults
 from remaphore.runtime.replier import send_reply
 from remaphore.runtime.signer import Signer
 from remaphore.transport.bus import Bus
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 # How long a plugin may take to note that something was handled.
 NOTE_SECONDS = 5.0
+# Beyond it `Reply.parse` would not read it as an exit code, and far beyond it no ledger could record it.
+EXIT_CODE_LIMIT = 10**10
 
 _log = structlog.get_logger()
 
@@ -32,12 +36,15 @@ class Handling:
         self._hook = plugins.hook
         self._signer = signer
         self._nothing = nothing
+        self._faults = Faults()
 
     async def act(self, message: Message, *, timeout: float | None) -> Reply:
         """Hand *message* to the plugins, *timeout* seconds at most; return the reply that it comes to."""
-        outcomes = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
+        called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
+        outcomes = [judge(outcome) for outcome in called]
         for outcome in outcomes:
-            await emit(self._hook.remaphore_handled, timeout=NOTE_SECONDS, message=message, outcome=outcome)
+            noted = await emit(self._hook.remaphore_handled, timeout=NOTE_SECONDS, message=message, outcome=outcome)
+            self._faults.note(noted)
         return choose_reply(outcomes, self._nothing)
 
     async def answer(self, message: Message, reply: Reply) -> bool:
@@ -50,6 +57,27 @@ class Handling:
             _log.error("reply_failed", verb=message.verb, peer=message.peer, error=str(error))
             return False
         return True
+
+
+def judge(outcome: Outcome) -> Outcome:
+    """Return *outcome* of `remaphore_message`, or as an error if its result is neither None nor a sound Reply."""
+    problem = _problem(outcome.result)
+    return replace(outcome, result=None, error=TypeError(problem)) if problem else outcome
+
+
+def _problem(result: object) -> str | None:
+    if result is None:
+        return None
+    if not isinstance(result, Reply):
+        return f"remaphore_message returned {type(result).__name__}, not a Reply or None"
+    # Whatever the annotations promise: a plugin need not have been checked against them.
+    exit_code: object = result.exit_code
+    output: object = result.output
+    if not isinstance(exit_code, int | None):
+        return f"the reply's exit_code is {type(exit_code).__name__}, not int"
+    if exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
+        return "the reply's exit_code has more than ten digits"
+    return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
 
 
 def choose_reply(outcomes: list[Outcome], nothing: Reply) -> Reply:

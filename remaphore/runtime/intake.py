@@ -14,9 +14,10 @@ from remaphore.protocol.rejection import Reason, Rejection
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.runtime.signer import Clock
 
-# Messages that wait for their turn in a receiver that handles one at a time. At the 1 MiB that a message may have this
-# is the most memory a permitted peer can take up; who is this far behind will not be in time for what comes next.
+# Messages that wait for their turn in a receiver that handles one at a time, and their payloads in bytes: the most memory
+# that permitted peers can take up. Who is this far behind will not be in time for what comes next.
 INBOX_LENGTH = 1_000
+INBOX_BYTES = 64 * 1024 * 1024
 
 
 class Intake:
@@ -51,18 +52,23 @@ class Inbox:
         self._rejected = rejected
         self._admitted = admitted
         self._queue: asyncio.Queue[Message] = asyncio.Queue(INBOX_LENGTH)
+        self._bytes = 0
 
     def put(self, message: Message) -> None:
         """Queue *message*, or reject it if the queue is full."""
-        if self._queue.full():
-            self._rejected(Rejection(Reason.BUSY, "the queue is full", len(message.payload)))
+        size = len(message.payload)
+        if self._queue.full() or self._bytes + size > INBOX_BYTES:
+            self._rejected(Rejection(Reason.BUSY, "the queue is full", size))
         else:
+            self._bytes += size
             self._queue.put_nowait(message)
             self._admitted(message)
 
     async def get(self) -> Message:
         """Return the next message, in the order of arrival."""
-        return await self._queue.get()
+        message = await self._queue.get()
+        self._bytes -= len(message.payload)
+        return message
 
 
 def make_gate(config: Config, filters: Filters, *, subject: str, window: ReplayWindow | None = None) -> Gate:

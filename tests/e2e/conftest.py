@@ -21,8 +21,8 @@ DESTINATIONS = {"one": "com.example.one", "two": "com.example.two", "three": "or
 class Process:
     """A command that runs; its stderr is read line by line as it comes."""
 
-    def __init__(self, words, **options):
-        command = [sys.executable, "-m", "remaphore", *map(str, words)]
+    def __init__(self, words, *, command=(sys.executable, "-m", "remaphore"), **options):
+        command = [*command, *map(str, words)]
         self.popen = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         )

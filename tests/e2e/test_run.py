@@ -1,0 +1,205 @@
+"""The daemon as an administrator runs it: handlers by verb, reload, stop, systemd."""
+
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import environment
+
+
+@pytest.fixture
+def hooks(fleet):
+    """Writes handlers: hooks(verb, name, text)."""
+
+    def write(verb, name, text, mode=0o755):
+        folder = fleet.folder / "hooks.d" / verb
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(mode)
+        return path
+
+    # Every directory on the way must be its owner's alone to be trusted.
+    for folder in (fleet.folder, fleet.folder.parent):
+        folder.chmod(0o755)
+    return write
+
+
+def start(fleet, config, *words, **options):
+    state = f'state_dir = "{fleet.folder}/state"\n'
+    if config.suffix == ".toml" and "state_dir" not in config.read_text():
+        config.write_text(state + config.read_text())
+    return fleet.start("run", "-c", config, "--hooks", fleet.folder / "hooks.d", *words, **options)
+
+
+def ask(fleet, nodes, verb, *words, to="com.example.two", timeout="20s"):
+    return fleet.run("-c", nodes["one"], "-r", "-D", to, "-v", verb, "-t", timeout, *words)
+
+
+def test_dropping_an_executable_into_the_directory_of_a_verb_is_all(fleet, nodes, hooks):
+    daemon = start(fleet, nodes["two"])
+    assert ask(fleet, nodes, "deploy", "v42").stdout == "com.example.two,127,no handler\n"
+    hooks("deploy", "10-say", 'echo "deploying $2 for $REMAPHORE_VERB"; cat')
+    shown = ask(fleet, nodes, "deploy", "v42").stdout
+    assert "com.example.two,0,deploying v42 for deploy\nv42\n" in shown
+    assert daemon.stop() == (0, "")
+
+
+def test_the_originals_configuration_works_too(fleet, hooks):
+    hooks("status", "10-say", "echo fine")
+    config = fleet.config("two", form="conf")
+    daemon = start(fleet, config, env=environment(STATE_DIRECTORY=str(fleet.folder / "state")))
+    asked = fleet.run(
+        "-c", fleet.config("one", form="conf"), "-r", "-v", "status", "-D", "com.example.two", "-t", "20s"
+    )
+    assert asked.stdout == "com.example.two,0,fine\n"
+    assert daemon.stop()[0] == 0
+
+
+def test_a_second_daemon_of_the_same_name_is_refused_and_another_name_is_not(fleet, nodes):
+    daemon = start(fleet, nodes["two"])
+    second = fleet.run("run", "-c", nodes["two"])
+    assert second.returncode == 3
+    assert f"pid {daemon.popen.pid}" in second.stderr
+    assert "--instance" in second.stderr
+    start(fleet, nodes["two"], "--instance", "other").stop()
+
+
+def test_check_says_whether_it_would_start(fleet, nodes):
+    assert fleet.run("run", "-c", nodes["two"], "--check").returncode == 0
+    broken = fleet.config("three", extra="[plugins]\nenable = ['nosuch']\n")
+    done = fleet.run("run", "-c", broken, "--check")
+    assert done.returncode == 2
+    assert "'nosuch' is not installed" in done.stderr
+
+
+def test_term_in_the_middle_of_50_runs_answers_every_request_and_leaves_no_child(fleet, nodes, hooks):
+    running = fleet.folder / "running"
+    running.mkdir()
+    hooks("slow", "10-sleep", f"touch {running}/$$; exec sleep 600")
+    config = fleet.config("two", extra="[verbs.slow]\nconcurrency = 20\nqueue = 50\n")
+    daemon = start(fleet, config)
+    asking = [
+        fleet.start(
+            "-c", nodes["one"], "-r", "-v", "slow", "-D", "com.example.two", "-t", "60s", str(number), ready=None
+        )
+        for number in range(50)
+    ]
+    deadline = time.monotonic() + 60
+    while len(list(running.iterdir())) < 20 or sum("received" in line for line in daemon.lines) < 50:
+        assert time.monotonic() < deadline, daemon.lines[-3:]
+    started = time.monotonic()
+    assert daemon.stop()[0] == 0
+    assert time.monotonic() - started < 15
+    answers = sorted(request.finish()[1] for request in asking)
+    assert [answer.split(",")[1] for answer in answers] == ["143"] * 20 + ["75"] * 30
+    for path in running.iterdir():
+        assert not Path("/proc", path.name).exists()
+
+
+def test_a_reload_takes_new_peers_and_refuses_a_bad_file(fleet, nodes, hooks):
+    hooks("status", "10-say", "echo fine")
+    config = fleet.config("two", peers=["three"])
+    daemon = start(fleet, config)
+    assert ask(fleet, nodes, "status", timeout="300ms").returncode == 1
+    good = config.read_text()
+    config.write_text(good + "nonsense = 1\n")
+    daemon.popen.send_signal(signal.SIGHUP)
+    daemon.wait_for("reload_refused")
+    config.write_text(f'state_dir = "{fleet.folder}/state"\n' + fleet.config("two").read_text())
+    daemon.popen.send_signal(signal.SIGHUP)
+    daemon.wait_for("reloaded peers=2")
+    assert ask(fleet, nodes, "status").stdout == "com.example.two,0,fine\n"
+    assert daemon.stop()[0] == 0
+
+
+def test_systemd_is_told_of_every_state(fleet, nodes):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(fleet.folder / "notify"))
+        manager.settimeout(20)
+        env = environment(NOTIFY_SOCKET=str(fleet.folder / "notify"), WATCHDOG_USEC="200000")
+        daemon = start(fleet, nodes["two"], env=env)
+        told = set()
+
+        def hear(*wanted):
+            while not told >= set(wanted):
+                told.update(line.partition("=")[0] for line in manager.recv(1000).decode().split("\n"))
+
+        hear("READY", "WATCHDOG")
+        daemon.popen.send_signal(signal.SIGHUP)
+        hear("RELOADING", "MONOTONIC_USEC")
+        told.clear()
+        hear("READY", "WATCHDOG")
+        daemon.popen.terminate()
+        hear("STOPPING")
+        assert daemon.finish()[0] == 0
+
+
+def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
+    first, second = hooks("deploy", "10-fetch", "true"), hooks("deploy", "20-go", "true")
+    hooks("deploy", "30-old.sh", "true")
+    hooks("deploy", "40-off", "true", mode=0o644)
+    listed = fleet.run("hooks", "deploy", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
+    assert listed.returncode == 0, listed.stderr
+    lines = listed.stdout.splitlines()
+    assert lines[0] == "deploy:"
+    assert [line.split()[0] for line in lines[1:]] == ["run", "run", "skip", "skip"]
+    assert str(first) in lines[1]
+    assert str(second) in lines[2]
+    assert "chmod +x" in lines[4]
+    rows = fleet.run("hooks", "deploy", "--json", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d").stdout
+    assert [json.loads(row)["action"] for row in rows.splitlines()] == ["run", "run", "skip", "skip"]
+
+
+def test_unsafe_handlers_are_listed_with_the_mend_and_refused(fleet, nodes, hooks):
+    path = hooks("deploy", "10-fetch", "true")
+    path.chmod(0o777)
+    listed = fleet.run("hooks", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
+    assert listed.returncode == 1
+    assert f"chmod go-w {path}" in listed.stdout
+    daemon = start(fleet, nodes["two"])
+    assert ask(fleet, nodes, "deploy").stdout.startswith("com.example.two,126,")
+    assert daemon.stop()[0] == 0
+
+
+def test_1000_messages_over_10_verbs_with_one_that_sleeps(fleet, nodes, hooks):
+    done = fleet.folder / "done"
+    for number in range(10):
+        pause = f"while [ ! -e {fleet.folder}/go ]; do sleep 0.05; done;" if number == 0 else ""
+        hooks(f"verb{number}", "10-note", f'{pause} echo "$2" >> {done}{number}')
+    config = fleet.config("two", extra="".join(f"[verbs.verb{number}]\nqueue = 200\n" for number in range(10)))
+    daemon = start(fleet, config)
+    send_many(fleet, nodes["one"])
+    deadline = time.monotonic() + 60
+    while sum(len(lines(f"{done}{number}")) for number in range(1, 10)) < 900:
+        assert time.monotonic() < deadline
+    assert lines(f"{done}0") == []  # the tenth still sleeps in its first message: nobody waited for it
+    (fleet.folder / "go").touch()
+    while len(lines(f"{done}0")) < 100:
+        assert time.monotonic() < deadline
+    for number in range(10):
+        assert lines(f"{done}{number}") == [f"{count}" for count in range(100)]
+    assert daemon.stop()[0] == 0
+    assert "received=1000 handled=1000" in daemon.wait_for("stopped")
+
+
+def lines(path):
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def send_many(fleet, config):
+    import asyncio
+
+    import remaphore
+
+    async def send():
+        async with remaphore.connect(str(config)) as node:
+            for count in range(100):
+                for number in range(10):
+                    await node.send(f"verb{number}", to="com.example.two", payload=str(count))
+
+    asyncio.run(send())
