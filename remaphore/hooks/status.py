@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from remaphore.protocol.rejection import Reason
 
+# A peer that may send any verb could make us count for ever; what has handlers is far less.
+MAX_VERBS = 1_000
+
 
 class QueueState(NamedTuple):
     """How a verb's queue is: messages that wait, messages that are being handled, age of the oldest that waits."""
@@ -30,6 +33,11 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
+
+    def count_handled(self, verb: str) -> None:
+        """Count a message of *verb*; of more verbs than anybody means, under the empty name."""
+        known = verb in self.handled or len(self.handled) < MAX_VERBS
+        self.handled[verb if known else ""] += 1
 
 
 class Status:
@@ -67,7 +75,7 @@ class Status:
 
     @property
     def handled(self) -> Mapping[str, int]:
-        """Messages that went through the plugins, by verb. A verb here is what a permitted peer wrote."""
+        """Messages that went through the plugins, by verb: what permitted peers wrote, empty for the rest."""
         return dict(self._tally.handled)
 
     @property

@@ -71,7 +71,7 @@ class Daemon:
         self._handling = Handling(bus, config, plugins, self._signer, nothing=Reply(NO_HANDLER, b"no handler\n"))
         self._faults = Faults()
         self._groups = RejectionGroups(self._emit_rejected)
-        self._queues = VerbQueues(self._settings, handle=self._handle, expired=self._expire)
+        self._queues = VerbQueues(self._settings, handle=self._handle, expired=self._expire, displaced=self._displace)
         self._subject = subject.for_messages(config.subject)
         self._gate = make_gate(config, Filters(), subject=self._subject, window=ledger.window)
         self._refuser = Refuser()
@@ -93,10 +93,10 @@ class Daemon:
         )
         await self._bus.subscribe(self._subject, self._deliver)
         self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
-        ready()
-        await self._report_interrupted()
         expiring = spawn(self._expire_old(), name="expire")
         try:
+            ready()
+            await self._report_interrupted()
             await self._stopping.wait()
         finally:
             expiring.cancel()
@@ -181,7 +181,7 @@ class Daemon:
             await self._act(message)
         except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
             _log.error("message_lost", verb=message.verb, peer=message.peer, error=repr(error))
-        self.tally.handled[message.verb] += 1
+        self.tally.count_handled(message.verb)
 
     async def _act(self, message: Message) -> None:
         limit = self._config.verb(message.verb).timeout_seconds
@@ -196,6 +196,9 @@ class Daemon:
     async def _expire(self, message: Message) -> None:
         waited = self._config.verb(message.verb).max_wait_seconds
         self._refuse(message, BUSY, "expired", f"it waited longer than {waited:g} s")
+
+    def _displace(self, message: Message) -> None:
+        self._refuse(message, BUSY, "displaced", "it made room for a peer that had less waiting")
 
     async def _answer(self, message: Message, reply: Reply) -> None:
         if message.wants_reply:

@@ -1,14 +1,15 @@
 """A queue for each verb: order within a verb, and no verb waits for another.
 
 A verb has as many workers as its concurrency says (one: messages are handled in the order in which they arrived). A
-worker lives while there is work, so a verb that nobody uses costs nothing.
+worker lives while there is work, so a verb that nobody uses costs nothing. What may wait is bounded, and shared: where
+there is no room, who has the most waiting makes room for who has less, so that no peer can keep the others out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from remaphore.tasks import spawn
 # What may wait in all, so that no permitted peer can fill the memory by inventing verbs or by large payloads.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+# What a message counts for beside its payload, when it is asked who has the most waiting.
+OVERHEAD_BYTES = 1024
 
 
 class Waiting(NamedTuple):
@@ -33,7 +36,8 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Queue:
     waiting: deque[Waiting] = field(default_factory=deque)
-    running: int = 0
+    workers: int = 0
+    running: int = 0  # messages in hand: a worker that was just made has none yet
 
 
 class VerbQueues:
@@ -45,13 +49,17 @@ class VerbQueues:
         *,
         handle: Callable[[Message], Awaitable[None]],
         expired: Callable[[Message], Awaitable[None]],
+        displaced: Callable[[Message], None],
     ) -> None:
+        """*displaced* gets what was queued and had to make room."""
         self._settings = settings
         self._handle = handle
         self._expired = expired
+        self._displaced = displaced
         self._queues: dict[str, _Queue] = {}
         self._waiting = 0
         self._bytes = 0
+        self._held: Counter[str] = Counter()  # bytes that wait, by sender
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -60,14 +68,16 @@ class VerbQueues:
         queue = self._queues.setdefault(message.verb, _Queue())
         settings = self._settings(message.verb)
         full = self._full(queue, settings, len(message.payload))
+        while full is not None and self._make_room(queue, settings, message):
+            full = self._full(queue, settings, len(message.payload))
         if full is None:
             self._idle.clear()
             queue.waiting.append(Waiting(message, time.monotonic()))
             self._count(message, 1)
-            if queue.running < settings.concurrency:
-                queue.running += 1
+            if queue.workers < settings.concurrency:
+                queue.workers += 1
                 spawn(self._work(message.verb, queue), name=f"verb {message.verb}")
-        elif not queue.running:
+        elif not queue.workers:
             del self._queues[message.verb]
         return full
 
@@ -85,6 +95,7 @@ class VerbQueues:
         for queue in self._queues.values():
             queue.waiting.clear()
         self._waiting = self._bytes = 0
+        self._held.clear()
         return taken
 
     async def join(self) -> None:
@@ -98,20 +109,45 @@ class VerbQueues:
             return f"{self._waiting} messages wait already"
         return None
 
+    def _make_room(self, queue: _Queue, settings: VerbSettings, message: Message) -> bool:
+        """Displace the latest message of who has the most waiting; False if that would be fair to nobody."""
+        if len(queue.waiting) >= settings.queue:
+            among, held, size = [queue], Counter(waiting.message.sender for waiting in queue.waiting), 1
+        else:
+            among, held, size = list(self._queues.values()), self._held, OVERHEAD_BYTES + len(message.payload)
+        sender, most = max(held.items(), key=lambda item: item[1], default=("", 0))
+        if most < held[message.sender] + 2 * size:  # it would be the other way round afterwards
+            return False
+        latest = [(found.since, each, found) for each in among if (found := _latest(each, sender)) is not None]
+        _, place, displaced = max(latest, key=lambda item: item[0])
+        place.waiting.remove(displaced)
+        self._count(displaced.message, -1)
+        self._displaced(displaced.message)
+        return True
+
     def _count(self, message: Message, change: int) -> None:
         self._waiting += change
         self._bytes += change * len(message.payload)
+        self._held[message.sender] += change * (OVERHEAD_BYTES + len(message.payload))
+        if not self._held[message.sender]:
+            del self._held[message.sender]
 
     async def _work(self, verb: str, queue: _Queue) -> None:
         try:
             while queue.waiting:
                 message, since = queue.waiting.popleft()
                 self._count(message, -1)
+                queue.running += 1
                 late = time.monotonic() - since > self._settings(verb).max_wait_seconds
                 await (self._expired if late else self._handle)(message)
+                queue.running -= 1
         finally:
-            queue.running -= 1
-            if not queue.running and not queue.waiting:
+            queue.workers -= 1
+            if not queue.workers and not queue.waiting:
                 self._queues.pop(verb, None)
             if not self._queues:
                 self._idle.set()
+
+
+def _latest(queue: _Queue, sender: str) -> Waiting | None:
+    return next((waiting for waiting in reversed(queue.waiting) if waiting.message.sender == sender), None)

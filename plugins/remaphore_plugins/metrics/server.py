@@ -1,0 +1,86 @@
+"""The HTTP server: prometheus_client's handler, in one thread that answers one scrape at a time.
+
+prometheus_client.start_http_server is not used: it gives each connection a thread, without limit of number or time, so
+that whoever may connect could take all file descriptors of the daemon; and it looks up the name of the address, which
+waits for a name server in the event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from http.server import HTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, MetricsHandler
+
+from remaphore_plugins.metrics.settings import Listen
+
+# A scrape takes milliseconds. Who connects and says nothing keeps others waiting for this long, and a daemon that
+# stops, which has 5 seconds for it.
+CONNECTION_SECONDS = 2.0
+
+_POLL_SECONDS = 0.25  # within this time `stop` is noticed
+
+_log = logging.getLogger("remaphore.metrics")
+
+
+class MetricsServer:
+    """Serves *registry* on *listen* from the moment it is made. Raises OSError if the address cannot be had."""
+
+    def __init__(self, listen: Listen, registry: CollectorRegistry) -> None:
+        self._server = _Server(listen, registry)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it is, with its true port."""
+        return f"http://{self._server.listen}/metrics"
+
+    def stop(self) -> None:
+        """Answer who is being answered, and end; return when the port is free. Blocks, for seconds at worst."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(HTTPServer):
+    allow_reuse_port = False  # whatever the base class says: a second daemon is to be refused the port, not to share it
+
+    def __init__(self, listen: Listen, registry: CollectorRegistry) -> None:
+        self.listen = listen
+        self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        super().__init__(listen, MetricsHandler.factory(registry))
+
+    def server_bind(self) -> None:
+        # Past HTTPServer, which would look up a name for the address.
+        socketserver.TCPServer.server_bind(self)
+        self.listen = Listen(self.listen.host, self.socket.getsockname()[1])
+        self.server_name, self.server_port = self.listen
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        limit = threading.Timer(CONNECTION_SECONDS, _cut, [request])
+        limit.daemon = True
+        limit.start()
+        try:
+            super().process_request(request, client_address)
+        finally:
+            limit.cancel()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's arguments
+        error = sys.exception()
+        if isinstance(error, ConnectionError):
+            return  # the other side went away: nothing that we could mend
+        _log.error("a scrape failed: %r", error)
+
+
+def _cut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        request.shutdown(socket.SHUT_RDWR)

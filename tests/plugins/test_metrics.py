@@ -1,0 +1,316 @@
+"""The plugin `metrics`, scraped over HTTP: it tells what happened, nobody can make it grow, and it leaves nothing."""
+
+import asyncio
+import platform
+import socket
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from structlog.testing import capture_logs
+
+from remaphore import PluginError, Reason, Status, VerbSettings
+from remaphore.hooks import manager
+from remaphore.hooks.status import Tally
+from remaphore.protocol.peers import Peer
+from remaphore_plugins.metrics import Metrics, families, server
+from remaphore_plugins.metrics.families import StatusCollector
+from remaphore_plugins.metrics.verbs import VerbLabels
+from tests.factories import make_encoded, make_key
+from tests.nodes import make_config
+from tests.plugins import metrics_daemon
+from tests.plugins.metrics_daemon import FREE_PORT, fetch, total
+
+SUBJECT = "remaphore.all"
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """Runs daemons with the plugin; their ledgers are in tmp_path."""
+    return partial(metrics_daemon.serving, tmp_path)
+
+
+def loopbacks():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return [FREE_PORT]  # a machine without IPv6
+    return [FREE_PORT, "[::1]:0"]
+
+
+def ready_plugin(listen=FREE_PORT):
+    plugin = Metrics()
+    plugin.remaphore_configure(make_config(2), {"listen": listen})
+    return plugin
+
+
+def address_of(plugin):
+    return plugin.url.removeprefix("http://").removesuffix("/metrics")
+
+
+def make_status(tally=None, queues=dict):
+    return Status(tally or Tally(), queues=queues, connected=lambda: True, reconnects=lambda: 0, problem=str)
+
+
+async def test_what_was_received_is_the_sum_of_what_became_of_it(serving):
+    async with serving(replace(make_config(2), verbs={"wait": VerbSettings(queue=2)})) as served:
+        await served.send("wait")
+        while not served.handler.started:
+            await asyncio.sleep(0)
+        await served.send("wait", "wait", "wait", "wait", "echo", "fail", "none")
+        await served.bus.publish(SUBJECT, b"garbage")
+        await served.bus.publish(SUBJECT, make_encoded(9))
+        await served.handled(3)
+        series = await served.scrape()
+        assert series["remaphore_messages_received_total",] == 10
+        assert series["remaphore_messages_refused_total", "busy"] == 2
+        assert series["remaphore_messages_rejected_total", "malformed"] == 1
+        assert series["remaphore_messages_rejected_total", "unknown-sender"] == 1
+        assert total(series, "remaphore_messages_handled_total") == 3
+        assert series["remaphore_queue_length", "wait"] == 2
+        assert series["remaphore_queue_running", "wait"] == 1
+        assert series["remaphore_queue_oldest_seconds", "wait"] > 0
+        assert (
+            total(
+                series,
+                "remaphore_messages_handled_total",
+                "remaphore_messages_refused_total",
+                "remaphore_messages_rejected_total",
+                "remaphore_queue_length",
+                "remaphore_queue_running",
+            )
+            == 10
+        )
+
+
+async def test_runs_are_counted_by_result_and_each_is_in_the_histogram(serving):
+    verbs = ("echo", "echo", "bad", "fail", "none")
+    async with serving(replace(make_config(2), verbs={verb: VerbSettings() for verb in verbs})) as served:
+        await served.send(*verbs)
+        await served.handled(5)
+        series = await served.scrape()
+        runs = {key[1:]: value for key, value in series.items() if key[0] == "remaphore_handler_runs_total"}
+        assert runs == {
+            ("handler", "ok", "echo"): 2,
+            ("handler", "failed", "bad"): 1,
+            ("handler", "error", "fail"): 1,
+            ("handler", "none", "none"): 1,
+        }
+        assert series["remaphore_handler_seconds_count", "handler", "echo"] == 2
+        assert series["remaphore_handler_seconds_bucket", "+Inf", "handler", "echo"] == 2
+        assert total(series, "remaphore_handler_seconds_count") == 5
+        assert 0 < series["remaphore_handler_seconds_sum", "handler", "echo"] < 30
+
+
+async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
+    async with serving(replace(make_config(2), verbs={"deploy": VerbSettings()})) as served:
+        series = await served.scrape()
+    assert {key[1] for key in series if key[0] == "remaphore_messages_rejected_total"} == set(map(str, Reason))
+    for refusal in ("busy", "displaced", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
+        assert series["remaphore_messages_refused_total", refusal] == 0
+    assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0
+    assert series["remaphore_replies_total", "sent"] == series["remaphore_replies_total", "failed"] == 0
+    assert series["remaphore_build_info", platform.python_version(), version("remaphore")] == 1
+
+
+async def test_replies_and_the_connection_are_told(serving):
+    async with serving() as served:
+        async with served.sender.request("echo", to="com.two", timeout=10) as exchange:
+            assert [reply.exit_code async for reply in exchange] == [0]
+        served.bus.reconnects = 3
+        series = await served.scrape()
+        assert series["remaphore_replies_total", "sent"] == 1
+        assert (series["remaphore_connected",], series["remaphore_reconnects_total",]) == (1, 3)
+        await served.bus.close()
+        assert (await served.scrape())["remaphore_connected",] == 0
+
+
+async def test_ten_thousand_verbs_of_a_permitted_peer_add_one_series_to_each_metric(serving):
+    def by_metric(series):
+        # A histogram is as many series as it has buckets: its le is part of the metric here.
+        return Counter((key[0], *(label for label in key[1:] if not label.startswith(verbs))) for key in series)
+
+    verbs = ("wait", "deploy", "other")
+    config = replace(make_config(2), verbs={"deploy": VerbSettings()})
+    async with serving(config) as served:
+        await served.send("deploy")
+        await served.handled(1)
+        before = by_metric(await served.scrape())
+        for number in range(10_000):
+            await served.send(f"wait-{number}")
+        while served.handler.started < 10_001:
+            await asyncio.sleep(0)
+        queued = await served.scrape()
+        assert queued["remaphore_queue_running", "other"] == 10_000
+        served.handler.release.set()
+        await served.handled(10_001)
+        after = await served.scrape()
+        assert after["remaphore_messages_handled_total", "other"] == 10_000
+        assert after["remaphore_handler_runs_total", "handler", "ok", "other"] == 10_000
+        for series in (queued, after):
+            assert max((by_metric(series) - before).values()) == 1
+
+
+async def test_a_reload_brings_new_labels_and_no_counter_goes_down(serving, tmp_path):
+    async with serving() as served:
+        await served.send("later", "later", "never")
+        await served.handled(3)
+        assert (await served.scrape())["remaphore_messages_handled_total", "other"] == 3
+        (tmp_path / "later").mkdir()
+        assert served.daemon.reload(lambda: replace(make_config(2), hooks=(tmp_path,)))
+        await served.send("later")
+        await served.handled(4)
+        series = await served.scrape()
+        assert series["remaphore_messages_handled_total", "other"] == 3
+        assert series["remaphore_messages_handled_total", "later"] == 1
+        assert series["remaphore_handler_runs_total", "handler", "ok", "later"] == 1
+        assert served.daemon.reload(lambda: make_config(2))
+        assert (await served.scrape())["remaphore_messages_handled_total", "later"] == 1
+
+
+async def test_what_a_reload_forbids_is_counted_as_refused(serving):
+    async with serving() as served:
+        await served.send("wait", "wait")
+        while not served.handler.started:
+            await asyncio.sleep(0)
+        narrowed = Peer(destination="com.one", key=make_key(1).public, verbs=frozenset({"echo"}))
+        served.daemon.reload(lambda: make_config(2, peers=(narrowed,)))
+        served.handler.release.set()
+        await served.handled(1)
+        assert (await served.scrape())["remaphore_messages_refused_total", "not-permitted"] == 1
+
+
+async def test_two_daemons_in_one_process_count_each_their_own(serving):
+    async with serving() as one, serving() as two:
+        await one.send("echo", "echo")
+        await one.handled(2)
+        assert total(await one.scrape(), "remaphore_messages_received_total", "remaphore_handler_runs_total") == 4
+        assert total(await two.scrape(), "remaphore_messages_received_total", "remaphore_handler_runs_total") == 0
+
+
+async def test_openmetrics_is_served_to_who_asks_for_it(serving):
+    async with serving() as served:
+        accept = "application/openmetrics-text; version=1.0.0"
+        text = await asyncio.to_thread(fetch, served.metrics.url, accept)
+        assert "remaphore_messages_rejected" in {family.name for family in parse_openmetrics(text)}
+
+
+async def test_a_scrape_can_name_the_metrics_that_it_wants(serving):
+    async with serving() as served:
+        text = await asyncio.to_thread(fetch, f"{served.metrics.url}?name[]=remaphore_connected")
+        assert "\nremaphore_connected 1.0\n" in text
+        assert "remaphore_messages" not in text
+
+
+@pytest.mark.parametrize("listen", loopbacks())
+async def test_shutdown_frees_the_port_and_ends_the_thread(listen):
+    plugin, threads = ready_plugin(listen), set(threading.enumerate())
+    await plugin.remaphore_startup(make_status())
+    (thread,) = (thread for thread in set(threading.enumerate()) - threads if thread.name == "metrics")
+    address = address_of(plugin)
+    assert "remaphore_connected 1.0" in await asyncio.to_thread(fetch, plugin.url)
+    await plugin.remaphore_shutdown("stopped")
+    assert not thread.is_alive()
+    assert plugin.url == ""
+    again = ready_plugin(address)
+    await again.remaphore_startup(make_status())
+    await again.remaphore_shutdown("stopped")
+
+
+async def test_a_port_in_use_is_told_with_the_key_and_the_address(serving):
+    async with serving() as one:
+        address = address_of(one.metrics)
+        second = ready_plugin(address)
+        with pytest.raises(
+            PluginError, match=rf"plugins\.metrics\.listen: cannot listen on {address}: Address already"
+        ):
+            await second.remaphore_startup(make_status())
+        await second.remaphore_shutdown("stopped")
+        assert total(await one.scrape(), "remaphore_connected") == 1
+
+
+async def test_a_port_in_use_costs_a_daemon_its_metrics_only(serving):
+    with capture_logs() as logged:
+        async with serving() as one, serving(listen=address_of(one.metrics)) as two:
+            await two.send("echo")
+            await two.handled(1)
+            assert two.metrics.url == ""
+    assert [(line["event"], line["plugin"], line["hook"]) for line in logged if line["log_level"] == "error"] == [
+        ("plugin_failed", "metrics", "remaphore_startup")
+    ]
+
+
+async def test_a_client_that_says_nothing_delays_a_scrape_and_the_stop_for_a_moment_only(monkeypatch):
+    monkeypatch.setattr(server, "CONNECTION_SECONDS", 0.05)
+    plugin = ready_plugin()
+    await plugin.remaphore_startup(make_status())
+    host, port = address_of(plugin).split(":")
+    with socket.create_connection((host, int(port))) as silent:
+        silent.settimeout(20)
+        assert "remaphore_connected" in await asyncio.to_thread(fetch, plugin.url)
+        with socket.create_connection((host, int(port))):
+            async with asyncio.timeout(20):
+                await plugin.remaphore_shutdown("stopped")
+        assert silent.recv(1) == b""
+
+
+async def test_the_numbers_are_read_in_the_thread_that_writes_them():
+    readers = []
+
+    def queues():
+        readers.append(threading.get_ident())
+        return {}
+
+    plugin = ready_plugin()
+    await plugin.remaphore_startup(make_status(queues=queues))
+    await asyncio.to_thread(fetch, plugin.url)
+    await plugin.remaphore_shutdown("stopped")
+    assert readers == [threading.get_ident()]
+
+
+def test_a_blocked_loop_fails_the_scrape_instead_of_hanging_it(monkeypatch):
+    monkeypatch.setattr(families, "LOOP_SECONDS", 0.02)
+    problems, loop = [], asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, context: problems.append(context))
+    with pytest.raises(TimeoutError):
+        list(StatusCollector(make_status(), labels=VerbLabels, loop=loop).collect())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert not problems
+
+
+async def test_a_failed_scrape_is_one_line_in_the_log_and_the_next_one_works(caplog):
+    def queues():
+        if not caplog.records:
+            raise RuntimeError("broken")
+        return {}
+
+    plugin = ready_plugin()
+    caplog.clear()
+    await plugin.remaphore_startup(make_status(queues=queues))
+    caplog.clear()
+    with pytest.raises(OSError, match="closed"):
+        await asyncio.to_thread(fetch, plugin.url)
+    assert [record.getMessage() for record in caplog.records] == ["a scrape failed: RuntimeError('broken')"]
+    assert "remaphore_connected" in await asyncio.to_thread(fetch, plugin.url)
+    await plugin.remaphore_shutdown("stopped")
+
+
+def test_without_prometheus_client_the_plugin_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("prometheus_client", "remaphore_plugins.metrics"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    plugins = manager.load(["metrics"])
+    with pytest.raises(PluginError, match=r"plugin 'metrics'.*pip install 'remaphore\[metrics\]'"):
+        manager.configure(plugins, make_config(2), {})
+
+
+async def test_a_shutdown_without_a_startup_does_nothing():
+    plugin = ready_plugin()
+    await plugin.remaphore_shutdown("stopped")
+    assert plugin.url == ""

@@ -1,0 +1,89 @@
+"""The plugin `metrics`: its table, and which verbs get a label of their own."""
+
+from dataclasses import replace
+
+import pytest
+
+from remaphore import ConfigError, VerbSettings
+from remaphore.protocol.peers import Peer
+from remaphore_plugins.metrics import settings
+from remaphore_plugins.metrics.verbs import VerbLabels
+from tests.factories import make_key
+from tests.nodes import make_config
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [
+        ({}, "127.0.0.1:9617"),
+        ({"listen": "127.0.0.1:9617"}, "127.0.0.1:9617"),
+        ({"listen": "0.0.0.0:1"}, "0.0.0.0:1"),
+        ({"listen": "[::1]:0"}, "[::1]:0"),
+        ({"listen": "[0:0::1]:65535"}, "[::1]:65535"),
+    ],
+)
+def test_an_address_is_read_and_the_default_is_loopback(table, shown):
+    assert str(settings.read(table, source="x.toml")) == shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "",
+            "9617",
+            ":9617",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:65536",
+            "127.0.0.1:-1",
+            "127.0.0.1:80 ",
+            "1.2.3:80",
+        ),
+        *("::1:9617", "[::1]", "[127.0.0.1]:1", "[]:1", "localhost:9617", "127.0.0.1:\u0661", "[::1]:80\n"),
+        *(9617, True, None, ["127.0.0.1:1"], {}),
+    ],
+)
+def test_what_is_no_address_is_an_error_with_file_key_and_mend(value):
+    with pytest.raises(
+        ConfigError, match=r"^x\.toml: plugins\.metrics\.listen: not an address; write .*127\.0\.0\.1:9617"
+    ):
+        settings.read({"listen": value}, source="x.toml")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("listn", "listn"), ("Port", "Port"), ("a\nb", '"..."'), ("k" * 65, '"..."')]
+)
+def test_an_unknown_setting_is_an_error_with_its_key(key, shown):
+    with pytest.raises(ConfigError) as caught:
+        settings.read({key: 1, "listen": "127.0.0.1:0"}, source="x.toml")
+    assert str(caught.value) == f"x.toml: plugins.metrics.{shown}: unknown key; known here: listen"
+
+
+def test_the_verbs_of_peers_identities_tables_and_directories_are_known(tmp_path):
+    for name in ("backup", "a" * 64, "a" * 65, "Upper", "-dash", ".hidden", "dots.d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    peer = Peer(destination="com.one", key=make_key(1).public, verbs=frozenset({"of-peer", "*"}))
+    config = replace(
+        make_config(2, "of-identity", "*", peers=(peer,)),
+        verbs={"of-table": VerbSettings()},
+        hooks=(tmp_path / "missing", tmp_path),
+    )
+    expected = {"of-peer", "of-identity", "of-table", "backup", "a" * 64}
+    assert VerbLabels().learn(config, {}).known == expected
+
+
+@pytest.mark.parametrize("verb", ["*", "unheard-of", "", "\udcff", "a\nb"])
+def test_any_other_verb_is_other_even_if_configured_when_no_exposition_could_carry_it(verb):
+    listed = {} if verb == "unheard-of" else {verb: VerbSettings()}
+    labels = VerbLabels().learn(replace(make_config(2), verbs=listed | {"deploy": VerbSettings()}), {})
+    assert (labels.of(verb), labels.of("deploy")) == ("other", "deploy")
+
+
+def test_what_was_counted_before_a_verb_was_known_stays_with_the_others():
+    config = replace(make_config(2), verbs={"a": VerbSettings()})
+    labels = VerbLabels().learn(config, {"a": 3, "b": 1})
+    assert labels.count({"a": 5, "b": 1}) == {"a": 2, "other": 4}
+    again = labels.learn(make_config(2), {"a": 5, "b": 1})
+    assert again.count({"a": 5, "b": 1}) == {"a": 2, "other": 4}
