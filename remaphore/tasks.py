@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+# For tasks and threads that are left over when a service has ended: a plugin's, which it should have ended itself.
+END_SECONDS = 2.0
+
 _running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that nobody awaits could be collected
 
 
@@ -25,3 +28,26 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main* as asyncio.run does, but do not wait longer than END_SECONDS for what is left over at its end.
+
+    asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Those end with
+    the process, which has to end by os._exit then.
+    """
+    runner = asyncio.Runner()
+    try:
+        return runner.run(main)
+    finally:
+        if runner.run(_all_ended()):
+            runner.close()
+
+
+async def _all_ended() -> bool:
+    left_over = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left_over:
+        task.cancel()
+    threads = spawn(asyncio.get_running_loop().shutdown_default_executor(), name="end of threads")
+    _, late = await asyncio.wait({*left_over, threads}, timeout=END_SECONDS)
+    return not late

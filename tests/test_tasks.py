@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from remaphore.tasks import spawn
+from remaphore.tasks import run, spawn
 
 
 async def test_a_task_that_nobody_holds_is_not_collected() -> None:
@@ -69,3 +69,33 @@ async def test_an_exception_belongs_to_who_awaits_the_task() -> None:
     del task
     gc.collect()
     assert reported == []
+
+
+def test_run_ends_what_is_left_over_and_closes_the_loop() -> None:
+    seen: list[object] = []
+
+    async def left_over() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("ended")
+
+    async def main() -> str:
+        spawn(left_over(), name="left over")
+        await asyncio.sleep(0)
+        seen.append(asyncio.get_running_loop())
+        return "result"
+
+    assert run(main()) == "result"
+    loop, ended = seen
+    assert ended == "ended"
+    assert isinstance(loop, asyncio.AbstractEventLoop)
+    assert loop.is_closed()
+
+
+def test_run_lets_an_exception_through() -> None:
+    async def main() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        run(main())

@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import TYPE_CHECKING
 
+from remaphore.cli.options import Receive
 from remaphore.config.search import load
 from remaphore.config.settings import Config
 from remaphore.errors import KeyFormatError, UsageError
 from remaphore.protocol import keys, subject
+
+if TYPE_CHECKING:
+    from remaphore.protocol.gate import Filters
 
 
 def say(line: str) -> None:
@@ -38,6 +43,20 @@ def check(*, key: str, subject_name: str) -> None:
             keys.decode_public(key)
         except KeyFormatError as error:
             raise UsageError(f"the given public key does not parse: {error}") from None
+
+
+def filters(options: Receive) -> Filters:
+    """Return what the receiver with these *options* waits for."""
+    from remaphore.protocol.gate import Filters
+    from remaphore.protocol.message import uuid_from_text
+
+    return Filters(
+        pattern=options.pattern or None,
+        any_destination=options.any_destination,
+        uuid=uuid_from_text(options.id) if options.id else None,
+        verbs=frozenset(options.verbs) or None,
+        sender=options.key or None,
+    )
 
 
 def settle_in() -> None:

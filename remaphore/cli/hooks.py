@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,28 +14,44 @@ from remaphore.cli import console
 from remaphore.cli.options import Hooks
 from remaphore.cli.run import HOOKS
 from remaphore.config.settings import Config
-from remaphore.hooks.dispatch import emit_plain
 from remaphore.hooks.manager import configure, load
 from remaphore.hooks.plan import Action, Step
+from remaphore.logs import escape
 from remaphore.protocol.message import Message
+from remaphore.runtime.explain import PLACEHOLDER, ask_plan
 
 if TYPE_CHECKING:
     import pluggy
 
-# It stands where the payload of a message would.
-PLACEHOLDER = b"<payload>"
+NOTHING = "  nothing: a request is answered with 127"
 
 
 def run(options: Hooks) -> int:
     """List; return 0, or 1 if a verb is unsafe and would be refused."""
-    config = console.load_config(options.config)
-    config = replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or HOOKS)
-    plugins = load(("exec-script",))
-    configure(plugins, config, config.plugins)
+    config, plugins = prepare(options.config, options.hooks)
     verbs = [options.verb] if options.verb else sorted(_verbs(config))
-    found = {verb: list(_plan(plugins, verb)) for verb in verbs}
+    found = {verb: _plan(plugins, verb) for verb in verbs}
     sys.stdout.write(_to_json(found) if options.json else "".join(_to_text(verb, found[verb]) for verb in verbs))
     return 1 if any(step.action is Action.UNSAFE for steps in found.values() for step in steps) else 0
+
+
+def prepare(path: str | None, hooks: Sequence[str]) -> tuple[Config, pluggy.PluginManager]:
+    """Return the configuration at *path*, with the handler directories that the daemon would use, and exec-script.
+
+    Those are *hooks* of the command line, else the file's, else the system's.
+    """
+    config = console.load_config(path)
+    config = replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or HOOKS)
+    plugins = load(("exec-script",))
+    configure(plugins, config, config.plugins)
+    return config, plugins
+
+
+def to_line(step: Step) -> str:
+    """Return *step* as a line for people. A payload may be part of it, so nothing of it reaches a terminal raw."""
+    what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
+    line = escape(f"  {step.action:<6} {what}" + (f"; {step.mend}" if step.mend else ""))
+    return line.encode(errors="backslashreplace").decode()
 
 
 def _verbs(config: Config) -> Iterator[str]:
@@ -44,15 +60,11 @@ def _verbs(config: Config) -> Iterator[str]:
             yield from (entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
-def _plan(plugins: pluggy.PluginManager, verb: str) -> Iterable[Step]:
+def _plan(plugins: pluggy.PluginManager, verb: str) -> list[Step]:
     message = Message(
         sender="", destination="**", verb=verb, uuid=b"\0", time_ns=0, wants_reply=True, payload=PLACEHOLDER
     )
-    for outcome in emit_plain(plugins.hook.remaphore_plan, message=message):
-        if outcome.error is not None:
-            raise outcome.error
-        if isinstance(outcome.result, list):
-            yield from outcome.result
+    return ask_plan(plugins, message)
 
 
 def _to_json(found: dict[str, list[Step]]) -> str:
@@ -61,8 +73,4 @@ def _to_json(found: dict[str, list[Step]]) -> str:
 
 
 def _to_text(verb: str, steps: list[Step]) -> str:
-    lines = [f"{verb}:"]
-    for step in steps:
-        what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
-        lines.append(f"  {step.action:<6} {what}" + (f"; {step.mend}" if step.mend else ""))
-    return "\n".join(lines if steps else [f"{verb}:", "  nothing: a request is answered with 127"]) + "\n"
+    return "\n".join([f"{verb}:", *(map(to_line, steps) if steps else [NOTHING])]) + "\n"

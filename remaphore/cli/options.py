@@ -30,7 +30,9 @@ class Send(Common):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Send):
-    """Send, and print the replies. timeout limits the whole of it."""
+    """Send, and print the replies. timeout limits the whole of it; verbose: say why a reply was not taken."""
+
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,32 @@ class Hooks:
     json: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain:
+    """Explain the verdict on messages: of files (none: stdin), or of a question if *sender*, a key or a name, is given.
+
+    receiver: in whose place it is judged, for its filters. at: Unix nanoseconds, None for now. verb, to: of a question.
+    """
+
+    receiver: Receive
+    hooks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    base64: bool = False
+    at: int | None = None
+    sender: str = ""
+    verb: str = DEFAULT_VERB
+    to: str = "**"
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugins:
+    """List what is installed, and whether it can be loaded."""
+
+    config: str | None = None
+    json: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """Print an example of the original's configuration."""
@@ -87,4 +115,4 @@ class Demo:
     """Show the main job, on this machine, and leave nothing behind."""
 
 
-Options = Send | Request | Receive | Run | Hooks | Example | Broker | Demo
+Options = Send | Request | Receive | Run | Hooks | Explain | Plugins | Example | Broker | Demo

@@ -14,8 +14,6 @@ from remaphore.cli.options import Receive
 from remaphore.config.settings import Config
 from remaphore.errors import BrokerUnavailableError
 from remaphore.hooks.manager import configure, load
-from remaphore.protocol.gate import Filters
-from remaphore.protocol.message import uuid_from_text
 from remaphore.runtime.node import connect
 from remaphore.runtime.receiver import Receiver
 
@@ -45,7 +43,7 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
             receiver = Receiver(
                 node.bus,
                 config,
-                filters=_filters(options),
+                filters=console.filters(options),
                 plugins=plugins,
                 subject_name=options.subject,
                 once=options.once,
@@ -58,16 +56,6 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
     if stopped_by:
         return 128 + stopped_by[0]
     return 0 if handled else 1
-
-
-def _filters(options: Receive) -> Filters:
-    return Filters(
-        pattern=options.pattern or None,
-        any_destination=options.any_destination,
-        uuid=uuid_from_text(options.id) if options.id else None,
-        verbs=frozenset(options.verbs) or None,
-        sender=options.key or None,
-    )
 
 
 def _stop_on_signals(receiver: Receiver) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from remaphore import logs
@@ -28,7 +29,7 @@ def run(options: Request) -> int:
     config = console.load_config(options.config)
     config.sender(options.verb, options.key)
     expect(config, options.to)
-    logs.configure("console")
+    logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
     plugins = load(PLUGINS)
     configure(plugins, config, config.plugins)
     return asyncio.run(_request(options, config, plugins))
@@ -40,7 +41,8 @@ async def _request(options: Request, config: Config, plugins: pluggy.PluginManag
     deadline = None if options.timeout is None else loop.time() + options.timeout
 
     def rejected(rejection: Rejection) -> None:
-        emit_plain(hook.remaphore_rejected, rejection=rejection)
+        if options.verbose:  # anybody can send any number of them
+            emit_plain(hook.remaphore_rejected, rejection=rejection)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, notice=console.say) as node:
@@ -62,4 +64,7 @@ async def _request(options: Request, config: Config, plugins: pluggy.PluginManag
                 summary = exchange.summary()
                 await emit(hook.remaphore_finished, timeout=HOOK_SECONDS, request=exchange.message, summary=summary)
                 await emit(hook.remaphore_shutdown, timeout=HOOK_SECONDS, reason="done")
+    if summary.rejected and not options.verbose:
+        number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
+        console.say(f"{number} not taken; --verbose shows why")
     return 0 if set(summary.answered) - set(summary.refused) else 1

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,32 @@ def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outco
     result: object = None
     error: BaseException | None = None
     try:
-        result = impl.function(*(event[name] for name in impl.argnames))
+        with _nobodys_task():
+            result = impl.function(*(event[name] for name in impl.argnames))
     except BaseException as exc:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
         error = exc
     return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
+
+
+@contextmanager
+def _nobodys_task() -> Iterator[None]:
+    """Hide the running task, which is the host's: a plain function that cancels "the current task" would end it.
+
+    The two calls are those that asyncio has for other implementations of tasks (its documentation: "Extending").
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop yet
+        task = None
+    if task is None:
+        yield
+        return
+    loop = task.get_loop()
+    asyncio._leave_task(loop, task)  # noqa: SLF001 - documented, in spite of its name
+    try:
+        yield
+    finally:
+        asyncio._enter_task(loop, task)  # noqa: SLF001
 
 
 async def _finish(called: Outcome, result: Awaitable[object]) -> Outcome:
@@ -92,8 +115,10 @@ async def _settle(tasks: list[asyncio.Task[Outcome]], timeout: float | None) -> 
 
 
 def _collect(task: asyncio.Task[Outcome], started: float) -> Outcome:
-    if task.done():
+    if task.done() and not task.cancelled():
         return task.result()
     plugin, _, hook = task.get_name().partition(":")
     seconds = time.monotonic() - started
-    return Outcome(hook, plugin, seconds, error=TimeoutError(f"not done after {seconds:.1f} s"))
+    # Cancelled, though `_finish` catches that: a plugin cancelled its own task as the last thing it did.
+    error = asyncio.CancelledError() if task.done() else TimeoutError(f"not done after {seconds:.1f} s")
+    return Outcome(hook, plugin, seconds, error=error)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from remaphore.errors import PluginError
+from remaphore.errors import PluginError, RemaphoreError
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import call
 from remaphore.hooks.markers import PROJECT
@@ -39,18 +39,46 @@ def find(candidates: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint
 
 
 def load(names: Sequence[str], candidates: Iterable[EntryPoint] | None = None) -> pluggy.PluginManager:
-    """Import and register the plugins *names*, in this order, and check what they implement. Raises PluginError."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
-    installed = find(candidates)
+    """Import and register the plugins *names*, in this order, and check what they implement. Raises PluginError.
+
+    What is wrong with a plugin that nobody asked for, or that two of those have one name, does not matter here.
+    """
+    manager = empty()
+    points = list(candidates if candidates is not None else entry_points(group=GROUP))
     for name in dict.fromkeys(names):
-        if name not in installed:
-            known = ", ".join(sorted(installed)) or "none"
+        same_name = [point for point in points if point.name == name]
+        if not same_name:
+            known = ", ".join(sorted({point.name for point in points})) or "none"
             raise PluginError(
                 f"plugin {name!r} is not installed (installed: {known}); pip install it, or do not enable it"
             )
-        _register(manager, installed[name])
+        _register(manager, find(same_name)[name])
     return manager
+
+
+def empty() -> pluggy.PluginManager:
+    """Return a manager that knows the hooks, and no plugin yet."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    return manager
+
+
+def register(manager: pluggy.PluginManager, plugin: object, *, name: str) -> None:
+    """Add *plugin*, an object, a module, or a class to be made an object of; check what it implements.
+
+    Raises TypeError or pluggy's PluginValidationError for what is no plugin, and whatever making the object raises.
+    """
+    manager.register(plugin() if inspect.isclass(plugin) else plugin, name=name)
+    manager.check_pending()
+    if not implemented(manager, name):
+        raise TypeError("it implements no hook; mark its functions with @remaphore.hookimpl")
+    _check(manager, name)
+
+
+def implemented(manager: pluggy.PluginManager, name: str) -> list[str]:
+    """Return the hooks that the plugin *name* implements, in the order of the specifications."""
+    own = {caller.name for caller in manager.get_hookcallers(manager.get_plugin(name)) or ()}
+    return [hook for hook in vars(specs) if hook in own]
 
 
 def configure(manager: pluggy.PluginManager, config: Config, settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -59,7 +87,8 @@ def configure(manager: pluggy.PluginManager, config: Config, settings: Mapping[s
     for impl in hook.get_hookimpls():
         outcome = call(hook.name, impl, {"config": config, "settings": settings.get(impl.plugin_name, {})})
         if outcome.error is not None:
-            raise PluginError(f"plugin {impl.plugin_name!r} cannot be configured: {outcome.error}") from outcome.error
+            why = cause(outcome.error)
+            raise PluginError(f"plugin {impl.plugin_name!r} cannot be configured: {why}") from outcome.error
 
 
 def origin(point: EntryPoint) -> str:
@@ -67,14 +96,21 @@ def origin(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
 
+def cause(error: BaseException) -> str:
+    """Return *error* as one line. What is not said on purpose, by a ValueError or one of our own, names its type."""
+    text = " ".join(str(error).split())
+    if text and isinstance(error, (ValueError, RemaphoreError)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
     try:
-        plugin = point.load()
-        manager.register(plugin() if inspect.isclass(plugin) else plugin, name=point.name)
-        manager.check_pending()
-        _check(manager, point.name)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"plugin {point.name!r} from {origin(point)} cannot be loaded: {error}") from error
+        register(manager, point.load(), name=point.name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"plugin {point.name!r} from {origin(point)} cannot be loaded: {cause(error)}") from error
 
 
 def _check(manager: pluggy.PluginManager, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 
 from remaphore.errors import ConnectionLostError, PayloadTooLargeError
@@ -16,7 +17,7 @@ class MemoryBroker:
     def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
         self.published: list[tuple[str, bytes]] = []
-        self.subscribers: defaultdict[str, dict[MemoryBus, Deliver]] = defaultdict(dict)
+        self.subscribers: defaultdict[str, list[tuple[MemoryBus, Deliver]]] = defaultdict(list)
 
     def connect(self) -> MemoryBus:
         """Return a new connection."""
@@ -47,24 +48,33 @@ class MemoryBus:
         if len(data) > self.max_payload:
             raise PayloadTooLargeError(f"the message has {len(data)} bytes, the broker takes {self.max_payload}")
         self._broker.published.append((subject, data))
-        for deliver in tuple(self._broker.subscribers[subject].values()):
-            deliver(data)
+        for _, deliver in tuple(self._broker.subscribers[subject]):
+            _deliver(deliver, subject, data)
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:
         """Call *deliver* with every message on *subject* from now on."""
         self._check_open()
-        self._broker.subscribers[subject][self] = deliver
+        self._broker.subscribers[subject].append((self, deliver))
 
     async def unsubscribe(self, subject: str) -> None:
         """Receive nothing more on *subject*."""
-        self._broker.subscribers[subject].pop(self, None)
+        others = [entry for entry in self._broker.subscribers[subject] if entry[0] is not self]
+        self._broker.subscribers[subject] = others
 
     async def close(self) -> None:
         """End the connection."""
-        for subscribers in self._broker.subscribers.values():
-            subscribers.pop(self, None)
+        for subject in tuple(self._broker.subscribers):
+            await self.unsubscribe(subject)
         self._closed = True
 
     def _check_open(self) -> None:
         if self._closed:
             raise ConnectionLostError("the connection is closed")
+
+
+def _deliver(deliver: Deliver, subject: str, data: bytes) -> None:
+    try:
+        deliver(data)
+    except Exception as error:  # noqa: BLE001 - the receiver's error is not the sender's
+        context = {"message": f"delivery of a message on {subject} failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

@@ -1,0 +1,254 @@
+"""What a plugin's own tests need: messages, replies, a clock, a configuration, a bus in memory, and the plugin's host.
+
+    from remaphore.testing import PluginHarness, make_message
+
+    async def test_it_greets():
+        async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
+            reply = await harness.message(make_message("greet", "Ann"))
+        assert reply.output == b"Hi, Ann"
+
+No file, no network, no other process. The names in `__all__` are public, as those of `remaphore` are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, cast
+
+from remaphore.config.settings import Auth, Config, Identity
+from remaphore.hooks.dispatch import Outcome, emit, emit_plain
+from remaphore.hooks.manager import empty, implemented, register
+from remaphore.hooks.plan import Step
+from remaphore.hooks.status import Status, Tally
+from remaphore.protocol.duration import SECOND
+from remaphore.protocol.exchange import Summary
+from remaphore.protocol.keys import PrivateKey
+from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.peers import ANY_VERB, Peer
+from remaphore.protocol.rejection import Rejection
+from remaphore.runtime.handling import judge
+from remaphore.transport.memory import MemoryBroker, MemoryBus
+
+__all__ = [
+    "START_NS",
+    "Clock",
+    "MemoryBroker",
+    "MemoryBus",
+    "PluginHarness",
+    "make_config",
+    "make_message",
+    "make_reply",
+]
+
+START_NS = 1_700_000_000 * SECOND  # 14 November 2023, 22:13:20 UTC
+SENDER = "com.example.sender"
+RECEIVER = "com.example.receiver"
+HARNESS_SECONDS = 10.0
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise. Calling it gives Unix nanoseconds.
+
+    clock = Clock()
+    clock.step(1.5)
+    assert clock() == START_NS + 1_500_000_000
+    """
+
+    def __init__(self, now_ns: int = START_NS) -> None:
+        self._now_ns = now_ns
+
+    def __call__(self) -> int:
+        """Return what time it is, in Unix nanoseconds."""
+        return self._now_ns
+
+    def set(self, now_ns: int) -> None:
+        """Let it be *now_ns*, in Unix nanoseconds: earlier than before, too."""
+        self._now_ns = now_ns
+
+    def step(self, seconds: float) -> None:
+        """Let *seconds* pass; less than 0 puts it back."""
+        self._now_ns += round(seconds * SECOND)
+
+
+def make_message(
+    verb: str = "ping",
+    payload: str | bytes = b"",
+    *,
+    destination: str = "**",
+    uuid: bytes = b"example",
+    time_ns: int = START_NS,
+    wants_reply: bool = False,
+    sender: str = "",
+    peer: str = SENDER,
+    matched: str = RECEIVER,
+) -> Message:
+    """Return a message as the gate hands it to a plugin: verified, addressed to us, with its digest.
+
+    sender is the base58 key of who signed, one that belongs to *peer* if it is empty. The digest is another for each
+    other message.
+
+    message = make_message("deploy", "v42", peer="com.example.ci")
+    """
+    message = Message(
+        sender=sender or _key_of(peer),
+        destination=destination,
+        verb=verb,
+        uuid=uuid,
+        time_ns=time_ns,
+        wants_reply=wants_reply,
+        payload=_bytes(payload),
+        peer=peer,
+        matched=matched,
+    )
+    return replace(message, digest=hashlib.sha256(repr(message).encode()).digest())
+
+
+def make_reply(
+    exit_code: int | None = 0,
+    output: str | bytes = b"",
+    *,
+    peer: str = RECEIVER,
+    sender: str = "",
+    time_ns: int = START_NS,
+    bound: bool = True,
+) -> Reply:
+    """Return a reply as the requesting side gets it: verified, from *peer*.
+
+    assert make_reply(3, "disk full").text == b"3,disk full"
+    """
+    return Reply(exit_code, _bytes(output), peer=peer, sender=sender or _key_of(peer), time_ns=time_ns, bound=bound)
+
+
+def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
+    """Return the configuration of a node with a new key, without any file; *fields* replace those of `Config`.
+
+    It knows one peer, itself, which may send it every verb: so one configuration can be both sides of a request.
+
+    config = make_config("com.example.web", subject="staging")
+    """
+    key = PrivateKey.generate()
+    every = frozenset({ANY_VERB})
+    config = Config(
+        source="make_config()",
+        destination=destination,
+        servers=("nats://127.0.0.1:4222",),
+        auth=Auth(kind="none"),
+        identities=(Identity(key=key.public, verbs=every, load=lambda: key),),
+        peers=(Peer(destination=destination, key=key.public, verbs=every),),
+    )
+    return replace(config, **fields)
+
+
+class PluginHarness:
+    """Runs one plugin as the host does: the same checks, the same calls, in the same order.
+
+    Only what goes wrong is different: here it is raised. *plugin*: an object, a module, or a class that takes no
+    arguments. settings: what its table `[plugins.NAME]` would hold. timeout: seconds for each call of an `async def`,
+    then TimeoutError. Use it in `async with`, which configures and starts the plugin, and shuts it down:
+
+    async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
+        reply = await harness.message(make_message("greet", "Ann"))
+
+    Raises TypeError or pluggy's PluginValidationError if the host would not load the plugin.
+    """
+
+    def __init__(
+        self,
+        plugin: object,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+        name: str = "plugin",
+        timeout: float = HARNESS_SECONDS,
+    ) -> None:
+        self.config = config or make_config()
+        self.tally = Tally()
+        self.status = Status(self.tally, queues=dict, connected=lambda: True, reconnects=lambda: 0, problem=str)
+        self._settings = dict(settings or {})
+        self._timeout = timeout
+        self._manager = empty()
+        register(self._manager, plugin, name=name)
+        self.plugin = self._manager.get_plugin(name)
+        self.hooks = tuple(implemented(self._manager, name))
+
+    async def __aenter__(self) -> Self:
+        """Call `remaphore_configure` and `remaphore_startup`."""
+        self._plain("configure", config=self.config, settings=self._settings)
+        await self._waiting("startup", status=self.status)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Call `remaphore_shutdown`."""
+        await self._waiting("shutdown", reason="stopped")
+
+    async def message(self, message: Message) -> Reply | None:
+        """Let the plugin have *message*: admitted, message, handled. Return its reply.
+
+        Raises what the plugin raised, after it was told of it in `remaphore_handled` as the host would; TypeError for
+        a result that is neither None nor a Reply of an int and bytes.
+        """
+        self._plain("admitted", message=message)
+        outcome = await self._call("message", message=message)
+        if outcome is None:
+            return None
+        outcome = judge(outcome)
+        self.tally.handled[message.verb] += 1
+        await self.handled(message, outcome)
+        return cast("Reply | None", _result(outcome))
+
+    async def handled(self, message: Message, outcome: Outcome) -> None:
+        """Tell the plugin that *message* was handled, by itself or another."""
+        await self._waiting("handled", message=message, outcome=outcome)
+
+    def rejected(self, rejection: Rejection) -> None:
+        """Tell the plugin that something was not taken."""
+        self._plain("rejected", rejection=rejection)
+
+    def reloaded(self, config: Config) -> None:
+        """Tell the plugin that there is a new configuration."""
+        self.config = config
+        self._plain("reloaded", config=config)
+
+    def plan(self, message: Message) -> list[Step] | None:
+        """Ask the plugin what it would do with *message*."""
+        return cast("list[Step] | None", self._plain("plan", message=message))
+
+    async def reply(self, request: Message, reply: Reply) -> None:
+        """Hand the plugin a reply, as on the requesting side."""
+        await self._waiting("reply", request=request, reply=reply)
+
+    async def finished(self, request: Message, summary: Summary) -> None:
+        """Tell the plugin that a request of ours has ended."""
+        await self._waiting("finished", request=request, summary=summary)
+
+    async def _call(self, event: str, **values: object) -> Outcome | None:
+        hook = getattr(self._manager.hook, f"remaphore_{event}")
+        return next(iter(await emit(hook, timeout=self._timeout, **values)), None)
+
+    async def _waiting(self, event: str, **values: object) -> object:
+        return _result(await self._call(event, **values))
+
+    def _plain(self, event: str, **values: object) -> object:
+        hook = getattr(self._manager.hook, f"remaphore_{event}")
+        return _result(next(iter(emit_plain(hook, **values)), None))
+
+
+def _result(outcome: Outcome | None) -> object:
+    if outcome is None:
+        return None
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result
+
+
+def _key_of(peer: str) -> str:
+    return PrivateKey(hashlib.sha256(peer.encode()).digest()).public
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text

@@ -1,0 +1,115 @@
+"""docs/hooks.md lists every hook as it is, and its examples are plugins that work."""
+
+import inspect
+import logging
+import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from remaphore import Action, Outcome, Reason, Rejection, Reply, Step, Summary
+from remaphore.cli import request
+from remaphore.hooks import specs
+from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.manager import GROUP, PLAIN, implemented, load
+from remaphore.hooks.status import Status, Tally
+from remaphore.runtime import daemon, handling, receiver, rejections
+from remaphore.testing import make_config, make_message, make_reply
+
+PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
+SECTIONS = dict(re.findall(r"^## `(remaphore_\w+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE))
+HOOKS = [name for name in vars(specs) if name.startswith("remaphore_")]
+
+
+def signature(name):
+    """The hook as it is declared; annotations are text there, so their quotes are taken off."""
+    return name + str(inspect.signature(getattr(specs, name))).replace("'", "")
+
+
+def example(name):
+    (source,) = re.findall(r"```python\n(.*?)```", SECTIONS[name], re.DOTALL)
+    return source
+
+
+def test_the_page_lists_every_hook_with_its_exact_signature_in_order_and_no_other():
+    assert re.findall(r"^## `(.*)`$", PAGE.read_text(), re.MULTILINE) == [signature(name) for name in HOOKS]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_is_called_plain_on_the_page_exactly_if_it_is(name):
+    assert SECTIONS[name].strip().startswith("Plain.") == (name in PLAIN)
+
+
+def test_every_hook_that_the_page_names_exists():
+    assert set(re.findall(r"remaphore_[a-z]+", PAGE.read_text())) == set(HOOKS)
+
+
+def test_the_limits_on_the_page_are_those_of_the_code():
+    limited = {name for name in HOOKS if "5 seconds" in SECTIONS[name]}
+    assert limited == {name for name in HOOKS if name not in PLAIN}
+    assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, handling.NOTE_SECONDS} == {5.0}
+    assert {receiver.STOP_SECONDS, request.HOOK_SECONDS} == {5.0}
+    assert f"every {rejections.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_rejected"]
+    assert f"{daemon.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
+
+
+def summary():
+    return Summary(expected=("a", "b"), answered=("a",), failed=(), refused=(), missing=("b",), rejected=0)
+
+
+def status():
+    tally = Tally(received=3)
+    return Status(tally, queues=dict, connected=lambda: True, reconnects=lambda: 0, problem=str)
+
+
+# What each example is called with, and what comes of it: its result, or the line that it logs.
+CALLS = {
+    "remaphore_configure": (lambda: {"config": make_config(), "settings": {"threshold": 3}}, "threshold is 3"),
+    "remaphore_startup": (lambda: {"status": status()}, "connected: True, received: 3"),
+    "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
+    "remaphore_admitted": (lambda: {"message": make_message("deploy", peer="a")}, "deploy from a waits"),
+    "remaphore_message": (lambda: {"message": make_message("greet", peer="a")}, Reply(0, b"Hello, a")),
+    "remaphore_handled": (
+        lambda: {"message": make_message("deploy"), "outcome": Outcome("h", "other", 1.0, error=OSError("x"))},
+        "other failed at deploy: OSError('x')",
+    ),
+    "remaphore_rejected": (
+        lambda: {"rejection": Rejection(Reason.BAD_SIGNATURE, subject="s", count=2)},
+        "2 forged on s",
+    ),
+    "remaphore_reply": (
+        lambda: {"request": make_message("deploy"), "reply": make_reply(3, peer="a")},
+        "deploy: a gave 3",
+    ),
+    "remaphore_finished": (lambda: {"request": make_message("deploy"), "summary": summary()}, "deploy: missing b"),
+    "remaphore_plan": (
+        lambda: {"message": make_message("note")},
+        [Step(action=Action.RUN, name="journal", argv=("logger", "--", "note"))],
+    ),
+    "remaphore_shutdown": (lambda: {"reason": "stopped"}, "ended: stopped"),
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+async def test_the_example_is_a_plugin_that_the_host_loads_and_does_what_it_says(name, tmp_path, monkeypatch, caplog):
+    module = f"example_{name}"
+    (tmp_path / f"{module}.py").write_text(example(name))
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = load(["example"], [EntryPoint("example", f"{module}:Plugin", GROUP)])
+    assert name in implemented(manager, "example")
+    make_event, expected = CALLS[name]
+    hook = getattr(manager.hook, name)
+    with caplog.at_level(logging.INFO):
+        called = emit_plain(hook, **make_event()) if name in PLAIN else await emit(hook, timeout=5, **make_event())
+    (outcome,) = called
+    assert outcome.error is None
+    assert (caplog.messages[0] if isinstance(expected, str) else outcome.result) == expected
+
+
+async def test_the_example_of_configure_refuses_what_it_does_not_know(tmp_path, monkeypatch):
+    (tmp_path / "example_strict.py").write_text(example("remaphore_configure"))
+    monkeypatch.syspath_prepend(tmp_path)
+    hook = load(["example"], [EntryPoint("example", "example_strict:Plugin", GROUP)]).hook.remaphore_configure
+    (outcome,) = emit_plain(hook, config=make_config(), settings={"treshold": 1})
+    assert str(outcome.error) == "unknown keys: treshold; the only one is threshold"

@@ -1,0 +1,245 @@
+"""A plugin that misbehaves while it runs costs nobody but itself: the daemon and the other plugins go on."""
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+
+from remaphore import hookimpl
+from remaphore.config.settings import VerbSettings
+from remaphore.hooks.manager import empty, register
+from remaphore.protocol.message import Reply
+from remaphore.protocol.rejection import Reason
+from remaphore.runtime import daemon as daemon_module
+from remaphore.runtime import handling
+from remaphore.runtime.daemon import Daemon
+from remaphore.runtime.ledger import Ledger
+from remaphore.runtime.node import Node
+from remaphore.tasks import spawn
+from remaphore.testing import Clock, MemoryBroker, make_config
+from tests.support.nats_server import until
+
+CLOCK = Clock()
+
+
+class Echo:
+    """A sound plugin: what it answers shows that the daemon goes on."""
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        return Reply(0, message.payload)
+
+
+def raises(**_event):
+    raise RuntimeError("broken")
+
+
+async def raises_later(**_event):
+    await asyncio.sleep(0)
+    raise RuntimeError("broken")
+
+
+def exits(**_event):
+    sys.exit(3)
+
+
+async def exits_later(**_event):
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+
+async def hangs(**_event):
+    await asyncio.Event().wait()
+
+
+class Stubborn:
+    """What ends a plugin that cannot be cancelled; each test sets its own."""
+
+    release: asyncio.Event
+
+
+async def swallows(**_event):
+    while not Stubborn.release.is_set():
+        try:
+            await Stubborn.release.wait()
+        except asyncio.CancelledError:
+            continue
+
+
+def interrupts(**_event):
+    raise KeyboardInterrupt
+
+
+def cancels(**_event):
+    raise asyncio.CancelledError
+
+
+async def cancels_later(**_event):
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError
+
+
+async def cancels_its_task_and_waits(**_event):
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+
+async def cancels_its_task_and_returns(**_event):
+    asyncio.current_task().cancel()
+
+
+def cancels_the_task_that_calls_it(**_event):
+    asyncio.current_task().cancel()
+
+
+def returns_nonsense(**_event):
+    return "text"
+
+
+PLAIN = [raises, exits, interrupts, cancels, cancels_the_task_that_calls_it, returns_nonsense]
+LATE = [
+    raises_later,
+    exits_later,
+    hangs,
+    swallows,
+    cancels_later,
+    cancels_its_task_and_waits,
+    cancels_its_task_and_returns,
+]
+# What each hook is called with; a plain hook cannot be `async def`.
+WAITING = {
+    "startup": ("status",),
+    "message": ("message",),
+    "handled": ("message", "outcome"),
+    "shutdown": ("reason",),
+}
+IN_PLACE = {"admitted": ("message",), "rejected": ("rejection",), "reloaded": ("config",)}
+CASES = [
+    *((hook, arguments, fault) for hook, arguments in WAITING.items() for fault in (*PLAIN, *LATE)),
+    *((hook, arguments, fault) for hook, arguments in IN_PLACE.items() for fault in PLAIN),
+]
+
+
+def broken(hook, arguments, fault):
+    """A plugin whose one hook does what *fault* does."""
+    names, values = ", ".join(arguments), ", ".join(f"{name}={name}" for name in arguments)
+    space = {"fault": fault}
+    if asyncio.iscoroutinefunction(fault):
+        exec(f"async def function(self, {names}): return await fault({values})", space)
+    else:
+        exec(f"def function(self, {names}): return fault({values})", space)
+    return type("Broken", (), {f"remaphore_{hook}": hookimpl(space["function"])})
+
+
+@pytest.fixture(autouse=True)
+def _short_limits(monkeypatch):
+    for module, name in (
+        (daemon_module, "GRACE_SECONDS"),
+        (daemon_module, "HOOK_SECONDS"),
+        (daemon_module, "STOP_SECONDS"),
+        (daemon_module, "DRAIN_SECONDS"),
+        (handling, "NOTE_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 0.05)
+
+
+@pytest.fixture
+async def release(monkeypatch):
+    """Ends, after the test, what swallows its cancellation."""
+    event = asyncio.Event()
+    monkeypatch.setattr(Stubborn, "release", event, raising=False)
+    yield event
+    event.set()
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+@asynccontextmanager
+async def running(folder, broker, config, *plugins):
+    manager = empty()
+    for number, plugin in enumerate(plugins):
+        register(manager, plugin, name=f"plugin{number}")
+    async with Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=CLOCK() - 1) as ledger:
+        daemon = Daemon(broker.connect(), config, plugins=manager, ledger=ledger, clock=CLOCK)
+        ready = asyncio.Event()
+        task = spawn(daemon.run(ready=ready.set), name="daemon under test")
+        await ready.wait()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+            await task
+
+
+async def ask(node, payload):
+    async with node.request("ping", payload=payload, timeout=10) as exchange:
+        return [(reply.exit_code, reply.output) async for reply in exchange]
+
+
+@pytest.mark.usefixtures("release")
+@pytest.mark.parametrize(("hook", "arguments", "fault"), CASES, ids=lambda value: getattr(value, "__name__", None))
+async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_nor_the_others(
+    tmp_path, hook, arguments, fault
+):
+    broker = MemoryBroker()
+    config = make_config(verbs={"ping": VerbSettings(timeout_seconds=0.05)})
+    node = Node(broker.connect(), config, clock=CLOCK)
+    async with asyncio.timeout(30):
+        async with running(tmp_path, broker, config, broken(hook, arguments, fault), Echo) as daemon:
+            # One after the other, and some at once: what waits behind the broken event must not be forgotten.
+            assert await ask(node, "first") == [(0, b"first")]
+            await broker.connect().publish("remaphore.all", b"nonsense")
+            assert daemon.reload(lambda: config)
+            assert await asyncio.gather(*(ask(node, f"{n}") for n in range(5))) == [[(0, b"%d" % n)] for n in range(5)]
+        assert daemon.tally.rejected == {Reason.MALFORMED: 1}
+        assert daemon.tally.handled == {"ping": 6}
+        assert daemon.tally.replies == {"sent": 6}
+
+
+class Note:
+    """Notes what became of each plugin's part."""
+
+    def __init__(self):
+        self.outcomes = {}
+
+    @hookimpl
+    def remaphore_handled(self, outcome):
+        self.outcomes[outcome.plugin] = outcome
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ("text", "returned str, not a Reply"),
+        (Reply(0, "text"), "output is str, not bytes"),
+        (Reply("0"), "exit_code is str, not int"),
+        ((0, b""), "returned tuple, not a Reply"),
+    ],
+)
+async def test_a_result_that_is_no_reply_is_that_plugins_error_and_the_next_one_answers(tmp_path, result, why):
+    broker, config, note = MemoryBroker(), make_config(), Note()
+    plugin = broken("message", ("message",), lambda message: result)
+    async with running(tmp_path, broker, config, plugin, Echo, note):
+        assert await ask(Node(broker.connect(), config, clock=CLOCK), "x") == [(0, b"x")]
+    assert why in str(note.outcomes["plugin0"].error)
+    assert note.outcomes["plugin1"].error is None
+
+
+async def test_a_request_that_only_a_broken_plugin_acts_on_is_answered_with_minus_one(tmp_path):
+    broker, config = MemoryBroker(), make_config()
+    async with running(tmp_path, broker, config, broken("message", ("message",), raises)):
+        assert await ask(Node(broker.connect(), config, clock=CLOCK), "x") == [(-1, b"")]
+
+
+@pytest.mark.parametrize("hook", ["startup", "admitted", "handled", "rejected", "shutdown"])
+async def test_what_a_plugin_did_wrong_is_logged_with_its_name_and_its_hook(tmp_path, hook):
+    broker, config = MemoryBroker(), make_config()
+    plugin = broken(hook, {**WAITING, **IN_PLACE}[hook], raises)
+    with structlog.testing.capture_logs() as logs:
+        async with running(tmp_path, broker, config, plugin, Echo):
+            await ask(Node(broker.connect(), config, clock=CLOCK), "x")
+            await broker.connect().publish("remaphore.all", b"nonsense")
+    told = [entry for entry in logs if entry["event"] == "plugin_failed"]
+    assert [(entry["plugin"], entry["hook"]) for entry in told] == [("plugin0", f"remaphore_{hook}")]
+    assert "broken" in told[0]["error"]

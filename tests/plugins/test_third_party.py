@@ -1,0 +1,125 @@
+"""A plugin of another distribution, installed beside remaphore's wheel, does its work in the daemon."""
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import Fleet, Process
+from tests.support.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
+
+STUBBORN = """
+import asyncio
+import threading
+from remaphore import hookimpl
+
+class Stubborn:
+    @hookimpl
+    async def remaphore_startup(self):
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+"""
+STUBBORN_PROJECT = """
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "remaphore-stubborn"
+version = "1"
+
+[project.entry-points."remaphore.plugins"]
+stubborn = "remaphore_stubborn:Stubborn"
+"""
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory):
+    """An environment with the wheels of remaphore and of the plugin."""
+    folder = tmp_path_factory.mktemp("venv")
+    fresh = FreshVenv(folder / "venv", "hatchling")
+    fresh.install(build_wheel(ROOT, folder / "host"), build_wheel(ROOT / "tests" / "third_party", folder / "plugin"))
+    return fresh
+
+
+@pytest.fixture
+def start(fleet, venv):
+    """Starts the daemon of node two in the fresh environment."""
+
+    def start(extra, ready="Ready"):
+        config = fleet.config("two", extra=extra)
+        state = clean_environment(STATE_DIRECTORY=str(fleet.folder / "state"))
+        words = ("run", "-c", config, "--hooks", fleet.folder / "hooks.d")
+        process = Process(words, command=[venv.bin / "remaphore"], cwd=fleet.folder, env=state)
+        fleet.processes.append(process)
+        if ready:
+            process.wait_for(ready)
+        return process
+
+    return start
+
+
+def settings(**values):
+    lines = "".join(f"{name} = {json.dumps(str(value))}\n" for name, value in values.items())
+    return f'[plugins]\nenable = ["greeter"]\n[plugins.greeter]\n{lines}'
+
+
+def test_the_host_that_is_tested_here_is_the_wheel(venv, tmp_path):
+    where = venv.run("python", "-c", "import remaphore; print(remaphore.__file__)", cwd=tmp_path)
+    assert where.stdout.startswith(str(venv.folder)), where.stderr
+
+
+def test_a_request_gets_the_plugins_answer_with_its_own_settings(fleet: Fleet, start):
+    notes = fleet.folder / "notes"
+    daemon = start(settings(greeting="Hi", notes=notes))
+    asked = fleet.run(
+        "request", "-c", fleet.config("one"), "--to", "com.example.two", "--verb", "greet", "--timeout", "20s", "you"
+    )
+    assert asked.stdout == "com.example.two,0,Hi, com.example.one: you\n", asked.stderr
+    assert asked.returncode == 0
+    assert daemon.stop() == (0, "")
+    assert notes.read_text().splitlines() == ["startup connected", "handled greet by greeter", "shutdown stopped"]
+
+
+def test_a_plugin_that_is_installed_and_not_enabled_does_nothing(fleet, start):
+    start("")
+    asked = fleet.run(
+        "request", "-c", fleet.config("one"), "--to", "com.example.two", "--verb", "greet", "--timeout", "20s"
+    )
+    assert asked.stdout.startswith("com.example.two,127,"), asked.stderr
+
+
+def test_settings_that_the_plugin_refuses_end_the_daemon_before_it_connects(start):
+    daemon = start(settings(greting="Hi"), ready=None)
+    assert daemon.finish() == (2, "")
+    assert daemon.lines[-1] == (
+        "remaphore: ERROR: plugin 'greeter' cannot be configured: unknown keys: greting; known are greeting, notes"
+    )
+
+
+def test_the_list_names_its_distribution_and_version(fleet, venv):
+    config = fleet.config("two", extra=settings())
+    listed = venv.run("remaphore", "plugins", "-c", config, cwd=fleet.folder)
+    (line,) = [line for line in listed.stdout.splitlines() if line.startswith("greeter ")]
+    assert line.split(maxsplit=4) == [
+        "greeter",
+        "remaphore-greeter",
+        "2.3.4",
+        "yes",
+        "configure, startup, message, handled, shutdown",
+    ]
+    assert listed.returncode == 0
+
+
+def test_a_plugin_whose_task_and_thread_never_end_does_not_keep_the_daemon_from_ending(fleet, venv, start):
+    source = fleet.folder / "stubborn"
+    (source / "remaphore_stubborn").mkdir(parents=True)
+    (source / "pyproject.toml").write_text(STUBBORN_PROJECT)
+    (source / "remaphore_stubborn" / "__init__.py").write_text(STUBBORN)
+    venv.install(source)
+    daemon = start('[plugins]\nenable = ["stubborn"]\n')
+    assert daemon.stop() == (0, "")
+    assert any("plugin_failed" in line and "plugin=stubborn" in line for line in daemon.lines)

@@ -1,0 +1,211 @@
+"""The kit for plugin authors does what the host does, and raises what the host would log."""
+
+import asyncio
+import sys
+
+import pluggy
+import pytest
+
+import remaphore.testing
+from remaphore import Action, Outcome, Reason, Rejection, Reply, Step, Summary, hookimpl
+from remaphore.hooks import specs
+from remaphore.protocol.keys import decode_public
+from remaphore.runtime.node import Node
+from remaphore.testing import START_NS, Clock, MemoryBroker, PluginHarness, make_config, make_message, make_reply
+
+
+class Everything:
+    """Notes every event by the name of its hook."""
+
+    def __init__(self):
+        self.events = []
+
+    @hookimpl
+    def remaphore_configure(self, config, settings):
+        self.events.append(("configure", config.destination, settings))
+
+    @hookimpl
+    async def remaphore_startup(self, status):
+        self.events.append(("startup", status.connected, status.problem))
+
+    @hookimpl
+    def remaphore_reloaded(self, config):
+        self.events.append(("reloaded", config.destination))
+
+    @hookimpl
+    def remaphore_admitted(self, message):
+        self.events.append(("admitted", message.verb))
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        self.events.append(("message", message.verb))
+        if message.verb == "fail":
+            raise LookupError("mine")
+        return Reply(0, message.payload)
+
+    @hookimpl
+    def remaphore_handled(self, message, outcome):
+        self.events.append(("handled", outcome.plugin, outcome.result, type(outcome.error)))
+
+    @hookimpl
+    def remaphore_rejected(self, rejection):
+        self.events.append(("rejected", rejection.reason))
+
+    @hookimpl
+    async def remaphore_reply(self, request, reply):
+        self.events.append(("reply", request.verb, reply.exit_code))
+
+    @hookimpl
+    def remaphore_finished(self, request, summary):
+        self.events.append(("finished", summary.missing))
+
+    @hookimpl
+    def remaphore_plan(self, message):
+        return [Step(action=Action.SKIP, name=message.verb)]
+
+    @hookimpl
+    async def remaphore_shutdown(self, reason):
+        self.events.append(("shutdown", reason))
+
+
+async def test_the_harness_calls_the_hooks_in_the_order_of_the_host():
+    async with PluginHarness(Everything, settings={"n": 1}, config=make_config("com.a"), name="mine") as harness:
+        assert await harness.message(make_message("ping", "x")) == Reply(0, b"x")
+    assert harness.plugin.events == [
+        ("configure", "com.a", {"n": 1}),
+        ("startup", True, ""),
+        ("admitted", "ping"),
+        ("message", "ping"),
+        ("handled", "mine", Reply(0, b"x"), type(None)),
+        ("shutdown", "stopped"),
+    ]
+    assert harness.status.handled == {"ping": 1}
+
+
+async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_down():
+    harness = PluginHarness(Everything())
+    with pytest.raises(LookupError, match="mine"):
+        async with harness:
+            await harness.message(make_message("fail"))
+    assert harness.plugin.events[-2:] == [("handled", "plugin", None, LookupError), ("shutdown", "stopped")]
+
+
+async def test_every_hook_can_be_called():
+    summary = Summary(expected=("a",), answered=(), failed=(), refused=(), missing=("a",), rejected=0)
+    async with PluginHarness(Everything) as harness:
+        assert harness.hooks == tuple(name for name in vars(specs) if name.startswith("remaphore_"))
+        del harness.plugin.events[:]
+        harness.reloaded(make_config("com.b"))
+        harness.rejected(Rejection(Reason.MALFORMED))
+        await harness.reply(make_message("deploy"), make_reply(3))
+        await harness.finished(make_message("deploy"), summary)
+        await harness.handled(make_message("deploy"), Outcome("h", "other", 1.0))
+        assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
+        assert harness.plugin.events == [
+            ("reloaded", "com.b"),
+            ("rejected", Reason.MALFORMED),
+            ("reply", "deploy", 3),
+            ("finished", ("a",)),
+            ("handled", "other", None, type(None)),
+        ]
+        assert harness.config.destination == "com.b"
+
+
+def only(name, function):
+    return type("Only", (), {name: hookimpl(function)})
+
+
+async def test_a_plugin_without_a_hook_for_messages_has_no_reply():
+    async with PluginHarness(only("remaphore_handled", lambda self, message: pytest.fail("not called"))) as harness:
+        assert await harness.message(make_message()) is None
+        assert harness.plan(make_message()) is None
+
+
+@pytest.mark.parametrize("result", ["text", Reply(0, "text")])
+async def test_a_result_that_the_host_would_not_send_is_an_error(result):
+    async with PluginHarness(only("remaphore_message", lambda self: result)) as harness:
+        with pytest.raises(TypeError, match="str"):
+            await harness.message(make_message())
+
+
+async def test_what_the_host_would_not_load_is_an_error():
+    with pytest.raises(pluggy.PluginValidationError, match="remaphore_mesage"):
+        PluginHarness(only("remaphore_mesage", lambda self: None))
+    with pytest.raises(TypeError, match="implements no hook"):
+        PluginHarness(object())
+
+
+async def test_settings_that_the_plugin_refuses_are_its_own_error():
+    def refuse(self, settings):
+        raise ValueError(f"no {settings['x']}")
+
+    with pytest.raises(ValueError, match="no 1"):
+        async with PluginHarness(only("remaphore_configure", refuse), settings={"x": 1}):
+            pytest.fail("it was configured")
+
+
+async def test_a_plugin_that_hangs_or_leaves_is_an_error():
+    async def hang(self):
+        await asyncio.Event().wait()
+
+    async with PluginHarness(only("remaphore_message", hang), timeout=0.05) as harness:
+        with pytest.raises(TimeoutError):
+            await harness.message(make_message())
+    async with PluginHarness(only("remaphore_message", lambda self: sys.exit(3))) as harness:
+        with pytest.raises(SystemExit):
+            await harness.message(make_message())
+
+
+def test_the_clock_moves_only_when_told():
+    clock = Clock()
+    assert clock() == clock() == START_NS
+    clock.step(1.5)
+    assert clock() == START_NS + 1_500_000_000
+    clock.step(-2)
+    assert clock() == START_NS - 500_000_000
+    clock.set(7)
+    assert clock() == 7
+
+
+def test_messages_differ_in_their_digest_exactly_if_they_differ():
+    messages = [make_message(), make_message("x"), make_message(payload="x"), make_message(peer="x")]
+    assert len({message.digest for message in messages}) == 4
+    assert {len(message.digest) for message in messages} == {32}
+    assert make_message() == make_message()
+    assert make_message(payload="é").payload == "é".encode()
+
+
+def test_who_signed_is_a_key_that_belongs_to_the_peer():
+    assert len(decode_public(make_message().sender)) == 32
+    assert make_message(peer="a").sender == make_reply(peer="a").sender != make_reply(peer="b").sender
+    assert make_message(sender="K").sender == "K"
+
+
+def test_a_reply_is_one_as_the_requesting_side_gets_it():
+    reply = make_reply(3, "disk full", peer="com.a")
+    assert (reply.text, reply.peer, reply.bound, reply.time_ns) == (b"3,disk full", "com.a", True, START_NS)
+
+
+async def test_one_configuration_is_both_sides_of_a_request():
+    config, broker, clock = make_config(), MemoryBroker(), Clock()
+    asking, answering = Node(broker.connect(), config, clock=clock), Node(broker.connect(), config, clock=clock)
+    received = answering.receive()
+    waiting = asyncio.get_running_loop().create_task(anext(received))
+    while not broker.subscribers["remaphore.all"]:
+        await asyncio.sleep(0)
+    async with asking.request("ping", timeout=10) as exchange:
+        await answering.reply(await waiting, 0, "yes")
+        assert [reply.output async for reply in exchange] == [b"yes"]
+    await received.aclose()
+
+
+def test_fields_of_a_configuration_can_be_replaced_and_keys_are_new():
+    assert make_config(subject="staging").subject == "staging"
+    assert make_config().identity().key != make_config().identity().key
+    config = make_config()
+    assert config.identity().load().public == config.identity().key
+
+
+def test_every_public_name_exists_and_has_a_docstring():
+    for name in set(remaphore.testing.__all__) - {"START_NS"}:
+        assert getattr(remaphore.testing, name).__doc__
