@@ -1,6 +1,6 @@
 """What a daemon is doing, in numbers. Plugins get `Status`, which reads; the daemon alone writes the `Tally`.
 
-Everything that arrived is in exactly one place: received = rejected + refused + handled + what waits or runs.
+Everything that arrived is in exactly one place: received = checking + rejected + refused + handled + waiting + running.
 """
 
 from __future__ import annotations
@@ -51,17 +51,24 @@ class Status:
         connected: Callable[[], bool],
         reconnects: Callable[[], int],
         problem: Callable[[], str],
+        checking: Callable[[], int] = int,
     ) -> None:
         self._tally = tally
         self._queues = queues
         self._connected = connected
         self._reconnects = reconnects
         self._problem = problem
+        self._checking = checking
 
     @property
     def received(self) -> int:
         """Messages that arrived on our subject, whatever they were."""
         return self._tally.received
+
+    @property
+    def checking(self) -> int:
+        """Messages whose signatures are being checked."""
+        return self._checking()
 
     @property
     def rejected(self) -> Mapping[Reason, int]:

@@ -27,6 +27,7 @@ from remaphore.runtime.ledger import Ledger
 from remaphore.runtime.queues import VerbQueues
 from remaphore.runtime.rejections import RejectionGroups
 from remaphore.runtime.signer import Clock, Signer
+from remaphore.runtime.verifier import Arrival, Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
@@ -74,6 +75,7 @@ class Daemon:
         self._queues = VerbQueues(self._settings, handle=self._handle, expired=self._expire, displaced=self._displace)
         self._subject = subject.for_messages(config.subject)
         self._gate = make_gate(config, Filters(), subject=self._subject, window=ledger.window)
+        self._verifier = Verifier(self._settle)
         self._refuser = Refuser()
         self._answers: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -90,6 +92,7 @@ class Daemon:
             connected=lambda: self._bus.connected,
             reconnects=lambda: self._bus.reconnects,
             problem=lambda: self._ledger.problem,
+            checking=lambda: self._verifier.waiting,
         )
         await self._bus.subscribe(self._subject, self._deliver)
         self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
@@ -131,9 +134,16 @@ class Daemon:
     def _deliver(self, raw: bytes) -> None:
         now = self._clock()
         self.tally.received += 1
-        verdict = self._gate.admit(raw, now)
+        frame = self._gate.screen(raw, now)
+        if isinstance(frame, Rejection):
+            self._reject(frame, raw, now)
+        elif not self._verifier.put(Arrival(self._gate, frame, now)):
+            self._reject(Rejection(Reason.BUSY, "too much waits for its check", len(raw), self._subject), raw, now)
+
+    def _settle(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
+        verdict = arrival.gate.settle(arrival.frame, arrival.now, verified=verified)
         if isinstance(verdict, Rejection):
-            self._reject(verdict, raw, now)
+            self._reject(verdict, arrival.frame.raw, arrival.now)
         else:
             self._take(verdict)
 
@@ -186,6 +196,9 @@ class Daemon:
     async def _act(self, message: Message) -> None:
         limit = self._config.verb(message.verb).timeout_seconds
         reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
+        if not message.wants_reply:
+            self._ledger.note_done(message.digest)
+            return
         try:
             await self._ledger.done(message.digest, reply)
         except LedgerError as error:
@@ -209,7 +222,8 @@ class Daemon:
         self.tally.refused[why] += 1
         if message.wants_reply and len(self._answers) < MAX_ANSWERS:
             reply = Reply(code, REFUSED + f"{why}: {detail}".encode())
-            self._answering(self._send_refusal(message, reply))
+            # Without the payload: many may be on their way, and none needs it.
+            self._answering(self._send_refusal(replace(message, payload=b""), reply))
         else:
             self._ledger.note_refused(message.digest)
 
@@ -255,12 +269,14 @@ class Daemon:
 
     async def _end(self) -> None:
         await self._bus.unsubscribe(self._subject)
+        await self._verifier.join()
         for message in self._queues.take_all():
             self._refuse(message, BUSY, "stopping", "shutting down")
         await self._drained(DRAIN_SECONDS)
         self._faults.note(await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason="stopped"))
         await self._drained(STOP_SECONDS)
         self._groups.close()
+        self._verifier.close()
 
     async def _drained(self, seconds: float) -> None:
         waiting = spawn(self._all_done(), name="drain")

@@ -100,7 +100,7 @@ async def ask(node, verb, payload="", timeout=10):
 
 
 def accounted(status):
-    waiting = sum(queue.waiting + queue.running for queue in status.queues.values())
+    waiting = status.checking + sum(queue.waiting + queue.running for queue in status.queues.values())
     return sum(status.rejected.values()) + sum(status.refused.values()) + sum(status.handled.values()) + waiting
 
 
@@ -146,6 +146,8 @@ async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(runn
         assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb wait already")
         await node.send("wait")
         await broker.connect().publish("remaphore.all", b"garbage")
+        while plugin.status.checking:
+            await asyncio.sleep(0)
         assert plugin.status.refused == {"busy": 2}
         assert plugin.status.rejected == {Reason.MALFORMED: 1}
         assert plugin.status.received == 6 == accounted(plugin.status)
@@ -215,6 +217,8 @@ async def test_a_reload_runs_nothing_again(running):
     async with running(broker) as (own, plugin):
         await asking(broker).send("echo", payload="once")
         captured = broker.published[-1]
+        while not plugin.ran:
+            await asyncio.sleep(0)
         own.reload(lambda: replace(make_config(2), allow_skew_ns=make_config(2).allow_skew_ns * 10))
         await broker.connect().publish(*captured)
         assert await ask(asking(broker), "echo", "x") == (0, b"x")

@@ -49,6 +49,7 @@ class Snapshot:
     connected: bool = False
     reconnects: int = 0
     problem: str = ""
+    checking: int = 0
     labels: VerbLabels = field(default_factory=VerbLabels)
 
     @classmethod
@@ -64,6 +65,7 @@ class Snapshot:
             "connected",
             "reconnects",
             "problem",
+            "checking",
         )
         return cls(labels=labels, **{name: getattr(status, name) for name in names})
 
@@ -102,6 +104,7 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "remaphore_messages_received", "Messages that arrived on our subject, whatever they were.", now.received
     )
+    yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
     rejected = {str(reason): now.rejected.get(reason, 0) for reason in Reason}
     yield _counter("messages_rejected", "Messages that the gate did not take.", "reason", rejected)
     refused = {**dict.fromkeys(_REFUSALS, 0), **now.refused}
