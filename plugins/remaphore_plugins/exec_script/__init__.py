@@ -1,6 +1,8 @@
-"""The plugin `exec-script`: runs a program for each message, and answers with its exit code and output.
+"""The plugin `exec-script`: runs programs for each message, and answers with their exit code and output.
 
-`process` runs one program; `script` says how the one on the command line of `receive` is called.
+Two modes. With `argv` among its settings, the script on the command line of `receive`: `script` says how it is called.
+Without, the handlers under hooks.d: `scan` finds them, `trust` judges them, `plan` says what would run, `handlers` runs
+them. Both run one program with `process`, whose relatives `kin` and `orphans` find; `account` is the user of a verb.
 """
 
 from __future__ import annotations
@@ -10,22 +12,35 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from remaphore import Message, Reply, UsageError, hookimpl
+from remaphore import Action, Config, Message, PluginError, Reply, Step, UsageError, hookimpl
 from remaphore_plugins.exec_script import process, script
+from remaphore_plugins.exec_script.handlers import Handlers
 
 
 class ExecScript:
-    """Runs the script of the command line. The caller sees to it that messages come one at a time."""
+    """Runs the script of the command line, or the handlers of hooks.d. The caller keeps the order of messages."""
 
     def __init__(self) -> None:
         self._command: tuple[str, ...] = ()
+        self._handlers: Handlers | None = None
         self._stop: asyncio.Future[None] | None = None  # made when first needed: a future belongs to a loop
         self._running: set[asyncio.Future[None]] = set()
 
     @hookimpl
-    def remaphore_configure(self, settings: Mapping[str, Any]) -> None:
-        """Take the script and its arguments, `argv` in *settings*. Raises UsageError if there is none."""
-        argv = settings.get("argv")
+    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:
+        """Take the script and its arguments, `argv` in *settings*; without it, the hook directories of *config*.
+
+        Raises UsageError if there is no script, PluginError for another setting or a user that cannot be had.
+        """
+        if unknown := settings.keys() - {"argv"}:
+            raise PluginError(
+                f"{config.source}: plugins.exec-script.{min(unknown)}: unknown key; it has none: delete it, and"
+                " set what a verb needs in [verbs.NAME]"
+            )
+        if "argv" not in settings:
+            self._handlers = Handlers(config)
+            return
+        argv = settings["argv"]
         if not isinstance(argv, list | tuple) or not argv or not all(isinstance(word, str) for word in argv):
             raise UsageError(
                 "exec-script has no script to run; name it, and its arguments, after the options of receive"
@@ -33,11 +48,27 @@ class ExecScript:
         self._command = tuple(argv)
 
     @hookimpl
+    def remaphore_reloaded(self, config: Config) -> None:
+        """Use the hook directories and verbs of *config* from now on. What runs goes on as it began."""
+        if self._handlers is not None:
+            self._handlers.take(config)
+
+    @hookimpl
+    def remaphore_plan(self, message: Message) -> list[Step]:
+        """Say what *message* would make run, with which arguments, and what would be passed over, and why."""
+        if self._handlers is not None:
+            return self._handlers.plan(message)
+        argv = tuple(map(os.fsdecode, script.make_argv(self._command, message)))
+        return [Step(action=Action.RUN, name=self._command[0], argv=argv)]
+
+    @hookimpl
     async def remaphore_message(self, message: Message) -> Reply | None:
-        """Run the script for *message*. Without an exit code of its own, and once stopping, the reply's is -1."""
+        """Run the script, or the handlers of its verb, for *message*; None if the verb has none."""
         running = asyncio.get_running_loop().create_future()
         self._running.add(running)
         try:
+            if self._handlers is not None:
+                return await self._handlers.run(message, stop=self._stopping())
             return script.make_reply(await self._run(message))
         finally:
             self._running.remove(running)
@@ -51,6 +82,8 @@ class ExecScript:
             stop.set_result(None)
         if self._running:
             await asyncio.wait(self._running)
+        if self._handlers is not None:
+            await self._handlers.end()
 
     async def _run(self, message: Message) -> process.Finished:
         return await process.run(

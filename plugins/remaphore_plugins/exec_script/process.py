@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from typing import IO
 
 from remaphore_plugins.exec_script import kin
+from remaphore_plugins.exec_script.account import Account
+from remaphore_plugins.exec_script.orphans import Brood, Orphans
 
 GRACE_SECONDS = 2.0  # between TERM and KILL: time to remove a lock file, not to finish the work
 
 _POLL_SECONDS = 0.02  # how often the grace is cut short because all are gone
 _CHUNK = 65_536  # what a pipe holds, unless it was told otherwise
-_SWEEPS = 5  # who forks while being killed is found in the next sweep; who outruns five is a fork bomb
+_SWEEPS = 5  # who forks while being stopped is found in the next sweep; who outruns five is a fork bomb
 _SIGNALLED = 128  # added to the signal's number, as shells do
 
 _MENDS = {
@@ -68,17 +70,22 @@ async def run(
     timeout: float | None,
     cap: int,
     stop: asyncio.Future[None] | None = None,
+    account: Account | None = None,
+    orphans: Orphans | None = None,
 ) -> Finished:
     """Run *argv* with the environment *env* and nothing else of ours; a name without a slash is looked up in its PATH.
 
     cwd, umask: the caller's unless given. stdin: the bytes it reads; None for /dev/null. timeout: seconds. cap: bytes
     of output to keep, stdout and stderr together. stop: ends the run once it is done. Being cancelled ends it too.
+    account: whom it runs as, if not as we do. orphans: finds what has left its session and its parents.
     To end it is TERM, `GRACE_SECONDS`, KILL, to its group and all that descends from it. Raises only CancelledError.
     """
     if stop is not None and stop.done():
         return Finished(exit_code=None, stopped=True, error="not started: stopping")
     try:
-        child = _Child(_popen(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None), stdin=stdin, cap=cap)
+        brood = None if orphans is None else orphans.brood(env)
+        started = _popen(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None, account=account)
+        child = _Child(started, stdin=stdin, cap=cap, brood=brood)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return Finished(exit_code=None, error=_why(argv[0], error))
     try:
@@ -96,7 +103,13 @@ async def run(
 
 
 def _popen(
-    argv: Sequence[bytes], *, env: Mapping[str, bytes], cwd: str | None, umask: int, piped: bool
+    argv: Sequence[bytes],
+    *,
+    env: Mapping[str, bytes],
+    cwd: str | None,
+    umask: int,
+    piped: bool,
+    account: Account | None,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
         argv,
@@ -108,6 +121,9 @@ def _popen(
         cwd=cwd,
         umask=umask,
         start_new_session=True,
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
+        extra_groups=None if account is None else account.groups,
     )
 
 
@@ -196,7 +212,9 @@ class _Input:
 class _Child:
     """A started program. It is reaped last: until then nothing else can have its pid, which is its group's as well."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, stdin: bytes | None, cap: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], *, stdin: bytes | None, cap: int, brood: Brood | None = None
+    ) -> None:
         self._process = process
         self._loop = asyncio.get_running_loop()
         try:
@@ -207,6 +225,9 @@ class _Child:
             raise
         self.exited = self._loop.create_future()
         self._loop.add_reader(self._pidfd, self._on_exit)
+        self._brood = brood
+        if brood is not None:
+            brood.begin(process.pid)
         assert process.stdout is not None
         self.output = _Output(process.stdout, cap)
         self._input = _Input(process.stdin, stdin) if process.stdin is not None and stdin is not None else None
@@ -232,7 +253,10 @@ class _Child:
         self.output.close()
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        return self._reap()
+        status = self._reap()
+        if self._brood is not None:
+            self._brood.finish()
+        return status
 
     def _any_alive(self, seen: frozenset[kin.Process]) -> bool:
         return not self.exited.done() or kin.any_alive(seen)
@@ -253,22 +277,24 @@ class _Child:
 
     def _signal_all(self, number: signal.Signals, seen: frozenset[kin.Process]) -> frozenset[kin.Process]:
         # Looked for first: who loses its parent to the signal is a child of init, and no longer known as ours.
-        found = kin.find(self._process.pid, seen)
-        _kill_group(self._process.pid, number)
-        for process in found:
-            if process.group != self._process.pid:  # the group had it already: a trap would run twice
-                with contextlib.suppress(OSError):
-                    os.kill(process.pid, number)
+        found = kin.find(self._process.pid, seen if self._brood is None else seen | self._brood.orphans())
+        for group in {self._process.pid, *(process.group for process in found)}:
+            _kill_group(group, number)
         return found
 
     def _kill_all(self, seen: frozenset[kin.Process]) -> None:
+        # Stopped before they are killed: else one forks another when its child dies, and dies before that is seen.
+        stopped: frozenset[kin.Process] = frozenset()
         for _ in range(_SWEEPS):
-            found = self._signal_all(signal.SIGKILL, seen)
-            if found <= seen:
-                return
-            seen |= found
+            found = self._signal_all(signal.SIGSTOP, seen | stopped)
+            if found <= stopped:
+                break
+            stopped |= found
+        self._signal_all(signal.SIGKILL, seen | stopped)
 
 
-def _kill_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(pid, number)
+def _kill_group(group: int, number: signal.Signals) -> None:
+    # By groups, since to a group a signal is atomic. No session has another's group in it, so all in it is ours.
+    if group > 1 and group != os.getpgrp():  # kill(2) takes 0 as our own group, and -1 as everybody
+        with contextlib.suppress(OSError):
+            os.killpg(group, number)

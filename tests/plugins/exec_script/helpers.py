@@ -1,15 +1,21 @@
 """What the tests of `exec-script` share: real scripts, waiting for conditions, processes seen from outside."""
 
 import asyncio
+import contextlib
 import os
 import threading
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from remaphore import Message
+from remaphore import Message, Reply, VerbSettings
+from remaphore_plugins.exec_script import ExecScript
 from remaphore_plugins.exec_script.process import Finished, run
+from tests.nodes import make_config
 
-ENV = {"PATH": b"/usr/local/bin:/usr/bin:/bin"}
+MARK = b"TEST_RUN=%b" % uuid.uuid4().hex.encode()  # in the environment of all that the tests start, to find it by
+ENV = {"PATH": b"/usr/local/bin:/usr/bin:/bin", "TEST_RUN": MARK.partition(b"=")[2]}
 CAP = 65_536
 
 
@@ -52,16 +58,23 @@ def alive(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
 
 
+def marked() -> set[int]:
+    """Return the pids of all that was started with `ENV` and lives, whoever its parent is by now."""
+    found = set()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to look at
+            if MARK in environment.read_bytes().split(b"\0"):
+                found.add(int(environment.parent.name))
+    return found
+
+
 def children() -> set[int]:
     """Return the pids of our own children, zombies too."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_bytes().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid():
-            found.add(int(stat.parent.name))
+        with contextlib.suppress(OSError):
+            if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
     return found
 
 
@@ -79,3 +92,27 @@ def message(**values) -> Message:
         "time_ns": 1_700_000_000_999_999_999,
     }
     return Message(**(defaults | values))
+
+
+def make_hooks(folder: Path, **handlers: str) -> Path:
+    """Make a hooks directory whose verb `deploy` has *handlers*, each the text of a script; `_` stands for `-`."""
+    verb = folder / "hooks.d" / "deploy"
+    verb.mkdir(parents=True, exist_ok=True)
+    for each in (verb.parent, verb):
+        each.chmod(0o755)
+    for name, body in handlers.items():
+        write_script(verb / name.strip("_").replace("_", "-"), body)
+    return verb.parent
+
+
+def hooks_plugin(*hooks: Path, **settings) -> ExecScript:
+    """Return the plugin on the directories *hooks*; *settings* are those of the verb `deploy`."""
+    made = ExecScript()
+    verbs = {"deploy": VerbSettings(**settings)} if settings else {}
+    made.remaphore_configure(replace(make_config(2), hooks=hooks, verbs=verbs), {})
+    return made
+
+
+async def handled(made: ExecScript, **values) -> Reply | None:
+    """Return the reply of *made* to the message of these *values*."""
+    return await made.remaphore_message(message(**values))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remaphore_plugins.exec_script import process
-from tests.plugins.exec_script.helpers import alive, held, pid_in, run_sh, until
+from tests.plugins.exec_script.helpers import alive, held, marked, pid_in, run_sh, until
 
 HOUR = 3600.0
 
@@ -77,7 +77,7 @@ async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_
     else:
         task.cancel()
     assert await cancelled(task) == (how == "cancel")
-    await until(lambda: not alive(pid))
+    await until(lambda: not marked())
     assert held() == before
     if how != "cancel":
         assert (task.result().timed_out, task.result().stopped) == (how == "timeout", how == "stop")
@@ -120,15 +120,54 @@ async def test_child_that_outlives_the_script_has_the_grace_too(tmp_path, monkey
     assert (await task).output == b"cleaned\n"
 
 
-async def test_group_hears_term_once(tmp_path, monkeypatch, short_grace):
-    one_by_one, kill = [], os.kill
-    monkeypatch.setattr(os, "kill", lambda pid, number: (one_by_one.append(pid), kill(pid, number)))
+@pytest.fixture
+def sent(monkeypatch):
+    """Return the list to which each signal to a group is added, as the group and the number, when it is sent."""
+    sent, kill = [], os.killpg
+    monkeypatch.setattr(os, "killpg", lambda group, number: (sent.append((group, number)), kill(group, number)))
+    return sent
+
+
+async def end_two_groups(tmp_path) -> None:
     stop = asyncio.get_running_loop().create_future()
-    task = start(STUBBORN["a child that ignores TERM"], tmp_path / "pid", stop=stop)
+    task = start(STUBBORN["a child in its own session"], tmp_path / "pid", stop=stop)
     await pid_in(tmp_path / "pid")
     stop.set_result(None)
     await task
-    assert one_by_one == []  # a second TERM would run a trap twice
+
+
+async def test_each_group_hears_term_once(tmp_path, short_grace, sent):
+    await end_two_groups(tmp_path)
+    heard = [group for group, number in sent if number == signal.SIGTERM]
+    assert len(heard) == len(set(heard)) == 2  # a second TERM would run a trap twice
+
+
+async def test_all_are_stopped_before_one_is_killed(tmp_path, short_grace, sent):
+    await end_two_groups(tmp_path)
+    first = [number for _, number in sent].index(signal.SIGKILL)
+    stopped = {group for group, number in sent[:first] if number == signal.SIGSTOP}
+    assert stopped == {group for group, _ in sent[first:]}
+    assert len(stopped) == 2
+
+
+async def test_what_is_replaced_as_it_dies_leaves_nothing(tmp_path, short_grace):
+    sleepers = 20
+    supervisor = tmp_path / "supervisor"
+    supervisor.write_text("trap '' TERM\nfor i in $(seq $1); do while :; do setsid sleep 600; done & done\nwait\n")
+    stop = asyncio.get_running_loop().create_future()
+    task = start("setsid sh $1 $2 & wait", supervisor, sleepers, stop=stop)
+    await until(lambda: len(marked()) > 2 * sleepers)
+    stop.set_result(None)
+    await task
+    await until(lambda: not marked())
+
+
+async def test_no_signal_can_reach_our_own_group_or_everybody(monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(group))
+    for group in (-1, 0, 1, 2, os.getpgrp()):
+        process._kill_group(group, signal.SIGTERM)
+    assert sent == [2]
 
 
 async def test_nothing_starts_once_stopped(tmp_path):
@@ -151,12 +190,12 @@ async def test_cancelling_again_cuts_the_grace_and_leaves_nothing(times, tmp_pat
     monkeypatch.setattr(process, "GRACE_SECONDS", HOUR)
     before = held()
     task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", timeout=None)
-    pid = await pid_in(tmp_path / "pid")
+    await pid_in(tmp_path / "pid")
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
     assert await cancelled(task)
-    await until(lambda: not alive(pid))
+    await until(lambda: not marked())
     assert held() == before
 
 
@@ -164,12 +203,12 @@ async def test_defect_while_ending_leaves_no_process(tmp_path, monkeypatch):
     before = held()
     stop = asyncio.get_running_loop().create_future()
     task = start("echo $$ >$1; trap '' TERM; while :; do :; done", tmp_path / "pid", stop=stop)
-    pid = await pid_in(tmp_path / "pid")
+    await pid_in(tmp_path / "pid")
     monkeypatch.setattr(process.kin, "find", lambda *_: 1 / 0)
     stop.set_result(None)
     with pytest.raises(ZeroDivisionError):
         await task
-    assert not alive(pid)
+    await until(lambda: not marked())
     assert held() == before
 
 

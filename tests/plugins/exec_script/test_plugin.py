@@ -17,7 +17,7 @@ from tests.plugins.exec_script.helpers import alive, held, message, pid_in, unti
 
 def plugin(*argv: str) -> ExecScript:
     made = ExecScript()
-    made.remaphore_configure({"argv": list(argv)})
+    made.remaphore_configure(None, {"argv": list(argv)})
     return made
 
 
@@ -29,10 +29,10 @@ def spawn(made: ExecScript, **values) -> asyncio.Task[Reply]:
     return asyncio.get_running_loop().create_task(made.remaphore_message(message(**values)))
 
 
-@pytest.mark.parametrize("settings", [{}, {"argv": []}, {"argv": "go"}, {"argv": [1]}])
+@pytest.mark.parametrize("settings", [{"argv": []}, {"argv": "go"}, {"argv": [1]}])
 def test_without_a_script_it_cannot_be_configured(settings):
     with pytest.raises(UsageError, match="no script to run"):
-        ExecScript().remaphore_configure(settings)
+        ExecScript().remaphore_configure(None, settings)
 
 
 async def test_it_is_loaded_by_name_and_answers_through_the_hook(tmp_path):
