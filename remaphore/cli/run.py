@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
     notifier = Notifier(os.environ)
     notifier.status("waiting for the broker")
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
-    async with ledger, connect(config, timeout=None, notice=_notice) as node:
+    async with ledger, connect(config, timeout=None, notice=partial(_notice, notifier)) as node:
         daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
         reload = _reloader(daemon, notifier, options)
         for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
@@ -94,8 +95,9 @@ def _reloader(daemon: Daemon, notifier: Notifier, options: Run) -> Callable[[], 
     return reload
 
 
-def _notice(line: str) -> None:
+def _notice(notifier: Notifier, line: str) -> None:
     _log.warning("broker_away", detail=line)
+    notifier.status(line)
 
 
 @asynccontextmanager

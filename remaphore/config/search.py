@@ -54,6 +54,13 @@ def _exists(path: str) -> bool:
 
 
 def _load(path: str, *, what: str) -> Config:
+    config = _parse(path, what=what)
+    if len(config.peers) > MAX_PEERS:
+        raise ConfigError(f"{path}: {len(config.peers)} peers, the most is {MAX_PEERS}; take out those that are gone")
+    return config
+
+
+def _parse(path: str, *, what: str) -> Config:
     raw, info = secrets.read_file(path, what=what)
     # Each reader is imported where it is used: a command pays at its start for the one format that it reads.
     if path.endswith(".toml"):

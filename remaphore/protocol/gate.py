@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from remaphore.errors import DecodeError
 from remaphore.protocol import duration, wire
@@ -56,11 +55,18 @@ class Policy:
     subject: str = ""
 
 
-class Check(NamedTuple):
-    """One check: a name for people, the reason it rejects for, and the test, which returns why it failed or None."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: a name for people, and the reason it rejects for, which is no other check's."""
 
     name: str
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Screening(Check):
+    """A check that needs no signature and leaves no trace: *test* returns why it failed, or None."""
+
     test: Callable[[Gate, wire.Frame, int], str | None]
 
 
@@ -99,24 +105,24 @@ class Gate:
         try:
             frame = wire.decode(raw)
         except DecodeError as error:
-            return self._reject(Reason.MALFORMED, str(error), raw)
+            return self._reject(SHAPE, str(error), raw)
         for check in SCREENING:
             failure = check.test(self, frame, now)
             if failure is not None:
-                return self._reject(check.reason, failure, raw)
+                return self._reject(check, failure, raw)
         return frame
 
     def settle(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Rejection:
         """Take a screened *frame* whose signature was found good (*verified*), unless it was taken before."""
         if not verified:
-            return self._reject(Reason.BAD_SIGNATURE, "", frame.raw)
+            return self._reject(SIGNATURE, "", frame.raw)
         identity = wire.digest(frame.raw)
         if not self.window.take(frame.sender, frame.signed, digest=identity, time_ns=frame.time_ns, now=now):
-            return self._reject(Reason.REPLAYED, "taken before, or signed before what was forgotten", frame.raw)
+            return self._reject(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
         return frame.message(peer=self.policy.peers[frame.sender].destination, matched=self._matched(frame))
 
-    def _reject(self, reason: Reason, detail: str, raw: bytes) -> Rejection:
-        return Rejection(reason, detail, len(raw), self.policy.subject)
+    def _reject(self, check: Check, detail: str, raw: bytes) -> Rejection:
+        return Rejection(check.reason, detail, len(raw), self.policy.subject)
 
     def _matched(self, frame: wire.Frame) -> str:
         own = self.policy.destination
@@ -166,12 +172,18 @@ def _duplicate(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     return "these bytes were taken before" if gate.window.knows(wire.digest(frame.raw)) else None
 
 
+SHAPE = Check("shape", Reason.MALFORMED)
 SCREENING = (
-    Check("request", Reason.NOT_A_REQUEST, _not_a_request),
-    Check("sender", Reason.UNKNOWN_SENDER, _unknown),
-    Check("verb", Reason.VERB_NOT_PERMITTED, _not_permitted),
-    Check("time", Reason.OUTSIDE_WINDOW, _untimely),
-    Check("destination", Reason.NOT_ADDRESSED, _not_addressed),
-    Check("filters", Reason.FILTERED, _filtered),
-    Check("duplicate", Reason.DUPLICATE, _duplicate),
+    Screening("request", Reason.NOT_A_REQUEST, _not_a_request),
+    Screening("sender", Reason.UNKNOWN_SENDER, _unknown),
+    Screening("verb", Reason.VERB_NOT_PERMITTED, _not_permitted),
+    Screening("time", Reason.OUTSIDE_WINDOW, _untimely),
+    Screening("destination", Reason.NOT_ADDRESSED, _not_addressed),
+    Screening("filters", Reason.FILTERED, _filtered),
+    Screening("duplicate", Reason.DUPLICATE, _duplicate),
 )
+SIGNATURE = Check("signature", Reason.BAD_SIGNATURE)
+REPLAY = Check("replay", Reason.REPLAYED)
+
+# All there are, in order: a rejection's reason is that of one of these, and all before it have passed.
+CHECKS: tuple[Check, ...] = (SHAPE, *SCREENING, SIGNATURE, REPLAY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from remaphore.protocol.match import matches
@@ -15,13 +15,15 @@ ANY_VERB = "*"
 class Peer:
     """A known node: its destination, its base58 public key, the verbs that it may send to us.
 
-    original: the peer runs the original, whose replies name no request (`compatibility = "original"`).
+    original: the peer runs the original, whose replies name no request (`compatibility = "original"`). origin: where
+    the configuration says so, for people.
     """
 
     destination: str
     key: str
     verbs: frozenset[str]
     original: bool = False
+    origin: str = field(default="", compare=False)
 
     def may_send(self, verb: str) -> bool:
         """Tell whether this peer may send *verb* to us. Verbs are compared letter by letter."""

@@ -14,8 +14,8 @@ from remaphore.protocol.rejection import Reason, Rejection
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.runtime.signer import Clock
 
-# Messages that wait for their turn in a receiver that handles one at a time, and their payloads in bytes: the most memory
-# that permitted peers can take up. Who is this far behind will not be in time for what comes next.
+# Messages that wait for their turn in a receiver that handles one at a time, and their payloads in bytes: the most
+# memory that permitted peers can take up. Who is this far behind will not be in time for what comes next.
 INBOX_LENGTH = 1_000
 INBOX_BYTES = 64 * 1024 * 1024
 

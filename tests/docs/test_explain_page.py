@@ -1,0 +1,34 @@
+"""docs/explain.md lists the checks of the gate as they are, and the options that the command has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remaphore.cli import words
+from remaphore.cli.options import Explain
+from remaphore.protocol.gate import CHECKS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z0-9]*")
+
+
+def test_the_page_lists_every_check_with_its_reason_in_order():
+    documented = re.findall(r"^\| (\w+) \| `([\w-]+)` \|", PAGE, re.MULTILINE)
+    assert documented == [(check.name, check.reason) for check in CHECKS]
+
+
+def test_the_pages_command_is_read():
+    (command,) = re.findall(r"\$ remaphore (explain .*)", PAGE)
+    options = words.read(command.split())
+    assert isinstance(options, Explain)
+    assert (options.sender, options.verb, options.to) == ("com.example.one", "reboot", "**")
+
+
+def test_every_option_of_the_page_exists(capsys):
+    with pytest.raises(SystemExit):
+        words.read(["explain", "--help"])
+    existing = set(OPTION.findall(capsys.readouterr().out))
+    named = set(OPTION.findall(re.sub(r"^    nats .*$", "", PAGE, flags=re.MULTILINE)))
+    assert named <= existing
+    assert existing - named == {"-h", "--help", "--config"}
