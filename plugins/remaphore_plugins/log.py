@@ -1,7 +1,7 @@
 """The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
 
-What was rejected for a reason that is part of every day (for another node, for another waiter) is a debug line; what
-somebody may have to act on is a warning.
+What was rejected for a reason that is part of every day (for another node, for another waiter), and what is wrong with
+a reply, is a debug line; what somebody may have to act on is a warning.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import structlog
 from remaphore import Message, Outcome, Reason, Rejection, Reply, Summary, hookimpl
 
 _EVERYDAY = frozenset({Reason.NOT_ADDRESSED, Reason.FILTERED, Reason.DUPLICATE})
+# Of replies: who asks sees them only if it wants to, and in one number otherwise.
+_OF_REPLIES = frozenset({Reason.NOT_A_REPLY, Reason.NOT_ASKED, Reason.ANSWERED_ALREADY, Reason.NOT_BOUND})
 
 
 class Log:
@@ -36,7 +38,7 @@ class Log:
     @hookimpl
     def remaphore_rejected(self, rejection: Rejection) -> None:
         """Log that something was not taken, and why."""
-        level = "debug" if rejection.reason in _EVERYDAY else "warning"
+        level = "debug" if rejection.reason in _EVERYDAY | _OF_REPLIES else "warning"
         getattr(self._log, level)(
             "message_rejected",
             reason=str(rejection.reason),

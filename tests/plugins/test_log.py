@@ -63,7 +63,12 @@ def test_payload_and_output_are_not_logged(capsys):
 
 @pytest.mark.parametrize(
     ("reason", "level"),
-    [(Reason.NOT_ADDRESSED, "debug"), (Reason.FILTERED, "debug"), (Reason.BAD_SIGNATURE, "warning")],
+    [
+        *((reason, "debug") for reason in (Reason.NOT_ADDRESSED, Reason.FILTERED, Reason.DUPLICATE)),
+        *((reason, "debug") for reason in (Reason.NOT_A_REPLY, Reason.NOT_ASKED, Reason.ANSWERED_ALREADY)),
+        (Reason.NOT_BOUND, "debug"),
+        (Reason.BAD_SIGNATURE, "warning"),
+    ],
 )
 def test_what_is_part_of_every_day_is_a_debug_line_and_the_rest_a_warning(capsys, reason, level):
     rejection = Rejection(reason, "detail", 7, "remaphore.all", 12)

@@ -32,20 +32,22 @@ class ExecScript:
 
         Raises UsageError if there is no script, PluginError for another setting or a user that cannot be had.
         """
-        if unknown := settings.keys() - {"argv"}:
+        # The command line gives a tuple; in a file it would be an array, a list, and is no setting.
+        known = {"argv"} if isinstance(settings.get("argv"), tuple) else set()
+        if unknown := settings.keys() - known:
             raise PluginError(
                 f"{config.source}: plugins.exec-script.{min(unknown)}: unknown key; it has none: delete it, and"
                 " set what a verb needs in [verbs.NAME]"
             )
-        if "argv" not in settings:
+        argv = settings.get("argv")
+        if argv is None:
             self._handlers = Handlers(config)
-            return
-        argv = settings["argv"]
-        if not isinstance(argv, list | tuple) or not argv or not all(isinstance(word, str) for word in argv):
+        elif argv:
+            self._command = argv
+        else:
             raise UsageError(
                 "exec-script has no script to run; name it, and its arguments, after the options of receive"
             )
-        self._command = tuple(argv)
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:

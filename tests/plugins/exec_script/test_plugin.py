@@ -6,9 +6,10 @@ import stat
 
 import pytest
 
-from remaphore import Reply, UsageError
+from remaphore import PluginError, Reply, UsageError
 from remaphore.hooks.dispatch import emit
 from remaphore.hooks.manager import load
+from remaphore.testing import make_config
 from remaphore_plugins.exec_script import ExecScript
 from remaphore_plugins.exec_script import process as process_module
 from remaphore_plugins.exec_script.script import OUTPUT_CAP
@@ -17,7 +18,7 @@ from tests.plugins.exec_script.helpers import alive, held, message, pid_in, unti
 
 def plugin(*argv: str) -> ExecScript:
     made = ExecScript()
-    made.remaphore_configure(None, {"argv": list(argv)})
+    made.remaphore_configure(None, {"argv": argv})
     return made
 
 
@@ -29,16 +30,20 @@ def spawn(made: ExecScript, **values) -> asyncio.Task[Reply]:
     return asyncio.get_running_loop().create_task(made.remaphore_message(message(**values)))
 
 
-@pytest.mark.parametrize("settings", [{"argv": []}, {"argv": "go"}, {"argv": [1]}])
-def test_without_a_script_it_cannot_be_configured(settings):
-    with pytest.raises(UsageError, match="no script to run"):
-        ExecScript().remaphore_configure(None, settings)
+def test_no_script_is_a_usage_error():
+    with pytest.raises(UsageError, match="has no script to run"):
+        ExecScript().remaphore_configure(None, {"argv": ()})
+
+
+def test_the_configuration_file_cannot_make_the_daemon_run_one_script_for_all():
+    with pytest.raises(PluginError, match=r"plugins.exec-script.argv: unknown key"):
+        ExecScript().remaphore_configure(make_config("com.x"), {"argv": ["/bin/sh"]})
 
 
 async def test_it_is_loaded_by_name_and_answers_through_the_hook(tmp_path):
     manager = load(["exec-script"])
     script = write_script(tmp_path / "go", "echo $1 $2; exit 3")
-    manager.hook.remaphore_configure(config=None, settings={"argv": [script]})
+    manager.hook.remaphore_configure(config=None, settings={"argv": (script,)})
     [outcome] = await emit(manager.hook.remaphore_message, timeout=30, message=message(payload=b"v42"))
     assert (outcome.plugin, outcome.error, outcome.result) == ("exec-script", None, Reply(3, b"deploy v42\n"))
 
