@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for processes, not for the processor.
+WORKERS ?= 4
 
 .PHONY: demo test test-long lint format build clean
 
@@ -12,7 +14,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -m "not long" $(ARGS)
+	$(BIN)/coverage run -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include='remaphore/protocol/*' --fail-under=100
