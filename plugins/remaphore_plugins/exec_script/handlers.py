@@ -159,7 +159,8 @@ class Handlers:
                 break
             finished = await process.run(
                 make_argv(handler, message, stdin=settings.payload == "stdin"),
-                env=env,
+                # Its own path, so that what it leaves in the background is told apart from what another one does.
+                env=env | {"REMAPHORE_HANDLER": os.fsencode(handler.path)},
                 cwd="/",
                 umask=UMASK,
                 stdin=message.payload,

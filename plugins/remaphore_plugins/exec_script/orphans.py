@@ -117,10 +117,10 @@ class Orphans:
 
 
 class Brood:
-    """The orphans of one handler: those that got the *marks* of its message with their environment.
+    """The orphans of one handler: those that got the *marks* of it and its message with their environment.
 
-    Not told apart from what an earlier handler of the same message has left, and so nobody's until the stop: what a
-    handler leaves if there already is such a one. And who has left its session and cleared its environment as well.
+    Nobody's until the stop: what a handler leaves if it has left something for an identical message before, and who
+    has left its session and cleared its environment as well.
     """
 
     def __init__(self, orphans: Orphans, marks: frozenset[bytes]) -> None:

@@ -78,6 +78,7 @@ async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
         b"REMAPHORE_TIME=1700000000",
         b"REMAPHORE_UUID=01ab",
         b"REMAPHORE_MSG=v42",
+        b"REMAPHORE_HANDLER=%b/hooks.d/deploy/1" % bytes(tmp_path),
         b"REMAPHORE_DESTMATCH=com.two",
         b"REMOPHORE_DESTMATCH=com.two",
     }

@@ -20,7 +20,7 @@ def let_all_through(tmp_path: Path) -> None:
     """Let every user go to what lies in *tmp_path*; pytest makes its own directories for us alone."""
     for folder in (tmp_path, *tmp_path.parents):
         folder.chmod(folder.stat().st_mode | 0o011)
-        if folder.name.startswith("pytest-of-") or folder.parent.stat().st_mode & 0o011 == 0o011:
+        if folder.name.startswith("pytest-of-"):
             return
 
 

@@ -1,0 +1,60 @@
+"""What a requester says about replies that it did not take: one number, or, with --verbose, every reason."""
+
+import asyncio
+import time
+
+import pytest
+
+from remaphore.protocol import subject, wire
+from tests.attacks.support import bus_of
+from tests.factories import make_encoded
+
+
+async def asked(fleet, nodes, *words, replies, printed=""):
+    """Run a request to node two, which is not there, and send it *replies*; return its exit code and stderr."""
+    async with bus_of(fleet) as bus:
+        seen = asyncio.Queue()
+        await bus.subscribe("remaphore.all", seen.put_nowait)
+        asking = fleet.start(*words, "-c", nodes["one"], ready=None)
+        where = subject.for_replies("remaphore", wire.digest(await seen.get()))
+        for reply in replies:
+            await bus.publish(where, reply)
+        code, out = await asyncio.to_thread(asking.finish)
+    assert out == printed
+    return code, asking.lines
+
+
+@pytest.mark.parametrize(
+    ("replies", "line"),
+    [
+        ([], None),
+        ([b"one"], "remaphore: 1 reply was not taken; --verbose shows why"),
+        ([b"one", b"two"], "remaphore: 2 replies were not taken; --verbose shows why"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [("request", "--to", "com.example.two", "--timeout", "1s"), ("-r", "-D", "com.example.two", "-t", "1s")],
+)
+async def test_without_verbose_replies_that_were_not_taken_are_one_number(fleet, nodes, words, replies, line):
+    code, lines = await asked(fleet, nodes, *words, replies=replies)
+    assert (code, lines) == (1, [line] if line else [])
+
+
+async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_reason(fleet, nodes):
+    words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "1s")
+    code, lines = await asked(fleet, nodes, *words, replies=[b"one", b"two"])
+    assert code == 1
+    assert len([line for line in lines if "message_rejected reason=malformed" in line]) == 2
+    assert not [line for line in lines if "not taken" in line]
+
+
+async def test_with_verbose_a_taken_reply_that_names_no_request_is_marked(fleet):
+    config = fleet.config("one", peers=["two"], extra='compatibility = "original"\n')
+    unbound = make_encoded(2, destination="", verb="reply", uuid=b"random", payload=b"0,ok", time_ns=time.time_ns())
+    words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "20s")
+    code, lines = await asked(fleet, {"one": config}, *words, replies=[unbound], printed="com.example.two,0,ok\n")
+    assert code == 0
+    assert [
+        line for line in lines if "reply_received" in line and "peer=com.example.two" in line and "bound=False" in line
+    ]
