@@ -6,6 +6,7 @@ what a peer or a script wrote must not reach a terminal raw.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -21,7 +22,7 @@ MAX_TRACEBACK = 16 * 1024
 
 # The control characters, and those of Unicode that end a line or turn the direction of what follows.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+    code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))
 }
 
 
@@ -38,12 +39,13 @@ def configure(log_format: Format, *, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer() if log_format == "json" else _for_people,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(_Lossy(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(_Stream(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers[:] = [_Forward()]
     root.setLevel(level)
+    logging.getLogger("asyncio").setLevel(max(level, logging.INFO))  # below that it tells of itself
 
 
 def escape(text: str) -> str:
@@ -67,18 +69,35 @@ def _for_people(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
     return "\n".join([escape(f"{time[:19]}Z {level:<7} {what}{details}"), *map(escape, trace.splitlines())])
 
 
-class _Lossy:
-    """A stream that may go away: what cannot be logged is lost, and nothing else is."""
+class _Stream:
+    """Writes the lines of one turn of the event loop at once, to a stream that may go away.
+
+    A write for each line costs as much as checking a signature. What cannot be written is lost, and nothing else is.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._texts: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # which will write, once it comes round
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+        self._texts.append(text)
 
     def flush(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._loop = None
+        texts, self._texts = self._texts, []
         with contextlib.suppress(OSError, ValueError):
+            self._stream.write("".join(texts))
             self._stream.flush()
 
 

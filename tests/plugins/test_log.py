@@ -1,5 +1,6 @@
 """One line for each event, and never what was carried."""
 
+import asyncio
 import io
 import json
 import logging
@@ -118,3 +119,36 @@ def test_a_stderr_that_has_gone_costs_the_line_and_nothing_else(monkeypatch):
     logs.configure("json")
     Log().remaphore_admitted(MESSAGE)
     assert gone.tried
+
+
+class Counted(io.StringIO):
+    writes = 0
+
+    def write(self, text):
+        self.writes += 1
+        return super().write(text)
+
+
+async def test_the_lines_of_one_turn_of_the_loop_are_one_write_in_their_order(monkeypatch):
+    stderr = Counted()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure("json")
+    for number in range(50):
+        Log().remaphore_rejected(Rejection(Reason.MALFORMED, str(number), 7, "remaphore.all"))
+    assert stderr.writes == 0
+    await asyncio.sleep(0)
+    assert stderr.writes == 1
+    assert [json.loads(line)["detail"] for line in stderr.getvalue().splitlines()] == [str(n) for n in range(50)]
+
+
+def test_lines_outlast_the_loop_in_which_they_were_logged(monkeypatch):
+    stderr = Counted()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure("json")
+
+    async def last_words():
+        Log().remaphore_admitted(MESSAGE)
+
+    asyncio.run(last_words())
+    asyncio.run(last_words())
+    assert len(stderr.getvalue().splitlines()) == 2

@@ -243,5 +243,6 @@ async def test_what_needs_a_restart_is_kept_and_said(running, change, capsys):
     async with running(broker) as (own, _):
         logs.configure("console")
         own.reload(lambda: replace(make_config(2), **change))
+        await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
         assert f"restart_needed setting={next(iter(change))}" in capsys.readouterr().err
         assert await ask(asking(broker), "echo", "x") == (0, b"x")
