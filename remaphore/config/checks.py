@@ -13,7 +13,7 @@ from remaphore.protocol import duration, keys, subject
 
 _SCHEMES = ("nats", "tls")
 _LONGEST_PUBLIC_KEY = 44  # characters of base58; a private key has 86 to 88
-_LONGEST_DURATION = 64
+_LONGEST_DURATION = 32  # more than Go itself writes, less than half a private key
 
 
 def server_problem(url: str) -> str | None:

@@ -13,7 +13,7 @@ from remaphore.config import checks
 from remaphore.errors import ConfigError
 
 _T = TypeVar("_T")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # shorter than a private key
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")  # shorter than a seed, in base58 or as an nkey
 _NAMES = {
     str: "a string",
     bool: "true or false",

@@ -21,6 +21,8 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 # A destination is a host's name, a verb a word; both are printed, logged and compared for every message.
 MAX_DESTINATION_BYTES = 1024
 MAX_VERB_BYTES = 256
+# Segments of a destination: a name of the DNS has at most 127, and every one costs a comparison.
+MAX_DESTINATION_DEPTH = 127
 
 _FIELDS = 8
 _FLAGS = {b"Q": True, b"_": False}
@@ -68,6 +70,9 @@ def encode(message: Message, key: keys.PrivateKey) -> bytes:
     """
     if message.sender != key.public:
         raise EncodeError(f"the message names {message.sender} as its sender, the key belongs to {key.public}")
+    depth = message.destination.count(".") + 1
+    if depth > MAX_DESTINATION_DEPTH:
+        raise EncodeError(f"the destination has {depth} parts, the most is {MAX_DESTINATION_DEPTH}")
     body = b",".join(
         (
             _text(message.destination, "destination", MAX_DESTINATION_BYTES),
@@ -120,6 +125,8 @@ def decode(raw: bytes) -> Frame:
         raise DecodeError("the flag is neither Q nor _")
     if len(destination) > MAX_DESTINATION_BYTES or len(verb) > MAX_VERB_BYTES:
         raise DecodeError("the destination or the verb is too long")
+    if destination.count(b".") >= MAX_DESTINATION_DEPTH:
+        raise DecodeError(f"the destination has more than {MAX_DESTINATION_DEPTH} parts")
     try:
         return Frame(
             raw,

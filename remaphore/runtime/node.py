@@ -109,8 +109,9 @@ class Node:
         where = subject.for_replies(self.config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=self.config.allow_skew_ns, subject=where)
         request = Request(outgoing, exchange, rejected=rejected, clock=self._clock)
-        await request.start(self.bus, self.config, subject_name=_checked(subject_name), deadline=deadline)
+        subject_name = _checked(subject_name)
         try:
+            await request.start(self.bus, self.config, subject_name=subject_name, deadline=deadline)
             yield request
         finally:
             await request.stop(self.bus, self.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Self
@@ -72,10 +73,15 @@ class Request:
         return self._exchange.summary()
 
     async def start(self, bus: Bus, config: Config, *, subject_name: str, deadline: float | None) -> None:
-        """Listen for replies, then publish. *deadline*: when iterating ends, by the loop's clock; None for never."""
+        """Listen for replies, then publish. *deadline*: when iterating ends, by the loop's clock; None for never.
+
+        Returns at the deadline too, if the broker went away and has not taken the request: then all are missing.
+        """
         self._deadline = deadline
-        await bus.subscribe(self._reply_subject(config), self._deliver)
-        await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await bus.subscribe(self._reply_subject(config), self._deliver)
+                await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
 
     async def stop(self, bus: Bus, config: Config) -> None:
         """Listen no more."""

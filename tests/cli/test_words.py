@@ -34,6 +34,12 @@ def test_a_request_in_words_has_a_limit_of_30_seconds():
     assert words.read(["request"]) == Request(to="**", timeout=30.0)
 
 
+def test_a_request_is_verbose_only_if_it_is_asked_to_be():
+    assert words.read(["request", "--verbose"]) == Request(to="**", timeout=30.0, verbose=True)
+    with pytest.raises(UsageError):
+        words.read(["send", "--verbose"])
+
+
 def test_a_send_in_words_can_limit_the_connecting():
     assert words.read(["send", "--timeout", "2s"]) == Send(to="**", timeout=2.0)
 

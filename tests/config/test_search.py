@@ -140,3 +140,13 @@ def test_a_configuration_can_come_through_a_pipe():
         assert search.load(f"/dev/fd/{reading}", {}).warnings == ()
     finally:
         os.close(reading)
+
+
+@pytest.mark.parametrize("name", ["a.conf", "a.toml"])
+def test_more_peers_than_the_limit_are_refused_and_as_many_are_not(tmp_path, monkeypatch, name):
+    path = write(tmp_path / name, CONF if name == "a.conf" else TOML)
+    count = len(search.load(path, {}).peers)
+    monkeypatch.setattr(search, "MAX_PEERS", count)
+    assert search.load(path, {})
+    monkeypatch.setattr(search, "MAX_PEERS", count - 1)
+    assert refusal(path).startswith(f"{path}: {count} peers, the most is {count - 1}; ")

@@ -225,3 +225,13 @@ def test_the_owner_of_a_key_can_make_a_second_signature_of_the_same_bytes() -> N
 def test_the_digest_covers_the_signature_too() -> None:
     assert wire.digest(b"") == bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
     assert wire.digest(make_encoded(time_ns=NOW)) != wire.digest(sign_again(make_encoded(time_ns=NOW)))
+
+
+def test_a_destination_as_deep_as_the_limit_is_taken_and_one_part_more_is_not() -> None:
+    deepest = ".".join("a" * wire.MAX_DESTINATION_DEPTH)
+    assert wire.decode(make_encoded(destination=deepest)).destination == deepest
+    with pytest.raises(EncodeError, match="the destination has 128 parts, the most is 127"):
+        make_encoded(destination=deepest + ".a")
+    body = body_of(make_encoded(destination=deepest)).replace(deepest.encode(), deepest.encode() + b".a")
+    with pytest.raises(DecodeError, match="more than 127 parts"):
+        wire.decode(sign_body(body))

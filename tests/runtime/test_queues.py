@@ -17,7 +17,7 @@ class Handler:
     """Handles messages when told to, and notes their order."""
 
     def __init__(self):
-        self.started, self.done, self.expired = [], [], []
+        self.started, self.done, self.expired, self.displaced = [], [], [], []
         self.gates: dict[str, asyncio.Event] = {}
         self.most = 0
 
@@ -33,7 +33,12 @@ class Handler:
 
 
 def make_queues(handler, **settings):
-    return VerbQueues(lambda verb: settings.get(verb, ONE), handle=handler.handle, expired=handler.expire)
+    return VerbQueues(
+        lambda verb: settings.get(verb, ONE),
+        handle=handler.handle,
+        expired=handler.expire,
+        displaced=lambda message: handler.displaced.append(message.payload),
+    )
 
 
 def put(own, verb, *payloads):

@@ -235,3 +235,26 @@ async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
     await task
     assert sum(count for reason, count in plugin.named("rejected") if reason is Reason.BUSY) == 2
     assert [payload for (payload,) in plugin.named("message")] == [b"first", b"0", b"1", b"2"]
+
+
+async def test_payloads_that_wait_are_bounded_in_bytes_too(monkeypatch):
+    monkeypatch.setattr(intake, "INBOX_BYTES", 250)
+    release = asyncio.Event()
+    broker, plugin = MemoryBroker(), Recorder(lambda _message: release.wait())
+    own, task = await start(broker, a=plugin)
+    sender = Node(broker.connect(), make_config(1), clock=clock)
+    await sender.send("ping", payload="first")
+    while not own.handled:
+        await asyncio.sleep(0)
+    for _ in range(4):
+        await sender.send("ping", payload="x" * 100)
+    release.set()
+    while own.handled < 3:
+        await asyncio.sleep(0)
+    await sender.send("ping", payload="y" * 200)
+    while own.handled < 4:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    await task
+    assert sum(count for reason, count in plugin.named("rejected") if reason is Reason.BUSY) == 2
+    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 100, 100, 200]

@@ -1,0 +1,217 @@
+"""The daemon and kill -9: whatever moment it dies at, no handler starts twice, and each that started has its record.
+
+Handlers note their message in a file; an attacker who has captured everything sends all of it again after each start.
+The moments are random: the seed is printed, and that of a failure can be given in REMAPHORE_TEST_SEED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import signal
+from collections import Counter
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import remaphore
+from remaphore.protocol import subject, wire
+from remaphore.protocol.duration import SECOND
+from remaphore.protocol.message import Reply
+from remaphore.runtime.ledger import FILE
+from remaphore.runtime.store import DONE, STARTED
+from tests.ledgers import WAL, states
+
+ALL = subject.for_messages("remaphore")
+LOAD = 40
+# What has left the window of 30 seconds is refused for its age, which is not what is tried here.
+YOUNG = 20 * SECOND
+
+
+class Site:
+    """A broker, a daemon that can be killed, and somebody who sends, listens to everything, and sends it again."""
+
+    def __init__(self, fleet, nodes):
+        self.fleet, self.nodes = fleet, nodes
+        self.noted = fleet.folder / "noted"
+        self.noted.touch()
+        self.state = fleet.folder / "state" / "main"
+        self.captured: dict[bytes, None] = {}  # in order
+        self.replies: dict[str, list[Reply]] = {}
+        self.daemon = None
+        self.node = None
+        _write_handler(fleet.folder, self.noted)
+        config = nodes["two"]
+        config.write_text(f'state_dir = "{fleet.folder}/state"\n' + config.read_text())
+
+    async def start(self):
+        words = ("run", "-c", self.nodes["two"], "--hooks", self.fleet.folder / "hooks.d")
+        self.daemon = await asyncio.to_thread(self.fleet.start, *words)
+
+    async def kill(self):
+        """End it as the kernel does, and wait until it is gone."""
+        self.daemon.popen.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(self.daemon.popen.wait)
+
+    def compose(self):
+        return self.node._signer.compose("note", to="com.example.two", payload=b"", wants_reply=True)
+
+    async def load(self, count=LOAD):
+        """Send *count* requests without waiting for what comes of them; return their reply subjects."""
+        sent = [self.compose() for _ in range(count)]
+        asked = [subject.for_replies("remaphore", outgoing.message.digest) for outgoing in sent]
+        await asyncio.gather(*map(self.listen, asked))
+        await asyncio.gather(*(self.node.bus.publish(ALL, outgoing.raw) for outgoing in sent))
+        return asked
+
+    async def listen(self, where):
+        heard = self.replies[where] = []
+        await self.node.bus.subscribe(where, lambda data: heard.append(Reply.parse(wire.decode(data).payload)))
+
+    async def answered(self, asked):
+        """Return the first reply to each, once all have one."""
+        async with asyncio.timeout(30):
+            while not all(self.replies[where] for where in asked):
+                assert self.daemon.popen.poll() is None, self.daemon.lines
+                await asyncio.sleep(0)
+        return [self.replies[where][0] for where in asked]
+
+    async def replay(self):
+        """Send all again that was ever captured and is still in the window; return when that has been judged."""
+        await asyncio.gather(*(self.node.bus.publish(ALL, raw) for raw in tuple(self.captured)))
+        # Messages of one verb are handled in the order of their arrival.
+        return await self.answered(await self.load(1))
+
+    def starts(self):
+        """Return how often each message's handler was started, by uuid."""
+        return Counter(self.noted.read_text().split())
+
+    def unrecorded(self):
+        """Return which of the captured messages were started and are not in the ledger as that."""
+        known = {digest for digest, state in states(self.state).items() if state in {STARTED, DONE}}
+        started = self.starts()
+        return [
+            frame.uuid.hex()
+            for raw in self.captured
+            if (frame := wire.decode(raw)).uuid.hex() in started and wire.digest(raw) not in known
+        ]
+
+    def forget_the_old(self):
+        newest = max((wire.decode(raw).time_ns for raw in self.captured), default=0)
+        for raw in tuple(self.captured):
+            if wire.decode(raw).time_ns < newest - YOUNG:
+                del self.captured[raw]
+
+
+def _write_handler(folder, noted):
+    for part in (folder, folder.parent):  # every directory on the way must be its owner's alone to be trusted
+        part.chmod(0o755)
+    handler = folder / "hooks.d" / "note" / "10-note"
+    handler.parent.mkdir(parents=True)
+    handler.write_text(f'#!/bin/sh\necho "$REMAPHORE_UUID" >> {noted}\n')
+    handler.chmod(0o755)
+
+
+@pytest.fixture
+def site(fleet, nodes):
+    @asynccontextmanager
+    async def run():
+        site = Site(fleet, nodes)
+        async with remaphore.connect(nodes["one"]) as site.node:
+            await site.node.bus.subscribe(ALL, lambda raw: site.captured.setdefault(raw))
+            yield site
+
+    return run
+
+
+def randomness():
+    seed = int(os.environ.get("REMAPHORE_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"REMAPHORE_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+async def be_killed(site, rounds):
+    """Kill the daemon *rounds* times under load; return how many kills found it with something under way."""
+    moments, busy = randomness(), 0
+    for _ in range(rounds):
+        await site.start()
+        await site.replay()
+        asked = await site.load()
+        await site.answered(asked[: moments.randrange(LOAD)])
+        for _ in range(moments.randrange(200)):  # turns of the loop, in which a little time passes for the daemon
+            await asyncio.sleep(0)
+        answered = sum(bool(site.replies[where]) for where in asked)
+        await site.kill()
+        busy += answered < len(asked)
+        assert site.unrecorded() == []
+        site.forget_the_old()
+    await site.start()
+    await site.replay()
+    twice = {uuid: count for uuid, count in site.starts().items() if count > 1}
+    assert twice == {}
+    return busy
+
+
+async def test_no_handler_starts_twice_over_ten_kills(site):
+    async with site() as site:
+        assert await be_killed(site, 10) >= 5
+
+
+@pytest.mark.long
+async def test_no_handler_starts_twice_over_200_kills(site):
+    async with site() as site:
+        assert await be_killed(site, 200) >= 100
+
+
+NO_LEDGER = b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon"
+
+
+async def test_on_a_full_disk_nothing_starts_without_a_record_and_everybody_is_told(site):
+    async with site() as site:
+        await site.start()
+        resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
+        replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]
+        ran = sum(reply.exit_code == 0 for reply in replies)
+        refused = sum((reply.exit_code, reply.output) == (75, NO_LEDGER) for reply in replies)
+        assert (ran + refused, ran > 0, refused > 0) == (len(replies), True, True)
+        await site.kill()
+        assert sum(site.starts().values()) == ran
+        assert site.unrecorded() == []
+        await site.start()  # there is room again
+        await site.replay()
+        assert max(site.starts().values()) == 1
+
+
+@pytest.mark.parametrize("damage", ["junk", "page"])
+async def test_with_a_ledger_that_was_damaged_nothing_starts(site, damage):
+    async with site() as site:
+        await site.start()
+        await site.answered(await site.load())
+        await asyncio.to_thread(site.daemon.stop)
+        before = site.starts()
+        _damage(site.state / FILE, damage)
+        await site.start()
+        for reply in [*await site.replay(), *await site.answered(await site.load())]:
+            assert (reply.exit_code, reply.output) == (75, NO_LEDGER)
+        assert site.starts() == before
+        assert "move the file away" in site.daemon.wait_for("ledger_failed")
+
+
+async def test_after_a_lost_ledger_nothing_that_was_captured_starts(site):
+    async with site() as site:
+        await site.start()
+        await site.answered(await site.load())
+        await site.kill()
+        for name in (FILE, WAL):
+            (site.state / name).unlink()
+        await site.start()
+        assert [reply.exit_code for reply in await site.replay()] == [0]
+        assert max(site.starts().values()) == 1
+
+
+def _damage(path: Path, how: str) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(b"junk" * 5000 if how == "junk" else whole[:4096] + b"x" * 4096 + whole[8192:])
