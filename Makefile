@@ -3,11 +3,14 @@
 
 PYTHON ?= python3
 VENV := .venv
+# What is measured has the packages of a user beside it, not those of a developer: structlog imports rich where it is.
+BENCH := .venv-bench
+HOURS ?= 1
 BIN := $(VENV)/bin
 # Most tests wait for processes, not for the processor.
 WORKERS ?= 4
 
-.PHONY: demo test test-long lint format build clean
+.PHONY: demo test test-long test-lowest bench bench-short soak fleet lint format build clean
 
 demo: $(VENV)/installed
 	@$(BIN)/remaphore demo
@@ -22,6 +25,26 @@ test: $(VENV)/installed
 # The full counts of what `make test` does in samples.
 test-long: $(VENV)/installed
 	$(BIN)/python -m pytest --hypothesis-profile=long --timeout=3600 $(ARGS)
+
+# The oldest versions of what we depend on, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lowest/bin/python -m pip install --quiet --editable . --group test --constraint tests/lowest.txt
+	$(VENV)-lowest/bin/python -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# docs/performance.md says what it prints; results are kept in .bench/. The short form is for busy machines.
+bench: $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks --json .bench/bench.json $(ARGS)
+
+bench-short: $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks --short --json .bench/bench-short.json $(ARGS)
+
+soak: $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks.soak --hours $(HOURS) --output .bench/soak $(ARGS)
+
+fleet: $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks.fleet --output .bench/fleet $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -44,5 +67,11 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
+$(BENCH)/installed: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH)/bin/python -m pip install --quiet --editable '.[embedded,metrics]' --group bench
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest $(BENCH) .bench dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -42,6 +42,14 @@ def test_a_shell_line_goes_on_after_the_message(fleet, nodes):
         assert shell.stdout.read() == "went on\n"
 
 
+def test_sending_loads_no_plugin(fleet, nodes):
+    plugins = "{'pluggy', 'structlog', 'remaphore_plugins'} & set(sys.modules)"
+    send = f"main(['-s', '-c', {str(nodes['one'])!r}])"
+    code = f"import sys; from remaphore.cli.main import main; print({send}, {plugins})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 set()\n"
+
+
 def test_no_message_before_the_time_is_exit_1(fleet, nodes):
     done = fleet.run("-c", nodes["two"], "-t", "300ms")
     assert (done.returncode, done.stdout) == (1, "")
