@@ -137,6 +137,8 @@ class Daemon:
         frame = self._gate.screen(raw, now)
         if isinstance(frame, Rejection):
             self._reject(frame, raw, now)
+        elif self._ledger.behind:
+            self._reject(Rejection(Reason.BUSY, "too much waits to be recorded", len(raw), self._subject), raw, now)
         elif not self._verifier.put(Arrival(self._gate, frame, now)):
             self._reject(Rejection(Reason.BUSY, "too much waits for its check", len(raw), self._subject), raw, now)
 

@@ -34,6 +34,8 @@ RESEND_SECONDS = 1.0
 RECORDED_OUTPUT = 64 * 1024
 # Statements that could not be written and will be tried again with the next ones. Beyond this only floors are kept.
 MAX_UNWRITTEN = 10_000
+# Statements that may wait for the disk before nothing more is taken: seconds of work, and 10 MB.
+MAX_BEHIND = 20_000
 # Digests whose last sending again is remembered; an attacker cannot make it grow.
 MAX_RECENT = 10_000
 
@@ -97,6 +99,11 @@ class Ledger:
     def note_refused(self, digest: bytes) -> None:
         """Record that a message was refused, with the next writes: nobody is told, so nobody waits."""
         self._record((store.REFUSE, (digest,)))
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for the write that is under way that nothing more should be taken."""
+        return self._writing is not None and not self._writing.done() and len(self._pending) >= MAX_BEHIND
 
     def may_resend(self, digest: bytes) -> bool:
         """Tell, without looking at the disk, whether a reply was not sent again too recently."""

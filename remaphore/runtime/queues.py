@@ -19,9 +19,13 @@ from remaphore.hooks.status import QueueState
 from remaphore.protocol.message import Message
 from remaphore.tasks import spawn
 
-# What may wait in all, so that no permitted peer can fill the memory by inventing verbs or by large payloads.
+# What may wait or be in hand in all, so that no permitted peer can fill the memory by large payloads.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+# Workers in all, and of the verbs that one sender woke: each is a task, and a peer can invent verbs without end. Nobody
+# has as many directories of handlers.
+MAX_WORKERS = 2_000
+MAX_WORKERS_PER_SENDER = 500
 # What a message counts for beside its payload, when it is asked who has the most waiting.
 OVERHEAD_BYTES = 1024
 
@@ -59,7 +63,8 @@ class VerbQueues:
         self._queues: dict[str, _Queue] = {}
         self._waiting = 0
         self._bytes = 0
-        self._held: Counter[str] = Counter()  # bytes that wait, by sender
+        self._held: Counter[str] = Counter()  # bytes that wait or are in hand, by sender
+        self._workers: Counter[str] = Counter()  # by who woke them
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -67,16 +72,18 @@ class VerbQueues:
         """Queue *message*, or return why there is no room for it."""
         queue = self._queues.setdefault(message.verb, _Queue())
         settings = self._settings(message.verb)
-        full = self._full(queue, settings, len(message.payload))
-        while full is not None and self._make_room(queue, settings, message):
+        may_wake = self._may_wake(message.sender)
+        full = None if queue.workers or may_wake else "too many verbs are being handled already"
+        if full is None:
             full = self._full(queue, settings, len(message.payload))
+            while full is not None and self._make_room(queue, settings, message):
+                full = self._full(queue, settings, len(message.payload))
         if full is None:
             self._idle.clear()
             queue.waiting.append(Waiting(message, time.monotonic()))
             self._count(message, 1)
-            if queue.workers < settings.concurrency:
-                queue.workers += 1
-                spawn(self._work(message.verb, queue), name=f"verb {message.verb}")
+            if queue.workers < settings.concurrency and may_wake:
+                self._wake(message, queue)
         elif not queue.workers:
             del self._queues[message.verb]
         return full
@@ -94,19 +101,27 @@ class VerbQueues:
         taken = [waiting.message for queue in self._queues.values() for waiting in queue.waiting]
         for queue in self._queues.values():
             queue.waiting.clear()
-        self._waiting = self._bytes = 0
-        self._held.clear()
+        for message in taken:
+            self._count(message, -1)
         return taken
 
     async def join(self) -> None:
         """Return when nothing waits and nothing is being handled."""
         await self._idle.wait()
 
+    def _may_wake(self, sender: str) -> bool:
+        return self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
+
+    def _wake(self, message: Message, queue: _Queue) -> None:
+        queue.workers += 1
+        self._workers[message.sender] += 1
+        spawn(self._work(message.verb, queue, message.sender), name=f"verb {message.verb}")
+
     def _full(self, queue: _Queue, settings: VerbSettings, size: int) -> str | None:
         if len(queue.waiting) >= settings.queue:
             return f"{len(queue.waiting)} messages of this verb wait already"
         if self._waiting >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            return f"{self._waiting} messages wait already"
+            return f"{self._waiting} messages wait or are being handled already"
         return None
 
     def _make_room(self, queue: _Queue, settings: VerbSettings, message: Message) -> bool:
@@ -119,6 +134,8 @@ class VerbQueues:
         if most < held[message.sender] + 2 * size:  # it would be the other way round afterwards
             return False
         latest = [(found.since, each, found) for each in among if (found := _latest(each, sender)) is not None]
+        if not latest:  # all that it has is in hand
+            return False
         _, place, displaced = max(latest, key=lambda item: item[0])
         place.waiting.remove(displaced)
         self._count(displaced.message, -1)
@@ -132,17 +149,22 @@ class VerbQueues:
         if not self._held[message.sender]:
             del self._held[message.sender]
 
-    async def _work(self, verb: str, queue: _Queue) -> None:
+    async def _work(self, verb: str, queue: _Queue, woken_by: str) -> None:
         try:
             while queue.waiting:
                 message, since = queue.waiting.popleft()
-                self._count(message, -1)
                 queue.running += 1
                 late = time.monotonic() - since > self._settings(verb).max_wait_seconds
-                await (self._expired if late else self._handle)(message)
-                queue.running -= 1
+                try:
+                    await (self._expired if late else self._handle)(message)
+                finally:
+                    queue.running -= 1
+                    self._count(message, -1)
         finally:
             queue.workers -= 1
+            self._workers[woken_by] -= 1
+            if not self._workers[woken_by]:
+                del self._workers[woken_by]
             if not queue.workers and not queue.waiting:
                 self._queues.pop(verb, None)
             if not self._queues:

@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 from remaphore.config.settings import Config, Identity
 from remaphore.errors import PayloadTooLargeError
-from remaphore.protocol import wire
+from remaphore.protocol import duration, wire
 from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid, uuid_from_text
 
 Clock = Callable[[], int]  # Unix nanoseconds
+
+# A clock that is behind what we signed last by more than this was set back. We follow it, since receivers refuse what
+# lies in their future; by less, what we sign next comes after what we signed last, a little ahead of the clock.
+STEP_NS = duration.SECOND
+# Nanoseconds are signed in steps of this many, of which each setting back has its own: so a time that comes a second
+# time is not signed a second time.
+LANES = 512
 
 
 class Outgoing(NamedTuple):
@@ -29,6 +36,7 @@ class Signer:
         self.config = config
         self._clock = clock
         self._last = 0
+        self._lane = 0
 
     def compose(
         self, verb: str, *, to: str, payload: bytes, uuid: str = "", key: str = "", wants_reply: bool = False
@@ -76,7 +84,10 @@ class Signer:
         return _sign(replace(message, payload=_cut(reply, excess).payload), identity)
 
     def _now(self) -> int:
-        self._last = max(self._clock(), self._last + 1)
+        now = self._clock()
+        if now < self._last - STEP_NS:
+            self._last, self._lane = 0, (self._lane + 1) % LANES
+        self._last = max(now - now % LANES + self._lane, self._last + LANES)
         return self._last
 
 

@@ -12,6 +12,11 @@ import time
 from collections.abc import Mapping
 
 
+# A manager that is busy gets this long to take a change of state. What is told again and again does not wait for it:
+# its queue is short, and a loop that waited would be as deaf as the manager.
+CHANGE_SECONDS = 1.0
+
+
 class Notifier:
     """Sends states to the service manager that started us, if one did."""
 
@@ -29,15 +34,15 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """We do our work (again)."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={status}", wait=CHANGE_SECONDS)
 
     def reloading(self) -> None:
         """We read the configuration again."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}", wait=CHANGE_SECONDS)
 
     def stopping(self) -> None:
         """We are about to end."""
-        self._send("STOPPING=1")
+        self._send("STOPPING=1", wait=CHANGE_SECONDS)
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""
@@ -47,13 +52,14 @@ class Notifier:
         """The event loop turns."""
         self._send("WATCHDOG=1")
 
-    def _send(self, state: str) -> None:
+    def _send(self, state: str, *, wait: float = 0.0) -> None:
         if not self._address:
             return
         # An address that begins with @ is in the abstract namespace: its first byte is NUL.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(wait)
             try:
                 channel.sendto(state.encode(), address)
             except OSError:
-                return  # the manager went away; that is no reason for us to
+                return  # the manager went away, or does not listen; that is no reason for us to

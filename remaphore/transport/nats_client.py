@@ -141,15 +141,28 @@ class NatsBus:
         try:
             while True:
                 self._outage.begin()
-                link = await self._dial()
                 started = loop.time()
-                await self._serve(link)
+                try:
+                    link = await self._dial()
+                    started = loop.time()
+                    await self._serve(link)
+                except (OSError, MemoryError) as error:  # whatever this machine has run out of may come back
+                    if not self._first.done():
+                        raise
+                    self._interrupted(error)
                 self._tries = 0 if loop.time() - started > STABLE_AFTER else self._tries + 1
         except BrokerRefusedError as error:
             self._stop(error)
         except Exception as error:
             self._stop(TransportError(f"the connection's task failed: {error!r}; please report this bug"))
             raise
+
+    def _interrupted(self, error: Exception) -> None:
+        self._outage.failures["this machine"] = Failure(f"{error or type(error).__name__}")
+        sending, self._sending = self._sending, ()
+        text = f"{error!r} on this machine: the message may or may not have been delivered"
+        for wish in sending:
+            wish.settle(ConnectionLostError(text))
 
     def _stop(self, error: TransportError) -> None:
         self._closed = True
@@ -172,9 +185,12 @@ class NatsBus:
         return link
 
     async def _restore(self, link: Link) -> None:
+        self._leaving.clear()  # handles of an earlier link
         wishes = tuple(self._subscriptions)
         if not wishes:
             return
+        for wish in wishes:
+            wish.handle = None
         denied = await self._exchange(link, wishes)
         if denied is None:
             raise DialError(Failure(f"subscribing again was not confirmed ({link.reason})"))
@@ -182,7 +198,7 @@ class NatsBus:
             subjects = ", ".join(sorted(subject for _, subject in denied))
             raise DialError(Failure(f"no permission for subscription to {subjects}; check the credentials"))
         for wish in wishes:
-            if wish.ended:  # meanwhile
+            if wish.ended:  # meanwhile, and perhaps before it was written
                 self._leave(wish)
 
     async def _serve(self, link: Link) -> None:
@@ -198,7 +214,7 @@ class NatsBus:
         finally:
             self._dialer.learn(link)
             self._link = None
-            self._leaving.clear()
+            self._outage.begin()  # now, because to close what is silent takes its time
             self._outage.failures[link.server.shown] = Failure(f"connection lost ({link.reason})")
             await link.close()
 
@@ -247,6 +263,8 @@ class NatsBus:
             return sending.result() if confirmed else None
         finally:
             sending.cancel()
+            # What a broken link raises after this says nothing new.
+            sending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _write(self, link: Link, wishes: Sequence[Wish]) -> set[tuple[str, str]]:
         link.take_denied()
@@ -277,9 +295,10 @@ class NatsBus:
         wish.ended = True
         if wish in self._subscriptions:
             self._subscriptions.remove(wish)
-        if wish.handle is not None and self._link is not None:
+        if wish.handle is not None:
             self._leaving.append(wish.handle)
             self._wake.set()
+        wish.handle = None
 
     def _lost(self, link: Link, wishes: Sequence[Wish]) -> None:
         reason = link.reason if link.ended.done() else "the broker did not confirm in time"
@@ -292,6 +311,8 @@ class NatsBus:
         for wish in messages:
             text = f"the connection to {link.server.shown} ended before it confirmed the message ({reason})"
             wish.settle(ConnectionLostError(f"{text}: it may or may not have been delivered"))
-        # Subscribing twice does no harm: those wait for the next link.
         self._sending = ()
-        self._queue.extendleft(wish for wish in reversed(wishes) if wish.deliver is not None)
+        for wish in reversed(wishes):
+            if wish.deliver is not None:  # subscribing twice does no harm: it waits for the next link
+                wish.handle = None
+                self._queue.appendleft(wish)

@@ -26,7 +26,10 @@ from remaphore.transport.servers import DialError, Failure, Server, discovered, 
 CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
 DIAL_LIMIT = 6.0  # seconds for all of them
 CLOSE_LIMIT = 0.5  # seconds; closing waits for ever after a failed TLS handshake (nats.py issue 718)
-PING_INTERVAL = 10  # seconds; a connection that carries nothing is given up after three of them
+PING_INTERVAL = 10  # seconds
+# A connection on which so many stay unanswered is given up with the next: within two intervals, so that a third is left
+# to say so.
+UNANSWERED_PINGS = 1
 NO_RESPONDERS = "503"
 
 Handle = Subscription  # of a subscription on one link; others only keep it
@@ -79,6 +82,8 @@ class Link:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._client = _Client(require_tls=require_tls or server.tls, ended=self._end)
         self._denied: set[tuple[str, str]] = set()
+        self._written: set[Handle] = set()
+        self._standing: set[Handle] = set()
         self._first_error: Exception | None = None
 
     @classmethod
@@ -126,7 +131,7 @@ class Link:
             reconnect_time_wait=0.05,  # type: ignore[arg-type]  # annotated as int, used as seconds
             connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]  # the same
             ping_interval=PING_INTERVAL,
-            max_outstanding_pings=2,
+            max_outstanding_pings=UNANSWERED_PINGS,
             error_cb=self._on_error,
             **options,
         )
@@ -181,12 +186,16 @@ class Link:
         # No limits (0): a callback that never waits empties the queue in each turn of the loop, and reading stops
         # while it runs; nats-py's own limits would drop the newest messages.
         try:
-            return await self._client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+            handle = await self._client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
         except errors.BadSubjectError:
             raise SubjectDeniedError(f"{subject!r} is no NATS subject; correct the configuration's subject") from None
+        self._written.add(handle)
+        return handle
 
     async def unsubscribe(self, handle: Handle) -> None:
         """End a subscription of this link."""
+        self._standing.discard(handle)
+        self._written.discard(handle)
         await handle.unsubscribe()
 
     async def confirm(self) -> None:
@@ -203,6 +212,8 @@ class Link:
         if self.ended.done():  # flush() without its reader returns at once
             raise errors.ConnectionClosedError
         await self._client.flush(timeout=3600)
+        self._standing |= {handle for handle in self._written if not self._is_denied(handle)}
+        self._written.clear()
 
     def take_denied(self) -> set[tuple[str, str]]:
         """Return what was not permitted since the last call: publish or subscription, and the subject in lower case."""
@@ -227,8 +238,15 @@ class Link:
         denied = _DENIED.search(str(error))
         if denied:
             self._denied.add((denied[1].lower(), denied[2].lower()))
+            if any(map(self._is_denied, self._standing)):
+                # Withdrawn by a reload of the server, which keeps the connection, and no message would come any more.
+                self._first_error = error
+                self._end()
         elif self._first_error is None:
             self._first_error = error
+
+    def _is_denied(self, handle: Handle) -> bool:
+        return ("subscription", handle.subject.lower()) in self._denied
 
     def _end(self) -> None:
         if not self.ended.done():

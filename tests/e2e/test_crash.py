@@ -12,10 +12,10 @@ import random
 import resource
 import signal
 from collections import Counter
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import remaphore
 from remaphore.protocol import subject, wire
@@ -115,21 +115,17 @@ def _write_handler(folder, noted):
     handler.chmod(0o755)
 
 
-@pytest.fixture
-def site(fleet, nodes):
-    @asynccontextmanager
-    async def run():
-        site = Site(fleet, nodes)
-        async with remaphore.connect(nodes["one"]) as site.node:
-            await site.node.bus.subscribe(ALL, lambda raw: site.captured.setdefault(raw))
-            yield site
-
-    return run
+@pytest_asyncio.fixture
+async def site(fleet, nodes):
+    site = Site(fleet, nodes)
+    async with remaphore.connect(nodes["one"]) as site.node:
+        await site.node.bus.subscribe(ALL, site.captured.setdefault)
+        yield site
 
 
 def randomness():
     seed = int(os.environ.get("REMAPHORE_TEST_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"REMAPHORE_TEST_SEED={seed}")
+    print(f"REMAPHORE_TEST_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     return random.Random(seed)
 
 
@@ -156,60 +152,55 @@ async def be_killed(site, rounds):
 
 
 async def test_no_handler_starts_twice_over_ten_kills(site):
-    async with site() as site:
-        assert await be_killed(site, 10) >= 5
+    assert await be_killed(site, 10) >= 5
 
 
 @pytest.mark.long
 async def test_no_handler_starts_twice_over_200_kills(site):
-    async with site() as site:
-        assert await be_killed(site, 200) >= 100
+    assert await be_killed(site, 200) >= 100
 
 
 NO_LEDGER = b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon"
 
 
 async def test_on_a_full_disk_nothing_starts_without_a_record_and_everybody_is_told(site):
-    async with site() as site:
-        await site.start()
-        resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
-        replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]
-        ran = sum(reply.exit_code == 0 for reply in replies)
-        refused = sum((reply.exit_code, reply.output) == (75, NO_LEDGER) for reply in replies)
-        assert (ran + refused, ran > 0, refused > 0) == (len(replies), True, True)
-        await site.kill()
-        assert sum(site.starts().values()) == ran
-        assert site.unrecorded() == []
-        await site.start()  # there is room again
-        await site.replay()
-        assert max(site.starts().values()) == 1
+    await site.start()
+    resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
+    replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]
+    ran = sum(reply.exit_code == 0 for reply in replies)
+    refused = sum((reply.exit_code, reply.output) == (75, NO_LEDGER) for reply in replies)
+    assert (ran + refused, ran > 0, refused > 0) == (len(replies), True, True)
+    await site.kill()
+    assert sum(site.starts().values()) == ran
+    assert site.unrecorded() == []
+    await site.start()  # there is room again
+    await site.replay()
+    assert max(site.starts().values()) == 1
 
 
 @pytest.mark.parametrize("damage", ["junk", "page"])
 async def test_with_a_ledger_that_was_damaged_nothing_starts(site, damage):
-    async with site() as site:
-        await site.start()
-        await site.answered(await site.load())
-        await asyncio.to_thread(site.daemon.stop)
-        before = site.starts()
-        _damage(site.state / FILE, damage)
-        await site.start()
-        for reply in [*await site.replay(), *await site.answered(await site.load())]:
-            assert (reply.exit_code, reply.output) == (75, NO_LEDGER)
-        assert site.starts() == before
-        assert "move the file away" in site.daemon.wait_for("ledger_failed")
+    await site.start()
+    await site.answered(await site.load())
+    await asyncio.to_thread(site.daemon.stop)
+    before = site.starts()
+    _damage(site.state / FILE, damage)
+    await site.start()
+    for reply in [*await site.replay(), *await site.answered(await site.load())]:
+        assert (reply.exit_code, reply.output) == (75, NO_LEDGER)
+    assert site.starts() == before
+    assert "move the file away" in site.daemon.wait_for("ledger_failed")
 
 
 async def test_after_a_lost_ledger_nothing_that_was_captured_starts(site):
-    async with site() as site:
-        await site.start()
-        await site.answered(await site.load())
-        await site.kill()
-        for name in (FILE, WAL):
-            (site.state / name).unlink()
-        await site.start()
-        assert [reply.exit_code for reply in await site.replay()] == [0]
-        assert max(site.starts().values()) == 1
+    await site.start()
+    await site.answered(await site.load())
+    await site.kill()
+    for name in (FILE, WAL):
+        (site.state / name).unlink()
+    await site.start()
+    assert [reply.exit_code for reply in await site.replay()] == [0]
+    assert max(site.starts().values()) == 1
 
 
 def _damage(path: Path, how: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +19,7 @@ from remaphore.protocol.replay import ReplayWindow
 from remaphore.runtime import ledger as module
 from remaphore.runtime.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.runtime.store import DONE, ENTERED, REFUSED, STARTED
+from remaphore.tasks import spawn
 from tests.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
 from tests.ledgers import WAL, crashed, make_ledger, no_room, state, states
 
@@ -74,6 +77,16 @@ async def test_a_message_goes_from_entered_over_started_to_done(tmp_path):
         await ledger.done(message.digest, Reply(0, b"output"))
         assert state(tmp_path, message) == DONE
         assert await ledger.recorded(message.digest) == Reply(0, b"output")
+
+
+async def test_what_nobody_waits_for_ends_without_a_reply_to_give_again(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        ledger.note_done(message.digest)
+        await flush(ledger)
+        assert state(tmp_path, message) == DONE
+        assert await ledger.recorded(message.digest) is None
 
 
 async def test_what_is_started_is_on_the_disk_before_it_may_run(tmp_path):
@@ -280,6 +293,16 @@ async def test_with_a_damaged_ledger_nothing_starts(tmp_path, damage):
         assert ledger._pending == []  # nothing can come of it: it must not pile up
 
 
+async def test_with_a_ledger_that_has_lost_its_beginning_nothing_starts(tmp_path):
+    await make_ledger(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
+        database.execute("DELETE FROM meta")
+    async with make_ledger(tmp_path) as ledger:
+        assert str(tmp_path / FILE) in ledger.problem
+        with pytest.raises(LedgerError):
+            await ledger.started(take(ledger)[0])
+
+
 async def test_without_a_directory_nothing_starts(tmp_path):
     async with make_ledger(tmp_path / "missing") as ledger:
         assert "No such file" in ledger.problem
@@ -318,7 +341,7 @@ async def test_who_asks_while_a_write_fails_is_told_so_too(tmp_path, monkeypatch
 
     def failing(self, statements):
         if not late:  # in the thread, while the loop goes on
-            loop.call_soon_threadsafe(lambda: late.append(asyncio.ensure_future(ledger.started(second))))
+            loop.call_soon_threadsafe(lambda: late.append(spawn(ledger.started(second), name="late")))
             while not late:
                 pass
         return apply(self, statements)
@@ -399,8 +422,8 @@ async def test_a_ledger_ahead_of_the_clock_is_said_aloud_as_it_refuses_everythin
     logs.configure("console")
     async with make_ledger(tmp_path, now=NOW) as ledger:
         await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
-        assert ("ledger_ahead_of_clock" in capsys.readouterr().err) is said
         assert reason(admit(ledger, make_encoded())) is Reason.REPLAYED
+    assert ("ledger_ahead_of_clock" in capsys.readouterr().err) is said
 
 
 async def test_failing_and_mending_are_logged_once(tmp_path, capsys):

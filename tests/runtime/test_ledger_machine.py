@@ -12,6 +12,7 @@ import contextlib
 import functools
 import tempfile
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ SKEWS = st.sampled_from([2 * UNIT, 5 * UNIT, 50 * UNIT])
 STEPS = st.sampled_from([1, 1, 2, 3, 6, 20, -1, -3, -6]).map(UNIT.__mul__)
 OFFSETS = st.sampled_from([0, 0, 1, -1, 2, -2, 5, -5, 7, -7]).map(UNIT.__mul__)
 WHICH = st.integers(0, 10_000)
+
+
+class Inline(ThreadPoolExecutor):
+    """Writes at once, so that the same steps leave the same behind: how far a thread has come is nobody's to say."""
+
+    def submit(self, function, /, *args):
+        future = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:  # noqa: BLE001 - what an executor does
+            future.set_exception(error)
+        return future
 
 
 class History(RuleBasedStateMachine):
@@ -73,6 +86,7 @@ class History(RuleBasedStateMachine):
         assert self.ledger.problem == ""
         # Here nobody pulls the plug, so what the file system holds need not be on the disk; it takes a quarter as long.
         self.ledger._store._database.execute("PRAGMA synchronous = OFF")
+        self.ledger._thread = Inline()
         self.refuser = Refuser()
         # An entered message of an earlier life is offered to `started` again: the file must say no.
         self.left = self.waiting
@@ -287,7 +301,7 @@ class History(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch, tmp_path):
-    """A quota that is soon full, replies that may be sent again at once, and logs that may fail when there is no room."""
+    """A quota that is soon full, replies that may be sent again at once, and a log that may fail for want of room."""
     logs.configure("json")
     monkeypatch.setattr(History, "root", tmp_path, raising=False)
     monkeypatch.setattr(module, "ReplayWindow", functools.partial(ReplayWindow, quota=3))

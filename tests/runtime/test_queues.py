@@ -107,11 +107,46 @@ async def test_what_waits_in_all_is_bounded_in_number_and_bytes_whatever_the_ver
     own = make_queues(handler)
     refused = [own.put(make_message(verb=f"v{number}", payload=b"x" * 100)) for number in range(10)]
     assert refused[:3] == [None] * 3
-    assert refused[3:] == ["3 messages wait already"] * 7
+    assert refused[3:] == ["3 messages wait or are being handled already"] * 7
     assert len(own.state()) == 3
     await own.join()
     assert len(handler.done) == 3
     assert put(own, "later", b"x" * 100) == [None]
+    await own.join()
+
+
+@pytest.mark.parametrize(("limit", "others"), [("MAX_WORKERS_PER_SENDER", None), ("MAX_WORKERS", "too many verbs")])
+async def test_who_invents_verbs_gets_so_many_workers_and_no_more(monkeypatch, limit, others):
+    monkeypatch.setattr(queues, limit, 3)
+    handler = Handler()
+    handler.gates = {f"v{number}": asyncio.Event() for number in range(11)}
+    own = make_queues(handler)
+    refused = [own.put(make_message(verb=f"v{number}")) for number in range(10)]
+    assert refused == [None] * 3 + ["too many verbs are being handled already"] * 7
+    assert own.put(make_message(verb="v0", payload=b"a verb that is awake")) is None
+    other = own.put(make_message(2, verb="v10", payload=b"of another"))
+    assert (other is None) == (others is None)
+    assert set(own.state()) == {"v0", "v1", "v2"} | ({"v10"} if others is None else set())
+    for gate in handler.gates.values():
+        gate.set()
+    await own.join()
+    assert put(own, "v9", b"later") == [None]
+    await own.join()
+    assert ("v0", b"a verb that is awake") in handler.done
+
+
+async def test_what_is_in_hand_counts_as_long_as_it_is(monkeypatch):
+    monkeypatch.setattr(queues, "MAX_WAITING_BYTES", 250)
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler)
+    put(own, "a", b"x" * 200)
+    while not handler.started:
+        await asyncio.sleep(0)
+    assert put(own, "b", b"x" * 100) == ["1 messages wait or are being handled already"]
+    handler.gates["a"].set()
+    await own.join()
+    assert put(own, "b", b"x" * 100) == [None]
     await own.join()
 
 

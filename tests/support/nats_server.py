@@ -33,10 +33,17 @@ async def until(condition: Callable[[], object], *, limit: float = 10.0) -> None
 
 
 class NatsServer:
-    """One nats-server on a free loopback port, which it keeps when it is started again."""
+    """One nats-server on a free loopback port, which it keeps when it is started again.
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    host, within: another address to listen on, and the command that makes it one of this server's own.
+    """
+
+    def __init__(
+        self, folder: Path, config: str = "", *, host: str = "127.0.0.1", within: tuple[str, ...] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.host = host
+        self.within = within
         self.folder = folder
         self.config = config
         self.port = -1
@@ -45,7 +52,7 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     @property
     def log(self) -> str:
@@ -55,7 +62,7 @@ class NatsServer:
         """Return once it listens."""
         self.write_config()
         with (self.folder / "log").open("ab") as log:
-            self._process = _launch(self._config_file, log)
+            self._process = _launch([*self.within, str(find_server()), "-c", str(self._config_file)], log)
         ports = self.folder / f"nats-server_{self._process.pid}.ports"
         await until(lambda: self._process.poll() is not None or (ports.exists() and ports.read_text().endswith("}")))
         assert self._process.poll() is None, self.log
@@ -115,12 +122,12 @@ class NatsServer:
 
     def write_config(self) -> None:
         """Write the configuration file for the port that it has."""
-        head = f'listen: "127.0.0.1:{self.port}"\nports_file_dir: "{self.folder}"\n'
+        head = f'listen: "{self.host}:{self.port}"\nports_file_dir: "{self.folder}"\n'
         self._config_file.write_text(head + self.config)
 
 
-def _launch(config: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([find_server(), "-c", config], stdout=log, stderr=log)
+def _launch(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 class Realm:

@@ -82,6 +82,22 @@ async def test_what_is_published_while_the_broker_is_away_waits_for_it(server: N
         await until(lambda: got == [b"waited"])
 
 
+async def test_what_is_unsubscribed_while_the_broker_is_away_stays_so(server: NatsServer) -> None:
+    got: list[bytes] = []
+    ended: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe(SUBJECT, got.append)
+        await bus.subscribe("remaphore.other", ended.append)
+        await server.stop()
+        await until(lambda: not bus.connected)
+        await bus.unsubscribe("remaphore.other")
+        await server.start()
+        await bus.publish("remaphore.other", b"x")
+        await alive(bus, got)
+        assert ended == []
+        assert bus.reconnects == 1
+
+
 async def test_a_wait_for_the_broker_can_be_given_up_and_then_sends_nothing(server: NatsServer) -> None:
     got: list[bytes] = []
     async with connected(server) as bus:
