@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Mapping
 
-
 # A manager that is busy gets this long to take a change of state. What is told again and again does not wait for it:
 # its queue is short, and a loop that waited would be as deaf as the manager.
 CHANGE_SECONDS = 1.0

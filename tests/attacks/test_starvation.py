@@ -67,3 +67,11 @@ async def test_forgeries_in_the_name_of_a_peer_do_not_keep_its_messages_out(targ
         genuine = [make_encoded(3, payload=b"%d" % n, time_ns=NOW + n) for n in range(50)]
         await daemon.hit(*genuine)
         assert len(daemon.ran) == 50
+
+
+async def test_a_peer_that_invents_verbs_does_not_keep_another_out(target):
+    async with target() as daemon:
+        await daemon.hit(*(make_encoded(1, verb=f"wait{number}", time_ns=NOW + number) for number in range(600)))
+        assert daemon.status.refused["busy"] == 600 - queues.MAX_WORKERS_PER_SENDER
+        await daemon.hit(make_encoded(3, verb="deploy", payload=b"true"))
+        assert ("deploy", b"true") in daemon.ran
