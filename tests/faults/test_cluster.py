@@ -1,0 +1,138 @@
+"""A cluster of three: whoever loses its server goes on with another, in the middle of whatever it was doing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from remaphore.runtime.node import Node
+from remaphore.tasks import spawn
+from tests.e2e.conftest import Process
+from tests.faults.conftest import MakeSite
+from tests.faults.site import Site, ask, asked, meet, metrics
+from tests.support.nats_server import NatsServer, connected, running, until
+
+_CONFIG = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nlame_duck_grace_period: "50ms"\n'
+REQUESTS, AT_A_TIME = 300, 20
+
+
+@pytest_asyncio.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
+    """Three servers, each of which tells its clients of the two others."""
+    async with AsyncExitStack() as stack:
+        servers: list[NatsServer] = []
+        for number in range(3):
+            routes = ", ".join(f'"nats://127.0.0.1:{server.ports["cluster"]}"' for server in servers)
+            config = _CONFIG.format(routes=routes)
+            servers.append(await stack.enter_async_context(running(tmp_path / f"server{number}", config)))
+        for server in servers:
+            await knows_the_others(server)
+        yield servers
+
+
+async def knows_the_others(server: NatsServer) -> None:
+    """Return once *server* tells its clients of two others."""
+    async with connected(server) as bus:
+        link = bus._link
+        assert link is not None
+        await until(lambda: len(list(link.discovered())) == 2)
+
+
+@asynccontextmanager
+async def met(site: Site, server: NatsServer) -> AsyncIterator[Node]:
+    """A requester on *server* that the daemon, wherever it is, has answered: the servers know where it listens."""
+    async with site.requester(server.url) as node:
+        await meet(node, "hello")
+        yield node
+
+
+async def daemon_on(server: NatsServer, sites: MakeSite, table: str = "") -> tuple[Site, Process]:
+    """A daemon that is connected to *server*, the only one it was told of, with a handler that can be held up."""
+    site = sites(server.url)
+    site.handler("hello", "true")
+    held = site.counting("held", f"while [ ! -e {site.folder}/go ]; do sleep 0.02; done")
+    return site, await site.daemon(held + table)
+
+
+async def reconnected(daemon: Process) -> None:
+    """Return once the daemon has found another server."""
+    deadline = time.monotonic() + 10
+    while (await metrics(daemon))["remaphore_reconnects_total",] < 1:
+        assert time.monotonic() < deadline, daemon.lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "lame duck"])
+async def test_an_idle_daemon_whose_server_ends_is_found_on_another(
+    number: int, cluster: list[NatsServer], sites: MakeSite
+) -> None:
+    site, daemon = await daemon_on(cluster[1], sites)
+    async with met(site, cluster[0]) as node:
+        cluster[1].signal(number)
+        await reconnected(daemon)
+        await meet(node, "hello")
+        assert node.bus.reconnects == 0
+
+
+async def test_a_request_whose_responder_loses_its_server_is_answered_over_another(
+    cluster: list[NatsServer], sites: MakeSite
+) -> None:
+    site, _daemon = await daemon_on(cluster[1], sites)
+    async with met(site, cluster[0]) as node:
+        asking = spawn(ask(node, "held", "x", timeout=20), name="asking")
+        await until(lambda: site.started)
+        cluster[1].kill()
+        (site.folder / "go").touch()
+        assert await asking == (0, "")
+    assert site.started == {"x": 1}
+
+
+async def test_a_request_whose_requester_loses_its_server_is_answered_over_another(
+    cluster: list[NatsServer], sites: MakeSite
+) -> None:
+    site, _daemon = await daemon_on(cluster[1], sites)
+    async with met(site, cluster[0]) as node:
+        asking = spawn(ask(node, "held", "x", timeout=20), name="asking")
+        await until(lambda: site.started)
+        cluster[0].kill()
+        await until(lambda: node.bus.reconnects == 1 and node.bus.connected)
+        await meet(node, "hello")  # the servers know where it listens now
+        (site.folder / "go").touch()
+        assert await asking == (0, "")
+    assert site.started == {"x": 1}
+
+
+async def test_a_server_that_is_killed_in_the_middle_of_a_flood_leaves_no_request_unaccounted(
+    cluster: list[NatsServer], sites: MakeSite
+) -> None:
+    site = sites(cluster[1].url)
+    site.handler("hello", "true")
+    daemon = await site.daemon(site.counting("note", queue=AT_A_TIME, concurrency=2))
+    ends: dict[str, str] = {}
+    async with met(site, cluster[0]) as node:
+        slots = asyncio.Semaphore(AT_A_TIME)
+
+        async def one(payload: str) -> None:
+            async with slots:
+                ends[payload] = await asked(node, "note", payload, timeout=3)
+
+        flood = [spawn(one(f"n{number}"), name="flood") for number in range(REQUESTS)]
+        await until(lambda: len(ends) > REQUESTS // 3, limit=30)
+        cluster[1].kill()
+        await asyncio.wait(flood)
+        await reconnected(daemon)
+        await meet(node, "hello")
+    started = site.started
+    assert max(started.values()) == 1
+    assert len(ends) == REQUESTS
+    assert {payload for payload, end in ends.items() if end == "answered"} <= started.keys() <= ends.keys()
+    counted = Counter(ends.values())
+    assert set(counted) <= {"answered", "lost"}
+    assert counted["lost"] <= 2 * AT_A_TIME  # what was under way, and what was sent before the daemon was back

@@ -1,0 +1,226 @@
+"""What can happen to the daemon's own process: it is stopped, has no descriptors or no memory; and it leaks nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from remaphore.protocol import wire
+from remaphore.runtime.node import Node
+from remaphore.runtime.systemd import Notifier
+from remaphore.runtime.verifier import Arrival, Verifier
+from remaphore.tasks import spawn
+from remaphore.transport.dialer import Dialer, Prepare
+from remaphore.transport.nats_link import Link
+from remaphore.transport.servers import Failure
+from tests.e2e.conftest import Process
+from tests.factories import NOW, make_encoded, make_gate
+from tests.faults.conftest import MakeSite
+from tests.faults.site import ask, asked, children, descriptors, meet, said, threads
+from tests.support.nats_server import NatsServer, connected, until
+
+SLACK = 8_000_000  # bytes: room for some of the large messages, not for all
+
+
+@contextmanager
+def limited(daemon: Process, which: int, soft: int) -> Iterator[None]:
+    """A block in which a limit of a running daemon is lower."""
+    before, hard = resource.prlimit(daemon.popen.pid, which)
+    resource.prlimit(daemon.popen.pid, which, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(daemon.popen.pid, which, (before, hard))
+
+
+async def test_what_was_sent_to_a_process_that_was_stopped_past_the_window_is_refused_and_not_run(
+    server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    site.skew = "1s"
+    daemon = await site.daemon(site.counting("note"))
+    async with site.requester() as node:
+        await meet(node, "note")
+        before = site.started
+        daemon.popen.send_signal(signal.SIGSTOP)
+        try:
+            asking = [spawn(ask(node, "note", f"late{number}", timeout=8), name="late") for number in range(3)]
+            await asyncio.sleep(1.2)
+        finally:
+            daemon.popen.send_signal(signal.SIGCONT)
+        for answer in await asyncio.gather(*asking):
+            assert answer is not None
+            assert answer[0] == 77
+            assert "outside-window" in answer[1]
+        assert await ask(node, "note", "after") == (0, "")
+    assert site.started - before == {"after": 1}
+
+
+async def test_a_daemon_without_descriptors_says_so_starts_nothing_and_recovers(
+    server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    daemon = await site.daemon(site.counting("note"))
+    async with site.requester() as node:
+        await meet(node, "note")
+        before = site.started
+        with limited(daemon, resource.RLIMIT_NOFILE, 3):  # nothing can be opened any more
+            answer = await ask(node, "note", "starved")
+            assert answer is not None
+            assert answer[0] in {-1, 126}  # it cannot be started, or not even be judged
+            server.kill()
+            await server.start()
+            (line,) = await said(daemon, "no broker yet")
+            assert "too many open files" in line.lower()
+        await said(daemon, "connected to")
+        await until(lambda: node.bus.connected)
+        assert await ask(node, "note", "after") == (0, "")
+    assert site.started - before == {"after": 1}
+
+
+async def test_a_daemon_without_memory_comes_back_when_there_is_some(server: NatsServer, sites: MakeSite) -> None:
+    site = sites(server.url)
+    daemon = await site.daemon('[verbs.note]\npayload = "stdin"\n')
+    site.handler("note", "wc -c")
+    async with site.requester() as node:
+        await meet(node, "note")
+        with limited(daemon, resource.RLIMIT_AS, virtual(daemon.popen.pid) + SLACK):
+            ends = await asyncio.gather(*(asked(node, "note", "x" * 500_000, timeout=2) for _ in range(30)))
+            await server.restart()
+        assert "lost" in ends
+        await meet(node, "note")
+        assert await ask(node, "note", "x" * 500_000) == (0, "500000\n")
+    assert daemon.stop()[0] == 0
+
+
+async def test_a_connection_that_could_not_be_made_for_want_of_memory_is_tried_again(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[bytes] = []
+    original = Dialer.round
+    failures = [MemoryError(), OSError(errno.EMFILE, "too many open files")]
+
+    async def starved(self: Dialer, prepare: Prepare, causes: dict[str, Failure]) -> Link | None:
+        if failures:
+            raise failures.pop()
+        return await original(self, prepare, causes)
+
+    async with connected(server) as bus:
+        await bus.subscribe("remaphore.all", got.append)
+        monkeypatch.setattr(Dialer, "round", starved)
+        await server.restart()
+        await bus.publish("remaphore.all", b"x")
+        await until(lambda: got == [b"x"])
+        assert failures == []
+
+
+async def test_signatures_that_cannot_be_checked_for_want_of_memory_are_not_taken_and_block_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, raw = make_gate(), make_encoded(payload=b"x" * 100_000)
+    settled: list[bool] = []
+    verifier = Verifier(lambda _arrival, verified: settled.append(verified))
+    verify = wire.verify
+    for number in range(200):  # in all, more than may wait
+        monkeypatch.setattr(wire, "verify", verify if number == 199 else _no_memory)
+        assert verifier.put(Arrival(gate, wire.decode(raw), NOW))
+        await verifier.join()
+    verifier.close()
+    assert settled == [False] * 199 + [True]
+    assert verifier.waiting == 0
+
+
+def _no_memory(_frame: wire.Frame) -> bool:
+    raise MemoryError
+
+
+async def test_without_a_thread_signatures_are_checked_in_order_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", _no_thread)
+    gate, settled = make_gate(), list[bytes]()
+    verifier = Verifier(lambda arrival, verified: settled.append(arrival.frame.payload) if verified else None)
+    for number in range(100):
+        assert verifier.put(Arrival(gate, wire.decode(make_encoded(payload=b"%d" % number)), NOW))
+    await verifier.join()
+    verifier.close()
+    assert settled == [b"%d" % number for number in range(100)]
+
+
+def _no_thread(*_arguments: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def virtual(pid: int) -> int:
+    """Return the size of a process's address space in bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def test_a_service_manager_that_does_not_listen_holds_nothing_up(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        started = time.monotonic()
+        for _ in range(1000):  # many more than its queue takes
+            notifier.alive()
+        notifier.status("away")
+        notifier.stopping()
+        assert time.monotonic() - started < 5
+
+
+async def counts(daemon: Process) -> tuple[int, int, list[str], int]:
+    """Return how many descriptors, threads and tasks a daemon has, and the state of its children."""
+    pid = daemon.popen.pid
+    before = sum(line.startswith("tasks ") for line in daemon.lines)
+    daemon.popen.send_signal(signal.SIGUSR1)
+    tasks = await said(daemon, "tasks ", times=before + 1)
+    return descriptors(pid), threads(pid), children(pid), int(tasks[-1].split()[1])
+
+
+async def at_rest(daemon: Process) -> tuple[int, int, list[str], int]:
+    """Return these counts once they do not change any more."""
+    before = await counts(daemon)
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0.2)
+            after = await counts(daemon)
+            if after == before:
+                return after
+            before = after
+
+
+async def run_handlers(node: Node, first: int, number: int) -> None:
+    """Let the handler run *number* times, eight at a time."""
+    slots = asyncio.Semaphore(8)
+
+    async def one(payload: str) -> None:
+        async with slots:
+            assert await ask(node, "note", payload, timeout=30) == (0, "")
+
+    await asyncio.gather(*(one(f"n{count}") for count in range(first, first + number)))
+
+
+@pytest.mark.parametrize("runs", [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+async def test_handlers_leave_no_descriptor_task_thread_or_zombie(
+    runs: int, server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    daemon = await site.daemon(site.counting("note", concurrency=8))
+    async with site.requester() as node:
+        await run_handlers(node, 0, 60)  # pools of threads have grown to what they will be
+        before = await at_rest(daemon)
+        await run_handlers(node, 60, runs)
+        assert await at_rest(daemon) == before
+    assert before[2] == []
+    assert site.started == {f"n{count}": 1 for count in range(60 + runs)}

@@ -1,0 +1,128 @@
+"""What the configuration and the broker's administrator change: lists of servers, logins, permissions, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from remaphore.transport import nats_link
+from tests.faults.conftest import MakeSite
+from tests.faults.site import ask, meet, metrics, said
+from tests.support.fake_server import FakeServer, fake_server
+from tests.support.nats_server import NatsServer, Realm, connected, running, serving, until, write_private
+
+USERS = """
+authorization {{ users = [
+  {{ user: daemon, password: a, permissions: {{ publish: "remaphore.>", subscribe: "{subscribe}" }} }}
+  {{ user: requester, password: b }}
+] }}
+"""
+
+
+async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_order(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(random, "shuffle", lambda _servers: None)  # their order is the test's
+    with socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+        async with (
+            fake_server(FakeServer(greeting=None)) as silent,
+            running(tmp_path / "refusing", "authorization { user: joe, password: right }") as refusing,
+        ):
+            urls = [f"nats://127.0.0.1:{dead.getsockname()[1]}", silent.url, refusing.url, server.url]
+
+            async def good(order: tuple[str, ...]) -> str:
+                async with connected(*order) as bus:
+                    assert bus._link is not None
+                    return bus._link.server.url
+
+            found = await asyncio.gather(*map(good, itertools.permutations(urls)))
+    assert found == [server.url] * 24
+
+
+def password(folder: Path, user: str, word: str) -> str:
+    """Return the table of a login by password."""
+    file = write_private(folder / f"{user}.password", word)
+    return f'[auth]\nuser = "{user}"\npassword_file = "{file}"'
+
+
+async def test_logins_that_expire_are_revoked_or_rotated_are_read_again(tmp_path: Path, sites: MakeSite) -> None:
+    realm, file = Realm(), tmp_path / "x.creds"
+    realm.write_login(file, expires=int(time.time()) + 3)
+    async with serving(realm, tmp_path) as server:
+        site = sites(server.url)
+        site.login = f'credentials = "{file}"'
+        daemon = await site.daemon(site.counting("note"))
+        (expired,) = await said(daemon, "no broker yet")
+        assert server.url in expired
+        user = realm.write_login(file)
+        await said(daemon, "connected to")
+        server.reload(realm.server_config(**{user: int(time.time())}))
+        (_, revoked) = await said(daemon, "no broker yet", times=2)
+        assert "revoked" in revoked
+        user = realm.write_login(file)
+        await said(daemon, "connected to", times=2)
+        realm.write_login(file)  # rotated, which nobody notices until there is a next connection
+        server.config = realm.server_config(**{user: int(time.time())})
+        await server.restart()
+        async with site.requester() as node:
+            await meet(node, "note")
+        site.end()
+
+
+async def test_a_daemon_whose_permission_is_withdrawn_says_so_and_comes_back_with_it(
+    tmp_path: Path, sites: MakeSite
+) -> None:
+    async with running(tmp_path / "server", USERS.format(subscribe="remaphore.>")) as server:
+        site = sites(server.url)
+        site.login = password(tmp_path, "daemon", "a")
+        daemon = await site.daemon(site.counting("note"))
+        server.reload(USERS.format(subscribe="other.>"))
+        await said(daemon, "no permission for subscription to remaphore.all")
+        assert (await metrics(daemon))["remaphore_connected",] == 0
+        server.reload(USERS.format(subscribe="remaphore.>"))
+        await said(daemon, "connected to")
+        site.login = password(tmp_path, "requester", "b")
+        async with site.requester() as node:
+            assert await ask(node, "note", "x") == (0, "")
+
+
+async def test_a_payload_limit_that_is_lowered_cuts_the_reply_and_not_the_daemon(
+    server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    site.handler("long", "head -c 5000 /dev/zero | tr '\\0' x")
+    await site.daemon()
+    async with site.requester() as node:
+        assert await ask(node, "long") == (0, "x" * 5000)
+        server.reload("max_payload: 2000\n")
+        await until(lambda: "max_payload = 2000" in server.log)
+        for _ in range(2):
+            answer = await ask(node, "long", timeout=20)
+            assert answer is not None
+            assert answer[0] == 0
+            assert answer[1].endswith("remaphore: output cut to fit the broker's limit: 5000 bytes in all\n")
+
+
+async def test_a_reply_beyond_the_limit_of_the_daemons_login_arrives_cut(tmp_path: Path, sites: MakeSite) -> None:
+    realm = Realm()
+    realm.write_login(tmp_path / "daemon.creds", payload=1000)
+    realm.write_login(tmp_path / "requester.creds")
+    async with serving(realm, tmp_path) as server:
+        site = sites(server.url)
+        site.login = f'credentials = "{tmp_path}/daemon.creds"'
+        site.handler("long", "head -c 5000 /dev/zero | tr '\\0' x")
+        await site.daemon()
+        site.login = f'credentials = "{tmp_path}/requester.creds"'
+        async with site.requester() as node:
+            answer = await ask(node, "long", timeout=20)
+        assert answer is not None
+        assert answer[0] == 0
+        assert answer[1].endswith("5000 bytes in all\n")
