@@ -35,24 +35,6 @@ STUBBORN = {
 }
 
 
-@pytest.fixture
-def short_grace(monkeypatch):
-    monkeypatch.setattr(process, "GRACE_SECONDS", 0.1)
-
-
-@pytest.fixture
-async def advance(monkeypatch):
-    """Return a function that puts the event loop's clock forward, so that a timer is due without waiting for it."""
-    loop, offset = asyncio.get_running_loop(), [0.0]
-    real = loop.time
-    monkeypatch.setattr(loop, "time", lambda: real() + offset[0])
-
-    def move(seconds: float) -> None:
-        offset[0] += seconds
-
-    return move
-
-
 def start(body: str, *words: object, **options) -> asyncio.Task[process.Finished]:
     return asyncio.get_running_loop().create_task(run_sh(body, *map(str, words), **options))
 
@@ -64,14 +46,14 @@ async def cancelled(task: asyncio.Task[object]) -> bool:
 
 @pytest.mark.parametrize("case", STUBBORN)
 @pytest.mark.parametrize("how", ["timeout", "stop", "cancel"])
-async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_path, short_grace, advance):
+async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_path, brief_grace, put_forward):
     before = held()
     stop = asyncio.get_running_loop().create_future()
     task = start(STUBBORN[case], tmp_path / "pid", timeout=HOUR, stop=stop)
     pid = await pid_in(tmp_path / "pid")
     assert alive(pid)
     if how == "timeout":
-        advance(HOUR)
+        put_forward(HOUR)
     elif how == "stop":
         stop.set_result(None)
     else:
@@ -83,20 +65,20 @@ async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_
         assert (task.result().timed_out, task.result().stopped) == (how == "timeout", how == "stop")
 
 
-async def test_timeout_ends_with_term_and_keeps_the_output(tmp_path, advance):
+async def test_timeout_ends_with_term_and_keeps_the_output(tmp_path, put_forward):
     task = start("echo so far; echo $$ >$1; exec sleep 600", tmp_path / "pid", timeout=HOUR)
     await pid_in(tmp_path / "pid")
-    advance(HOUR)
+    put_forward(HOUR)
     finished = await task
     assert (finished.timed_out, finished.signal, finished.output) == (True, signal.SIGTERM, b"so far\n")
 
 
-async def test_who_handles_term_has_the_grace_to_finish(tmp_path, advance, monkeypatch):
+async def test_who_handles_term_has_the_grace_to_finish(tmp_path, put_forward, monkeypatch):
     monkeypatch.setattr(process, "GRACE_SECONDS", 30.0)
     body = "trap 'echo cleaned; exit 7' TERM; echo $$ >$1; while :; do :; done"
     task = start(body, tmp_path / "pid", timeout=HOUR)
     await pid_in(tmp_path / "pid")
-    advance(HOUR)
+    put_forward(HOUR)
     finished = await task
     assert (finished.exit_code, finished.signal, finished.timed_out) == (7, None, True)
     assert finished.output == b"cleaned\n"
@@ -136,13 +118,13 @@ async def end_two_groups(tmp_path) -> None:
     await task
 
 
-async def test_each_group_hears_term_once(tmp_path, short_grace, sent):
+async def test_each_group_hears_term_once(tmp_path, brief_grace, sent):
     await end_two_groups(tmp_path)
     heard = [group for group, number in sent if number == signal.SIGTERM]
     assert len(heard) == len(set(heard)) == 2  # a second TERM would run a trap twice
 
 
-async def test_all_are_stopped_before_one_is_killed(tmp_path, short_grace, sent):
+async def test_all_are_stopped_before_one_is_killed(tmp_path, brief_grace, sent):
     await end_two_groups(tmp_path)
     first = [number for _, number in sent].index(signal.SIGKILL)
     stopped = {group for group, number in sent[:first] if number == signal.SIGSTOP}
@@ -150,7 +132,7 @@ async def test_all_are_stopped_before_one_is_killed(tmp_path, short_grace, sent)
     assert len(stopped) == 2
 
 
-async def test_what_is_replaced_as_it_dies_leaves_nothing(tmp_path, short_grace):
+async def test_what_is_replaced_as_it_dies_leaves_nothing(tmp_path, brief_grace):
     sleepers = 20
     supervisor = tmp_path / "supervisor"
     supervisor.write_text("trap '' TERM\nfor i in $(seq $1); do while :; do setsid sleep 600; done & done\nwait\n")
@@ -212,7 +194,7 @@ async def test_defect_while_ending_leaves_no_process(tmp_path, monkeypatch):
     assert held() == before
 
 
-async def test_bystanders_are_not_touched(tmp_path, short_grace):
+async def test_bystanders_are_not_touched(tmp_path, brief_grace):
     bystander = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
     try:
         stop = asyncio.get_running_loop().create_future()
@@ -226,7 +208,7 @@ async def test_bystanders_are_not_touched(tmp_path, short_grace):
         await bystander.wait()
 
 
-async def test_without_proc_the_group_is_ended_all_the_same(tmp_path, short_grace, monkeypatch):
+async def test_without_proc_the_group_is_ended_all_the_same(tmp_path, brief_grace, monkeypatch):
     monkeypatch.setattr(process.kin, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
     stop = asyncio.get_running_loop().create_future()
     task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", stop=stop)
