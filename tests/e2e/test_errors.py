@@ -3,7 +3,6 @@
 import signal
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -129,10 +128,9 @@ def test_a_silent_server_does_not_hang_a_sender(fleet):
 def test_wrong_credentials_are_refused_at_once(fleet):
     other = fleet.start("broker", "--data", fleet.folder / "other", "--port", 0, ready=None)
     server = other.popen.stdout.readline().partition(": ")[2].strip()
-    started = time.monotonic()
     done = fleet.run("-s", "-c", fleet.config("one", server=server))
     refused(done, 3, server, "uthorization")
-    assert time.monotonic() - started < 5  # at once: a broker that is away would be tried for ten seconds
+    assert "no broker within" not in done.stderr  # at once: what is away would be tried for ten seconds
 
 
 @pytest.mark.parametrize("mode", [["-s"], ["-r", "-t", "20s"], ["-o", "-t", "20s"]])

@@ -216,14 +216,10 @@ async def test_an_outage_is_said_once_and_so_is_its_end(server: NatsServer, monk
 async def test_a_server_that_keeps_closing_is_not_hammered() -> None:
     async with fake_server() as fake, connected(fake.url) as bus:
         fake.close_after = "PUB"
-        started = time.monotonic()
         for _ in range(6):
             with pytest.raises(ConnectionLostError):
                 await bus.publish(SUBJECT, b"x")
-        # The pauses between the attempts are random; their upper bound doubles each time.
-        bounds = [outage.FIRST_DELAY * 2**tries for tries in range(5)]
-        assert time.monotonic() - started < sum(bounds) + 2
-        assert bus._tries >= 5
+        assert bus._tries >= 5  # the upper bound of the next pause doubles with each
 
 
 @asynccontextmanager
