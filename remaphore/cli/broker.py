@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from remaphore.cli.options import Broker as Options
+from remaphore.cli.options.local import Broker as Options
 from remaphore.runtime.broker import Broker
 
 

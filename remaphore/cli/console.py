@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from remaphore.cli.options import Receive
+from remaphore.cli.options.receiving import Receive
 from remaphore.config.search import load
 from remaphore.config.settings import Config
 from remaphore.errors import KeyFormatError, UsageError

@@ -1,6 +1,6 @@
 """`remaphore demo`: the main job, shown on this machine."""
 
-from remaphore.cli.options import Demo
+from remaphore.cli.options.local import Demo
 from remaphore.demo import show
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from remaphore.cli.options import Example
+from remaphore.cli.options.local import Example
 from remaphore.config.original import example
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from remaphore.cli import console
 from remaphore.cli.hooks import NOTHING, prepare, to_line
-from remaphore.cli.options import Explain
+from remaphore.cli.options.daemon import Explain
 from remaphore.config.secrets import read_file
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
 from remaphore.logs import escape

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remaphore.cli import console
-from remaphore.cli.options import Hooks
+from remaphore.cli.options.daemon import Hooks
 from remaphore.cli.run import HOOKS
 from remaphore.config.settings import Config
 from remaphore.hooks.manager import configure, load

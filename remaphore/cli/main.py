@@ -18,8 +18,6 @@ EXIT_USAGE = 2  # usage or configuration
 EXIT_ERROR = 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 
-WORDS = ("send", "request", "receive", "run", "hooks", "explain", "plugins", "broker", "demo")
-
 HELP = """\
 remaphore: a remote semaphore. Something on machine B happens after something on machine A, over NATS, signed.
 
@@ -95,7 +93,13 @@ def _run(words: list[str]) -> int:
         return EXIT_OK
     if first in ("--version", "-version"):
         return int(import_module("remaphore.cli.version").run())
-    reader = import_module("remaphore.cli.words" if first in WORDS else "remaphore.cli.original")
-    options = reader.read(words)
-    command = import_module(f"remaphore.cli.{type(options).__name__.lower()}")
-    return int(command.run(options))
+    options = import_module(_syntax(first)).read(words)
+    return int(import_module(f"remaphore.cli.{options.command}").run(options))
+
+
+def _syntax(first: str) -> str:
+    """Return the module that reads a command line that begins with *first*."""
+    if first.startswith("-"):
+        return "remaphore.cli.original"
+    words = import_module("remaphore.cli.words")
+    return words.__name__ if first in words.WORDS else "remaphore.cli.original"

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from remaphore.cli.goflags import Kind, parse
-from remaphore.cli.options import DEFAULT_VERB, Example, Options, Receive, Request, Send
+from remaphore.cli.options import DEFAULT_VERB, Options
+from remaphore.cli.options.local import Example
+from remaphore.cli.options.receiving import Receive
+from remaphore.cli.options.sending import Request, Send
 from remaphore.errors import UsageError
 from remaphore.protocol import duration
 

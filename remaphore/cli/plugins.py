@@ -14,7 +14,7 @@ from pathlib import Path
 from remaphore import logs
 from remaphore.cli import console, request
 from remaphore.cli import run as daemon
-from remaphore.cli.options import Plugins
+from remaphore.cli.options.daemon import Plugins
 from remaphore.config.search import DEFAULT_PATHS, VARIABLE
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import GROUP, implemented, load, origin

@@ -10,7 +10,7 @@ import structlog
 
 from remaphore import logs
 from remaphore.cli import console
-from remaphore.cli.options import Receive
+from remaphore.cli.options.receiving import Receive
 from remaphore.config.settings import Config
 from remaphore.errors import BrokerUnavailableError
 from remaphore.hooks.manager import configure, load

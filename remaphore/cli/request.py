@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from remaphore import logs
 from remaphore.cli import console
-from remaphore.cli.options import Request
+from remaphore.cli.options.sending import Request
 from remaphore.config.settings import Config
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import configure, load

@@ -17,7 +17,7 @@ import structlog
 
 from remaphore import logs, tasks
 from remaphore.cli import console
-from remaphore.cli.options import Run
+from remaphore.cli.options.daemon import Run
 from remaphore.config.settings import Config
 from remaphore.hooks.manager import configure, load
 from remaphore.runtime import state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from remaphore.cli import console
-from remaphore.cli.options import Send
+from remaphore.cli.options.sending import Send
 from remaphore.config.settings import Config
 from remaphore.runtime.node import CONNECT_SECONDS, connect
 

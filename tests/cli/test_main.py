@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from remaphore.cli import main as cli
+from remaphore.cli import words
 from remaphore.errors import ConfigError, NoReceiversError, PluginError, TransportError, UsageError
 
 
@@ -16,7 +17,7 @@ def run(*words):
 def test_help_and_version_go_to_stdout_and_exit_0():
     shown = run("--help")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert all(f"remaphore {word}" in shown.stdout for word in cli.WORDS)
+    assert all(f"remaphore {word}" in shown.stdout for word in words.WORDS)
     assert max(map(len, shown.stdout.splitlines())) <= 120
     version = run("--version")
     assert version.returncode == 0

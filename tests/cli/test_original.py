@@ -2,7 +2,9 @@
 
 import pytest
 
-from remaphore.cli.options import Example, Receive, Request, Send
+from remaphore.cli.options.local import Example
+from remaphore.cli.options.receiving import Receive
+from remaphore.cli.options.sending import Request, Send
 from remaphore.cli.original import read
 from remaphore.errors import UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.cli import words
-from remaphore.cli.options import Explain
+from remaphore.cli.options.daemon import Explain
 from remaphore.protocol.gate import CHECKS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()

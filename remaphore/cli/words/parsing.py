@@ -1,0 +1,64 @@
+"""What the parsers of the words share: how errors are raised, types of arguments, options of several commands."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
+
+from remaphore.cli.options import Options
+from remaphore.errors import UsageError
+from remaphore.protocol import duration
+
+CONFIG_HELP = "configuration (default: /etc/remaphore/remaphore.toml)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError, which says where the help is, instead of printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class Command(NamedTuple):
+    """A word: build adds what it takes to a parser, read turns what was given into options (or raises UsageError)."""
+
+    build: Callable[[argparse.ArgumentParser], None]
+    read: Callable[[argparse.Namespace], Options]
+
+
+def seconds(text: str) -> float | None:
+    """Return the seconds of a Go duration, None for 0 or less: no limit."""
+    try:
+        nanoseconds = duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return nanoseconds / duration.SECOND if nanoseconds > 0 else None
+
+
+def split_verbs(groups: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the verbs of a repeatable option that takes several, with commas between them."""
+    verbs = (verb.strip() for group in groups or () for verb in group.split(","))
+    return tuple(filter(None, verbs))
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add what every command on the bus takes."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "-S", "--subject", metavar="NAME", default="", help="use the subject ROOT.NAME instead of ROOT.all"
+    )
+
+
+def daemon(parser: argparse.ArgumentParser) -> None:
+    """Add what decides what the daemon would do."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "--hooks", metavar="DIR", action="append", help="handlers; repeatable, later ones replace earlier ones by name"
+    )
+
+
+def log_format(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the log's format."""
+    parser.add_argument("--log-format", choices=("console", "json"), default="console", help="of what goes to stderr")
