@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from remaphore.cli.goflags import Kind, parse
 from remaphore.cli.options import DEFAULT_VERB, Options
-from remaphore.cli.options.local import Example
-from remaphore.cli.options.receiving import Receive
-from remaphore.cli.options.sending import Request, Send
 from remaphore.errors import UsageError
 from remaphore.protocol import duration
+
+if TYPE_CHECKING:
+    from remaphore.cli.options.receiving import Receive
+    from remaphore.cli.options.sending import Send
 
 FLAGS = {
     **dict.fromkeys(("C", "d", "o", "r", "s"), Kind.BOOL),
@@ -25,14 +26,20 @@ def read(words: Sequence[str]) -> Options:
     values, rest = parse(words, FLAGS)
     flag: dict[str, Any] = {name: values.get(name, False if kind is Kind.BOOL else "") for name, kind in FLAGS.items()}
     if flag["C"]:
+        from remaphore.cli.options.local import Example
+
         return Example()
     if flag["r"] and flag["s"]:
         raise UsageError("-r and -s are mutually exclusive")
     if flag["d"] and flag["D"]:
         raise UsageError("-d and -D are mutually exclusive")
     verbs = tuple(verb for verb in map(str.strip, flag["v"].split(",")) if verb)
-    if flag["r"] or flag["s"]:
-        return _sending(Request if flag["r"] else Send, flag, verbs, rest)
+    return (_sending if flag["r"] or flag["s"] else _receiving)(flag, verbs, rest)
+
+
+def _receiving(flag: Mapping[str, Any], verbs: tuple[str, ...], rest: list[str]) -> Receive:
+    from remaphore.cli.options.receiving import Receive
+
     return Receive(
         config=flag["c"] or None,
         subject=flag["S"],
@@ -47,7 +54,14 @@ def read(words: Sequence[str]) -> Options:
     )
 
 
-def _sending(kind: type[Send], flag: dict[str, Any], verbs: tuple[str, ...], rest: list[str]) -> Send:
+def _sending(flag: Mapping[str, Any], verbs: tuple[str, ...], rest: list[str]) -> Send:
+    from remaphore.cli.options.sending import Send
+
+    kind = Send
+    if flag["r"]:
+        from remaphore.cli.options.requesting import Request
+
+        kind = Request
     return kind(
         config=flag["c"] or None,
         subject=flag["S"],
@@ -56,7 +70,7 @@ def _sending(kind: type[Send], flag: dict[str, Any], verbs: tuple[str, ...], res
         id=flag["u"],
         key=flag["p"],
         payload=" ".join(rest),
-        timeout=_seconds(flag["t"]) if kind is Request else None,  # the original's -s ignores -t
+        timeout=_seconds(flag["t"]) if flag["r"] else None,  # the original's -s ignores -t
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from remaphore import logs
+from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.receiving import Receive
 from remaphore.config.settings import Config
@@ -32,7 +32,7 @@ def run(options: Receive) -> int:
     plugins = load(("log", "exec-script") if options.script else ("log",))
     configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
     console.settle_in()
-    return asyncio.run(_receive(options, config, plugins))
+    return tasks.run(_receive(options, config, plugins))
 
 
 async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:

@@ -23,7 +23,7 @@ from remaphore.hooks.manager import configure, load
 from remaphore.runtime import state
 from remaphore.runtime.daemon import Daemon
 from remaphore.runtime.ledger import Ledger
-from remaphore.runtime.node import connect
+from remaphore.runtime.node import Node, connect
 from remaphore.runtime.systemd import Notifier
 from remaphore.tasks import spawn
 
@@ -70,9 +70,10 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
     notifier = Notifier(os.environ)
     notifier.status("waiting for the broker")
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
-    async with ledger, connect(config, timeout=None, notice=partial(_notice, notifier)) as node:
+    notice, returned = partial(_notice, notifier, "broker_away"), partial(_notice, notifier, "broker_back")
+    async with ledger, connect(config, timeout=None, notice=notice, returned=returned) as node:
         daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
-        reload = _reloader(daemon, notifier, options)
+        reload = _reloader(daemon, node, notifier, options)
         for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
             asyncio.get_running_loop().add_signal_handler(number, action)
         async with _watchdog(notifier):
@@ -86,17 +87,18 @@ def _ready(notifier: Notifier, config: Config) -> None:
     notifier.ready(f"receiving as {config.destination}")
 
 
-def _reloader(daemon: Daemon, notifier: Notifier, options: Run) -> Callable[[], None]:
+def _reloader(daemon: Daemon, node: Node, notifier: Notifier, options: Run) -> Callable[[], None]:
     def reload() -> None:
         notifier.reloading()
         taken = daemon.reload(lambda: read_config(options))
-        notifier.ready("receiving" if taken else "receiving; the new configuration was refused, see the log")
+        state = "receiving" if node.bus.connected else "waiting for the broker"
+        notifier.ready(state if taken else f"{state}; the new configuration was refused, see the log")
 
     return reload
 
 
-def _notice(notifier: Notifier, line: str) -> None:
-    _log.warning("broker_away", detail=line)
+def _notice(notifier: Notifier, event: str, line: str) -> None:
+    _log.warning(event, detail=line)
     notifier.status(line)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from remaphore.errors import NotPermittedError
 from remaphore.protocol import duration, peers
-from remaphore.protocol.keys import PrivateKey
+
+if TYPE_CHECKING:
+    from remaphore.protocol.keys import PrivateKey
 
 DEFAULT_SUBJECT = "remaphore"
 DEFAULT_SKEW_NS = 3 * duration.SECOND  # the original's, when the file does not say
@@ -42,11 +44,15 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A key pair of this node: its base58 public key, the verbs that it may send, and how to get at the secret."""
+    """A key pair of this node: its base58 public key, the verbs that it may send, and how to get at the secret.
+
+    file: where the secret is, None if the configuration itself holds it.
+    """
 
     key: str
     verbs: frozenset[str]
     load: Callable[[], PrivateKey] = field(repr=False, compare=False)
+    file: Path | None = field(default=None, compare=False)
 
     def may_send(self, verb: str) -> bool:
         """Tell whether this identity may send *verb*."""

@@ -11,20 +11,19 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from remaphore.config.search import load
 from remaphore.config.settings import Config
 from remaphore.errors import UsageError
 from remaphore.protocol import subject
-from remaphore.protocol.exchange import Exchange
-from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import Message, Reply, uuid_from_text
-from remaphore.protocol.rejection import Rejection
-from remaphore.runtime.intake import Inbox, Intake, make_gate
-from remaphore.runtime.replier import send_reply
-from remaphore.runtime.requester import Request, expect
 from remaphore.runtime.signer import Clock, Signer
-from remaphore.transport.bus import Bus
+
+if TYPE_CHECKING:
+    from remaphore.protocol.rejection import Rejection
+    from remaphore.runtime.requester import Request
+    from remaphore.transport.bus import Bus
 
 EVERYBODY = "**"
 CONNECT_SECONDS = 10.0
@@ -37,17 +36,21 @@ async def connect(
     *,
     timeout: float | None = CONNECT_SECONDS,
     notice: Callable[[str], None] = lambda _line: None,
+    returned: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
     """Connect to the broker of *config* (a `Config`, a path, or None: where the command line looks).
 
     timeout: seconds to go on trying while no server answers, None for ever. notice: called with a line for people when
-    the broker is away. Raises ConfigError, BrokerRefusedError (wrong credentials, TLS: at once) or
+    the broker is away, and when it is back after that; returned: with one whenever it is back, however short the time
+    was, instead. Raises ConfigError, BrokerRefusedError (wrong credentials, TLS: at once) or
     BrokerUnavailableError (no server answered in time).
     """
     from remaphore.transport.nats_client import NatsBus
 
     settings = config if isinstance(config, Config) else load(os.fspath(config) if config else None, os.environ)
-    bus = await NatsBus.connect(settings.servers, auth=settings.auth, tls=settings.tls, limit=timeout, notice=notice)
+    bus = await NatsBus.connect(
+        settings.servers, auth=settings.auth, tls=settings.tls, limit=timeout, notice=notice, returned=returned
+    )
     try:
         yield Node(bus, settings)
     finally:
@@ -72,14 +75,18 @@ class Node:
         id: str = "",  # noqa: A002 - the name of the option on the command line
         key: str = "",
         subject_name: str = "",
+        timeout: float | None = None,
     ) -> Message:
         """Send and forget; return the message once the broker has it.
 
         to: the pattern of destinations. id: text that receivers can wait for, random if empty. key: which identity
-        signs, the default one if empty. Raises NotPermittedError, EncodeError, TransportError.
+        signs, the default one if empty. timeout: seconds to wait for a broker that is away, None for ever.
+        Raises NotPermittedError, EncodeError, TransportError; of these, BrokerUnavailableError says that it was not
+        sent, ConnectionLostError that it may have been.
         """
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key)
-        await self.bus.publish(subject.for_messages(self.config.subject, _checked(subject_name)), outgoing.raw)
+        where = subject.for_messages(self.config.subject, _checked(subject_name))
+        await self.bus.publish(where, outgoing.raw, timeout=timeout)
         return outgoing.message
 
     @asynccontextmanager
@@ -103,6 +110,9 @@ class Node:
         timeout: seconds for the whole request, None for no limit. Raises NoReceiversError if no peer matches *to*, and
         what `send` raises.
         """
+        from remaphore.protocol.exchange import Exchange
+        from remaphore.runtime.requester import Request, expect
+
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         responders = expect(self.config, to)
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
@@ -129,6 +139,9 @@ class Node:
 
         verbs, id, sender (a base58 key): take only these. *rejected* learns what was not taken.
         """
+        from remaphore.protocol.gate import Filters
+        from remaphore.runtime.intake import Inbox, Intake, make_gate
+
         filters = Filters(
             verbs=None if verbs is None else frozenset(verbs),
             uuid=None if id is None else uuid_from_text(id),
@@ -147,6 +160,8 @@ class Node:
 
     async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
         """Answer *message*. Raises UsageError if its sender does not wait for replies, TransportError."""
+        from remaphore.runtime.replier import send_reply
+
         if not message.wants_reply:
             raise UsageError("the sender of this message does not wait for replies")
         await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))

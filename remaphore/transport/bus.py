@@ -23,11 +23,12 @@ class Bus(Protocol):
     def max_payload(self) -> int:
         """The most bytes that one message may have."""
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*.
 
-        Waits while the connection is being made anew. Raises PayloadTooLargeError, SubjectDeniedError, or
-        ConnectionLostError when the connection ended before the broker confirmed.
+        timeout: seconds to wait until *data* can be written, should the connection be away, None for ever;
+        BrokerUnavailableError then says that it was not. Raises PayloadTooLargeError, SubjectDeniedError, or
+        ConnectionLostError when the connection ended before the broker confirmed, or the broker took too long over it.
         """
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:

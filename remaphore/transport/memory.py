@@ -42,7 +42,7 @@ class MemoryBus:
         """The most bytes that one message may have."""
         return self._broker.max_payload
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is never away
         """Deliver *data* to all that are subscribed."""
         self._check_open()
         if len(data) > self.max_payload:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from remaphore.config.settings import Auth, Tls
@@ -42,10 +42,10 @@ DEFAULT_MAX_PAYLOAD = 1024 * 1024  # of a server that nobody has configured, unt
 class NatsBus:
     """A `Bus` over NATS. `reconnects` counts links after the first; `connected` tells whether there is one now."""
 
-    def __init__(self, dialer: Dialer, notice: Callable[[str], None]) -> None:
+    def __init__(self, dialer: Dialer, outage: Outage) -> None:
         self.reconnects = 0
         self._dialer = dialer
-        self._outage = Outage(notice)
+        self._outage = outage
         self._link: Link | None = None
         self._max_payload = DEFAULT_MAX_PAYLOAD
         self._queue: deque[Wish] = deque()
@@ -67,15 +67,18 @@ class NatsBus:
         tls: Tls | None = None,
         limit: float | None = None,
         notice: Callable[[str], None],
+        returned: Callable[[str], None] | None = None,
     ) -> NatsBus:
         """Connect to any of *servers* (`nats://host:4222`, `tls://host`); the bus then mends itself until closed.
 
         limit: seconds to go on trying, None for ever. notice: called with a line for people while there is no broker,
-        first after a second, then every 30 s, also later on. Raises BrokerRefusedError as soon as every server has
-        said no, BrokerUnavailableError at the limit; both name each server and its cause.
+        first after a second, then every 30 s, also later on. returned: called with a line for each connection after the
+        first, however short the time without one was; without it, notice tells the end of what it told. Raises
+        BrokerRefusedError as soon as every server has said no, BrokerUnavailableError at the limit; both name each
+        server and its cause.
         """
         dialer = Dialer(servers, auth=auth, tls_files=tls or Tls(), warn=notice)
-        bus = cls(dialer, notice)
+        bus = cls(dialer, Outage(notice, returned))
         try:
             await bus._connected(limit)
         except BaseException:
@@ -93,15 +96,29 @@ class NatsBus:
         """The most bytes that one message may have, as the latest server told it."""
         return self._max_payload
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What the server says of itself, see `Link.about`; nothing while there is none."""
+        return {} if self._link is None else self._link.about
+
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*; see `Bus`."""
-        await self._ask(Wish(subject, self._future(), data=data))
+        wish = Wish(subject, self._future(), data=data)
+        self._add(wish)
+        if timeout is not None:
+            await asyncio.wait({wish.done}, timeout=timeout)
+            if not wish.done.done() and wish in self._queue:
+                self._queue.remove(wish)
+                cause = "others wait before it" if self.connected else summary(self._outage.failures)
+                raise BrokerUnavailableError(f"no broker within {timeout:.3g} s: {cause}; the message was not sent")
+        await wish.done  # once it is written, the time for the confirmation is limited
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:
         """Call *deliver* with every message on *subject* from now on; see `Bus`."""
         wish = Wish(subject, self._future(), deliver=deliver)
         try:
-            await self._ask(wish)
+            self._add(wish)
+            await wish.done
         except asyncio.CancelledError:
             self._leave(wish)  # it may be confirmed already, and nobody would ever end it
             raise
@@ -129,12 +146,11 @@ class NatsBus:
     def _future(self) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
 
-    async def _ask(self, wish: Wish) -> None:
+    def _add(self, wish: Wish) -> None:
         if self._closed:
             raise ConnectionLostError(_CLOSED)
         self._queue.append(wish)
         self._wake.set()
-        await wish.done
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -166,7 +182,7 @@ class NatsBus:
 
     def _stop(self, error: TransportError) -> None:
         self._closed = True
-        self._outage.end()
+        self._outage.close()
         if not self._first.done():
             self._first.set_exception(error)
             self._first.exception()  # nobody may be waiting for it any more
@@ -258,7 +274,11 @@ class NatsBus:
         sending = spawn(self._write(link, wishes), name="nats-write")
         try:
             either: set[asyncio.Future[Any]] = {sending, link.ended}
-            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            received = -1
+            # A broker that still sends is not silent: its answer stands in line behind what it has for us.
+            while received != link.received and not (sending.done() or link.ended.done()):
+                received = link.received
+                await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             confirmed = sending.done() and sending.exception() is None
             return sending.result() if confirmed else None
         finally:

@@ -44,6 +44,7 @@ class _Client(Client):
         super().__init__()
         self._require_tls = require_tls
         self._ended = ended
+        self.told: Mapping[str, Any] = {}
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
         # Without this, tls:// falls back to clear text and sends the login to whoever answers (mended only in
@@ -51,6 +52,7 @@ class _Client(Client):
         if initial_connection and self._require_tls and not info.get("tls_required"):
             text = "the server offers no TLS, and clear text is not an alternative; mend the server, or use nats://"
             raise DialError(Failure(text, final=True))
+        self.told = info
         await super()._process_info(info, initial_connection)
 
     # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
@@ -67,11 +69,25 @@ class _Client(Client):
         finally:
             self._ended()
 
+    def heard(self) -> None:
+        """Note that something came: a PONG that is late stands in line behind it, and the server is not silent."""
+        self._pings_outstanding = 0
+
     def abort(self) -> None:
         """Give the socket back at once; close() would first send what a silent server does not take."""
-        writer = self._transport._io_writer if isinstance(self._transport, TcpTransport) else None  # noqa: SLF001 - no public way
+        writer = self._socket
         if writer is not None:
             writer.transport.abort()
+
+    @property
+    def tls_version(self) -> str:
+        """The version of TLS that is spoken, empty if none is."""
+        secured = self._socket and self._socket.get_extra_info("ssl_object")
+        return secured.version() or "" if secured else ""
+
+    @property
+    def _socket(self) -> asyncio.StreamWriter | None:
+        return self._transport._io_writer if isinstance(self._transport, TcpTransport) else None  # noqa: SLF001 - no public way
 
 
 class Link:
@@ -144,6 +160,23 @@ class Link:
         return self._client.max_payload
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """The server's own name, version and cluster, its address, and the version of tls; empty for what is not."""
+        told = self._client.told
+        return {
+            "address": self.server.shown,
+            "name": str(told.get("server_name", "")),
+            "version": str(told.get("version", "")),
+            "cluster": str(told.get("cluster", "")),
+            "tls": self._client.tls_version,
+        }
+
+    @property
+    def received(self) -> int:
+        """How many messages have come so far."""
+        return self._client.stats["in_msgs"]
+
+    @property
     def reason(self) -> str:
         """Why the link ended, in the server's words if it gave any."""
         error = self._client.last_error or self._first_error
@@ -174,6 +207,7 @@ class Link:
         """Write one subscription, which `unsubscribe` takes. It stands only once `confirm` has returned."""
 
         async def on_message(message: Msg) -> None:
+            self._client.heard()
             # The broker itself tells a message that asks for a reply "nobody is there": no data for the gate.
             if message.headers and message.headers.get("Status") == NO_RESPONDERS:
                 return

@@ -1,4 +1,8 @@
-"""What is said while no broker can be reached: one line after a second, then one every half minute."""
+"""What is said of the connection: a line after a second without one, then one every half minute; and that it is back.
+
+Interruptions that are too short for the first of these are told by their end alone, to who wants to know, and all of a
+link that comes and goes in one line.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from remaphore.transport.servers import Failure, summary
 
 NOTICE_AFTER = 1.0  # seconds without a connection before a person wants to know
 NOTICE_AGAIN = 30.0  # seconds between further lines
+FLAPPING_AGAIN = 15.0  # seconds between lines about interruptions of less than NOTICE_AFTER
 FIRST_DELAY = 0.2  # seconds, at most, before the first retry: a restarted broker is back soon
 LONGEST_DELAY = 2.0  # seconds, at most, before any other
 
@@ -25,25 +30,46 @@ def delays(tries: int = 0) -> Iterator[float]:
 
 
 class Outage:
-    """The time without a connection: it collects why each server failed, and says so from time to time."""
+    """The time without a connection: it collects why each server failed, and says so from time to time.
 
-    def __init__(self, notice: Callable[[str], None]) -> None:
+    returned: gets a line for every connection after the first; without it, *notice* gets one if it was told before.
+    """
+
+    def __init__(self, notice: Callable[[str], None], returned: Callable[[str], None] | None = None) -> None:
         self.failures: dict[str, Failure] = {}
         self._notice = notice
+        self._returns = Returns(returned) if returned else None
+        self._began = 0.0
+        self._first = True
         self._said = False
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """There is no connection from now on. Calling it again during an outage changes nothing."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(NOTICE_AFTER, self._say)
+            loop = asyncio.get_running_loop()
+            self._began = loop.time()
+            self._timer = loop.call_later(NOTICE_AFTER, self._say)
 
-    def end(self, shown: str = "") -> None:
-        """There is a connection again, to the server *shown*; or nobody wants to know any more, without it."""
+    def end(self, shown: str) -> None:
+        """There is a connection again, to the server *shown*."""
+        away = asyncio.get_running_loop().time() - self._began
+        if self._returns is not None and not self._first:
+            self._returns.add(f"connected to {shown} after {away:.1f} s", at_once=self._said)
+        elif self._said:
+            self._notice(f"connected to {shown}")
+        self._first = False
+        self._reset()
+
+    def close(self) -> None:
+        """Nobody wants to know any more."""
+        self._reset()
+        if self._returns is not None:
+            self._returns.close()
+
+    def _reset(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._said and shown:
-            self._notice(f"connected to {shown}")
         self._timer, self._said = None, False
         self.failures.clear()
 
@@ -51,3 +77,37 @@ class Outage:
         self._said = True
         self._timer = asyncio.get_running_loop().call_later(NOTICE_AGAIN, self._say)
         self._notice(f"no broker yet: {summary(self.failures)}; still trying")
+
+
+class Returns:
+    """Passes on the line of a connection that is back; of one that comes and goes, the latest every FLAPPING_AGAIN."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._line = ""
+        self._held = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, line: str, *, at_once: bool) -> None:
+        """Pass on *line*, now if it has to be *at_once* or there was none for long."""
+        self._line = line
+        self._held += 1
+        if at_once or self._timer is None:
+            self._release()
+
+    def close(self) -> None:
+        """Pass on what is held, and stop."""
+        self._release()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._held:
+            more = f"; it was away {self._held} times since the last line" if self._held > 1 else ""
+            self._tell(self._line + more)
+            self._timer = asyncio.get_running_loop().call_later(FLAPPING_AGAIN, self._release)
+        self._held = 0

@@ -11,28 +11,30 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 4222
 SCHEMES = ("nats", "tls")
 
 # What servers write when they know us and say no; other -ERR texts (too many connections) may pass.
-_AUTHORIZATION = re.compile(r"authoriz|authentic|revoked|account .*expired", re.IGNORECASE)
+_AUTHORIZATION = r"(?i)authoriz|authentic|revoked|account .*expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """One server. url: for nats-py, may hold a password; shown: the same for people.
 
     tls_name: the name that its certificate must carry, if not the host's. problem: what is wrong with the address.
     """
 
-    url: str = field(repr=False)
+    url: str
     shown: str
     tls_name: str = ""
     problem: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Server {self.shown}>"
 
     @property
     def tls(self) -> bool:
@@ -40,8 +42,7 @@ class Server:
         return self.url.startswith("tls://")
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a server could not be used, for people. final: trying again will not help."""
 
     text: str
@@ -63,7 +64,8 @@ def parse(text: str) -> Server:
     try:
         parts = urlsplit(full)
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
-        host.encode("idna")
+        if not _is_plain(host):
+            host.encode("idna")
     except ValueError as error:  # UnicodeError, of a host name with an empty or overlong part, is one
         return Server(full, shown, problem=f"not an address: {str(error).splitlines()[0]}")
     if parts.scheme not in SCHEMES:
@@ -75,12 +77,17 @@ def parse(text: str) -> Server:
     return Server(f"{parts.scheme}://{login}{'@' if login else ''}{place}", f"{parts.scheme}://{place}")
 
 
+def _is_plain(host: str) -> bool:
+    # What the codec takes as it is; to load it costs more than to connect.
+    return host.isascii() and all(0 < len(label) < 64 for label in host.split("."))
+
+
 def discovered(url: str, via: Server) -> Server:
     """Return the server that *via* told of. An IP address must show the certificate of the name we know it by."""
     server = parse(url)
     known = via.tls_name or urlsplit(via.url).hostname or ""
     host = urlsplit(server.url).hostname or ""
-    return replace(server, tls_name=known) if _is_ip(host) and not _is_ip(known) else server
+    return server._replace(tls_name=known) if _is_ip(host) and not _is_ip(known) else server
 
 
 def _is_ip(host: str) -> bool:
@@ -98,6 +105,8 @@ def explain(error: BaseException, *, source: str, timeout: float) -> Failure:
         return Failure(f"no answer within {timeout:g} s")
     if isinstance(error, OSError):
         return _explain_os(error)
+    if isinstance(error, MemoryError):
+        return Failure("not enough memory on this machine")
     return _explain_words(error, source)
 
 
@@ -106,7 +115,7 @@ def _explain_words(error: BaseException, source: str) -> Failure:
     if not text.startswith("nats: "):
         return Failure(f"what it says makes no sense ({type(error).__name__}: {text})")
     text = text.removeprefix("nats: ").strip("' ")
-    if _AUTHORIZATION.search(text):
+    if re.search(_AUTHORIZATION, text):
         return Failure(f"{text}: wrong, expired or revoked; check {source}", final=True)
     if "expecting INFO" in text:
         return Failure("the connection was closed, or what answers is no NATS server")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from remaphore.errors import TransportError
 from remaphore.transport.bus import Deliver
 from remaphore.transport.nats_link import Handle
 
 
-@dataclass(eq=False, slots=True)
 class Wish:
     """What a caller waits for: a message to be sent, or, with *deliver*, a subscription."""
 
-    subject: str
-    done: asyncio.Future[None]
-    data: bytes = b""
-    deliver: Deliver | None = None
-    handle: Handle | None = None  # on the link of the moment
-    ended: bool = False
+    __slots__ = ("data", "deliver", "done", "ended", "handle", "subject")
+
+    def __init__(
+        self, subject: str, done: asyncio.Future[None], *, data: bytes = b"", deliver: Deliver | None = None
+    ) -> None:
+        self.subject = subject
+        self.done = done
+        self.data = data
+        self.deliver = deliver
+        self.handle: Handle | None = None  # on the link of the moment
+        self.ended = False
 
     @property
     def action(self) -> str:

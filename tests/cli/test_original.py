@@ -4,7 +4,8 @@ import pytest
 
 from remaphore.cli.options.local import Example
 from remaphore.cli.options.receiving import Receive
-from remaphore.cli.options.sending import Request, Send
+from remaphore.cli.options.requesting import Request
+from remaphore.cli.options.sending import Send
 from remaphore.cli.original import read
 from remaphore.errors import UsageError
 

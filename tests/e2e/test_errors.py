@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -103,11 +105,14 @@ def test_a_broker_that_is_away_is_said_after_a_second_and_given_up_at_the_limit(
 
 
 def test_a_receiver_waits_for_its_broker_and_is_ready_when_it_comes(fleet):
+    data = fleet.folder / "broker2"
+    for_its_credentials = fleet.start("broker", "--data", data, "--port", 0, ready=None)
+    for_its_credentials.popen.stdout.readline()
+    for_its_credentials.stop()
     port = closed_port()
-    path = fleet.config("two", server=f"nats://127.0.0.1:{port}")
+    path = fleet.config("two", server=f"nats://127.0.0.1:{port}", credentials=data / "remaphore.creds")
     receiver = fleet.start("-c", path, "-o", ready=f"127.0.0.1:{port}")
-    fleet.start("broker", "--data", fleet.folder / "broker2", "--port", port, ready=None).popen.stdout.readline()
-    (fleet.folder / "broker2" / "remaphore.creds").replace(fleet.credentials)
+    fleet.start("broker", "--data", data, "--port", port, ready=None)
     receiver.wait_for("Ready")
     receiver.stop()
 
@@ -150,6 +155,15 @@ def test_a_port_that_is_taken_is_one_line_from_the_broker(fleet):
     port = fleet.server.rpartition(":")[2]
     done = fleet.run("broker", "--data", fleet.folder / "b2", "--port", port)
     refused(done, 3, port)
+
+
+def test_a_name_service_that_never_answers_does_not_keep_a_sender_beyond_its_limit(fleet):
+    path = fleet.config("one", server="nats://broker.example:4222")
+    hang = "import socket, sys, threading; socket.getaddrinfo = lambda *_, **_options: threading.Event().wait()"
+    words = ["remaphore", "send", "-c", str(path), "--timeout", "100ms"]
+    code = f"{hang}; sys.argv = {words}; from remaphore.cli.main import command; command()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    refused(done, 3, "no broker within 0.1 s")
 
 
 def test_a_receiver_survives_a_restart_of_its_broker(fleet, nodes):

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from nats.errors import ConnectionClosedError
 
-from remaphore.errors import ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
+from remaphore.errors import BrokerUnavailableError, ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
 from remaphore.runtime.broker import Broker
 from remaphore.transport import nats_client
 from remaphore.transport.nats_client import NatsBus
@@ -120,6 +120,41 @@ async def test_a_broker_that_does_not_confirm_in_time_leaves_the_outcome_open(mo
         fake.answers = {"PING": b"PONG\r\n"}
         await bus.publish("a", b"y")
         assert fake.connections >= 2
+
+
+async def test_a_broker_that_dies_before_a_message_is_written_is_not_waited_for_longer_than_told(
+    server: NatsServer,
+) -> None:
+    got: list[bytes] = []
+    async with connected(server) as bus:
+        await bus.subscribe("a", got.append)
+        server.kill()
+        await until(lambda: not bus.connected)
+        with pytest.raises(BrokerUnavailableError, match=r"within 0\.05 s: .*; the message was not sent"):
+            await bus.publish("a", b"given up", timeout=0.05)
+        await server.start()
+        await bus.publish("a", b"waited for", timeout=30.0)
+        await until(lambda: got == [b"waited for"])
+
+
+async def test_a_message_that_was_written_in_time_is_confirmed_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake_server() as fake, connected(fake.url) as bus:
+        await bus.publish("a", b"x", timeout=0.0)
+        monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 0.1)
+        fake.answers = {}
+        with pytest.raises(ConnectionLostError, match=r"did not confirm .* may or may not have been delivered"):
+            await bus.publish("a", b"x", timeout=0.0)
+
+
+async def test_a_message_behind_others_is_not_waited_for_longer_than_told(server: NatsServer) -> None:
+    async with connected(server) as bus:
+        await server.pause()
+        before = asyncio.get_running_loop().create_task(bus.publish("a", b"x"))
+        await until(lambda: bus._sending)
+        with pytest.raises(BrokerUnavailableError, match="others wait before it; the message was not sent"):
+            await bus.publish("a", b"y", timeout=0.01)
+        server.resume()
+        await before
 
 
 async def test_a_caller_that_gives_up_does_no_harm_to_the_connection(bus: NatsBus) -> None:

@@ -16,7 +16,7 @@ from remaphore.errors import ConnectionLostError
 from remaphore.transport import nats_client, nats_link, outage
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import fake_server
-from tests.support.nats_server import NatsServer, Realm, connected, credentials, running, serving, until
+from tests.support.nats_server import NO_LOGIN, NatsServer, Realm, connected, credentials, running, serving, until
 
 SUBJECT = "remaphore.all"
 CLUSTER = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nlame_duck_grace_period: "50ms"\n'
@@ -241,3 +241,39 @@ async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, t
         one.signal(number)
         await until(lambda: bus.reconnects and bus._link is not None and bus._link.server.url == two.url)
         await alive(bus, got)
+
+
+async def test_every_return_of_the_broker_is_told_with_its_name_and_the_time_it_was_away(server: NatsServer) -> None:
+    told: list[str] = []
+    bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=lambda _line: None, returned=told.append)
+    try:
+        assert told == []  # the first connection is none that came back
+        await server.restart()
+        await until(lambda: told)
+        assert re.fullmatch(rf"connected to {server.url} after \d+\.\d s", told[0])
+    finally:
+        await bus.close()
+
+
+async def test_a_link_that_comes_and_goes_is_told_once_and_then_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    returns = outage.Returns(told.append)
+    for number in range(100):
+        returns.add(f"back {number}", at_once=False)
+    assert told == ["back 0"]
+    returns.close()
+    assert told == ["back 0", "back 99; it was away 99 times since the last line"]
+    monkeypatch.setattr(outage, "FLAPPING_AGAIN", 0.01)
+    returns.add("back again", at_once=False)
+    returns.add("and again", at_once=False)
+    await until(lambda: "and again" in told)  # without another interruption
+    returns.close()
+
+
+async def test_the_end_of_an_outage_that_was_told_is_told_at_once() -> None:
+    told: list[str] = []
+    returns = outage.Returns(told.append)
+    for line in ("short", "another", "long"):
+        returns.add(line, at_once=line == "long")
+    returns.close()
+    assert told == ["short", "long; it was away 2 times since the last line"]

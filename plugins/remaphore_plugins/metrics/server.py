@@ -13,6 +13,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from http.server import HTTPServer
 from typing import Any
 
@@ -64,6 +65,16 @@ class _Server(HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.listen = Listen(self.listen.host, self.socket.getsockname()[1])
         self.server_name, self.server_port = self.listen
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # With no descriptor left for it, who connects goes on waiting, and the next attempt would fail at once.
+            self.pause(_POLL_SECONDS)
+            raise
+
+    pause = staticmethod(time.sleep)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         limit = threading.Timer(CONNECTION_SECONDS, _cut, [request])

@@ -11,9 +11,10 @@ from typing import ClassVar
 DEFAULT_VERB = "ping"
 
 
-@dataclass(frozen=True, slots=True)
 class Options:
     """The options of one command. command: the module of `remaphore.cli` whose `run` takes them."""
+
+    __slots__ = ()
 
     command: ClassVar[str]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from remaphore.cli.options import Options
 
@@ -30,3 +30,12 @@ class Demo(Options):
     """Show the main job, on this machine, and leave nothing behind."""
 
     command: ClassVar[str] = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Options):
+    """Print what a shell has to read once, so that it completes our command lines."""
+
+    command: ClassVar[str] = "completion"
+
+    shell: Literal["bash", "zsh", "fish"]
