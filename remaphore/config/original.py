@@ -66,7 +66,7 @@ class _Reader:
         self._identities: list[Identity] = []
         self._peers: list[Peer] = []
         self._lines: dict[tuple[str, str], int] = {}  # (section, public key) -> the first line that has it
-        self._sections: dict[str, int] = {}  # name -> the first line that has it
+        self._first_lines: dict[str, int] = {}  # a section's name, or `servers` -> the first line that has it
         self._warnings: list[str] = []
 
     def take(self, number: int, content: str) -> None:
@@ -81,7 +81,7 @@ class _Reader:
         sections = {"identities": self._identity, "peers": self._peer}
         self._read = sections.get(name, self._stray)
         if name in sections:
-            self._sections.setdefault(name, number)
+            self._first_lines.setdefault(name, number)
         else:
             self._warn(number, f"unknown section{_quote(name)}; write [ Identities ] or [ Peers ]")
 
@@ -98,6 +98,7 @@ class _Reader:
         elif not value:
             self._warn(number, f"{key} is empty and ignored; write a value or delete the line")
         elif key == "server":
+            self._first_lines.setdefault("servers", number)
             self._server(number, value)
         else:
             if key in self._settings:
@@ -211,7 +212,7 @@ class _Reader:
         return key
 
     def _origins(self) -> Mapping[str, str]:
-        lines = self._sections | {key: number for key, (number, _) in self._settings.items()}
+        lines = self._first_lines | {key: number for key, (number, _) in self._settings.items()}
         return MappingProxyType({key: self._place(number) for key, number in lines.items()})
 
     def _place(self, number: int) -> str:

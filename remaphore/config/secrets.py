@@ -18,6 +18,8 @@ from remaphore.protocol.keys import PrivateKey
 
 # More than ten times a configuration of 10,000 peers. It keeps a name such as /dev/zero from eating the memory.
 MAX_FILE_BYTES = 16 * 1024 * 1024
+# read() makes room for all that it might get, which takes longer than reading one of ten thousand drop-ins.
+_USUAL_BYTES = 64 * 1024
 
 _ROOT = 0
 
@@ -50,7 +52,10 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
     """Return the bytes of a file, and the status of the very file that they came from. Raises ConfigError."""
     try:
         with open(path, "rb", opener=_open) as file:
-            return _contents(file.read(MAX_FILE_BYTES + 1), path, what), os.fstat(file.fileno())
+            raw = file.read(_USUAL_BYTES)
+            if len(raw) == _USUAL_BYTES:
+                raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
+            return _contents(raw, path, what), os.fstat(file.fileno())
     except FileNotFoundError:
         raise ConfigError(f"{path}: {what}: no such file; check the name, or write the file") from None
     except IsADirectoryError:

@@ -163,4 +163,5 @@ def _mend(key: str, known: Collection[str], top: Collection[str]) -> str:
     from difflib import get_close_matches
 
     likely = get_close_matches(key[:64], known, n=1)
-    return f"did you mean {likely[0]}?" if likely else f"known here: {', '.join(known)}"
+    hint = f"did you mean {likely[0]}?" if likely else f"known here: {', '.join(known)}"
+    return f"{hint} (a newer remaphore may know it: then update this one)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,7 @@ _TOP = (
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
 _TLS = ("ca_file", "cert_file", "key_file")
 _IDENTITY = ("key", "private_key_file", "verbs")
+_DROP_IN = ("peers",)
 _PEER = ("destination", "key", "verbs", "compatibility")
 
 _AUTH_MEND = (
@@ -42,12 +43,13 @@ _VERB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _POSITION = re.compile(r"\(at line (\d+), column (\d+)\)$")
 
 
-def parse(text: str, source: str, base: Path) -> Config:
+def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, str]] = ()) -> Config:
     """Read *text*; *source* is the file's name, for messages, and *base* the directory that its paths count from.
 
-    Private keys are read when first used. Raises ConfigError.
+    *drop_ins*: name and text of the files in `peers.d`, whose peers come after the file's own. Private keys are read
+    when first used. Raises ConfigError.
     """
-    root = Table(_document(text, source), source=source, known=_TOP, top=_TOP)
+    root = Table(document(text, source), source=source, known=_TOP, top=_TOP)
     _check_keys(root)
     warnings: list[str] = []
     identities = _identities(root, source, base, warnings)
@@ -57,7 +59,7 @@ def parse(text: str, source: str, base: Path) -> Config:
         servers=_servers(root),
         auth=_auth(root, base),
         identities=identities,
-        peers=_peers(root, source, warnings),
+        peers=_peers(((source, root), *_drop_ins(drop_ins)), warnings),
         tls=_tls(root, base),
         subject=root.checked("subject", root.text("subject") or DEFAULT_SUBJECT, checks.subject_problem),
         allow_skew_ns=root.duration("allow_skew") or DEFAULT_SKEW_NS,
@@ -69,11 +71,12 @@ def parse(text: str, source: str, base: Path) -> Config:
         plugins=_plugins(root),
         refusals=root.boolean("refusals") is not False,
         warnings=tuple(warnings),
-        origins=MappingProxyType({key: f"{source}: {key}" for key in root}),
+        origins=_origins(root, source),
     )
 
 
-def _document(text: str, source: str) -> Mapping[str, Any]:
+def document(text: str, source: str) -> Mapping[str, Any]:
+    """Return what *text* holds, unjudged. Raises ConfigError if it is not TOML."""
     import tomli
 
     try:
@@ -136,36 +139,50 @@ def _tls(root: Table, base: Path) -> Tls:
 
 def _identities(root: Table, source: str, base: Path, warnings: list[str]) -> tuple[Identity, ...]:
     identities = []
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for table in root.tables("identities", _IDENTITY):
         key = _public_key(table, source, seen, warnings)
         what = f"private key, named by {table.path('private_key_file')} of {source}"
         path = base / table.required_text("private_key_file")
         load = private_key_loader(path, public=key, what=what)
-        identities.append(Identity(key=key, verbs=_permitted(table), load=load))
+        identities.append(Identity(key=key, verbs=_permitted(table), load=load, file=path))
     if not identities:
         raise root.error("identities", "empty; add a table [[identities]] with key, private_key_file and verbs")
     return tuple(identities)
 
 
-def _peers(root: Table, source: str, warnings: list[str]) -> tuple[Peer, ...]:
+def _drop_ins(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Table]]:
+    for source, text in texts:
+        yield source, Table(document(text, source), source=source, known=_DROP_IN)
+
+
+def _peers(files: Iterable[tuple[str, Table]], warnings: list[str]) -> tuple[Peer, ...]:
     peers = []
-    seen: dict[str, str] = {}
-    for table in root.tables("peers", _PEER):
-        destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
-        key = _public_key(table, source, seen, warnings)
-        verbs = _permitted(table)
-        origin = f"{source}: {table.path('')}"
-        peers.append(Peer(destination=destination, key=key, verbs=verbs, original=_runs_original(table), origin=origin))
+    seen: dict[str, tuple[str, str]] = {}
+    for source, root in files:
+        for table in root.tables("peers", _PEER):
+            destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
+            key = _public_key(table, source, seen, warnings)
+            peers.append(
+                Peer(
+                    destination=destination,
+                    key=key,
+                    verbs=_permitted(table),
+                    original=_runs_original(table),
+                    origin=f"{source}: {table.path('')}",
+                )
+            )
     return tuple(peers)
 
 
-def _public_key(table: Table, source: str, seen: dict[str, str], warnings: list[str]) -> str:
+def _public_key(table: Table, source: str, seen: dict[str, tuple[str, str]], warnings: list[str]) -> str:
+    """Return the key of *table*, and note where it stands; *seen*: the file and path of each key so far."""
     key = table.checked("key", table.required_text("key"), checks.public_key_problem)
-    path = table.path("key")
-    first = seen.setdefault(key, path)
-    if first != path:
-        warnings.append(f"{source}: {path}: the same as {first}, which counts; delete one")
+    place = source, table.path("key")
+    first = seen.setdefault(key, place)
+    if first != place:
+        where = first[1] if first[0] == source else f"{first[1]} of {first[0]}"
+        warnings.append(f"{source}: {place[1]}: the same as {where}, which counts; delete one")
     return key
 
 
@@ -250,3 +267,9 @@ def _plugins(root: Table) -> Mapping[str, Mapping[str, Any]]:
         if name != "enable" and not plugins.is_table(name):
             raise plugins.error(name, f"neither enable nor a table; write enable = [...], or [{plugins.path(name)}]")
     return MappingProxyType({name: plugins.raw(name) for name in plugins if name != "enable"})
+
+
+def _origins(root: Table, source: str) -> Mapping[str, str]:
+    tables = root.raw("verbs")
+    paths = [*root, *(f"verbs.{name}.{key}" for name in tables for key in tables[name])]
+    return MappingProxyType({path: f"{source}: {path}" for path in paths})

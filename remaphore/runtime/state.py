@@ -26,12 +26,11 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
     """
     if not _NAME.fullmatch(instance):
         raise UsageError(f"instance {instance!r}: write letters, digits, _, . and -, at most 64")
-    return _root(config, environ) / instance
+    return (config.state_dir or default_root(environ)) / instance
 
 
-def _root(config: Config, environ: Mapping[str, str]) -> Path:
-    if config.state_dir:
-        return config.state_dir
+def default_root(environ: Mapping[str, str]) -> Path:
+    """Return where the directories of all instances are, if the configuration has no `state_dir`."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd.exec(5): several are separated by colons
     if os.geteuid() == 0:

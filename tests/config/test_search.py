@@ -20,7 +20,7 @@ key = "{OURS.public}"
 private_key_file = "ops.key"
 verbs = []
 """
-MEND = "write an example with: remaphore -C > FILE"
+MEND = "make one with: remaphore init (or in the original's format: remaphore -C > FILE)"
 
 
 def write(path, text, *, mode=0o600):
@@ -37,7 +37,21 @@ def refusal(path, environ=None, defaults=()):
 
 def test_the_documented_places_are_the_defaults():
     assert search.DEFAULT_PATHS == ("/etc/remaphore/remaphore.toml", "/etc/remaphore/remaphore.conf")
-    assert search.load.__kwdefaults__ == {"defaults": search.DEFAULT_PATHS}
+    assert search.default_paths({}, user=0) == search.DEFAULT_PATHS
+
+
+@pytest.mark.parametrize(
+    ("environ", "own"),
+    [
+        ({"HOME": "/home/me"}, ("/home/me/.config/remaphore/remaphore.toml",)),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "/xdg"}, ("/xdg/remaphore/remaphore.toml",)),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "relative"}, ()),
+        ({}, ()),
+    ],
+)
+def test_the_users_own_file_goes_before_the_systems_but_not_for_root(environ, own):
+    assert search.default_paths(environ, user=1000) == (*own, *search.DEFAULT_PATHS)
+    assert search.default_paths(environ, user=0) == search.DEFAULT_PATHS
 
 
 def test_the_option_goes_before_the_variable_and_that_before_the_defaults_in_their_order(tmp_path):

@@ -33,6 +33,7 @@ MEND_AUTH = (
     ' or with token_file, or auth = "none"'
 )
 TOO_LONG = "too long for a public key (is it a private one?); write the 32 bytes of the public key in base58"
+NEWER = " (a newer remaphore may know it: then update this one)"
 NAME_MEND = "write a name such as com.crypto.us.left"
 
 
@@ -49,17 +50,17 @@ NAME_MEND = "write a name such as com.crypto.us.left"
             TOP + AUTH + "identities = []",
             "identities: empty; add a table [[identities]] with key, private_key_file and verbs",
         ),
-        ('destinatoin = "d"\n', "destinatoin: unknown key; did you mean destination?"),
+        ('destinatoin = "d"\n', "destinatoin: unknown key; did you mean destination?" + NEWER),
         (
             MINIMAL + PEER + PEER + 'verb = ["x"]\n',
-            "peers[1].verb: unknown key; did you mean verbs?",
+            "peers[1].verb: unknown key; did you mean verbs?" + NEWER,
         ),
         (
             MINIMAL + 'hooks = ["x"]\n',
             "identities[0].hooks: unknown key; it belongs at the head of the file, above the first [table]",
         ),
-        (MINIMAL + "[tls]\nzzz = 1\n", "tls.zzz: unknown key; known here: ca_file, cert_file, key_file"),
-        (MINIMAL + "[verbs.deploy]\ntimeuot = 1\n", "verbs.deploy.timeuot: unknown key; did you mean timeout?"),
+        (MINIMAL + "[tls]\nzzz = 1\n", "tls.zzz: unknown key; known here: ca_file, cert_file, key_file" + NEWER),
+        (MINIMAL + "[verbs.deploy]\ntimeuot = 1\n", "verbs.deploy.timeuot: unknown key; did you mean timeout?" + NEWER),
         (
             MINIMAL.replace('"d"', '""'),
             "destination: empty; write a value or delete it",
@@ -104,7 +105,7 @@ NAME_MEND = "write a name such as com.crypto.us.left"
         ),
         (
             TOP + '[auth]\nuser = "u"\npassword = "hunter2"\n' + IDENTITY,
-            "auth.password: unknown key; did you mean password_file?",
+            "auth.password: unknown key; did you mean password_file?" + NEWER,
         ),
         (
             MINIMAL + '[tls]\nkey_file = "k"\n',
@@ -194,7 +195,7 @@ NAME_MEND = "write a name such as com.crypto.us.left"
         ),
         (
             MINIMAL + 'compatibility = "original"\n',
-            "identities[0].compatibility: unknown key; known here: key, private_key_file, verbs",
+            "identities[0].compatibility: unknown key; known here: key, private_key_file, verbs" + NEWER,
         ),
     ],
 )

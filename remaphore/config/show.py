@@ -1,0 +1,94 @@
+"""The effective configuration, value by value, each with what decides it. Secrets are hidden."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from remaphore.config import render
+from remaphore.config.settings import Config, VerbSettings
+from remaphore.protocol import duration
+
+HIDDEN = "(hidden)"
+
+# A plugin's table may hold what only it knows to be a secret: these names tell, unless they name the secret's file.
+_SECRET = re.compile(r"(?i)(pass|secret|token|key|seed|credential|auth)(?!.*(file|dir|path)$)")
+
+
+class Setting(NamedTuple):
+    """A value of the configuration. key: its path; origin: the file and line or key path, or that it is a default."""
+
+    key: str
+    value: object
+    origin: str
+
+
+def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Iterator[Setting]:
+    """Yield every setting; *state_dir* and *hooks* are what counts where the file does not say."""
+    yield Setting("destination", config.destination, config.origin("destination"))
+    yield Setting("servers", list(config.servers), config.origin("servers"))
+    yield from _login(config)
+    yield Setting("subject", config.subject, config.origin("subject"))
+    yield Setting("allow_skew", render.time(config.allow_skew_ns), config.origin("allow_skew"))
+    yield Setting("default_identity", config.default_identity, config.origin("default_identity"))
+    yield Setting("state_dir", str(config.state_dir or state_dir), config.origin("state_dir"))
+    yield Setting("hooks", [str(folder) for folder in config.hooks or hooks], config.origin("hooks"))
+    yield Setting("refusals", config.refusals and not config.original, _refusals_origin(config))
+    yield from _identities(config)
+    yield from _peers(config)
+    for verb in config.verbs:
+        yield from _verb(config, verb)
+    yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))
+    for name, table in config.plugins.items():
+        yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))
+
+
+def _refusals_origin(config: Config) -> str:
+    return f"{config.source}: the original's format" if config.original else config.origin("refusals")
+
+
+def _login(config: Config) -> Iterator[Setting]:
+    auth, tls = config.auth, config.tls
+    key = "credentials" if auth.kind == "credentials" else "auth"
+    yield Setting("auth", auth.kind, config.origin(key))
+    if auth.user:
+        yield Setting("auth.user", auth.user, config.origin(key))
+    if auth.file:
+        yield Setting("auth.file", str(auth.file), config.origin(key))
+    for name in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, name)
+        if file:
+            yield Setting(f"tls.{name}", str(file), config.origin("tls"))
+
+
+def _identities(config: Config) -> Iterator[Setting]:
+    for number, identity in enumerate(config.identities):
+        path = f"identities[{number}]"
+        secret = {"private_key_file": str(identity.file)} if identity.file else {"private_key": HIDDEN}
+        value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
+        yield Setting(path, value, config.origin("identities") if config.original else f"{config.source}: {path}")
+
+
+def _peers(config: Config) -> Iterator[Setting]:
+    for number, peer in enumerate(config.peers):
+        yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
+
+
+def _verb(config: Config, verb: str) -> Iterator[Setting]:
+    values = config.verb(verb)
+    for field in dataclasses.fields(VerbSettings):
+        key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
+        value = getattr(values, field.name)
+        in_seconds = field.name.endswith("_seconds")
+        yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
+
+
+def _without_secrets(value: Any, name: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(each, key) for key, each in value.items()}
+    if _SECRET.search(name):
+        return HIDDEN
+    return [_without_secrets(each) for each in value] if isinstance(value, list) else value

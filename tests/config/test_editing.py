@@ -1,0 +1,335 @@
+"""Adding and removing peers: what changes, what stays, and what is refused with nothing changed."""
+
+import fcntl
+import os
+import sys
+
+import pytest
+import tomli
+
+from remaphore.config import editing, files, roundtrip, search, secrets
+from remaphore.errors import ConfigError, UsageError
+from remaphore.protocol.peers import Peer
+from tests.factories import make_key, make_peer
+
+HEAD = f"""# who we are
+destination = "com.own"   # our name
+servers = ["nats://a:4222"]
+auth = "none"
+[[identities]]
+key = "{make_key(9).public}"
+private_key_file = "own.key"
+verbs = ["*"]
+"""
+PEERS = f"""
+# Whom we know
+
+[[peers]]
+destination = "com.peer1"
+key = "{make_key(1).public}"
+verbs = ["ping"]  # only that
+# the first
+
+# the cellar
+[[peers]]
+verbs = [
+  "ping",  # why not
+  "deploy",
+]
+key = '{make_key(2).public}'
+destination = "com.peer2"
+"""
+TAIL = """
+# How verbs are run
+
+[verbs.deploy]
+timeout = "10m"
+"""
+ONE, TWO, THREE = make_peer(1), make_peer(2), make_peer(3, None, "deploy", "ping")
+BLOCK = f"""
+[[peers]]
+destination = "com.peer3"
+key = "{make_key(3).public}"
+verbs = ["deploy", "ping"]
+"""
+
+
+@pytest.fixture
+def main(tmp_path):
+    path = tmp_path / "main.toml"
+    path.write_text(HEAD + PEERS + TAIL)
+    return path
+
+
+def peers(path):
+    return search.load(str(path), {}).peers
+
+
+def destinations(path):
+    return [peer.destination for peer in peers(path)]
+
+
+def files_of(path):
+    return {str(each.relative_to(path.parent)): each.read_bytes() for each in path.parent.rglob("*") if each.is_file()}
+
+
+def refused(path, action, part):
+    before = files_of(path)
+    with pytest.raises(ConfigError) as caught:
+        action()
+    assert files_of(path) == before
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_peer_is_added_after_the_others_and_all_else_stays_as_it_was_written(main):
+    assert editing.add(str(main), [THREE]) == (str(main),)
+    assert main.read_text() == HEAD + PEERS + BLOCK + TAIL
+    assert peers(main)[-1] == THREE
+
+
+def test_the_first_peer_is_added_at_the_end(main):
+    main.write_text(HEAD)
+    editing.add(str(main), [THREE])
+    assert main.read_text() == HEAD + BLOCK
+
+
+def test_a_comment_that_ends_the_file_introduces_the_first_peer(main):
+    main.write_text(HEAD + "\n# Whom we know\n")
+    editing.add(str(main), [THREE])
+    assert main.read_text() == HEAD + "\n# Whom we know" + BLOCK
+
+
+@pytest.mark.parametrize("text", [HEAD + PEERS.rstrip(), (HEAD + PEERS + TAIL).replace("\n", "\r\n")])
+def test_a_file_without_a_last_newline_or_with_those_of_windows_can_be_edited(main, text):
+    main.write_bytes(text.encode())
+    editing.add(str(main), [THREE])
+    assert destinations(main) == ["com.peer1", "com.peer2", "com.peer3"]
+    assert text.encode() in main.read_bytes() or b"\r\n# How verbs are run\r\n" in main.read_bytes()
+
+
+def test_several_are_added_at_once_and_a_peer_of_the_original_says_so(main):
+    old = Peer(destination="com.old", key=make_key(4).public, verbs=frozenset({"ping"}), original=True)
+    editing.add(str(main), [THREE, old])
+    assert peers(main)[2:] == (THREE, old)
+
+
+def test_peers_that_stand_in_an_array_are_edited_too(main):
+    row = f'{{ destination = "com.peer1", key = "{make_key(1).public}", verbs = [] }}'
+    main.write_text(f"peers = [\n  {row},  # one\n]\n{HEAD}")
+    editing.add(str(main), [THREE])
+    assert destinations(main) == ["com.peer1", "com.peer3"]
+    assert "# one\n" in main.read_text()
+    editing.remove(str(main), [ONE])
+    assert destinations(main) == ["com.peer3"]
+
+
+@pytest.mark.parametrize("gone", [[ONE], [TWO], [ONE, TWO]])
+def test_a_removed_peer_is_gone_and_the_comments_of_others_stay(main, gone):
+    editing.remove(str(main), gone)
+    assert set(destinations(main)) == {"com.peer1", "com.peer2"} - {peer.destination for peer in gone}
+    text = main.read_text()
+    assert text.startswith(HEAD)
+    assert text.endswith(TAIL)
+    assert "\n# Whom we know\n" in text
+    assert "\n# the cellar\n" in text
+    assert ("# only that" in text) == (ONE not in gone)
+    assert ("# why not" in text) == (TWO not in gone)
+
+
+def test_adding_and_removing_leaves_the_file_as_it_was(main):
+    editing.add(str(main), [THREE])
+    editing.remove(str(main), [THREE])
+    assert main.read_text() == HEAD + PEERS + TAIL
+
+
+def test_without_tomlkit_the_file_is_not_edited_and_both_ways_on_are_named(main, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    refused(main, lambda: editing.add(str(main), [THREE]), "pip install 'remaphore[operator]'")
+    refused(main, lambda: editing.add(str(main), [THREE]), "--drop-in")
+    refused(main, lambda: editing.remove(str(main), [ONE]), "pip install 'remaphore[operator]'")
+    editing.add(str(main), [THREE], drop_in=True)
+    assert destinations(main)[-1] == "com.peer3"
+    editing.remove(str(main), [THREE])
+    assert len(peers(main)) == 2
+
+
+def test_peers_that_stand_apart_are_not_put_together_behind_your_back(main):
+    main.write_text(HEAD + PEERS + TAIL + BLOCK)
+    refused(main, lambda: editing.add(str(main), [make_peer(4)]), "its [[peers]] do not stand together; put them")
+    editing.add(str(main), [make_peer(4)], drop_in=True)
+    assert len(peers(main)) == 4
+
+
+def test_an_edit_that_would_change_anything_else_is_not_made(main, monkeypatch):
+    really_append = roundtrip.append
+    for wrong in (
+        lambda *given: really_append(*given).replace("com.own", "com.other"),
+        lambda *given: really_append(*given).replace('["deploy", "ping"]', '["*"]'),
+        lambda *given: really_append(*given).replace("com.peer1", "com.peer7"),
+        lambda text, *_: text,
+    ):
+        monkeypatch.setattr(roundtrip, "append", wrong)
+        refused(main, lambda: editing.add(str(main), [THREE]), "the edit would change more than the peers")
+    monkeypatch.setattr(roundtrip, "append", lambda *_: "broken")
+    refused(main, lambda: editing.add(str(main), [THREE]), "not TOML")
+
+
+def test_a_drop_in_is_a_file_of_its_own_and_the_main_file_stays(main):
+    name = main.parent / "peers.d" / "com.peer3.toml"
+    assert editing.add(str(main), [THREE], drop_in=True) == (str(name),)
+    assert main.read_text() == HEAD + PEERS + TAIL
+    assert name.read_text() == BLOCK.lstrip()
+    assert name.stat().st_mode & 0o777 == 0o644
+    assert peers(main)[-1].origin == f"{name}: peers[0]"
+
+
+def test_a_second_key_goes_into_the_same_drop_in(main):
+    editing.add(str(main), [THREE], drop_in=True)
+    second = make_peer(4, "com.peer3", "ping")
+    name = main.parent / "peers.d" / "com.peer3.toml"
+    assert editing.add(str(main), [second], drop_in=True, rotate=True) == (str(name),)
+    assert [peer.key for peer in peers(main)[2:]] == [THREE.key, second.key]
+    editing.remove(str(main), [THREE])
+    assert peers(main)[2:] == (second,)
+    assert editing.remove(str(main), [second]) == (str(name),)
+    assert not name.exists()
+
+
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc/passwd", ".hidden", "..", "z\u00fcrich", "x" * 300])
+def test_a_destination_that_is_no_safe_file_name_makes_no_drop_in(main, name):
+    peer = make_peer(3, name)
+    refused(main, lambda: editing.add(str(main), [peer], drop_in=True), "leave out --drop-in")
+    editing.add(str(main), [peer])
+    assert peers(main)[-1] == peer
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_a_key_that_is_known_is_refused_with_its_place(main, drop_in):
+    for rotate in (False, True):
+        for name in ("com.peer1", "com.another"):
+            refused(
+                main,
+                lambda name=name, rotate=rotate: editing.add(
+                    str(main), [make_peer(1, name)], drop_in=drop_in, rotate=rotate
+                ),
+                f"is known, as that of com.peer1: {main}: peers[0]; nothing to add, or first: remaphore peer remove",
+            )
+    refused(main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is known")
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_another_key_for_a_known_destination_is_added_only_if_that_is_said(main, drop_in):
+    second = make_peer(3, "com.peer1", "ping")
+    refused(
+        main,
+        lambda: editing.add(str(main), [second], drop_in=drop_in),
+        f"com.peer1 is known with another key: {main}: peers[0]; if both are its own, as while it changes keys: --rot",
+    )
+    refused(main, lambda: editing.add(str(main), [THREE, make_peer(4, "com.peer3")]), "known with another key: given")
+    editing.add(str(main), [second], drop_in=drop_in, rotate=True)
+    assert [peer.key for peer in peers(main) if peer.destination == "com.peer1"] == [ONE.key, second.key]
+
+
+def test_a_rotation_of_a_destination_that_is_not_known_is_refused(main):
+    refused(main, lambda: editing.add(str(main), [THREE], rotate=True), "com.peer3 is not known, so it has no key to")
+
+
+def test_a_peer_in_peers_d_counts_as_known(main):
+    editing.add(str(main), [THREE], drop_in=True)
+    refused(main, lambda: editing.add(str(main), [THREE]), "peers.d/com.peer3.toml: peers[0]")
+
+
+def test_removing_takes_a_peer_out_of_every_file_that_has_it(main):
+    (main.parent / "peers.d").mkdir()
+    for name in ("a", "b"):
+        (main.parent / "peers.d" / f"{name}.toml").write_text(f"# ours\n{BLOCK}")
+    (main.parent / "peers.d" / "c.toml").write_text(BLOCK + BLOCK.replace(THREE.key, make_key(4).public))
+    editing.add(str(main), [make_peer(5)])
+    changed = editing.remove(str(main), [THREE, make_peer(5)])
+    assert {name.rpartition("/")[2] for name in changed} == {"main.toml", "a.toml", "b.toml", "c.toml"}
+    assert destinations(main) == ["com.peer1", "com.peer2", "com.peer3"]
+    assert [path.name for path in (main.parent / "peers.d").iterdir()] == ["c.toml"]
+
+
+def test_the_originals_format_is_refused_with_the_mend(tmp_path):
+    path = tmp_path / "old.conf"
+    path.write_text("x")
+    for action in (lambda: editing.add(str(path), [THREE]), lambda: editing.remove(str(path), [THREE])):
+        refused(
+            path, action, "in the original's format, which is not edited; make TOML of it: remaphore config convert"
+        )
+
+
+def test_a_configuration_with_an_error_is_not_edited(main):
+    main.write_text((HEAD + PEERS).replace("verbs =", "verb ="))
+    refused(main, lambda: editing.add(str(main), [THREE]), "identities[0].verb: unknown key")
+
+
+def test_a_link_is_followed_and_stays(main, tmp_path):
+    link = tmp_path / "etc"
+    link.mkdir()
+    (link / "link.toml").symlink_to(main)
+    editing.add(str(link / "link.toml"), [THREE])
+    assert (link / "link.toml").is_symlink()
+    assert destinations(main)[-1] == "com.peer3"
+
+
+def test_others_are_held_off_from_reading_to_writing(main, monkeypatch):
+    held = []
+
+    def watched(function):
+        def call(*given, **options):
+            other = os.open(main.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.append(False)
+            except BlockingIOError:
+                held.append(True)
+            os.close(other)
+            return function(*given, **options)
+
+        return call
+
+    monkeypatch.setattr(secrets, "read_file", watched(secrets.read_file))
+    monkeypatch.setattr(files, "replace", watched(files.replace))
+    editing.add(str(main), [THREE])
+    editing.remove(str(main), [THREE])
+    assert held == [True] * 4
+
+
+def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_named(main):
+    editing.add(str(main), [make_peer(3, "com.peer1")], rotate=True)
+    config = search.load(str(main), {})
+    first, second = ONE.key, make_key(3).public
+
+    def keys(*given, **options):
+        return [peer.key for peer in editing.choose(config, *given, **options)]
+
+    assert keys("com.peer2") == keys(TWO.key) == [TWO.key]
+    assert keys("com.peer1", every=True) == [first, second]
+    assert keys("com.peer1", key=second) == keys(second) == [second]
+    with pytest.raises(UsageError, match=f"com.peer1 has 2 keys: {first}, {second}; say which: --key KEY, or --all"):
+        keys("com.peer1")
+    with pytest.raises(UsageError, match=r"no peer com.nobody in .*main.toml; `remaphore peer list` shows all"):
+        keys("com.nobody")
+    with pytest.raises(UsageError, match=f"no peer com.peer2 with the key {first}"):
+        keys("com.peer2", key=first)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_private_key_in_the_place_of_a_peer_is_told_and_not_repeated(main, place):
+    secret = make_key(1).reveal()
+    given = {"wanted": secret} if place == 0 else {"wanted": "com.peer1", "key": secret}
+    with pytest.raises(UsageError, match="this is a private key") as caught:
+        editing.choose(search.load(str(main), {}), **given)
+    assert secret[:10] not in str(caught.value)
+
+
+def test_what_is_written_is_toml_whatever_the_names_hold(main):
+    peer = make_peer(3, 'a"b\\c\u00fc\U0001f600', 'up\x7f"date')
+    editing.add(str(main), [peer])
+    assert tomli.loads(main.read_text())["peers"][2]["verbs"] == ['up\x7f"date']
+    main.write_text(HEAD)
+    editing.add(str(main), [peer])
+    assert peers(main) == (peer,)

@@ -1,0 +1,142 @@
+"""Files are made and replaced whole or not at all, and nothing is left beside them."""
+
+import os
+import stat
+
+import pytest
+
+from remaphore.config import files
+from remaphore.config.files import NewFile
+from remaphore.errors import ConfigError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def new(path, text="new", mode=0o600):
+    return NewFile(path=path, text=text, mode=mode)
+
+
+def test_files_are_made_with_their_text_and_mode_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        files.create_all([new(tmp_path / "a"), new(tmp_path / "b", "z\u00fc\r\n", 0o644)])
+    finally:
+        os.umask(before)
+    assert names(tmp_path) == ["a", "b"]
+    assert (tmp_path / "b").read_bytes() == b"z\xc3\xbc\r\n"
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o600, 0o644]
+
+
+def test_a_secret_is_at_no_time_readable_for_others(tmp_path, monkeypatch):
+    seen = []
+    really_link = os.link
+
+    def link(source, target):
+        seen.append(stat.S_IMODE(source.stat().st_mode))
+        really_link(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    before = os.umask(0)
+    try:
+        files.create_all([new(tmp_path / "a")])
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "dangling link"])
+def test_what_is_there_is_never_overwritten_and_no_file_of_the_others_is_made(tmp_path, there):
+    taken = tmp_path / "b"
+    {"file": lambda: taken.write_text("old"), "folder": taken.mkdir, "dangling link": lambda: taken.symlink_to("x")}[
+        there
+    ]()
+    with pytest.raises(ConfigError, match=r"b: exists, and nothing is overwritten; name another file, or move it away"):
+        files.create_all([new(tmp_path / "a"), new(taken), new(tmp_path / "c")])
+    assert names(tmp_path) == ["b"]
+    assert there != "file" or taken.read_text() == "old"
+
+
+def test_a_failure_at_the_second_file_takes_the_first_one_away(tmp_path, monkeypatch):
+    really_link = os.link
+
+    def link(source, target):
+        if target.name == "b":
+            raise KeyboardInterrupt
+        really_link(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(KeyboardInterrupt):
+        files.create_all([new(tmp_path / "a"), new(tmp_path / "b")])
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"none/a: cannot be written \(No such file or directory\); nothing was"):
+        files.create_all([new(tmp_path / "none" / "a")])
+
+
+def test_replacing_keeps_mode_owner_and_attributes(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o640)
+    try:
+        os.setxattr(path, "user.note", b"ours")
+        attributes = ["user.note"]
+    except OSError:  # a file system without them
+        attributes = []
+    if os.geteuid() == 0:
+        os.chown(path, 12, 34)
+    before = path.stat()
+    files.replace(path, "new")
+    after = path.stat()
+    assert path.read_text() == "new"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
+    assert [name for name in os.listxattr(path) if name.startswith("user.")] == attributes
+    assert names(tmp_path) == ["a"]
+
+
+def test_replacing_follows_links_and_leaves_them(tmp_path):
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "a"
+    target.write_text("old")
+    link = tmp_path / "a"
+    link.symlink_to("real/a")
+    files.replace(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert names(tmp_path / "real") == ["a"]
+
+
+def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    events = []
+    path = tmp_path / "a"
+    path.write_text("old")
+    really_fsync, really_replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("sync"), really_fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("rename"), really_replace(*names)))
+    files.replace(path, "new")
+    assert events == ["sync", "rename", "sync"]
+
+
+def test_a_failed_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def fail(*names):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ConfigError, match=r"a: cannot be written \(Operation not permitted\); nothing was changed"):
+        files.replace(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_is_not_there_cannot_be_replaced_or_deleted(tmp_path):
+    for action in (lambda: files.replace(tmp_path / "a", "new"), lambda: files.delete(tmp_path / "a")):
+        with pytest.raises(ConfigError, match="No such file"):
+            action()
+    assert names(tmp_path) == []
