@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,7 @@ from remaphore.config.settings import Config
 from remaphore.hooks.manager import configure, load
 from remaphore.hooks.plan import Action, Step
 from remaphore.logs import escape
-from remaphore.protocol.message import Message
-from remaphore.runtime.explain import PLACEHOLDER, ask_plan
+from remaphore.runtime.health.handlers import plan, verbs_of
 
 if TYPE_CHECKING:
     import pluggy
@@ -29,8 +28,8 @@ NOTHING = "  nothing: a request is answered with 127"
 def run(options: Hooks) -> int:
     """List; return 0, or 1 if a verb is unsafe and would be refused."""
     config, plugins = prepare(options.config, options.hooks)
-    verbs = [options.verb] if options.verb else sorted(_verbs(config))
-    found = {verb: _plan(plugins, verb) for verb in verbs}
+    verbs = [options.verb] if options.verb else sorted(set(verbs_of(config)))
+    found = {verb: plan(plugins, verb) for verb in verbs}
     sys.stdout.write(_to_json(found) if options.json else "".join(_to_text(verb, found[verb]) for verb in verbs))
     return 1 if any(step.action is Action.UNSAFE for steps in found.values() for step in steps) else 0
 
@@ -52,19 +51,6 @@ def to_line(step: Step) -> str:
     what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
     line = escape(f"  {step.action:<6} {what}" + (f"; {step.mend}" if step.mend else ""))
     return line.encode(errors="backslashreplace").decode()
-
-
-def _verbs(config: Config) -> Iterator[str]:
-    for folder in config.hooks:
-        if folder.is_dir():
-            yield from (entry.name for entry in folder.iterdir() if entry.is_dir())
-
-
-def _plan(plugins: pluggy.PluginManager, verb: str) -> list[Step]:
-    message = Message(
-        sender="", destination="**", verb=verb, uuid=b"\0", time_ns=0, wants_reply=True, payload=PLACEHOLDER
-    )
-    return ask_plan(plugins, message)
 
 
 def _to_json(found: dict[str, list[Step]]) -> str:

@@ -1,0 +1,82 @@
+"""A peer learns what it may do, and nothing about any other."""
+
+import json
+import time
+from dataclasses import replace
+from importlib.metadata import version
+
+import pytest
+
+from remaphore import Action, PluginError, Step
+from remaphore.protocol.peers import Peer
+from remaphore.testing import PluginHarness, make_config, make_message
+from remaphore_plugins.permissions import Permissions
+
+
+def peers(*known):
+    """Peers by destination, key and verbs."""
+    return tuple(Peer(destination=name, key=key, verbs=frozenset(verbs)) for name, key, verbs in known)
+
+
+KNOWN = peers(("com.ann", "key-of-ann", ["permissions", "deploy"]), ("com.bob", "key-of-bob", ["reboot", "wipe"]))
+
+
+async def ask(config, sender, **options):
+    async with PluginHarness(Permissions, config=config, **options) as harness:
+        return await harness.message(make_message("permissions", sender=sender, peer="com.ann"))
+
+
+async def test_the_answer_says_what_the_asking_peer_may_do():
+    config = make_config("com.here", peers=KNOWN, allow_skew_ns=5_000_000_000)
+    before = time.time_ns()
+    reply = await ask(config, "key-of-ann")
+    told = json.loads(reply.output)
+    assert reply.exit_code == 0
+    assert before <= told.pop("time_ns") <= time.time_ns()
+    assert told == {
+        "schema": 1,
+        "destination": "com.here",
+        "known_as": "com.ann",
+        "verbs": ["deploy", "permissions"],
+        "allow_skew_ns": 5_000_000_000,
+        "version": version("remaphore"),
+    }
+
+
+async def test_nothing_is_told_about_others():
+    reply = await ask(make_config("com.here", peers=KNOWN), "key-of-ann")
+    for hidden in (b"bob", b"reboot", b"wipe", b"key-of"):
+        assert hidden not in reply.output
+
+
+async def test_the_first_table_of_a_key_counts_as_it_does_where_messages_are_judged():
+    twice = peers(("com.ann", "key-of-ann", ["permissions"]), ("com.other", "key-of-ann", ["reboot"]))
+    told = json.loads((await ask(make_config(peers=twice), "key-of-ann")).output)
+    assert (told["known_as"], told["verbs"]) == ("com.ann", ["permissions"])
+
+
+async def test_who_was_taken_out_since_it_asked_is_told_that_it_may_do_nothing():
+    told = json.loads((await ask(make_config(peers=KNOWN), "key-of-nobody")).output)
+    assert (told["known_as"], told["verbs"]) == ("", [])
+
+
+async def test_a_new_configuration_is_told_from_then_on():
+    config = make_config(peers=KNOWN)
+    async with PluginHarness(Permissions, config=config) as harness:
+        harness.reloaded(replace(config, peers=peers(("com.ann", "key-of-ann", ["permissions"]))))
+        reply = await harness.message(make_message("permissions", sender="key-of-ann"))
+    assert json.loads(reply.output)["verbs"] == ["permissions"]
+
+
+async def test_other_verbs_are_left_to_others():
+    async with PluginHarness(Permissions, config=make_config(peers=KNOWN)) as harness:
+        assert await harness.message(make_message("deploy")) is None
+        assert harness.plan(make_message("deploy")) is None
+        assert harness.plan(make_message("permissions")) == [Step(action=Action.RUN, name="plugin permissions")]
+
+
+async def test_a_setting_is_refused_because_there_is_none():
+    with pytest.raises(
+        PluginError, match=r"make_config\(\): plugins.permissions: it has no settings; delete the table"
+    ):
+        await ask(make_config(), "key-of-ann", settings={"tell": "all"})

@@ -1,0 +1,158 @@
+"""A machine that is set up to work: everything that `check` looks at is there, and sound."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from remaphore.config import search
+from remaphore.protocol import duration
+from remaphore.runtime.health.checkup import check
+from remaphore.runtime.health.findings import Code, Finding, Level
+from tests.factories import make_key
+from tests.support.nats_server import Realm, write_private
+
+PLUGINS = ("exec-script", "log")  # what the daemon loads whatever the configuration says
+UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "remaphore.service"
+
+
+class Machine:
+    """Node one, in *folder*: its configuration, its files, and below `root` its systemd unit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.config = folder / "remaphore.toml"
+        self.key = write_private(folder / "ops.key", make_key(1).reveal() + "\n")
+        self.creds = folder / "remaphore.creds"
+        self.state = folder / "state" / "main"
+        self.handler = folder / "hooks.d" / "ping" / "10-hello"
+        self.unit = self.root / "etc/systemd/system/remaphore.service"
+        self.now = time.time_ns()
+        self.config.write_text(
+            f'destination = "com.one"\nservers = ["nats://127.0.0.1:1"]\ncredentials = "{self.creds.name}"\n'
+            f'state_dir = "state"\nhooks = ["hooks.d"]\n'
+            f'[[identities]]\nkey = "{make_key(1).public}"\nprivate_key_file = "ops.key"\nverbs = ["*"]\n'
+            f'[[peers]]\ndestination = "com.two"\nkey = "{make_key(2).public}"\nverbs = ["ping"]\n'
+        )
+        self.config.chmod(0o644)
+        self.login()
+        self.state.mkdir(parents=True, mode=0o700)
+        self.handler.parent.mkdir(parents=True)
+        self.handler.write_text("#!/bin/sh\necho hello\n")
+        for path, mode in ((self.handler, 0o755), (self.handler.parent, 0o755), (folder / "hooks.d", 0o755)):
+            path.chmod(mode)
+        (self.root / "usr/bin").mkdir(parents=True)
+        (self.root / "usr/bin/remaphore").touch(mode=0o755)
+        self.unit.parent.mkdir(parents=True)
+        shutil.copy(UNIT, self.unit)
+
+    def login(self, *, allow: str = "remaphore.>", **claims: int) -> None:
+        """Get new credentials from the broker's administrator."""
+        Realm().write_login(self.creds, allow=allow, **claims)
+
+    def edit(self, old: str, new: str) -> None:
+        """Put *new* into the configuration where *old* stands."""
+        text = self.config.read_text()
+        assert old in text
+        self.config.write_text(text.replace(old, new, 1))
+
+    def append(self, text: str) -> None:
+        """Write *text* at the end of the configuration."""
+        self.config.write_text(self.config.read_text() + text)
+
+    def findings(self) -> list[Finding]:
+        """Look at it, as `remaphore check` does."""
+        config = search.load(str(self.config), {})
+        found = check(
+            replace(config, hooks=config.hooks),
+            plugins=(*PLUGINS, *config.enabled_plugins),
+            environ={},
+            now=self.now,
+            root=self.root,
+        )
+        return list(found)
+
+    def found(self, code: Code) -> list[Finding]:
+        """Return the findings of one kind."""
+        return [finding for finding in self.findings() if finding.code is code]
+
+
+def bad(findings: list[Finding]) -> list[Finding]:
+    """Return the errors and warnings among *findings*."""
+    return [finding for finding in findings if finding.level in (Level.ERROR, Level.WARNING)]
+
+
+def type_in(command: str) -> None:
+    """Run the command of a mend, as whoever reads it does."""
+    path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+    subprocess.run(["/bin/sh", "-ec", command], check=True, env={"PATH": path}, stdin=subprocess.DEVNULL)
+
+
+def days(number: float) -> int:
+    """Return so many days, in nanoseconds."""
+    return int(number * 24 * duration.HOUR)
+
+
+class Case(NamedTuple):
+    """A finding: what provokes it, and what its mend says to do; None if the mend is a command, which is typed."""
+
+    code: Code
+    level: Level
+    provoke: Callable[[Machine], object]
+    mend: Callable[[Machine], object] | None
+    says: str
+
+
+def peer(destination, key, verbs='["ping"]'):
+    """Return the table of a peer."""
+    return f'[[peers]]\ndestination = "{destination}"\nkey = "{key.public}"\nverbs = {verbs}\n'
+
+
+def edited(old, new):
+    """Put *new* where *old* stands in the configuration."""
+    return lambda machine: machine.edit(old, new)
+
+
+def appended(text):
+    """Write *text* at the end of the configuration."""
+    return lambda machine: machine.append(text)
+
+
+def mode(path_of, number):
+    """Set the mode of a file."""
+    return lambda machine: path_of(machine).chmod(number)
+
+
+def away(path_of):
+    """Take a file away."""
+    return lambda machine: path_of(machine).unlink()
+
+
+def put(path_of, text, mode=0o755):
+    """Write a file, and make its directory."""
+
+    def write(machine):
+        path = path_of(machine)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o755)
+        path.write_text(text)
+        path.chmod(mode)
+
+    return write
+
+
+def original_format(machine):
+    """Write the same node in the original's format."""
+    own, other = make_key(1), make_key(2)
+    machine.config = write_private(
+        machine.folder / "remaphore.conf",
+        f"server: nats://127.0.0.1:1\ncredentials: {machine.creds}\ndestination: com.one\n"
+        f"[ Identities ]\n{own.public} {own.reveal()} [*]\n[ Peers ]\ncom.two {other.public} [ping]\n",
+    )
