@@ -218,6 +218,10 @@ class PluginHarness:
         """Ask the plugin what it would do with *message*."""
         return cast("list[Step] | None", self._plain("plan", message=message))
 
+    async def requested(self, request: Message, expected: tuple[str, ...]) -> None:
+        """Tell the plugin that a request of ours went out, to the destinations *expected*."""
+        await self._waiting("requested", request=request, expected=expected)
+
     async def reply(self, request: Message, reply: Reply) -> None:
         """Hand the plugin a reply, as on the requesting side."""
         await self._waiting("reply", request=request, reply=reply)

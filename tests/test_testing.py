@@ -52,6 +52,10 @@ class Everything:
         self.events.append(("rejected", rejection.reason))
 
     @hookimpl
+    def remaphore_requested(self, request, expected):
+        self.events.append(("requested", expected))
+
+    @hookimpl
     async def remaphore_reply(self, request, reply):
         self.events.append(("reply", request.verb, reply.exit_code))
 
@@ -97,6 +101,7 @@ async def test_every_hook_can_be_called():
         del harness.plugin.events[:]
         harness.reloaded(make_config("com.b"))
         harness.rejected(Rejection(Reason.MALFORMED))
+        await harness.requested(make_message("deploy"), ("a",))
         await harness.reply(make_message("deploy"), make_reply(3))
         await harness.finished(make_message("deploy"), summary)
         await harness.handled(make_message("deploy"), Outcome("h", "other", 1.0))
@@ -104,6 +109,7 @@ async def test_every_hook_can_be_called():
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
             ("rejected", Reason.MALFORMED),
+            ("requested", ("a",)),
             ("reply", "deploy", 3),
             ("finished", ("a",)),
             ("handled", "other", None, type(None)),

@@ -1,70 +1,162 @@
-"""`remaphore -r`, `remaphore request`: send, and print the replies as they arrive."""
+"""`remaphore -r`, `remaphore request`: send, and show the replies as they arrive."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from remaphore import logs
 from remaphore.cli import console
-from remaphore.cli.options.sending import Request
+from remaphore.cli.options.requesting import Request
 from remaphore.config.settings import Config
+from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.manager import configure, load
+from remaphore.hooks.manager import cause, configure, load
+from remaphore.protocol.exchange import Summary
 from remaphore.protocol.rejection import Rejection
 from remaphore.runtime.node import CONNECT_SECONDS, connect
-from remaphore.runtime.requester import expect
+from remaphore.runtime.requester import Prospect, expect, names, preview
+from remaphore.runtime.requester import Request as Collected
+from remaphore.runtime.rolling import Pace, Rollout
 
 if TYPE_CHECKING:
     import pluggy
 
 PLUGINS = ("log", "reply-collector")
 HOOK_SECONDS = 5.0
+EXIT_MISSING, EXIT_FAILED, EXIT_REFUSED = 4, 5, 6  # with --check
 
 
 def run(options: Request) -> int:
-    """Send and collect; return 0 if a reply came that is no refusal, else 1."""
+    """Send and collect; return 0 if a reply came that is no refusal, else 1; with --check see `exit_code`."""
     console.check(key=options.key, subject_name=options.subject)
     config = console.load_config(options.config)
+    if options.dry_run:
+        _show(preview(config, options.verb, options.to, key=options.key), _pace(options))
     config.sender(options.verb, options.key)
-    expect(config, options.to)
-    logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
+    destinations = names(expect(config, options.to))
+    if options.dry_run:
+        return 0
+    payload: str | bytes = options.payload
+    if options.source:
+        payload = import_module("remaphore.cli.payload").read(options.source)
     plugins = load(PLUGINS)
-    configure(plugins, config, config.plugins)
-    return asyncio.run(_request(options, config, plugins))
+    configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
+    logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
+    summary = asyncio.run(_request(options, config, plugins, destinations, payload))
+    if summary.rejected and not options.verbose:
+        number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
+        console.say(f"{number} not taken; --verbose shows why")
+    return exit_code(summary, check=options.check)
 
 
-async def _request(options: Request, config: Config, plugins: pluggy.PluginManager) -> int:
-    hook = plugins.hook
+def exit_code(summary: Summary, *, check: bool) -> int:
+    """Return 1 if nothing came (a refusal alone is nothing, unless *check*), else 0; *check*: the first that holds.
+
+    4: some are missing; 5: some failed, or gave what is no exit code; 6: some refused.
+    """
+    if not check:
+        return 0 if set(summary.answered) - set(summary.refused) else 1
+    if not summary.answered:
+        return 1
+    if summary.missing:
+        return EXIT_MISSING
+    if summary.failed or summary.without_code:
+        return EXIT_FAILED
+    return EXIT_REFUSED if summary.refused else 0
+
+
+def _wishes(options: Request, config: Config, destinations: Sequence[str]) -> dict[str, object]:
+    return {
+        **config.plugins.get("reply-collector", {}),
+        "format": options.format,
+        "failed": options.failed,
+        "expected": destinations,
+        "summary": options.report,
+        "progress": options.report and not options.verbose,  # a log is progress enough
+    }
+
+
+def _pace(options: Request) -> Pace | None:
+    if not options.batch:
+        return None
+    return Pace(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
+
+
+def _show(prospects: Sequence[Prospect], pace: Pace | None) -> None:
+    asked = [prospect.destination for prospect in prospects if not prospect.obstacle]
+    batches = pace.batches(asked) if pace else (asked,)
+    for number, batch in enumerate(batches, start=1):
+        note = f"  batch {number} of {len(batches)}" if pace else ""
+        sys.stdout.writelines(logs.escape(f"ask   {name}{note}") + "\n" for name in batch)
+    passed_over = (prospect for prospect in prospects if prospect.obstacle)
+    sys.stdout.writelines(logs.escape(f"skip  {name}: {why}") + "\n" for name, why in passed_over)
+
+
+async def _request(
+    options: Request, config: Config, plugins: pluggy.PluginManager, destinations: Sequence[str], payload: str | bytes
+) -> Summary:
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
+    pace = _pace(options)
 
     def rejected(rejection: Rejection) -> None:
         if options.verbose:  # anybody can send any number of them
-            emit_plain(hook.remaphore_rejected, rejection=rejection)
+            emit_plain(plugins.hook.remaphore_rejected, rejection=rejection)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, notice=console.say) as node:
         left = None if deadline is None else max(0.0, deadline - loop.time())
-        async with node.request(
+        ask = partial(
+            node.request,
             options.verb,
-            to=options.to,
-            payload=options.payload,
+            payload=payload,
             id=options.id,
             key=options.key,
             subject_name=options.subject,
-            timeout=left,
+            timeout=options.timeout if pace else left,
             rejected=rejected,
-        ) as exchange:
-            try:
-                async for reply in exchange:
-                    await emit(hook.remaphore_reply, timeout=HOOK_SECONDS, request=exchange.message, reply=reply)
-            finally:
-                summary = exchange.summary()
-                await emit(hook.remaphore_finished, timeout=HOOK_SECONDS, request=exchange.message, summary=summary)
-                await emit(hook.remaphore_shutdown, timeout=HOOK_SECONDS, reason="done")
-    if summary.rejected and not options.verbose:
-        number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
-        console.say(f"{number} not taken; --verbose shows why")
-    return 0 if set(summary.answered) - set(summary.refused) else 1
+        )
+        rollout = Rollout(ask, destinations, to=options.to, pace=pace)
+        await _collect(rollout, plugins.hook)
+    return rollout.summary()
+
+
+async def _collect(rollout: Rollout, hook: pluggy.HookRelay) -> None:
+    """Hand all that happens to the plugins, and how it ended, however it ends."""
+    under_way: dict[bytes, Collected] = {}
+    reason = "failed"
+    try:
+        async with aclosing(rollout.events()) as events:
+            async for request, reply, ended in events:
+                if ended:
+                    del under_way[request.message.digest]
+                    await _tell(hook.remaphore_finished, request=request.message, summary=request.summary())
+                elif reply is not None:
+                    await _tell(hook.remaphore_reply, request=request.message, reply=reply)
+                else:
+                    under_way[request.message.digest] = request
+                    await _tell(hook.remaphore_requested, request=request.message, expected=request.expected)
+        reason = "done"
+    except asyncio.CancelledError:
+        reason = "interrupted"
+        raise
+    finally:
+        for request in under_way.values():
+            await _tell(hook.remaphore_finished, request=request.message, summary=request.summary())
+        await _tell(hook.remaphore_shutdown, reason=reason)
+
+
+async def _tell(hook: pluggy.HookCaller, **event: object) -> None:
+    """Call *hook*. What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole."""
+    for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
+        if isinstance(outcome.error, BrokenPipeError):
+            raise outcome.error
+        if outcome.error is not None:
+            raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error

@@ -57,6 +57,11 @@ def remaphore_rejected(rejection: Rejection) -> None:
 
 
 @hookspec
+def remaphore_requested(request: Message, expected: tuple[str, ...]) -> None:
+    """On the requesting side: the broker has *request*, which asks the destinations *expected*."""
+
+
+@hookspec
 def remaphore_reply(request: Message, reply: Reply) -> None:
     """On the requesting side: a verified reply to *request*."""
 

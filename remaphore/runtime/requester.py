@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterable, Set
+from typing import NamedTuple, Self
 
 from remaphore.config.settings import Config
-from remaphore.errors import NoReceiversError
+from remaphore.errors import NoReceiversError, NotPermittedError
 from remaphore.protocol import peers, subject
 from remaphore.protocol.exchange import Exchange, Summary
 from remaphore.protocol.message import Message, Reply
@@ -24,6 +24,37 @@ def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
     if not responders:
         raise NoReceiversError(f"no known receivers: no peer in {config.source} matches {pattern!r}")
     return responders
+
+
+class Prospect(NamedTuple):
+    """A known destination, and why a request would not ask it; empty: it would."""
+
+    destination: str
+    obstacle: str = ""
+
+
+def preview(config: Config, verb: str, pattern: str, *, key: str = "") -> tuple[Prospect, ...]:
+    """Return whom a request would ask, and why not the others, in the order of the configuration, each once."""
+    try:
+        config.sender(verb, key)
+    except NotPermittedError as error:
+        return tuple(Prospect(name, str(error)) for name in names(config.peers))
+    asked = frozenset(names(peers.addressed(config.peers, pattern)))
+    known = frozenset(names(peers.by_key(config.peers).values()))
+    return tuple(Prospect(name, _obstacle(name, pattern, asked, known)) for name in names(config.peers))
+
+
+def names(of: Iterable[peers.Peer]) -> tuple[str, ...]:
+    """Return the destinations of some peers, each once, in their order: one with several keys is one node."""
+    return tuple(dict.fromkeys(peer.destination for peer in of))
+
+
+def _obstacle(name: str, pattern: str, asked: Set[str], known: Set[str]) -> str:
+    if name in asked:
+        return ""
+    if name not in known:
+        return "its key is listed before under another destination, and the first counts"
+    return f"the pattern {pattern!r} does not match it"
 
 
 class Request:

@@ -1,4 +1,4 @@
-"""The options of `send` and `request`."""
+"""The options of `send`, which `request` has too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from remaphore.cli.options import DEFAULT_VERB, Common
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send(Common):
-    """Send and forget. to: the pattern; id: the user's text; key: the identity that signs."""
+    """Send and forget. to: the pattern; id: the user's text; key: the identity that signs.
+
+    source: the file that holds the payload, `-` for stdin; empty: it is *payload*.
+    """
 
     command: ClassVar[str] = "send"
 
@@ -19,13 +22,5 @@ class Send(Common):
     id: str = ""
     key: str = ""
     payload: str = ""
+    source: str = ""
     timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request(Send):
-    """Send, and print the replies. timeout limits the whole of it; verbose: say why a reply was not taken."""
-
-    command: ClassVar[str] = "request"
-
-    verbose: bool = False

@@ -1,0 +1,115 @@
+"""What became of each destination, as replies come in, and the words for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from remaphore import Reply, Summary
+from remaphore_plugins.reply_collector.terminal import clip, one_line
+
+Kind = Literal["ok", "without_code", "failed", "refused", "missing", "not_asked"]
+
+# From what one need not look at to what one must; the words are those of the summary.
+WORDS: dict[Kind, str] = {
+    "ok": "ok",
+    "without_code": "without exit code",
+    "failed": "failed",
+    "refused": "refused",
+    "missing": "missing",
+    "not_asked": "not asked",
+}
+_REASON_COLUMNS = 120
+
+
+class Refusal(NamedTuple):
+    """Why a responder would not act: a reason of a closed list, and what it adds."""
+
+    reason: str
+    detail: str
+
+
+class Verdict(NamedTuple):
+    """What a reply means: its kind, and what tells it from others of its kind, for people."""
+
+    kind: Kind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{WORDS[self.kind]} ({self.detail})" if self.detail else WORDS[self.kind]
+
+
+def refusal(reply: Reply) -> Refusal:
+    """Read the output of a refusal, `remaphore: refused: reason: detail`, or without the detail."""
+    _, _, text = one_line(reply.output).partition("refused: ")
+    reason, _, detail = text.partition(": ")
+    return Refusal(reason, detail)
+
+
+def judge(reply: Reply) -> Verdict:
+    """Return what *reply* means. Only the exit code 0 is a success."""
+    if reply.refused:
+        reason, detail = refusal(reply)
+        return Verdict("refused", clip(f"{reason}: {detail}" if detail else reason, _REASON_COLUMNS))
+    if reply.exit_code is None:
+        return Verdict("without_code")
+    return Verdict("failed", f"exit code {reply.exit_code}") if reply.exit_code else Verdict("ok")
+
+
+class Tally:
+    """Who was to be asked, who was, and what each said."""
+
+    def __init__(self, expected: Iterable[str] = ()) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.waiting: dict[str, None] = {}  # asked, and silent so far
+        self.rejected = 0
+        self.interrupted = False
+        self._expected = dict.fromkeys(expected)
+        self._asked: set[str] = set()
+        self._counts: Counter[Kind] = Counter()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anybody was asked."""
+        return bool(self._asked)
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """All that are to be asked, in the order of the configuration."""
+        return tuple(self._expected)
+
+    def requested(self, expected: Iterable[str]) -> None:
+        """Count *expected* as asked."""
+        names = dict.fromkeys(expected)
+        self._expected |= names
+        self.waiting |= names
+        self._asked |= names.keys()
+
+    def reply(self, reply: Reply) -> Verdict:
+        """Count *reply*, and return what it means."""
+        verdict = judge(reply)
+        self.verdicts[reply.peer] = verdict
+        self.waiting.pop(reply.peer, None)
+        self._counts[verdict.kind] += 1
+        return verdict
+
+    def finished(self, summary: Summary) -> None:
+        """Count the replies that were not taken."""
+        self.rejected += summary.rejected
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """Return the destinations of this *kind*, in the order of the configuration."""
+        if kind == "missing":
+            return tuple(name for name in self._expected if name in self.waiting)
+        if kind == "not_asked":
+            return tuple(name for name in self._expected if name not in self._asked)
+        return tuple(name for name in self._expected if name in self.verdicts and self.verdicts[name].kind == kind)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many destinations are of this *kind*; asked for every reply, so it does not look for them."""
+        if kind == "missing":
+            return len(self.waiting)
+        if kind == "not_asked":
+            return len(self._expected) - len(self._asked)
+        return self._counts[kind]

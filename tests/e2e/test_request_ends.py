@@ -1,0 +1,157 @@
+"""How a request ends: exit codes, Ctrl-C in every format, a reader that has gone, a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.screen import Screen
+from tests.support.simulated import simulated
+
+SECONDS = 60
+
+
+def answer(number, message):
+    """The payload says what each node replies: a letter for each number."""
+    what = message.payload.decode()[number - 1]
+    return {
+        "o": (0, "done"),
+        "f": (3, "broken"),
+        "n": (None, "NO_DATA"),
+        "r": (77, "remaphore: refused: busy"),
+        "s": None,
+        "@": (0, ""),
+    }[what]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    with simulated(tmp_path_factory.mktemp("three"), 3, answer) as fleet:
+        yield fleet
+
+
+def run(three, *words, word="request", timeout="1s", **options):
+    options = {"stdout": subprocess.PIPE} | options
+    command = [sys.executable, "-m", "remaphore", word, "-c", three.config, "--timeout", timeout, *words]
+    return subprocess.run(
+        list(map(str, command)),
+        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=SECONDS, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "plain", "checked"), [("ooo", 0, 0), ("rrr", 1, 6), ("ofr", 0, 5), ("osf", 0, 4)])
+def test_the_exit_code_is_the_originals_and_with_check_it_tells_what_went_wrong(three, said, plain, checked):
+    # Where nobody is silent there is time for all: the limit only ends a request that somebody does not answer.
+    limit = "6s" if "s" in said else "30s"
+    with ThreadPoolExecutor() as pool:
+        codes = pool.map(lambda word: run(three, word, said, timeout=limit).returncode, ("--jsonl", "--check"))
+    assert list(codes) == [plain, checked]
+
+
+@pytest.mark.parametrize("form", ["lines", "--fold", "--json", "--jsonl"])
+def test_ctrl_c_leaves_whole_output_of_what_came_and_names_who_did_not(three, form, tmp_path):
+    words = () if form == "lines" else (form,)
+    with (tmp_path / "out").open("wb") as out:
+        command = ("request", "-c", three.config, "--timeout", "0", *words, "ofs")
+        with Screen(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
+            screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
+            screen.interrupt()
+            assert screen.finish() == 130
+    assert screen.text.split("\n") == [
+        "remaphore: interrupted: 3 expected, 1 ok, 1 failed, 1 missing",
+        "remaphore: failed (exit code 3): com.db.2",
+        "remaphore: missing: com.db.3",
+    ]
+    text = (tmp_path / "out").read_text()
+    assert text.endswith("\n")
+    if form == "lines":
+        assert sorted(text.splitlines()) == ["com.db.1,0,done", "com.db.2,3,broken"]
+    elif form == "--fold":
+        assert text.splitlines()[-1] == "com.db.3 (1): missing"
+    else:
+        records = [json.loads(line) for line in text.splitlines()] if form == "--jsonl" else []
+        missing = json.loads(text)["missing"] if form == "--json" else records[-2:-1]
+        assert [(record["kind"], record["peer"]) for record in missing] == [("missing", "com.db.3")]
+        summary = json.loads(text)["summary"] if form == "--json" else records[-1]
+        assert summary["interrupted"]
+        assert (summary["ok"], summary["failed"], summary["missing"]) == (["com.db.1"], ["com.db.2"], ["com.db.3"])
+
+
+def test_ctrl_c_between_batches_names_who_was_not_asked(three):
+    words = ("--batch", "1", "--pause", "1h", "--jsonl", "ooo")
+    with Screen("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
+        screen.wait_for("1/3 answered, 2 not asked yet")
+        screen.interrupt()
+        assert screen.finish() == 130
+    assert screen.text.split("\n")[-1] == "remaphore: not asked: com.db.2, com.db.3"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("request", "--timeout", "0", "oso"),  # somebody is waited for without a limit: the first write must end it
+        ("request", "--timeout", "0", "--jsonl", "oso"),
+        ("request", "--fold", "ofo"),
+        ("request", "--json", "ofo"),
+        ("-r", "oso"),
+    ],
+)
+def test_a_reader_that_has_gone_ends_it_at_once_without_a_word(three, words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "remaphore", words[0], "-c", str(three.config), *words[1:]],
+        stdout=writing, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_is_an_error_and_no_success(three):
+    with Path("/dev/full").open("wb") as full:
+        done = run(three, "ooo", stdout=full, timeout="30s")
+    assert done.returncode == 3
+    assert done.stderr == (
+        "remaphore: ERROR: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
+    )
+
+
+def test_as_the_original_a_request_says_nothing_on_stderr_and_takes_its_payload_literally(three):
+    done = subprocess.run(
+        [sys.executable, "-m", "remaphore", "-r", "-c", three.config, "-D", "com.db.1", "-t", "30s", "-v", "x", "@oo"],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert three.received[-1] == (1, "x", b"@oo")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "com.db.1,0,\n", "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_was_closed_before_the_start_is_lost_and_no_error(three, closed):
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-m", "remaphore", "request", "-c", three.config,
+         "--timeout", "30s", "--check", "ooo"],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    lines = [f"com.db.{number},0,done" for number in (1, 2, 3)]
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()) == ([] if closed.startswith(">") else lines)
+    assert done.stderr == ("" if "2" in closed else "remaphore: 3 expected, 3 ok\n")
+
+
+def test_the_summary_is_for_the_word_alone(three):
+    done = run(three, "oro", timeout="30s")
+    assert done.stderr.splitlines() == [
+        "remaphore: 3 expected, 2 ok, 1 refused",
+        "remaphore: refused (busy): com.db.2",
+    ]
+
+
+def test_a_rollout_waits_for_a_silent_node_as_long_as_the_limit_says_and_counts_it(three):
+    done = run(three, "--batch", "1", "--stop-on-failure", "2", "--jsonl", "sfo", timeout="5s")
+    assert done.returncode == 4
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["missing"], summary["failed"], summary["not_asked"]) == (["com.db.1"], ["com.db.2"], ["com.db.3"])

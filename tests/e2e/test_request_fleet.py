@@ -1,0 +1,205 @@
+"""What a user sees of a request to 200 nodes: on terminals of several widths, in pipes, and for machines."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from remaphore_plugins.reply_collector.terminal import clip
+from tests.support.screen import Screen
+from tests.support.simulated import simulated
+
+NODES = 200
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json").read_text())
+RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})
+DOCUMENT = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/document"}]})
+REFUSAL = "remaphore: refused: verb-not-permitted: not among the verbs"
+MISSING_AFTER = "10s"  # enough for all who answer, on a busy machine
+KINDS = {"request": 1, "reply": 180, "refusal": 17, "missing": 3, "summary": 1}
+PROGRESS = "197/200 answered, 77 failed, waiting for com.db.198 com.db.199 com.db.200"
+GROUPS = [
+    "com.db.[1-120] (120): exit code 0",
+    "  done",
+    "com.db.[121-180] (60): failed (exit code 1)",
+    "  no space left on device",
+    "  see the log",
+    "com.db.[181-197] (17): refused (verb-not-permitted: not among the verbs)",
+    "com.db.[198-200] (3): missing",
+]
+SUMMARY = [
+    "remaphore: 200 expected, 120 ok, 60 failed, 17 refused, 3 missing",
+    "remaphore: failed (exit code 1): com.db.[121-180]",
+    "remaphore: refused (verb-not-permitted: not among the verbs): com.db.[181-197]",
+    "remaphore: missing: com.db.198, com.db.199, com.db.200",
+]
+
+
+def answer(number, message):
+    if message.verb == "bytes":
+        return 0, b"\xff\x00\x1b[31m\xc3\xa4\x7f"
+    if message.verb == "fine":
+        return 0, f"node {number} is fine"
+    if number <= 120:
+        return 0, "done\n"
+    if number <= 180:
+        return 1, "no space left on device\nsee the log"
+    return (77, REFUSAL) if number <= 197 else None
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    with simulated(tmp_path_factory.mktemp("many"), NODES, answer) as fleet:
+        yield fleet
+
+
+def start(many, *words, timeout="30s"):
+    command = [sys.executable, "-m", "remaphore", "request", "-c", many.config, "--timeout", timeout, *words]
+    return subprocess.Popen(
+        list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ask(many, *words):
+    """Return stdout, the lines of stderr and the exit code of a request to nodes that all answer."""
+    return end(start(many, *words))
+
+
+def end(process):
+    out, err = process.communicate(timeout=60)
+    return out, err.splitlines(), process.returncode
+
+
+def unwrapped(screen):
+    """The text without the ends of lines, which a terminal adds, and the spaces before them, which it does not show."""
+    return screen.text.replace("\n", "").replace(" ", "")
+
+
+def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_and_the_missing_are_on_one_screen(many):
+    words = ("request", "-c", many.config, "--timeout", MISSING_AFTER, "--fold")
+    screens = {columns: Screen(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
+    with screens[20], screens[80], screens[200]:
+        for columns, screen in screens.items():
+            screen.wait_for("197/200 answered")
+            assert [line for line in screen.shown if line] == [clip(PROGRESS, columns - 1)]
+        for columns, screen in screens.items():
+            assert screen.finish() == 0
+            assert unwrapped(screen) == "".join([*GROUPS, *SUMMARY]).replace(" ", "")
+            assert columns < 80 or screen.shown[0] == GROUPS[0]  # nothing has scrolled away
+        assert screens[200].text.split("\n") == [*GROUPS, *SUMMARY]
+
+
+def test_in_pipes_all_formats_tell_the_same_without_escapes_and_progress(many):
+    wishes = {form: (form,) for form in ("--fold", "--json", "--jsonl")} | {
+        "lines": ("--failed", "--check"),
+        "failed": ("--failed", "--jsonl"),
+    }
+    started = {name: start(many, *words, timeout=MISSING_AFTER) for name, words in wishes.items()}
+    asked = {name: end(process) for name, process in started.items()}
+    for out, err, _ in asked.values():
+        assert err == SUMMARY
+        assert "\x1b" not in out
+    assert {name: code for name, (_, _, code) in asked.items()} == dict.fromkeys(wishes, 0) | {"lines": 4}
+    assert asked["--fold"][0].splitlines() == GROUPS
+    assert_json_lines(asked["--jsonl"][0])
+    assert_document(asked["--json"][0])
+    lines = asked["lines"][0].splitlines()
+    assert len([line for line in lines if re.match(r"com\.db\.\d+,1,", line)]) == 60
+    assert len([line for line in lines if re.match(r"com\.db\.\d+,77,", line)]) == 17
+    assert not [line for line in lines if ",0," in line]
+    failed = [json.loads(line) for line in asked["failed"][0].splitlines()]
+    assert Counter(record["kind"] for record in failed) == {**KINDS, "reply": 60}
+    assert len(failed[-1]["ok"]) == 120
+
+
+def assert_json_lines(text):
+    records = [json.loads(line) for line in text.splitlines()]
+    for record in records:
+        RECORD.validate(record)
+    kinds = [record["kind"] for record in records]
+    assert Counter(kinds) == KINDS
+    assert (kinds[0], kinds[-1], set(kinds[-4:-1])) == ("request", "summary", {"missing"})
+    request, summary = records[0], records[-1]
+    assert {record["request"] for record in records if "request" in record} == {request["hash"]}
+    assert [name for kind in ("ok", "failed", "refused", "missing") for name in summary[kind]] == request["expected"]
+    refused = next(record for record in records if record["kind"] == "refusal")
+    assert (refused["reason"], refused["detail"]) == ("verb-not-permitted", "not among the verbs")
+    assert refused["output"] == REFUSAL
+
+
+def assert_document(text):
+    document = json.loads(text)
+    DOCUMENT.validate(document)
+    assert {key: len(value) for key, value in document.items() if key != "summary"} == {
+        "requests": 1, "replies": 180, "refusals": 17, "missing": 3
+    }  # fmt: skip
+    assert len(document["summary"]["ok"]) == 120
+
+
+def test_the_progress_line_is_erased_before_each_reply(many):
+    with Screen("request", "-c", many.config, "--timeout", "20s", "--verb", "fine", NO_COLOR="1") as screen:
+        assert screen.finish() == 0
+    *replies, summary = screen.text.split("\n")
+    assert sorted(replies) == sorted(f"com.db.{number},0,node {number} is fine" for number in range(1, NODES + 1))
+    assert summary == "remaphore: 200 expected, 200 ok"
+    assert b"199/200 answered" in screen.raw
+
+
+def test_the_progress_line_follows_the_width_of_the_window(many):
+    words = ("--to", "com.db.12*", "--batch", "10", "--pause", "5s", "--timeout", "30s")
+    with Screen("request", "-c", many.config, *words, stdout=subprocess.DEVNULL) as screen:
+        screen.wait_for("10/11 answered, 8 failed, 1 not asked yet")
+        screen.resize(20)
+        screen.finish()
+    assert b"\r\x1b[K10/11 answered, 8 \xe2\x80\xa6\r" in screen.raw
+
+
+def test_colour_is_for_terminals_that_know_it_and_users_who_want_it(many):
+    def seen(**environment):
+        words = ("request", "-c", many.config, "--to", "com.db.12*", "--timeout", "20s", "--fold")
+        with Screen(*words, **environment) as screen:
+            screen.finish()
+        return screen.raw
+
+    red = b"\x1b[31mfailed (exit code 1)\x1b[0m"
+    assert red in seen(TERM="xterm")
+    assert red in seen(NO_COLOR="")
+    assert b"\x1b[3" not in seen(NO_COLOR="1")
+    assert b"\x1b" not in seen(TERM="dumb")
+
+
+@pytest.mark.parametrize("option", ["--json", "--jsonl"])
+def test_bytes_that_are_no_utf8_survive_json(many, option):
+    out, _, _ = ask(many, option, "--verb", "bytes", "--to", "com.db.7")
+    text = out if option == "--json" else out.splitlines()[1]
+    parsed = json.loads(text)
+    reply = parsed["replies"][0] if option == "--json" else parsed
+    assert base64.b64decode(reply["output_base64"]) == b"\xff\x00\x1b[31m\xc3\xa4\x7f"
+    assert reply["output"] == "\ufffd\x00\x1b[31m\u00e4\x7f"
+    assert not re.search(r"[^\n\x20-\x7e]", out)
+
+
+def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_who_was_not_asked(many):
+    del many.received[:]
+    out, err, code = ask(many, "--verb", "deploy", "--batch", "10%", "--stop-on-failure", "1", "--jsonl")
+    assert code == 5
+    records = [json.loads(line) for line in out.splitlines()]
+    for record in records:
+        RECORD.validate(record)
+    summary = records[-1]
+    assert summary["ok"] == [f"com.db.{number}" for number in range(1, 121)]
+    assert summary["failed"] == [f"com.db.{number}" for number in range(121, 141)]
+    assert summary["not_asked"] == [f"com.db.{number}" for number in range(141, 201)]
+    assert err[-1] == "remaphore: not asked: com.db.[141-200]"
+    numbers = [number for number, _, _ in many.received]
+    assert sorted(numbers) == list(range(1, 141))
+    for start in range(0, 140, 20):  # each batch was over before the next began
+        assert sorted(numbers[start : start + 20]) == list(range(start + 1, start + 21))
+    requests = [record for record in records if record["kind"] == "request"]
+    assert all([request["to"]] == request["expected"] for request in requests)
+    assert len({request["id"] for request in requests}) == len(requests) == 140
