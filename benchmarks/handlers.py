@@ -28,7 +28,7 @@ VERBS = "[verbs.true]\nconcurrency = 8\nqueue = 10000\n"
 class Handlers:
     """A daemon's configuration with two verbs: `clock`, whose handler says when it ran, and `true`."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, skew: str = "10m") -> None:
         self._url = url
         self._sender = site.nodes(1)[0]
         self.hooks = folder / "handlers.d"
@@ -39,7 +39,9 @@ class Handlers:
         self._clock.chmod(0o755)
         (self.hooks / "true" / "10-true").symlink_to(limits.TRUE)
         own = Node(site.TARGET, site.nodes(1)[0].key)
-        self._config = site.write_config(folder, own, [self._sender], url=url, name="handlers", extra=VERBS + METRICS)
+        self._config = site.write_config(
+            folder, own, [self._sender], url=url, name="handlers", skew=skew, extra=VERBS + METRICS
+        )
 
     def measure(self, *, starts: int = STARTS, requests: int = REQUESTS) -> Samples:
         """Return what the daemon adds to starting a handler, in L4, and its handlers a second, in those of L4."""
@@ -89,15 +91,17 @@ class Handlers:
         return code, output, sent
 
     def _added(self, client: RawClient, starts: int) -> tuple[float, float]:
-        """Return how much later a handler runs than one that is started directly, and L4, in seconds."""
+        """Return how much later a handler runs than one that is started directly, and L4, in seconds.
+
+        Each is measured after a pause: a processor that was idle takes twice as long for the same.
+        """
         client.subscribe("bench.hop")
-        taken: dict[str, list[float]] = {"message": [], "direct": [], "hop": [], "spawn": []}
+        taken: dict[str, list[float]] = {name: [] for name in ("message", "direct", "hop", "spawn")}
+        ways = {"message": self._by_message, "direct": self._directly, "hop": _hop, "spawn": _spawn}
         for _ in range(starts):
-            taken["message"].append(self._by_message(client))
-            taken["direct"].append(self._directly())
-            taken["hop"].append(_hop(client))
-            taken["spawn"].append(limits.spawn_seconds(5))
-            time.sleep(IDLE_SECONDS)
+            for name, measure in ways.items():
+                time.sleep(IDLE_SECONDS)
+                taken[name].append(measure(client))
         median = {name: statistics.median(values) for name, values in taken.items()}
         # The row begins when the message arrives: what the broker takes to bring it is not the daemon's.
         return median["message"] - median["hop"] - median["direct"], median["spawn"]
@@ -108,7 +112,7 @@ class Handlers:
             raise RuntimeError(f"the handler failed: {output.decode()}")
         return float(output) - sent
 
-    def _directly(self) -> float:
+    def _directly(self, _client: RawClient) -> float:
         words = [str(self._clock), "clock", ""]
         reader, writer = os.pipe()
         begin = time.time()
@@ -130,6 +134,10 @@ class Handlers:
         if codes != {b"0"}:
             raise RuntimeError(f"not all handlers ran: exit codes {codes}")
         return requests / taken
+
+
+def _spawn(_client: RawClient) -> float:
+    return limits.spawn_seconds(1)
 
 
 def _hop(client: RawClient) -> float:

@@ -43,7 +43,7 @@ print(json.dumps({"load": seconds, "few": min(r[0] for r in rounds), "many": min
 
 
 def daemon_memory(receiver: Receiver, *, messages: int = MESSAGES) -> Samples:
-    """Return the memory of an idle daemon, and how much it grows over the second half of *messages*."""
+    """Return the memory of an idle daemon, and its growth over the second half of *messages*, if there are any."""
     with daemon.running(receiver.config, hooks=receiver.hooks) as running, RawClient(receiver.url) as client:
         running.counts()  # a daemon that has been scraped
         idle = running.resident_mib()
@@ -52,6 +52,8 @@ def daemon_memory(receiver: Receiver, *, messages: int = MESSAGES) -> Samples:
             receiver.burst(client, running, receiver.accepted(BURST))
             if sent + BURST in (messages // 2, messages):
                 held.append(running.resident_mib())
+    if not held:
+        return {"idle_mib": [idle]}
     half, end = held
     return {"idle_mib": [idle], "growth_mib": [end - half], "busy_mib": [end]}
 

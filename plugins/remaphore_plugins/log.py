@@ -29,11 +29,10 @@ class Log:
     @hookimpl
     def remaphore_handled(self, message: Message, outcome: Outcome) -> None:
         """Log what one plugin made of it."""
-        details = {**_names(message), "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}
         if outcome.error is not None:
-            self._log.error("message_failed", **details, error=repr(outcome.error))
+            self._log.error("message_failed", **_part(message, outcome), error=repr(outcome.error))
         elif isinstance(outcome.result, Reply):
-            self._log.info("message_handled", **details, exit_code=outcome.result.exit_code)
+            self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
 
     @hookimpl
     def remaphore_rejected(self, rejection: Rejection) -> None:
@@ -69,4 +68,8 @@ class Log:
 
 
 def _names(message: Message) -> dict[str, object]:
-    return {"verb": message.verb, "peer": message.peer, "id": message.uuid.hex(), "digest": message.digest.hex()[:16]}
+    return {"verb": message.verb, "peer": message.peer, "id": message.uuid.hex(), "digest": message.digest[:8].hex()}
+
+
+def _part(message: Message, outcome: Outcome) -> dict[str, object]:
+    return {**_names(message), "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}

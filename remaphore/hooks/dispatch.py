@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,8 +41,9 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
     started = time.monotonic()
     calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
     tasks = [call for call in calls if isinstance(call, asyncio.Task)]
-    if tasks:
-        await _settle(tasks, timeout)
+    if not tasks:
+        return calls  # type: ignore[return-value]  # nobody waits
+    await _settle(tasks, timeout)
     return [_collect(call, started) if isinstance(call, asyncio.Task) else call for call in calls]
 
 
@@ -54,43 +54,32 @@ def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
 
 def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:
     called = call(hook, impl, event)
-    if not inspect.isawaitable(called.result):
+    if called.result is None or not inspect.isawaitable(called.result):
         return called
     return spawn(_finish(called, called.result), name=f"{called.plugin}:{called.hook}")
 
 
 def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome:
-    """Call one implementation of *hook* with the values of *event* that it names. Nothing it does makes this raise."""
+    """Call one implementation of *hook* with the values of *event* that it names. Nothing it does makes this raise.
+
+    The running task, which is the host's, is hidden meanwhile: a plain function that cancels "the current task" would
+    end it. The calls for that are those that asyncio has for other implementations of tasks (its "Extending").
+    """
     started = time.monotonic()
     result: object = None
     error: BaseException | None = None
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, in spite of its name
+    host = asyncio.current_task(loop) if loop else None
+    if loop and host:
+        asyncio._leave_task(loop, host)  # noqa: SLF001 - the same
     try:
-        with _nobodys_task():
-            result = impl.function(*(event[name] for name in impl.argnames))
+        result = impl.function(*[event[name] for name in impl.argnames])
     except BaseException as exc:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
         error = exc
-    return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
-
-
-@contextmanager
-def _nobodys_task() -> Iterator[None]:
-    """Hide the running task, which is the host's: a plain function that cancels "the current task" would end it.
-
-    The two calls are those that asyncio has for other implementations of tasks (its documentation: "Extending").
-    """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop yet
-        task = None
-    if task is None:
-        yield
-        return
-    loop = task.get_loop()
-    asyncio._leave_task(loop, task)  # noqa: SLF001 - documented, in spite of its name
-    try:
-        yield
     finally:
-        asyncio._enter_task(loop, task)  # noqa: SLF001
+        if loop and host:
+            asyncio._enter_task(loop, host)  # noqa: SLF001 - the same
+    return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
 
 
 async def _finish(called: Outcome, result: Awaitable[object]) -> Outcome:

@@ -23,8 +23,9 @@ from remaphore.protocol.rejection import Reason, Rejection
 class Summary:
     """How a request ended: destinations, in the order of the configuration, and the number of replies not taken.
 
-    answered holds failed, whose exit code was not 0, and refused, who would not act. A reply without an exit code
-    (`NO_DATA`) is an answer and no failure.
+    expected: whom the pattern addresses. answered holds failed, whose exit code was not 0, refused, who would not act,
+    and without_code, whose reply has no exit code (`NO_DATA`): an answer, no failure, and no success either. missing:
+    asked, and silent. not_asked: those whose turn never came, in a request that goes out in batches.
     """
 
     expected: tuple[str, ...]
@@ -33,6 +34,14 @@ class Summary:
     refused: tuple[str, ...]
     missing: tuple[str, ...]
     rejected: int
+    without_code: tuple[str, ...] = ()
+    not_asked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> tuple[str, ...]:
+        """Those who answered with the exit code 0."""
+        others = {*self.failed, *self.refused, *self.without_code}
+        return tuple(name for name in self.answered if name not in others)
 
 
 class Exchange:
@@ -72,6 +81,7 @@ class Exchange:
             refused=tuple(name for name, reply in answers if reply.refused),
             missing=self.missing,
             rejected=self.rejected,
+            without_code=tuple(name for name, reply in answers if reply.exit_code is None),
         )
 
     def admit(self, raw: bytes, now: int) -> Reply | Rejection:

@@ -116,17 +116,20 @@ class Gate:
         """Take a screened *frame* whose signature was found good (*verified*), unless it was taken before."""
         if not verified:
             return self._reject(SIGNATURE, "", frame.raw)
-        identity = wire.digest(frame.raw)
-        if not self.window.take(frame.sender, frame.signed, digest=identity, time_ns=frame.time_ns, now=now):
+        digest = wire.digest(frame.raw)
+        if not self.window.take(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
             return self._reject(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
-        return frame.message(peer=self.policy.peers[frame.sender].destination, matched=self._matched(frame))
+        return frame.message(digest, peer=self.policy.peers[frame.sender].destination, matched=self._matched(frame))
 
     def _reject(self, check: Check, detail: str, raw: bytes) -> Rejection:
         return Rejection(check.reason, detail, len(raw), self.policy.subject)
 
     def _matched(self, frame: wire.Frame) -> str:
-        own = self.policy.destination
-        return own if not self.policy.filters.any_destination and matches(own, frame.destination) else ""
+        own, filters = self.policy.destination, self.policy.filters
+        if filters.any_destination:
+            return ""
+        # Without a pattern of its own, the receiver was addressed, or the frame would not have come so far.
+        return own if filters.pattern is None or matches(own, frame.destination) else ""
 
 
 def untimely(time_ns: int, now: int, allow_skew_ns: int) -> str | None:

@@ -12,6 +12,8 @@ def matches(destination: str, pattern: str) -> bool:
     """Tell whether *pattern* reaches the node that is called *destination*."""
     if "*" in destination:
         return False
+    if "*" not in pattern:
+        return destination == pattern
     names = destination.split(".")
     wanted = pattern.split(".")
     if wanted[-1] == "**":

@@ -51,13 +51,13 @@ class Refuser:
 
     def consider(self, gate: Gate, raw: bytes, rejection: Rejection, now: int) -> Message | None:
         """Return the verified message that *gate* rejected, if its sender is to be told. It is remembered as taken."""
-        if rejection.reason not in _TELLING:
+        if rejection.reason not in _TELLING or not wire.asks(raw):
             return None
         frame = wire.decode(raw)
         peer = gate.policy.peers[frame.sender]
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
-        if not (frame.wants_reply and addressed and near) or peer.original:
+        if not (addressed and near) or peer.original:
             return None
         identity = wire.digest(raw)
         if gate.window.knows(identity) or not self._may_verify(frame.sender, now) or not wire.verify(frame):

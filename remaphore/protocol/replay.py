@@ -26,8 +26,8 @@ class Journal(Protocol):
     def taken(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
         """A message of *sender* was taken; *identity* is the SHA-256 of what was signed."""
 
-    def dropped(self, sender: str, identity: bytes, *, floor: int) -> None:
-        """It was forgotten, and what *sender* signed at or before *floor* will be refused."""
+    def dropped(self, sender: str, digest: bytes, *, floor: int) -> None:
+        """The one with *digest* was forgotten, and what *sender* signed at or before *floor* will be refused."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,8 @@ class ReplayWindow:
         oldest = now - self._allow_skew_ns
         while memory.by_time and (memory.by_time[0][0] < oldest or len(memory.entries) + room > self._quota):
             time_ns, identity = heappop(memory.by_time)
-            self._digests.discard(memory.entries.pop(identity))
+            digest = memory.entries.pop(identity)
+            self._digests.discard(digest)
             memory.floor = max(memory.floor, time_ns)
             if self._journal is not None:
-                self._journal.dropped(sender, identity, floor=memory.floor)
+                self._journal.dropped(sender, digest, floor=memory.floor)

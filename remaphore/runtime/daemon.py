@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,35 +178,42 @@ class Daemon:
     def _emit_rejected(self, rejection: Rejection) -> None:
         self._faults.note(emit_plain(self._hook.remaphore_rejected, rejection=rejection), blocking=True)
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> Awaitable[None] | None:
+        """Act on *message*; return what its verb need not wait for."""
         # The configuration may have changed while it waited.
         peer = self._gate.policy.peers.get(message.sender)
         if peer is None or not peer.may_send(message.verb):
             self._refuse(message, NOT_PERMITTED, "not-permitted", "no longer among the verbs of this peer")
-            return
+            return None
         try:
             await self._ledger.started(message)
         except LedgerError:
             self._refuse(message, BUSY, "ledger", "the ledger cannot be written, see the log of the daemon")
-            return
+            return None
+        limit = self._config.verb(message.verb).timeout_seconds
         try:
-            await self._act(message)
+            reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
             _log.error("message_lost", verb=message.verb, peer=message.peer, error=repr(error))
-        self.tally.count_handled(message.verb)
+            return None
+        finally:
+            self.tally.count_handled(message.verb)
+        if message.wants_reply:
+            # On its own, so that the end of this message and the start of the next are one write.
+            return spawn(self._finish(message, reply), name="finish")
+        self._ledger.note_done(message.digest)
+        return None
 
-    async def _act(self, message: Message) -> None:
-        limit = self._config.verb(message.verb).timeout_seconds
-        reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
-        if not message.wants_reply:
-            self._ledger.note_done(message.digest)
-            return
+    async def _finish(self, message: Message, reply: Reply) -> None:
         try:
             await self._ledger.done(message.digest, reply)
         except LedgerError as error:
             # It ran, and who asked should know. After a restart it will count as interrupted, and not run again.
             _log.error("end_not_recorded", verb=message.verb, peer=message.peer, error=str(error))
-        await self._answer(message, reply)
+        try:
+            await self._answer(message, reply)
+        except Exception as error:  # noqa: BLE001 - the same as above
+            _log.error("message_lost", verb=message.verb, peer=message.peer, error=repr(error))
 
     async def _expire(self, message: Message) -> None:
         waited = self._config.verb(message.verb).max_wait_seconds

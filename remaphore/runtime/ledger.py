@@ -135,9 +135,9 @@ class Ledger:
         """Note what the window took; see `Journal`."""
         self._record((store.ENTER, (sender, identity, digest, time_ns)))
 
-    def dropped(self, sender: str, identity: bytes, *, floor: int) -> None:
+    def dropped(self, sender: str, digest: bytes, *, floor: int) -> None:
         """Note what the window dropped; see `Journal`."""
-        self._record((store.RAISE, (sender, floor)), (store.DROP, (sender, identity)))
+        self._record((store.RAISE, (sender, floor)), (store.DROP, (digest,)))
 
     async def close(self) -> None:
         """Write what is left, and close the file. What comes later is not written, and raises LedgerError."""

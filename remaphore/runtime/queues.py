@@ -51,11 +51,15 @@ class VerbQueues:
         self,
         settings: Callable[[str], VerbSettings],
         *,
-        handle: Callable[[Message], Awaitable[None]],
+        handle: Callable[[Message], Awaitable[Awaitable[None] | None]],
         expired: Callable[[Message], Awaitable[None]],
         displaced: Callable[[Message], None],
     ) -> None:
-        """*displaced* gets what was queued and had to make room."""
+        """*displaced* gets what was queued and had to make room.
+
+        *handle* may return what is left to do once the message's turn is over, such as its reply. The worker takes the
+        next message meanwhile, and no more than that one: who cannot get rid of replies does not go on for ever.
+        """
         self._settings = settings
         self._handle = handle
         self._expired = expired
@@ -70,23 +74,23 @@ class VerbQueues:
 
     def put(self, message: Message) -> str | None:
         """Queue *message*, or return why there is no room for it."""
-        queue = self._queues.setdefault(message.verb, _Queue())
         settings = self._settings(message.verb)
-        may_wake = self._may_wake(message.sender)
-        full = None if queue.workers or may_wake else "too many verbs are being handled already"
-        if full is None:
-            full = self._full(queue, settings, len(message.payload))
-            while full is not None and self._make_room(queue, settings, message):
-                full = self._full(queue, settings, len(message.payload))
-        if full is None:
-            self._idle.clear()
-            queue.waiting.append(Waiting(message, time.monotonic()))
-            self._count(message, 1)
-            if queue.workers < settings.concurrency and may_wake:
-                self._wake(message, queue)
-        elif not queue.workers:
-            del self._queues[message.verb]
-        return full
+        queue = self._queues.get(message.verb)
+        workers = queue.workers if queue else 0
+        another = workers < settings.concurrency and self._may_wake(message.sender)
+        if not workers and not another:
+            return "too many verbs are being handled already"
+        queue = queue or _Queue()
+        while (full := self._full(queue, settings, len(message.payload))) is not None:
+            if not self._make_room(queue, settings, message):
+                return full
+        self._queues[message.verb] = queue
+        self._idle.clear()
+        queue.waiting.append(Waiting(message, time.monotonic()))
+        self._count(message, 1)
+        if another:
+            self._wake(message, queue)
+        return None
 
     def state(self) -> Mapping[str, QueueState]:
         """Return how the queue of each verb is that has one."""
@@ -150,16 +154,12 @@ class VerbQueues:
             del self._held[message.sender]
 
     async def _work(self, verb: str, queue: _Queue, woken_by: str) -> None:
+        rest: Awaitable[None] | None = None
         try:
-            while queue.waiting:
-                message, since = queue.waiting.popleft()
-                queue.running += 1
-                late = time.monotonic() - since > self._settings(verb).max_wait_seconds
-                try:
-                    await (self._expired if late else self._handle)(message)
-                finally:
-                    queue.running -= 1
-                    self._count(message, -1)
+            while queue.waiting or rest is not None:
+                before, rest = rest, await self._handle_next(verb, queue) if queue.waiting else None
+                if before is not None:
+                    await before
         finally:
             queue.workers -= 1
             self._workers[woken_by] -= 1
@@ -169,6 +169,16 @@ class VerbQueues:
                 self._queues.pop(verb, None)
             if not self._queues:
                 self._idle.set()
+
+    async def _handle_next(self, verb: str, queue: _Queue) -> Awaitable[None] | None:
+        message, since = queue.waiting.popleft()
+        queue.running += 1
+        late = time.monotonic() - since > self._settings(verb).max_wait_seconds
+        try:
+            return await (self._expired if late else self._handle)(message)
+        finally:
+            queue.running -= 1
+            self._count(message, -1)
 
 
 def _latest(queue: _Queue, sender: str) -> Waiting | None:

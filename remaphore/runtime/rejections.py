@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +18,8 @@ class RejectionGroups:
 
     def __init__(self, emit: Callable[[Rejection], None]) -> None:
         self._emit = emit
-        self._held: dict[Reason, Rejection | None] = {}
+        self._held: dict[Reason, Rejection] = {}  # the last of each kind
+        self._counts: Counter[Reason] = Counter()
         self._timers: dict[Reason, asyncio.TimerHandle] = {}
 
     def add(self, rejection: Rejection) -> None:
@@ -27,25 +29,25 @@ class RejectionGroups:
             self._emit(rejection)
             self._wait(reason)
             return
-        held = self._held.get(reason)
-        self._held[reason] = replace(rejection, count=held.count + 1) if held else rejection
+        self._held[reason] = rejection
+        self._counts[reason] += 1
 
     def close(self) -> None:
         """Pass on what is held, and stop."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for rejection in self._held.values():
-            if rejection:
-                self._emit(rejection)
-        self._held.clear()
+        for reason in list(self._held):
+            self._emit(self._take(reason))
 
     def _wait(self, reason: Reason) -> None:
         self._timers[reason] = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._release, reason)
 
     def _release(self, reason: Reason) -> None:
         del self._timers[reason]
-        held = self._held.pop(reason, None)
-        if held:
-            self._emit(held)
+        if reason in self._held:
+            self._emit(self._take(reason))
             self._wait(reason)
+
+    def _take(self, reason: Reason) -> Rejection:
+        return replace(self._held.pop(reason), count=self._counts.pop(reason))

@@ -21,6 +21,8 @@ ENTERED, STARTED, DONE, REFUSED = "entered", "started", "done", "refused"
 
 # The integrity check at the start looks at the CHECKs too. SQLite has no checksums, so this is what tells a damaged
 # value from a sound one; tables that are STRICT would need SQLite 3.37, and Python 3.11 runs with older ones.
+# Rows lie in the order in which they came, so that the writes of one transaction touch few pages; the one index proves
+# the last column, which is where a row that is cut off loses something first.
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL CHECK (typeof(value) = 'integer'));
 CREATE TABLE senders (
@@ -29,15 +31,13 @@ CREATE TABLE senders (
 CREATE TABLE messages (
     sender TEXT NOT NULL CHECK (typeof(sender) = 'text'),
     identity BLOB NOT NULL CHECK (typeof(identity) = 'blob' AND length(identity) = 32),
-    digest BLOB NOT NULL CHECK (typeof(digest) = 'blob' AND length(digest) = 32),
     time_ns INTEGER NOT NULL CHECK (typeof(time_ns) = 'integer'),
     state TEXT NOT NULL CHECK (state IN ('{ENTERED}', '{STARTED}', '{DONE}', '{REFUSED}')),
     verb TEXT NOT NULL DEFAULT '' CHECK (typeof(verb) = 'text'),
     wants_reply INTEGER NOT NULL DEFAULT 0 CHECK (wants_reply IN (0, 1)),
     exit_code INTEGER, output BLOB, resent INTEGER NOT NULL DEFAULT 0 CHECK (typeof(resent) = 'integer'),
-    PRIMARY KEY (sender, identity)
-) WITHOUT ROWID;
-CREATE INDEX by_digest ON messages (digest);
+    digest BLOB NOT NULL UNIQUE CHECK (typeof(digest) = 'blob' AND length(digest) = 32)
+);
 """
 
 ENTER = f"INSERT OR IGNORE INTO messages (sender, identity, digest, time_ns, state) VALUES (?, ?, ?, ?, '{ENTERED}')"
@@ -48,7 +48,7 @@ REFUSE = f"UPDATE messages SET state = '{REFUSED}' WHERE digest = ? AND state <>
 RESEND = "UPDATE messages SET resent = resent + 1 WHERE digest = ?"
 RAISE = "INSERT INTO senders VALUES (?, ?) ON CONFLICT (sender) DO UPDATE SET floor = max(floor, excluded.floor)"
 # Only what is final goes. What is under way goes with a sweep, once it is final: by then the floor refuses it.
-DROP = f"DELETE FROM messages WHERE sender = ? AND identity = ? AND state IN ('{DONE}', '{REFUSED}')"
+DROP = f"DELETE FROM messages WHERE digest = ? AND state IN ('{DONE}', '{REFUSED}')"
 ABANDON = f"UPDATE messages SET state = '{REFUSED}' WHERE state = '{ENTERED}'"
 SWEEP = f"""DELETE FROM messages WHERE state IN ('{DONE}', '{REFUSED}')
             AND time_ns <= (SELECT floor FROM senders WHERE senders.sender = messages.sender)"""
@@ -114,7 +114,8 @@ class Store:
         """Do all of *statements*, durably, or none of them; return how many rows each changed. Raises LedgerError."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            changed = [self._database.execute(statement, values).rowcount for statement, values in statements]
+            execute = self._database.cursor().execute
+            changed = [execute(statement, values).rowcount for statement, values in statements]
             self._database.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:  # SQLite's integers have 64 bits
             self._roll_back()

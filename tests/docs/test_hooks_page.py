@@ -78,6 +78,10 @@ CALLS = {
         lambda: {"rejection": Rejection(Reason.BAD_SIGNATURE, subject="s", count=2)},
         "2 forged on s",
     ),
+    "remaphore_requested": (
+        lambda: {"request": make_message("deploy"), "expected": ("a", "b")},
+        "deploy: asked a, b",
+    ),
     "remaphore_reply": (
         lambda: {"request": make_message("deploy"), "reply": make_reply(3, peer="a")},
         "deploy: a gave 3",

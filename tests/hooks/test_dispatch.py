@@ -132,6 +132,19 @@ async def test_a_plain_function_runs_in_place():
     assert seen["plain"].result == threading.get_ident()
 
 
+async def test_what_a_plain_function_returns_is_awaited_as_its_own_task():
+    def later(reason):
+        return hanging() if reason == "why" else None
+
+    async def hanging():
+        assert asyncio.current_task().get_name() == "later:remaphore_shutdown"
+        await asyncio.Event().wait()
+
+    seen = await outcomes(timeout=0.05, later=later, good=good)
+    assert isinstance(seen["later"].error, TimeoutError)
+    assert seen["good"].result == "saw why"
+
+
 async def test_a_plugin_takes_only_the_arguments_that_it_names():
     assert (await outcomes(none=lambda: "nothing asked"))["none"].result == "nothing asked"
 

@@ -1,7 +1,9 @@
 """The plugin `metrics`, scraped over HTTP: it tells what happened, nobody can make it grow, and it leaves nothing."""
 
 import asyncio
+import os
 import platform
+import resource
 import socket
 import sys
 import threading
@@ -11,6 +13,7 @@ from functools import partial
 from importlib.metadata import version
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from structlog.testing import capture_logs
 
@@ -21,6 +24,8 @@ from remaphore.protocol.peers import Peer
 from remaphore.runtime.queues import MAX_WORKERS_PER_SENDER
 from remaphore_plugins.metrics import Metrics, families, server
 from remaphore_plugins.metrics.families import StatusCollector
+from remaphore_plugins.metrics.server import MetricsServer
+from remaphore_plugins.metrics.settings import Listen
 from remaphore_plugins.metrics.verbs import VerbLabels
 from tests.factories import make_encoded, make_key
 from tests.nodes import make_config
@@ -258,6 +263,34 @@ async def test_a_client_that_says_nothing_delays_a_scrape_and_the_stop_for_a_mom
             async with asyncio.timeout(20):
                 await plugin.remaphore_shutdown("stopped")
         assert silent.recv(1) == b""
+
+
+async def test_without_a_free_descriptor_the_server_pauses_and_then_answers():
+    metrics, pausing, go_on = (
+        MetricsServer(Listen("127.0.0.1", 0), CollectorRegistry()),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def pause(_seconds):
+        pausing.set()
+        go_on.wait(30)
+
+    metrics._server.pause = pause
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client:
+        spare = os.dup(client.fileno())
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # the next descriptor would have this number
+        try:
+            client.connect(metrics._server.listen)
+            assert await asyncio.to_thread(pausing.wait, 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            go_on.set()
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert (await asyncio.to_thread(client.recv, 100)).startswith(b"HTTP/1.0 200 OK")
+    await asyncio.to_thread(metrics.stop)
 
 
 async def test_the_numbers_are_read_in_the_thread_that_writes_them():

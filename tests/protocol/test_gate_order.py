@@ -145,7 +145,7 @@ def test_a_repeated_message_costs_one_signature_in_all(verifications: list[bytes
 
 
 def test_the_documented_order_is_the_order_of_the_code() -> None:
-    documented = re.findall(r"^\s+\d+\. (\w+):", Gate.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^\s*\d+\. (\w+):", Gate.__doc__ or "", re.MULTILINE)
     assert documented == NAMES == ["shape", *(check.name for check in SCREENING), "signature", "replay"]
     assert [check.reason for check in SCREENING] == [REASONS[check.name] for check in SCREENING]
 

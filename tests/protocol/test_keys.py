@@ -80,13 +80,13 @@ def test_every_value_survives_its_text(raw: bytes) -> None:
 
 @pytest.mark.parametrize("end", [" ", "\n", "\t", "\r", "\0", "1"])
 def test_a_public_key_with_something_behind_it_is_refused(end: str) -> None:
-    with pytest.raises(KeyFormatError, match="bad public key"):
+    with pytest.raises(KeyFormatError, match=r"bytes instead of 32|not base58"):
         keys.decode_public(make_key().public + end)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1" * 31, "1" * 33, "é" * 32, "?" * 32, "\udcff" * 32, "z" * 44])
 def test_what_is_no_public_key_is_refused(text: str) -> None:
-    with pytest.raises(KeyFormatError, match="bad public key"):
+    with pytest.raises(KeyFormatError, match=r"bytes instead of 32|not base58"):
         keys.decode_public(text)
 
 

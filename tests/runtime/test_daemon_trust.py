@@ -18,6 +18,7 @@ from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.runtime import daemon as module
 from remaphore.runtime import ledger as ledger_module
+from remaphore.runtime import store
 from remaphore.runtime.daemon import Daemon
 from remaphore.runtime.ledger import FILE
 from remaphore.runtime.store import DONE, REFUSED, STARTED
@@ -141,6 +142,25 @@ def world(tmp_path):
     folder = tmp_path / "state"
     folder.mkdir()
     return World(folder)
+
+
+async def test_the_end_of_a_message_and_the_start_of_the_next_are_one_write(world, monkeypatch):
+    writes, apply = [], ledger_module.Store.apply
+
+    def watched(self, statements):
+        writes.append({(statement, values[-1]) for statement, values in statements if values})
+        return apply(self, statements)
+
+    monkeypatch.setattr(ledger_module.Store, "apply", watched)
+    async with world.daemon() as own:
+        first, second = world.make("wait"), world.make("wait")
+        await world.send(first, second)
+        await until(lambda: world.plugin.ran and own.tally.received == 2)
+        world.plugin.release.set()
+        await until(lambda: world.told(second))
+        both = {(store.FINISH, wire.digest(first)), (store.START, wire.digest(second))}
+        assert any(both <= write for write in writes)
+        assert world.told(first) == [(0, b"1")]
 
 
 async def test_the_start_is_on_the_disk_when_a_plugin_runs(world):

@@ -106,7 +106,7 @@ def places(explanation):
 def test_every_check_of_the_gate_is_shown_in_its_order():
     explanation = explainer().judge(make_encoded(), now=NOW)
     assert [finding.check for finding in explanation.findings] == NAMES
-    documented = re.findall(r"^\s+\d+\. (\w+):", gate.Gate.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^\s*\d+\. (\w+):", gate.Gate.__doc__ or "", re.MULTILINE)
     assert documented == NAMES
 
 

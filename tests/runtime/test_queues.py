@@ -8,7 +8,9 @@ import pytest
 from remaphore.config.settings import VerbSettings
 from remaphore.runtime import queues
 from remaphore.runtime.queues import VerbQueues
+from remaphore.tasks import spawn
 from tests.factories import make_message
+from tests.support.nats_server import until
 
 ONE = VerbSettings()
 
@@ -52,6 +54,49 @@ async def test_within_a_verb_messages_are_handled_one_at_a_time_in_order():
     await own.join()
     assert handler.done == [("a", b"%d" % number) for number in range(50)]
     assert handler.most == 1
+
+
+class Unfinished(Handler):
+    """Leaves something to do of each message; it ends when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.finish = asyncio.Event()
+        self.finished = []
+
+    async def handle(self, message):
+        await super().handle(message)
+        return self.rest(message)
+
+    async def rest(self, message):
+        await self.finish.wait()
+        self.finished.append(message.payload)
+
+
+async def test_what_is_left_to_do_keeps_one_message_from_waiting_and_not_all():
+    handler = Unfinished()
+    own = make_queues(handler)
+    put(own, "a", b"1", b"2", b"3")
+    joined = spawn(own.join(), name="join")
+    await until(lambda: len(handler.done) == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [payload for _, payload in handler.done] == [b"1", b"2"]
+    assert own.state()["a"].running == 0
+    handler.finish.set()
+    await joined
+    assert handler.finished == [b"1", b"2", b"3"]
+
+
+async def test_a_message_that_comes_while_the_last_one_is_finished_is_handled():
+    handler = Unfinished()
+    own = make_queues(handler)
+    put(own, "a", b"1")
+    await until(lambda: handler.done)
+    put(own, "a", b"2")
+    handler.finish.set()
+    await own.join()
+    assert handler.finished == [b"1", b"2"]
 
 
 async def test_a_verb_that_hangs_delays_no_other():

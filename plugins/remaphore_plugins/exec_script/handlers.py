@@ -92,6 +92,7 @@ class Handlers:
         A verb whose user cannot be had is refused: its handlers must not run as somebody else.
         """
         self._config = config
+        self._home = own_home()
         # Not normalised: what `..` means behind a link is for the walk along the path to find out.
         self._hooks = tuple(str(folder if folder.is_absolute() else Path.cwd() / folder) for folder in config.hooks)
         self._accounts = {verb: _account(config, verb) for verb, settings in config.verbs.items() if settings.user}
@@ -100,18 +101,19 @@ class Handlers:
 
     def plan(self, message: Message) -> list[Step]:
         """Return what *message* would make run now, and what not."""
-        plan = prepare(message.verb, self._hooks)
+        plan = self.prepare(message.verb)
         stdin = self._config.verb(message.verb).payload == "stdin"
         account = self._accounts.get(message.verb)
         if isinstance(account, PluginError):
             return [Step(action=Action.UNSAFE, name=message.verb, reason=str(account))]
         return [] if plan is None else to_steps(plan, message, stdin=stdin)
 
-    async def run(self, message: Message, *, stop: asyncio.Future[None]) -> Reply | None:
-        """Run the handlers for *message* until *stop* is done; None if there are none."""
-        plan = prepare(message.verb, self._hooks)
-        if plan is None:
-            return None
+    def prepare(self, verb: str) -> Plan | None:
+        """Return what would run for *verb* now, None if there is nothing for it."""
+        return prepare(verb, self._hooks)
+
+    async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
+        """Run what was just prepared for *message* until *stop* is done; None if nothing is left to run."""
         refusal = self._refuse(message, plan)
         if refusal is not None or not plan.handlers:
             _log.warning("%s", nothing_runs(message.verb, plan) if refusal is None else show(refusal.output.decode()))
@@ -151,7 +153,8 @@ class Handlers:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.timeout_seconds
         report = _Report(settings.cap)
-        env = make_environment(message, settings=settings, account=account)
+        home = self._home if account is None else account.home
+        env = make_environment(message, settings=settings, home=home)
         for handler in handlers:
             problem = _why_not_now(handler, over=loop.time() >= deadline, stopping=stop.done())
             if problem is not None:
@@ -176,12 +179,11 @@ class Handlers:
         return report.reply()
 
 
-def make_environment(message: Message, *, settings: VerbSettings, account: Account | None) -> dict[str, bytes]:
+def make_environment(message: Message, *, settings: VerbSettings, home: str) -> dict[str, bytes]:
     """Return the whole environment of a handler."""
     environment = script.make_environment(message, path=SEARCH_PATH)
     if settings.payload == "stdin":
         del environment["REMAPHORE_MSG"]
-    home = own_home() if account is None else account.home
     return environment | {"HOME": os.fsencode(home), "LC_ALL": b"C.UTF-8"}
 
 

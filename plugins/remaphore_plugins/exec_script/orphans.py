@@ -14,13 +14,14 @@ import ctypes
 import logging
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from remaphore_plugins.exec_script import kin
 
 SWEEP_SECONDS = 5.0  # between two looks for who has ended; a zombie lives no longer than two
 
+_RUN = "REMAPHORE_RUN"
+_RUN_BYTES = 8
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _POLL_SECONDS = 0.02
 _SWEEPS = 5
@@ -38,16 +39,15 @@ class Orphans:
         self._timer: asyncio.TimerHandle | None = None
         self._adopts = False
 
-    def brood(self, env: Mapping[str, bytes]) -> Brood:
-        """Prepare for a handler that is about to be started with *env*."""
+    def brood(self) -> Brood:
+        """Prepare for a handler that is about to be started, with the brood's `env` in its environment."""
         if not self._adopts:
             self._adopts = True
             try:
                 set_subreaper(True)
             except OSError as error:
                 _log.warning("what handlers leave in the background cannot be ended: %s", error)
-        marks = {b"%b=%b" % (name.encode(), value) for name, value in env.items() if name.startswith("REMAPHORE_")}
-        return Brood(self, frozenset(marks))
+        return Brood(self)
 
     def begin(self, leader: int) -> None:
         """Take note that our child *leader* is a handler."""
@@ -58,9 +58,9 @@ class Orphans:
         self._leaders.discard(leader)
         self._watch()
 
-    def marked(self, marks: frozenset[bytes]) -> frozenset[kin.Process]:
-        """Return the orphans that were started with all of *marks* in their environment."""
-        return frozenset(orphan for orphan in self._living() if marks <= _environment(orphan.pid))
+    def marked(self, mark: bytes) -> frozenset[kin.Process]:
+        """Return the orphans that were started with *mark* in their environment."""
+        return frozenset(orphan for orphan in self._living() if mark in _environment(orphan.pid))
 
     def _living(self) -> frozenset[kin.Process]:
         return frozenset(orphan for orphan, ended in self._children() if not ended) if _has_children() else frozenset()
@@ -117,18 +117,16 @@ class Orphans:
 
 
 class Brood:
-    """The orphans of one handler: those that got the *marks* of it and its message with their environment.
+    """The orphans of one handler: those that got the name of its run, which is in `env`, with their environment.
 
-    Nobody's until the stop: what a handler leaves if it has left something for an identical message before, and who
-    has left its session and cleared its environment as well.
+    Nobody's until the stop: who has left its session and cleared its environment as well.
     """
 
-    def __init__(self, orphans: Orphans, marks: frozenset[bytes]) -> None:
+    def __init__(self, orphans: Orphans) -> None:
         self._orphans = orphans
-        self._marks = marks
         self._leader = 0
-        # Asked before the handler exists. One in the middle of a double fork is seen, too: it has the marks already.
-        self._certain = not orphans.marked(marks)
+        # No run has the name of another, so one look at the orphans when they are to be ended tells whose they are.
+        self.env = {_RUN: os.urandom(_RUN_BYTES).hex().encode()}
 
     def begin(self, leader: int) -> None:
         """Take note of the handler's pid."""
@@ -141,7 +139,7 @@ class Brood:
 
     def orphans(self) -> frozenset[kin.Process]:
         """Return those that live."""
-        return self._orphans.marked(self._marks) if self._certain else frozenset()
+        return self._orphans.marked(b"%b=%b" % (_RUN.encode(), self.env[_RUN]))
 
 
 def set_subreaper(yes: bool, /) -> None:  # noqa: FBT001 - as prctl takes it

@@ -5,13 +5,14 @@ Made anew for each message; told at the start, at a reload and by `remaphore_pla
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from remaphore import Action, Message, Step
 from remaphore_plugins.exec_script.scan import Entry, Kind, find_verbs, scan
-from remaphore_plugins.exec_script.trust import Seal, UnsafeError, judge, judge_folder
+from remaphore_plugins.exec_script.trust import Seal, UnsafeError, judge, judge_folder, look_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +32,18 @@ def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
         return Plan(handlers=(), passed_over=(), faults=(_unreadable(error),))
     if found is None:
         return None
-    user = os.geteuid()
+    user, look = os.geteuid(), functools.cache(look_at)  # the ways to all of them begin alike
     faults: list[UnsafeError] = []
     handlers: list[Seal] = []
     for folder in found.folders:
         try:
-            judge_folder(folder, user=user)
+            judge_folder(folder, user=user, look=look)
         except UnsafeError as fault:
             faults.append(fault)
     for entry in found.entries:
         try:
             # A mask decides what runs, too: who may write to it could hide a handler.
-            seal = None if entry.kind is Kind.SKIP else judge(entry.path, user=user)
+            seal = None if entry.kind is Kind.SKIP else judge(entry.path, user=user, look=look)
         except UnsafeError as fault:
             faults.append(fault)
         else:

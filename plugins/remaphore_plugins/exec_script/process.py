@@ -83,7 +83,8 @@ async def run(
     if stop is not None and stop.done():
         return Finished(exit_code=None, stopped=True, error="not started: stopping")
     try:
-        brood = None if orphans is None else orphans.brood(env)
+        brood = None if orphans is None else orphans.brood()
+        env = env if brood is None else {**env, **brood.env}
         started = _popen(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None, account=account)
         child = _Child(started, stdin=stdin, cap=cap, brood=brood)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -191,7 +192,9 @@ class _Input:
         self._left = memoryview(data)
         self._loop = asyncio.get_running_loop()
         os.set_blocking(pipe.fileno(), False)
-        self._loop.add_writer(pipe.fileno(), self._write)
+        self._write()  # most payloads fit into the pipe
+        if not pipe.closed:
+            self._loop.add_writer(pipe.fileno(), self._write)
 
     def close(self) -> None:
         if not self._pipe.closed:

@@ -63,17 +63,17 @@ def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
 
     Raises OSError for one that is there and cannot be read.
     """
-    if not is_verb(verb):
+    # First, so that a verb without directories costs one look for each of *hooks*.
+    having = [hook for hook in hooks if _is_there(f"{hook}/{verb}")] if is_verb(verb) else []
+    if not having:
         return None
     folders: list[str] = []
     entries: dict[str, Entry] = {}
-    there = False
     for hook in filter(_is_there, hooks):
         folders.append(hook)
-        folder = f"{hook}/{verb}"
-        if not _is_there(folder):
+        if hook not in having:
             continue
-        there = True
+        folder = f"{hook}/{verb}"
         try:
             names = os.listdir(folder)  # noqa: PTH208 - paths are text here, as handlers get them
         except NotADirectoryError:
@@ -81,8 +81,6 @@ def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
             continue
         folders.append(folder)
         entries |= {name: _classify(name, f"{folder}/{name}") for name in names}
-    if not there:
-        return None
     return Scan(folders=tuple(folders), entries=tuple(entries[name] for name in sorted(entries, key=os.fsencode)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -36,13 +37,26 @@ class Seal:
     ctime_ns: int
 
 
-def judge(path: str, *, user: int) -> Seal:
+def look_at(path: str) -> os.stat_result:
+    """Return what is at *path* now, links not followed. Raises UnsafeError."""
+    try:
+        return os.lstat(path)
+    except OSError as error:
+        raise _lost(path, error) from None
+
+
+Look = Callable[[str], os.stat_result]
+
+
+def judge(path: str, *, user: int, look: Look = look_at) -> Seal:
     """Walk from / to the file *path*; return what was found. *user*: who is trusted beside root.
+
+    look: `look_at`, or one that remembers, for who judges several paths as they are at one moment.
 
     Raises UnsafeError unless each component, and each of the target if it is a link, is owned by root or *user* and not
     writable by others, and the file is neither set-uid nor set-gid. /dev/null may be written by all.
     """
-    end, found = _walk(path, user=user)
+    end, found = _walk(path, user=user, look=look)
     if stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEV_NULL and found.st_uid == 0:
         return _seal(path, found)
     if not stat.S_ISREG(found.st_mode):
@@ -54,12 +68,12 @@ def judge(path: str, *, user: int) -> Seal:
     return _seal(path, found)
 
 
-def judge_folder(path: str, *, user: int) -> None:
+def judge_folder(path: str, *, user: int, look: Look = look_at) -> None:
     """Walk to the directory *path*, whose list of names decides what runs. Raises UnsafeError as `judge` does.
 
     A sticky one that others may write is no better here: they could not replace an entry, but could add one.
     """
-    end, found = _walk(path, user=user)
+    end, found = _walk(path, user=user, look=look)
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeError(path, "no longer a directory", "send the message again")
     _check_owner(end, found, user=user)
@@ -72,19 +86,19 @@ def confirm(seal: Seal, *, user: int) -> None:
         raise UnsafeError(seal.path, "changed after it was checked", "send the message again")
 
 
-def _walk(path: str, *, user: int) -> tuple[str, os.stat_result]:
+def _walk(path: str, *, user: int, look: Look) -> tuple[str, os.stat_result]:
     """Return where *path*, an absolute one, leads to without links. All on the way is checked; the end is not."""
     todo = _components(path)
-    here, found, links = "/", os.lstat("/"), 0
+    here, found, links = "/", look("/"), 0
     while todo:
         name = todo.pop()
         if name == "..":
             here = str(PurePosixPath(here).parent)  # there are no links in it
-            found = _look(here)
+            found = look(here)
             continue
         _check_passage(here, found, user=user)
         step = f"{here.rstrip('/')}/{name}"
-        there = _look(step)
+        there = look(step)
         if not stat.S_ISLNK(there.st_mode):
             here, found = step, there
             continue
@@ -95,19 +109,12 @@ def _walk(path: str, *, user: int) -> tuple[str, os.stat_result]:
         target = _read_link(step)
         todo += _components(target)
         if target.startswith("/"):
-            here, found = "/", _look("/")
+            here, found = "/", look("/")
     return here, found
 
 
 def _components(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
-
-
-def _look(path: str) -> os.stat_result:
-    try:
-        return os.lstat(path)
-    except OSError as error:
-        raise _lost(path, error) from None
 
 
 def _read_link(path: str) -> str:

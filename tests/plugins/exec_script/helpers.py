@@ -115,4 +115,5 @@ def hooks_plugin(*hooks: Path, **settings) -> ExecScript:
 
 async def handled(made: ExecScript, **values) -> Reply | None:
     """Return the reply of *made* to the message of these *values*."""
-    return await made.remaphore_message(message(**values))
+    running = made.remaphore_message(message(**values))
+    return None if running is None else await running

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from remaphore import Reply
+from remaphore.tasks import spawn
 from remaphore_plugins.exec_script import handlers, orphans, process
 from tests.plugins.exec_script.helpers import (
     alive,
@@ -17,6 +18,7 @@ from tests.plugins.exec_script.helpers import (
     held,
     hooks_plugin,
     make_hooks,
+    message,
     pid_in,
     until,
     write_script,
@@ -273,8 +275,17 @@ async def test_cancelled_message_ends_its_handler_and_its_daemon(tmp_path, doubl
     await until(lambda: not alive(pid))
 
 
+async def test_a_message_that_is_cancelled_before_its_turn_starts_nothing(tmp_path):
+    made = hooks_plugin(make_hooks(tmp_path, _1=f"touch {tmp_path}/made"))
+    task = spawn(made.remaphore_message(message()), name="cancelled")
+    task.cancel()
+    await asyncio.wait({task})
+    await made.remaphore_shutdown("stopped")
+    assert not (tmp_path / "made").exists()
+
+
 async def test_handler_of_an_identical_message_is_not_taken_for_an_orphan(tmp_path, brief_grace):
-    """It has the same marks, a session of its own, and us as its parent."""
+    """It has the same message, a session of its own, and us as its parent."""
     body = f"mkdir {tmp_path}/lock && {{ echo $$ >{tmp_path}/pid; exec sleep 600; }}\n"
     body += f"echo $$ >{tmp_path}/second; until [ -e {tmp_path}/go ]; do :; done; echo whole"
     made = hooks_plugin(make_hooks(tmp_path, _1=body))
@@ -287,6 +298,21 @@ async def test_handler_of_an_identical_message_is_not_taken_for_an_orphan(tmp_pa
     (tmp_path / "go").touch()
     reply = await second
     assert (reply.exit_code, reply.output.endswith(b"\nwhole\n")) == (0, True)
+
+
+async def test_what_handlers_of_identical_messages_leave_is_told_apart(tmp_path, double_fork, brief_grace):
+    body = f"mkdir {tmp_path}/lock 2>/dev/null && {{ {double_fork('pid')} exit; }}\n{double_fork('second')} sleep 600"
+    made = hooks_plugin(make_hooks(tmp_path, _1=body))
+    assert (await handled(made)).exit_code == 0
+    left = await pid_in(tmp_path / "pid")
+    ended = start(made)
+    pid = await pid_in(tmp_path / "second")
+    ended.cancel()
+    await asyncio.wait({ended})
+    await until(lambda: not alive(pid))
+    assert alive(left)
+    await made.remaphore_shutdown("stopped")
+    await until(lambda: not alive(left))
 
 
 async def test_stop_ends_handlers_of_several_messages_at_once(tmp_path, brief_grace):

@@ -49,7 +49,24 @@ def test_watching_the_calls_sees_a_good_verb(tmp_path, monkeypatch):
     touched, stat = [], os.stat
     monkeypatch.setattr(os, "stat", lambda path, **options: (touched.append(path), stat(path, **options))[1])
     scan("deploy", [str(make_hooks(tmp_path))])
-    assert touched == [f"{tmp_path}/hooks.d", f"{tmp_path}/hooks.d/deploy"]
+    assert touched == [f"{tmp_path}/hooks.d/deploy", f"{tmp_path}/hooks.d"]
+
+
+def test_a_hooks_directory_without_the_verb_is_told_as_one_that_decides_and_hides_nothing(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    hooks = make_hooks(tmp_path, _1="")
+    found = scan("deploy", [str(hooks), str(other)])
+    assert found.folders == (str(hooks), f"{hooks}/deploy", str(other))
+    assert [entry.name for entry in found.runs] == ["1"]
+
+
+def test_a_verb_without_a_directory_costs_one_look(tmp_path, monkeypatch):
+    hooks = str(make_hooks(tmp_path))
+    touched, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: (touched.append(path), stat(path, **options))[1])
+    assert scan("other", [hooks]) is None
+    assert touched == [f"{hooks}/other"]
 
 
 def test_order_is_that_of_the_bytes(tmp_path):
