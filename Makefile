@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Most tests wait for processes, not for the processor.
 WORKERS ?= 4
 
-.PHONY: demo test test-long test-lowest bench bench-short soak fleet lint format build clean
+.PHONY: demo test test-long test-lowest bench bench-short soak fleet lint format docs build clean
 
 demo: $(VENV)/installed
 	@$(BIN)/remaphore demo
@@ -56,9 +56,14 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in .site/: .site/index.html is where to begin. The variable is about the generator's own future.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 build: $(VENV)/installed
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 # pip older than 25.1 knows no dependency groups, and a venv begins with the pip that its Python came with.
 $(VENV)/installed: pyproject.toml
@@ -74,4 +79,4 @@ $(BENCH)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(BENCH) .bench dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest $(BENCH) .bench .site dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

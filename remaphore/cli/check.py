@@ -16,8 +16,9 @@ from pathlib import Path
 from remaphore import logs
 from remaphore.cli import console
 from remaphore.cli.options.health import Check
-from remaphore.cli.run import HOOKS, PLUGINS
+from remaphore.cli.run import PLUGINS
 from remaphore.config.search import load
+from remaphore.config.settings import DEFAULT_HOOKS
 from remaphore.errors import ConfigError
 from remaphore.runtime.health.checkup import check
 from remaphore.runtime.health.findings import Code, Finding, Level, from_error, to_line
@@ -67,8 +68,8 @@ def _findings(options: Check) -> Iterator[Finding]:
     except ConfigError as error:
         yield from_error(Code.CONFIGURATION_UNUSABLE, options.config or "configuration", error)
         return
-    hooks = tuple(map(Path, options.hooks)) or config.hooks or tuple(folder for folder in HOOKS if folder.is_dir())
-    config = replace(config, hooks=hooks)
+    usual = tuple(folder for folder in DEFAULT_HOOKS if folder.is_dir())
+    config = replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or usual)
     plugins = (*PLUGINS, *config.enabled_plugins)
     yield from check(config, plugins=plugins, environ=os.environ, now=time.time_ns())
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from remaphore.cli import console
 from remaphore.cli.options import Options
 from remaphore.cli.options.nodes import ConfigConvert, ConfigShow
-from remaphore.cli.run import HOOKS
 from remaphore.config.convert import convert
+from remaphore.config.settings import DEFAULT_HOOKS
 from remaphore.config.show import Setting, settings
 from remaphore.logs import escape
 from remaphore.runtime.state import default_root
@@ -26,7 +26,7 @@ def run(options: Options) -> int:
 def _show(options: Options) -> int:
     assert isinstance(options, ConfigShow)
     config = console.load_config(options.config)
-    found = settings(config, state_dir=default_root(os.environ), hooks=HOOKS)
+    found = settings(config, state_dir=config.state_dir or default_root(os.environ), hooks=DEFAULT_HOOKS)
     sys.stdout.writelines(map(_to_json if options.json else _to_text, found))
     sys.stdout.flush()
     return 0

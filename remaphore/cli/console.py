@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from remaphore.cli.options.receiving import Receive
 from remaphore.config.search import load
 from remaphore.config.settings import Config
 from remaphore.errors import KeyFormatError, UsageError
 from remaphore.protocol import keys, subject
 
 if TYPE_CHECKING:
+    from remaphore.cli.options.receiving import Receive
     from remaphore.protocol.gate import Filters
 
 
@@ -42,7 +43,10 @@ def check(*, key: str, subject_name: str) -> None:
         try:
             keys.decode_public(key)
         except KeyFormatError as error:
-            raise UsageError(f"the given public key does not parse: {error}") from None
+            from remaphore.config.peer_line import secret_problem
+
+            problem = secret_problem(key) or f"the given public key does not parse: {error}"
+            raise UsageError(problem) from None
 
 
 def filters(options: Receive) -> Filters:
@@ -60,7 +64,12 @@ def filters(options: Receive) -> Filters:
 
 
 def settle_in() -> None:
-    """Prepare for a long life: what was loaded so far stays, what comes will be collected (see `main.command`)."""
-    gc.collect()
+    """Prepare for a long life: what was loaded so far stays, what comes will be collected (see `main.command`).
+
+    The transport is loaded now, because what is loaded later is looked through again and again. Nothing is collected:
+    that takes as long as the interpreter's start, for some hundred objects that imports leave behind.
+    """
+    import_module("remaphore.transport.nats_client")
+
     gc.freeze()
     gc.enable()

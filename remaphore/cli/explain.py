@@ -14,7 +14,8 @@ from functools import partial
 from remaphore.cli import console
 from remaphore.cli.hooks import NOTHING, prepare, to_line
 from remaphore.cli.options.daemon import Explain
-from remaphore.config.secrets import read_file
+from remaphore.config.peer_line import secret_problem
+from remaphore.config.secrets import read_file, read_stdin
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
 from remaphore.logs import escape
 from remaphore.protocol import keys
@@ -55,14 +56,15 @@ def _public_key(text: str) -> str:
     try:
         keys.decode_public(text)
     except KeyFormatError:
-        raise UsageError(f"--from {text!r}: neither the destination of a peer nor a public key; correct it") from None
+        problem = secret_problem(text) or f"{text!r} is neither the destination of a peer nor a public key; correct it"
+        raise UsageError(f"--from: {problem}") from None
     return text
 
 
 def _messages(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
     for name in options.files or ("-",):
         source = "stdin" if name == "-" else name
-        raw = sys.stdin.buffer.read() if name == "-" else read_file(name, what="message")[0]
+        raw = read_stdin(what="message") if name == "-" else read_file(name, what="message")[0]
         if not options.base64:
             yield source, explainer.judge(raw, now=now)
             continue

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from remaphore.cli import console
 from remaphore.cli.options.daemon import Hooks
-from remaphore.cli.run import HOOKS
-from remaphore.config.settings import Config
+from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.hooks.manager import configure, load
 from remaphore.hooks.plan import Action, Step
 from remaphore.logs import escape
@@ -40,7 +39,7 @@ def prepare(path: str | None, hooks: Sequence[str]) -> tuple[Config, pluggy.Plug
     Those are *hooks* of the command line, else the file's, else the system's.
     """
     config = console.load_config(path)
-    config = replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or HOOKS)
+    config = replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or DEFAULT_HOOKS)
     plugins = load(("exec-script",))
     configure(plugins, config, config.plugins)
     return config, plugins

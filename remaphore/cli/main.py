@@ -1,8 +1,10 @@
 """The command `remaphore`: reads the arguments, runs the command, turns errors into exit codes."""
 
+# PYTHON_ARGCOMPLETE_OK, which activate-global-python-argcomplete looks for
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import sys
@@ -10,37 +12,51 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError
+from remaphore.errors import ConfigError, PluginError, RemaphoreError, TransportError, UsageError
 
 EXIT_OK = 0
 EXIT_NOTHING = 1  # no message, or no reply, before the time-out
 EXIT_USAGE = 2  # usage or configuration
 EXIT_ERROR = 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+EXIT_PIPE = 141  # 128 + SIGPIPE, which ends the original and most other tools there
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # for our output: files are their writers' business
+
+# Where somebody reads on whom the mend in the message does not help; a wrong command line names its own --help.
+FURTHER = {ConfigError: "man remaphore.toml", TransportError: "remaphore doctor"}
 
 HELP = """\
 remaphore: a remote semaphore. Something on machine B happens after something on machine A, over NATS, signed.
 
-For people:
-  remaphore send    [--to PATTERN] [--verb V] [--id TEXT] [PAYLOAD...]   send and forget
-  remaphore request [--to PATTERN] [--verb V] [--id TEXT] [PAYLOAD...]   send, and print the replies
-  remaphore receive [--verb V] [--id TEXT] [--once] [SCRIPT [ARG...]]    wait, and run SCRIPT for each message
-  remaphore run     [--hooks DIR]...                                     the daemon: hooks.d/VERB/, plugins
-  remaphore hooks   [VERB]                                               what the daemon would run, and why not
-  remaphore explain [FILE...]                                            why a message is taken or not, check by check
-  remaphore plugins                                                      what is installed, and what it can do
-  remaphore broker  --data DIR                                           a broker for this machine
-  remaphore demo                                                         see it work
-  remaphore COMMAND --help                                               all options of a command
+usage: remaphore COMMAND [OPTION...] [ARGUMENT...]        remaphore COMMAND --help has all options of one
+  send [PAYLOAD...]          send a message, and forget it
+  request [PAYLOAD...]       send a message, and print the replies
+  receive [SCRIPT [ARG...]]  wait for messages, and run SCRIPT for each
+  run                        the daemon: runs hooks.d/VERB/ for each message, and plugins
+  hooks [VERB]               what the daemon would run, and what not, and why
+  explain [FILE...]          why a message is taken or not, check by check
+  plugins                    what is installed, and what it can do
+  check                      whether this machine is set up to work, and what mends it
+  doctor                     whether broker and peers work with us, and what mends it
+  ping [PATTERN]             who is there: round trip, clock, version
+  init                       make this node's configuration and key, and print its peer line
+  keygen FILE                make a key pair
+  peer ACTION                add, remove, list and show the nodes that this one knows
+  config ACTION              show the configuration that counts; make TOML of the original's
+  broker --data DIR          a broker for this machine
+  demo                       see it work
+  completion SHELL           what bash, zsh or fish reads to complete all this
 
-As the original (flags of Go: -t 5s, -t=5s, --t 5s):
-  remaphore -s [-c FILE] [-S SUBJECT] [-v VERB] [-u ID] [-p KEY] [-D PATTERN] [PAYLOAD...]
-  remaphore -r [the same] [-t TIME] [PAYLOAD...]
-  remaphore    [-c FILE] [-S SUBJECT] [-v VERB,...] [-o] [-u ID] [-t TIME] [-d | -D PATTERN] [-p KEY] [SCRIPT [ARG...]]
-  remaphore -C                                                           print an example configuration
+as the original, with flags of Go (-t 5s, -t=5s, --t 5s):
+  remaphore -s [-c FILE] [-S SUBJECT] [-v VERB] [-u ID] [-p KEY] [-D PATTERN] [PAYLOAD...]     send
+  remaphore -r [the same] [-t TIME] [PAYLOAD...]                                               request
+  remaphore [-c FILE] [-S SUBJECT] [-v VERB,...] [-o] [-u ID] [-t TIME] [-d | -D PATTERN] [-p KEY] [SCRIPT [ARG...]]
+  remaphore -C                                                 print an example configuration
 
-Configuration: -c FILE, $REMAPHORE_CONFIG, /etc/remaphore/remaphore.toml, /etc/remaphore/remaphore.conf
-Exit codes: 0 received, sent or answered; 1 nothing came in time; 2 usage or configuration; 3 any other error
+configuration: -c FILE, $REMAPHORE_CONFIG, ~/.config/remaphore/remaphore.toml, /etc/remaphore/remaphore.toml or .conf
+exit codes: 0 received, sent or answered; 1 nothing came in time; 2 usage or configuration; 3 any other error
+manual: man remaphore, man remaphore-COMMAND, man remaphore.toml
 
 example:  aws s3 cp bigfile s3://bucket/ && remaphore -s -u upload_done        on the uploader
           remaphore -u upload_done && aws s3 cp s3://bucket/bigfile .          on each downloader
@@ -54,8 +70,13 @@ def command() -> NoReturn:
     `remaphore -s` takes. Commands that stay turn the collector on again (`console.settle_in`).
     """
     gc.disable()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by who started us: what is written there is lost, and no error
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - pathlib is a library to load
+    if "_ARGCOMPLETE" in os.environ:  # a shell completes; see remaphore.cli.completion
+        import_module("remaphore.cli.completion").complete()
     code = main()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # none where who started us has closed it
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
@@ -65,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: this process's) and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _run(words)
+        code = _run(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (UsageError, ConfigError, PluginError) as error:
         return _fail(error, EXIT_USAGE)
     except RemaphoreError as error:
@@ -73,16 +96,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Who read our stdout is gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+        return EXIT_PIPE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return _fail(RemaphoreError(f"not all could be written ({error.strerror}); make room and repeat"), EXIT_ERROR)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    return code
 
 
 def _fail(error: RemaphoreError, code: int) -> int:
     from remaphore.logs import escape
 
+    further = next((f" (see {page})" for kind, page in FURTHER.items() if isinstance(error, kind)), "")
     # It may quote what a server or a file says.
-    print(f"remaphore: ERROR: {escape(str(error))}", file=sys.stderr)  # noqa: T201 - this is where errors are shown
+    print(f"remaphore: ERROR: {escape(str(error))}{further}", file=sys.stderr)  # noqa: T201 - where errors are shown
     return code
 
 

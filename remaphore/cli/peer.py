@@ -11,9 +11,8 @@ from remaphore.cli import console
 from remaphore.cli.options import Options
 from remaphore.cli.options.nodes import PeerAdd, PeerList, PeerRemove, PeerShow
 from remaphore.config import editing, peer_line, search
-from remaphore.config.secrets import read_file
+from remaphore.config.secrets import read_file, read_stdin
 from remaphore.config.settings import Config
-from remaphore.errors import UsageError
 from remaphore.logs import escape
 from remaphore.protocol.peers import Peer
 
@@ -55,11 +54,9 @@ def _text(options: PeerAdd) -> tuple[str, str]:
         return read_file(options.file, what="peer lines")[0].decode(errors="replace"), options.file
     if options.line not in ("", "-"):
         return options.line, "the peer line"
-    if sys.stdin is None:
-        raise UsageError("no peer line: stdin is closed; give the line as an argument, or --file FILE")
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         console.say("paste the peer line of the other node, then press Enter and Ctrl-D")
-    return sys.stdin.buffer.read().decode(errors="replace"), "stdin"
+    return read_stdin(what="peer lines").decode(errors="replace"), "stdin"
 
 
 def _remove(options: PeerRemove) -> int:

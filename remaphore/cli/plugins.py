@@ -15,7 +15,7 @@ from remaphore import logs
 from remaphore.cli import console, request
 from remaphore.cli import run as daemon
 from remaphore.cli.options.daemon import Plugins
-from remaphore.config.search import DEFAULT_PATHS, VARIABLE
+from remaphore.config.search import VARIABLE, default_paths
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import GROUP, implemented, load, origin
 
@@ -46,7 +46,8 @@ def run(options: Plugins) -> int:
 
 
 def _configured(path: str | None) -> tuple[str, ...]:
-    if path is None and not os.environ.get(VARIABLE) and not any(Path(place).exists() for place in DEFAULT_PATHS):
+    places = default_paths(os.environ, user=os.geteuid())
+    if path is None and not os.environ.get(VARIABLE) and not any(Path(place).exists() for place in places):
         console.say("no configuration found, so none but the bundled plugins are enabled; name one with -c FILE")
         return ()
     return console.load_config(path).enabled_plugins

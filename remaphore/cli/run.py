@@ -18,7 +18,7 @@ import structlog
 from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.daemon import Run
-from remaphore.config.settings import Config
+from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.hooks.manager import configure, load
 from remaphore.runtime import state
 from remaphore.runtime.daemon import Daemon
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Always there; what `[plugins] enable` names is added.
 PLUGINS = ("exec-script", "log")
-HOOKS = (Path("/usr/share/remaphore/hooks.d"), Path("/etc/remaphore/hooks.d"))
 
 _log = structlog.get_logger()
 
@@ -56,7 +55,7 @@ def run(options: Run) -> int:
 def read_config(options: Run) -> Config:
     """Read the configuration; handler directories are the command line's, else the file's, else the system's."""
     config = console.load_config(options.config)
-    return replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or HOOKS)
+    return replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or DEFAULT_HOOKS)
 
 
 def load_plugins(config: Config) -> pluggy.PluginManager:

@@ -1,13 +1,15 @@
 """Exit codes and the one line of an error, as a user sees them, without a network."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from docs.generate import man
 from remaphore.cli import main as cli
 from remaphore.cli import words
-from remaphore.errors import ConfigError, NoReceiversError, PluginError, TransportError, UsageError
+from remaphore.errors import BrokerUnavailableError, ConfigError, NoReceiversError, PluginError, UsageError
 
 
 def run(*words):
@@ -17,8 +19,11 @@ def run(*words):
 def test_help_and_version_go_to_stdout_and_exit_0():
     shown = run("--help")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert all(f"remaphore {word}" in shown.stdout for word in words.WORDS)
+    listed = re.findall(r"^  (\w+) .*", shown.stdout.partition("\nas the original")[0], re.MULTILINE)
+    assert sorted(listed) == sorted(words.WORDS)
+    assert len(shown.stdout.splitlines()) <= 40
     assert max(map(len, shown.stdout.splitlines())) <= 120
+    assert "\nexample:" in shown.stdout
     version = run("--version")
     assert version.returncode == 0
     assert version.stdout.startswith("remaphore ")
@@ -32,17 +37,23 @@ def test_help_imports_neither_nats_nor_nacl():
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
-    [(UsageError, 2), (ConfigError, 2), (PluginError, 2), (NoReceiversError, 3), (TransportError, 3)],
+    ("error", "code", "further"),
+    [
+        (UsageError, 2, ""),
+        (ConfigError, 2, " (see man remaphore.toml)"),
+        (PluginError, 2, ""),
+        (NoReceiversError, 3, ""),
+        (BrokerUnavailableError, 3, " (see remaphore doctor)"),
+    ],
 )
-def test_errors_become_one_line_on_stderr_and_an_exit_code(error, code, monkeypatch, capsys):
+def test_errors_become_one_line_on_stderr_and_an_exit_code(error, code, further, monkeypatch, capsys):
     def fail(words):
         raise error("what happened")
 
     monkeypatch.setattr(cli, "_run", fail)
     assert cli.main([]) == code
     shown = capsys.readouterr()
-    assert shown.err == "remaphore: ERROR: what happened\n"
+    assert shown.err == f"remaphore: ERROR: what happened{further}\n"
     assert shown.out == ""
 
 
@@ -59,6 +70,13 @@ def test_a_reader_that_has_gone_is_no_traceback():
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_where_an_error_sends_its_reader_is_there():
+    pages, listed = man.pages("1"), cli.HELP
+    for further in cli.FURTHER.values():
+        tool, name = further.split()
+        assert any(page.startswith(f"{name}.") for page in pages) if tool == "man" else f"  {name} " in listed, further
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import socket
 import sys
 
@@ -19,7 +20,7 @@ from remaphore.cli.options.nodes import (
     PeerRemove,
     PeerShow,
 )
-from remaphore.config import peer_line, search
+from remaphore.config import peer_line, search, secrets
 from remaphore.errors import UsageError
 from remaphore.protocol.keys import PrivateKey
 from tests.factories import make_key
@@ -167,6 +168,22 @@ def test_init_on_a_machine_that_has_one_names_it_before_anything_else(run, left,
     refused(run("init"), f"{left}: exists, and nothing is overwritten", f"remaphore peer show -c {left}")
 
 
+def test_a_private_key_is_no_name_for_a_node(run, tmp_path):
+    refused(run(["init", "--destination", make_key(3).reveal()]), "--destination: this is a private key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mend_can_be_typed_whatever_the_name_of_the_file(run, left, tmp_path):
+    odd = tmp_path / "a b; c.toml"
+    assert run(["init", "--destination", "com.odd", "-c", str(odd)])[0] == 0
+    refused(run(["init", "-c", str(odd)]), f"remaphore peer show -c '{odd}'")
+    refused(run(["peer", "remove", "-c", str(odd), "com.nobody"]), f"remaphore peer list -c '{odd}'")
+    assert run(["peer", "add", "-c", str(odd), "--verbs", "ping", RIGHT])[0] == 0
+    mend = f"remaphore peer remove -c '{odd}' {make_key(2).public}"
+    refused(run(["peer", "add", "-c", str(odd), "--verbs", "ping", RIGHT]), mend)
+    assert run(shlex.split(mend)[1:])[0] == 0
+
+
 def test_keygen_prints_the_public_key_alone(run, tmp_path):
     code, out, err = run("keygen ops.key")
     assert (code, err) == (0, "")
@@ -215,7 +232,13 @@ def test_adding_says_what_it_waits_for_at_a_terminal_and_reads_on(run, left, mon
 def test_adding_without_any_stdin_is_told(run, left, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     assert cli.main(["peer", "add", "--verbs", "ping"]) == 2
-    assert "stdin is closed; give the line as an argument, or --file FILE" in capsys.readouterr().err
+    assert "stdin: peer lines: it is closed; name a file" in capsys.readouterr().err
+
+
+def test_an_endless_stdin_is_refused_and_does_not_fill_the_memory(run, left, monkeypatch):
+    monkeypatch.setattr(secrets, "MAX_FILE_BYTES", 4096)
+    refused(run("peer add --verbs ping", "#" * 4097), "stdin: peer lines: larger than 4096 bytes")
+    refused(run("explain -", "#" * 4097), "stdin: message: larger than 4096 bytes")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def install(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_configuration(monkeypatch):
     monkeypatch.delenv("REMAPHORE_CONFIG", raising=False)
-    monkeypatch.setattr(plugins, "DEFAULT_PATHS", ())
+    monkeypatch.setattr(plugins, "default_paths", lambda environ, *, user: ())
 
 
 @pytest.fixture

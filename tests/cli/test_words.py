@@ -1,11 +1,15 @@
 """Words and long options give the same commands as the original's flags."""
 
+import argparse
+import re
+
 import pytest
 
 from remaphore.cli import original, words
 from remaphore.cli.options.local import Broker, Demo
 from remaphore.cli.options.receiving import Receive
-from remaphore.cli.options.sending import Request, Send
+from remaphore.cli.options.requesting import Request
+from remaphore.cli.options.sending import Send
 from remaphore.errors import UsageError
 
 
@@ -70,11 +74,23 @@ def test_mistakes_are_usage_errors_that_point_to_the_help(people, message):
         words.read(people.split())
 
 
-@pytest.mark.parametrize("word", words.WORDS)
-def test_the_help_of_each_command_fits_one_screen(word, capsys):
+def with_nested(parser):
+    """Each word, and each that stands beneath one."""
+    for action in parser._actions:
+        for name, inner in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            yield name
+            yield from (f"{name} {nested}" for nested in with_nested(inner))
+
+
+@pytest.mark.parametrize("word", [*with_nested(words.tree())])
+def test_the_help_of_each_command_fits_one_screen_and_ends_with_an_example(word, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
-        words.read([word, "--help"])
+        words.read([*word.split(), "--help"])
     text = capsys.readouterr().out
     assert caught.value.code == 0
     assert text.startswith(f"usage: remaphore {word}")
     assert len(text.splitlines()) <= 40
+    assert max(map(len, text.splitlines())) <= 120
+    example = " ".join(text.partition("\nexample: ")[2].split())
+    assert re.match(rf"(eval \"\$\()?remaphore {word}\b", example)

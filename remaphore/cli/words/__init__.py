@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 # Where the parser of each is: its module's `COMMANDS` has it.
 WORDS = {
     "send": "sending",
-    "request": "sending",
+    "request": "requesting",
     "receive": "receiving",
     "run": "daemon",
     "hooks": "daemon",
     "explain": "explain",
     "plugins": "daemon",
+    "check": "health",
+    "doctor": "health",
+    "ping": "health",
+    "init": "nodes",
+    "keygen": "nodes",
+    "peer": "nodes",
+    "config": "nodes",
     "broker": "local",
     "demo": "local",
+    "completion": "local",
 }
 
 
@@ -39,6 +47,18 @@ def parser(word: str) -> Parser:
 
     made = Parser(prog=f"remaphore {word}", allow_abbrev=False)
     _command(word).build(made)
+    return made
+
+
+def tree() -> Parser:
+    """Return a parser with all words beneath it, for who describes or completes them: reading is done by `read`."""
+    from remaphore.cli.words.parsing import Parser
+
+    made = Parser(prog="remaphore", allow_abbrev=False)
+    beneath = made.add_subparsers(metavar="COMMAND", parser_class=Parser)
+    for word in WORDS:
+        command = beneath.add_parser(word, help=parser(word).description, allow_abbrev=False)
+        _command(word).build(command)
     return made
 
 

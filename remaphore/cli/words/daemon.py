@@ -27,7 +27,7 @@ def _build_hooks(parser: argparse.ArgumentParser) -> None:
 
 def _build_plugins(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the installed plugins, their hooks, and why one cannot be loaded; each is imported."
-    parser.epilog = "exit code: 0; 1 if one that is enabled cannot be loaded"
+    parser.epilog = "example: remaphore plugins    (exit code: 0; 1 if one that is enabled cannot be loaded)"
     parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--json", action="store_true", help="one object a line")
 

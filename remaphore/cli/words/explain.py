@@ -17,7 +17,10 @@ FIRST_NANOSECONDS = 10**15  # as nanoseconds it is in 1970, as seconds thirty mi
 
 def _build_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = "Say check by check why a message would be taken or not, what decides it, and what would run."
-    parser.epilog = "exit code: 0 all accepted; 1 one was rejected; 2 usage or configuration"
+    parser.epilog = (
+        "example: remaphore explain --from com.example.one --verb deploy"
+        "    (exit code: 0 all accepted; 1 one was rejected)"
+    )
     daemon(parser)
     parser.add_argument("files", metavar="FILE", nargs="*", help="one message each, as it was sent (default, -: stdin)")
     parser.add_argument("--base64", action="store_true", help="each line of a FILE is one message in base64")

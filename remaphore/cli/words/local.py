@@ -1,10 +1,10 @@
-"""The words that need no other machine: `broker`, `demo`."""
+"""The words that need no other machine: `broker`, `demo`, `completion`."""
 
 from __future__ import annotations
 
 import argparse
 
-from remaphore.cli.options.local import Broker, Demo
+from remaphore.cli.options.local import Broker, Completion, Demo
 from remaphore.cli.words.parsing import Command
 
 BROKER_PORT = 4222
@@ -23,6 +23,18 @@ def _build_demo(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show the main job on this machine: a broker, a sender and three receivers. Leaves nothing behind."
     )
+    parser.epilog = "example: remaphore demo    (needs: pip install 'remaphore[embedded]')"
+
+
+def _build_completion(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print what a shell reads once to complete words, options, verbs, destinations and keys of the configuration."
+    )
+    parser.epilog = (
+        'example: eval "$(remaphore completion bash)"    (fish: remaphore completion fish | source; '
+        "needs: pip install 'remaphore[operator]')"
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that shall read it")
 
 
 def _read_broker(given: argparse.Namespace) -> Broker:
@@ -33,7 +45,12 @@ def _read_demo(_given: argparse.Namespace) -> Demo:
     return Demo()
 
 
+def _read_completion(given: argparse.Namespace) -> Completion:
+    return Completion(given.shell)
+
+
 COMMANDS = {
     "broker": Command(_build_broker, _read_broker),
     "demo": Command(_build_demo, _read_demo),
+    "completion": Command(_build_completion, _read_completion),
 }

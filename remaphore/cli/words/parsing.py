@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from remaphore.cli.options import Options
 from remaphore.errors import UsageError
 from remaphore.protocol import duration
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+# As base58 writes 64 bytes: argparse quotes what it does not understand.
+_PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
 
 CONFIG_HELP = "configuration (default: /etc/remaphore/remaphore.toml)"
 
@@ -18,7 +26,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        raise UsageError(f"{_PRIVATE_KEY.sub('...', message)} (see {self.prog} --help)")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help. Raises OSError if it cannot be written, of which argparse takes no notice."""
+        (file or sys.stdout).write(self.format_help())
+        sys.stdout.flush()
 
 
 class Command(NamedTuple):

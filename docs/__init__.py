@@ -1,0 +1,1 @@
+"""So that `docs.generate` is this one, also where another package has a folder `docs`."""

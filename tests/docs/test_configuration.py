@@ -1,0 +1,44 @@
+"""The reference of remaphore.toml has the keys that the reader has, and its example can be read."""
+
+import pytest
+import tomli
+
+from docs.generate import configuration
+from remaphore.config import toml
+from remaphore.config.settings import DEFAULT_VERB_SETTINGS
+from tests.factories import make_key
+
+TABLES = {table.name: table for table in configuration.TABLES}
+# What stands in tables of their own.
+NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
+
+
+@pytest.mark.parametrize(
+    ("table", "keys"),
+    [
+        ("Top of the file", set(toml._TOP) - NESTED),
+        ("[auth]", set(toml._AUTH)),
+        ("[tls]", set(toml._TLS)),
+        ("[[identities]]", set(toml._IDENTITY)),
+        ("[[peers]]", set(toml._PEER)),
+        ("[verbs.NAME]", set(toml._VERB)),
+        ("[plugins]", {"enable"}),
+    ],
+)
+def test_each_key_that_is_read_is_described_and_no_other(table, keys):
+    assert {key.name for key in TABLES[table].keys} == keys
+
+
+def test_every_table_is_described():
+    assert {name.strip("[]").partition(".")[0] for name in TABLES} - {"Top of the file"} == {"auth", *NESTED}
+
+
+def test_the_example_is_a_configuration(tmp_path):
+    text = configuration.EXAMPLE
+    for number, placeholder in enumerate(("<our public key>", "<its public key>"), 1):
+        text = text.replace(placeholder, make_key(number).public)
+    config = toml.parse(text, "remaphore.toml", tmp_path)
+    assert config.warnings == ()
+    assert config.verb("deploy").exit_on_error
+    assert config.verb("other") == DEFAULT_VERB_SETTINGS
+    assert set(tomli.loads(text)) <= set(toml._TOP)

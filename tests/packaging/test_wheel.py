@@ -1,0 +1,71 @@
+"""The wheel brings what an administrator needs beside the command, where nothing runs or reads it by itself."""
+
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from remaphore.cli.words import WORDS
+from tests.docs.pages import ROOT
+from tests.support.fresh_venv import build_wheel
+
+SYSTEMD = ROOT / "docs" / "systemd"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What is installed below the prefix, by its path there."""
+    with zipfile.ZipFile(build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))) as wheel:
+        parts = {name: name.partition(".data/data/") for name in wheel.namelist()}
+        return {PurePosixPath(inside): wheel.read(name) for name, (_, found, inside) in parts.items() if found}
+
+
+@pytest.mark.xdist_group("wheel")
+def test_it_has_a_man_page_for_each_command(shared):
+    pages = {path.name for path in shared if path.match("share/man/man1/*")}
+    assert pages == {"remaphore.1", *(f"remaphore-{word}.1" for word in WORDS)}
+    assert PurePosixPath("share/man/man5/remaphore.toml.5") in shared
+
+
+@pytest.mark.xdist_group("wheel")
+def test_it_has_the_files_for_systemd_and_the_sample_handlers_as_documentation(shared):
+    for folder, place in ((SYSTEMD, "systemd"), (ROOT / "hooks.d", "hooks.d")):
+        expected = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        there = {path: data for path, data in shared.items() if path.is_relative_to(f"share/doc/remaphore/{place}")}
+        assert {str(path.relative_to(f"share/doc/remaphore/{place}")): data for path, data in there.items()} == {
+            str(path): data for path, data in expected.items()
+        }
+    assert {path.parts[:2] for path in shared} == {("share", "man"), ("share", "doc")}
+
+
+def applied(tool, folder, kind):
+    """Let a tool of systemd apply our file of this *kind* below *folder*."""
+    place = folder / "usr" / "lib" / f"{kind}.d"
+    place.mkdir(parents=True)
+    shutil.copy(SYSTEMD / f"remaphore.{kind}.conf", place / "remaphore.conf")
+    (folder / "etc").mkdir(exist_ok=True)
+    program = shutil.which(tool)
+    assert program, f"install {tool}: apt-get install systemd"
+    options = ["--create"] if kind == "tmpfiles" else []
+    return subprocess.run([program, f"--root={folder}", *options], capture_output=True, text=True, check=False)
+
+
+def test_systemd_makes_the_user_and_then_the_folders_of_which_it_may_read_one(tmp_path):
+    made = applied("systemd-sysusers", tmp_path, "sysusers")
+    assert made.returncode == 0, made.stderr
+    (line,) = (tmp_path / "etc" / "passwd").read_text().splitlines()
+    name, _, user, group, _, home, shell = line.split(":")
+    assert (name, home, shell) == ("remaphore", "/var/lib/remaphore", "/usr/sbin/nologin")
+    assert int(user) != 0
+    if os.geteuid() != 0:
+        return  # the rest gives folders away, which is root's alone
+    made = applied("systemd-tmpfiles", tmp_path, "tmpfiles")
+    assert made.returncode == 0, made.stderr
+    folder = (tmp_path / "etc" / "remaphore").stat()
+    assert (folder.st_uid, folder.st_mode & 0o777) == (0, 0o750)
+    assert folder.st_gid == int(group)
+    hooks = (tmp_path / "etc" / "remaphore" / "hooks.d").stat()
+    assert (hooks.st_uid, hooks.st_gid, hooks.st_mode & 0o777) == (0, 0, 0o755)
