@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from remaphore.config import checks, files, render, secrets, toml
+from remaphore.config import checks, files, peer_line, render, secrets, toml
 from remaphore.errors import ConfigError, KeyFormatError, UsageError
 from remaphore.protocol.keys import PrivateKey
 
@@ -94,14 +95,14 @@ def check_place(config: Path) -> None:
         raise UsageError(f"{config}: the name of a configuration in TOML ends in .toml; name it so")
     if _is_there(config):
         raise ConfigError(
-            f"{config}: exists, and nothing is overwritten; this node's peer line: remaphore peer show -c {config}"
-            " (for a new node move the file away, and its key)"
+            f"{config}: exists, and nothing is overwritten; this node's peer line:"
+            f" remaphore peer show -c {shlex.quote(str(config))} (for a new node move the file away, and its key)"
         )
     original = config.with_suffix(".conf")
     if _is_there(original):
         raise ConfigError(
             f"{original}: exists, and {config.name} would go before it; make TOML of it instead:"
-            f" remaphore config convert {original}"
+            f" remaphore config convert {shlex.quote(str(original))}"
         )
 
 
@@ -114,7 +115,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _check_values(node: NewNode) -> None:
-    problem = checks.destination_problem(node.destination)
+    problem = peer_line.secret_problem(node.destination) or checks.destination_problem(node.destination)
     if problem is not None:
         raise UsageError(f"--destination: {problem}")
     for server in node.servers:
@@ -131,8 +132,8 @@ def _folders(node: NewNode) -> Iterator[None]:
     try:
         for folder, mode in folders:
             if not _is_there(folder):
+                made += [each for each in reversed((folder, *folder.parents)) if not _is_there(each)]
                 files.make_folder(folder, mode=mode)
-                made.append(folder)
         yield
     except BaseException:
         for folder in reversed(made):

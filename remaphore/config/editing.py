@@ -7,6 +7,7 @@ do the files change, each at once.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,8 @@ def check_format(path: str) -> None:
     """Raise ConfigError if the configuration *path* is in the original's format, which is not edited."""
     if not path.endswith(".toml"):
         raise ConfigError(
-            f"{path}: in the original's format, which is not edited; make TOML of it: remaphore config convert {path}"
+            f"{path}: in the original's format, which is not edited; make TOML of it:"
+            f" remaphore config convert {shlex.quote(path)}"
         )
 
 
@@ -91,7 +93,7 @@ def choose(config: Config, wanted: str, *, key: str = "", every: bool = False) -
     keys = tuple(dict.fromkeys(peer.key for peer in peers))
     if not peers:
         what = f"{wanted} with the key {key}" if key else wanted
-        raise UsageError(f"no peer {what} in {config.source}; `remaphore peer list` shows all")
+        raise UsageError(f"no peer {what} in {config.source}; see remaphore peer list -c {shlex.quote(config.source)}")
     if len(keys) > 1 and not every:
         raise UsageError(f"{wanted} has {len(keys)} keys: {', '.join(keys)}; say which: --key KEY, or --all")
     return peers
@@ -114,7 +116,7 @@ def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:
             if other.key == peer.key:
                 raise ConfigError(
                     f"the key of {peer.destination} is known, as that of {other.destination}: {other.origin or 'twice'}"
-                    f"; nothing to add, or first: remaphore peer remove {other.key}"
+                    f"; nothing to add, or first: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
                 )
             if other.destination == peer.destination and not rotate:
                 raise ConfigError(

@@ -121,6 +121,8 @@ def _reporting(path: Path) -> Iterator[None]:
         yield
     except FileExistsError:
         raise ConfigError(f"{path}: exists, and nothing is overwritten; name another file, or move it away") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path}: a name in it would not be UTF-8, so nothing was changed; choose another") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"{path}: cannot be written ({reason}); nothing was changed, mend that and repeat") from None

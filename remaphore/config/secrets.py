@@ -9,6 +9,7 @@ import functools
 import os
 import shlex
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
         raise ConfigError(f"{path}: {what}: cannot be read ({reason}); check the name and who may read it") from None
     except ValueError:
         raise ConfigError(f"{str(path)!r}: {what}: no file can have this name; correct it") from None
+
+
+def read_stdin(*, what: str) -> bytes:
+    """Return the bytes that stdin holds, no more of an endless one than of a file. Raises ConfigError."""
+    if sys.stdin is None:
+        raise ConfigError(f"stdin: {what}: it is closed; name a file, or open it")
+    try:
+        return _contents(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin", what)
+    except OSError as error:
+        raise ConfigError(f"stdin: {what}: cannot be read ({error.strerror}); name a file") from None
 
 
 def _open(path: str, flags: int) -> int:

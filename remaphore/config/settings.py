@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from remaphore.protocol.keys import PrivateKey
 
 DEFAULT_SUBJECT = "remaphore"
+# Of handlers: what came with the system, and what its administrator puts there, which goes before it.
+DEFAULT_HOOKS = (Path("/usr/share/remaphore/hooks.d"), Path("/etc/remaphore/hooks.d"))
 DEFAULT_SKEW_NS = 3 * duration.SECOND  # the original's, when the file does not say
 
 AuthKind = Literal["credentials", "nkey", "password", "token", "none"]

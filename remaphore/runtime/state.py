@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from remaphore.config.settings import Config
@@ -22,7 +22,7 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
     """Return the directory of *instance*.
 
     It is below `state_dir`, else `$STATE_DIRECTORY` (systemd sets it), else /var/lib/remaphore for root and
-    `$XDG_STATE_HOME/remaphore` for others.
+    `$XDG_STATE_HOME/remaphore` for others. Raises StateError if there is none of these.
     """
     if not _NAME.fullmatch(instance):
         raise UsageError(f"instance {instance!r}: write letters, digits, _, . and -, at most 64")
@@ -30,12 +30,22 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
-    """Return where the directories of all instances are, if the configuration has no `state_dir`."""
+    """Return where the directories of all instances are, if the configuration has no `state_dir`. Raises StateError."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd.exec(5): several are separated by colons
     if os.geteuid() == 0:
         return SYSTEM_DIR
-    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "remaphore"
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # a relative one is ignored (XDG Base Directory Specification)
+        base = _home() / ".local" / "state"
+    return base / "remaphore"
+
+
+def _home() -> Path:
+    with suppress(RuntimeError):  # neither $HOME nor an entry in the list of users
+        if (home := Path.home()).is_absolute():
+            return home
+    raise StateError("no state directory, as this user has no home; set state_dir in the configuration, or HOME")
 
 
 @contextmanager

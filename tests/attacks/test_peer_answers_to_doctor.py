@@ -1,4 +1,8 @@
-"""A peer that is asked what it permits us answers whatever it likes: `doctor` tells so, in a line that can be read."""
+"""Answering `doctor`, which asks a peer what it permits us, with whatever may end it, or flood who reads it.
+
+Who: a known peer that is asked. What must happen: each finding is one line that can be read, however much the
+peer says, and strict JSON; a clock of another age is told as such.
+"""
 
 import json
 import time

@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 from remaphore import logs
+from remaphore.cli.main import main
 from remaphore.config import original, search, toml
 from remaphore.config.settings import Auth
 from remaphore.errors import ConfigError, RemaphoreError
@@ -298,3 +299,23 @@ def test_no_secret_is_in_the_arguments_or_the_environment_of_a_running_process(f
         proc = Path("/proc") / str(process.popen.pid)
         for file in ("cmdline", "environ"):
             assert not leaked((proc / file).read_bytes().decode("latin-1"))
+
+
+@pytest.mark.parametrize("secret", [KEY.reveal(), NKEY.seed], ids=["private key", "nkey"])
+@pytest.mark.parametrize("words", ["-s -p", "-r -p", "-p", "send --from", "request --from", "receive --from"])
+def test_a_private_key_given_as_a_public_one_is_not_repeated(words, secret, capsys):
+    assert main([*words.split(), secret]) == 2
+    shown = capsys.readouterr()
+    assert leaked(shown.out + shown.err) == []
+    assert "this is a" in shown.err
+
+
+@pytest.mark.parametrize("words", ["explain --from", "peer show", "peer remove"])
+def test_a_private_key_given_as_a_peer_is_not_repeated(words, tmp_path, capsys):
+    config = tmp_path / "remaphore.toml"
+    assert main(["init", "-c", str(config), "--destination", "com.example.one"]) == 0
+    capsys.readouterr()
+    assert main([*words.split(), KEY.reveal(), "-c", str(config)]) == 2
+    shown = capsys.readouterr()
+    assert leaked(shown.out + shown.err) == []
+    assert "this is a private key" in shown.err

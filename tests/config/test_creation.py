@@ -123,6 +123,10 @@ def test_what_the_configuration_could_not_hold_is_refused_first(tmp_path, change
     refused(UsageError, tmp_path, node(tmp_path, **changes), part)
 
 
+def test_a_name_that_toml_cannot_hold_is_told_and_nothing_is_made(tmp_path):
+    refused(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "would not be UTF-8")
+
+
 def test_a_name_that_would_be_read_as_the_originals_format_is_refused(tmp_path):
     refused(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "ends in .toml; name it so")
 

@@ -311,7 +311,7 @@ def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_
     assert keys("com.peer1", key=second) == keys(second) == [second]
     with pytest.raises(UsageError, match=f"com.peer1 has 2 keys: {first}, {second}; say which: --key KEY, or --all"):
         keys("com.peer1")
-    with pytest.raises(UsageError, match=r"no peer com.nobody in .*main.toml; `remaphore peer list` shows all"):
+    with pytest.raises(UsageError, match=r"no peer com.nobody in .*main.toml; see remaphore peer list -c .*main.toml$"):
         keys("com.nobody")
     with pytest.raises(UsageError, match=f"no peer com.peer2 with the key {first}"):
         keys("com.peer2", key=first)

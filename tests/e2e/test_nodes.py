@@ -154,7 +154,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_as_others(left, words):
     assert (done.returncode, done.stderr) == (EXIT_PIPE, "")
 
 
-@pytest.mark.parametrize("words", [["peer", "list"], ["--help"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["peer", "list"], ["--help"], ["peer", "--help"]], ids=" ".join)
 def test_output_that_cannot_be_written_is_told(left, words):
     with Path("/dev/full").open("w") as full:
         refused(run(words, stdout=full), "not all could be written (No space left on device)", code=3)

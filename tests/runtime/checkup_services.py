@@ -76,7 +76,7 @@ CASES = [
         Level.WARNING,
         edited(WITHOUT_PEERS, ""),
         add_peer,
-        "nobody is known: no message is taken, and nobody can be asked; mend it: remaphore peer add --verbs",
+        "nobody is known: no message is taken, and nobody can be asked; mend it: remaphore peer add -c ",
     ),
     Case(
         Code.NOBODY_KNOWN,

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from remaphore.errors import ConfigError
 from remaphore.runtime.health.clock import check_clock
-from remaphore.runtime.health.findings import Code, Level, to_line
+from remaphore.runtime.health.findings import Code, Level, from_error, to_line
 from remaphore.runtime.store import Store
 from tests.runtime import checkup_files, checkup_services
 from tests.support.machine import Machine, bad, days, type_in
@@ -87,7 +88,8 @@ def test_a_plugin_without_its_extra_is_named_with_the_command_that_installs_it(m
 
 def test_a_plugin_that_acts_on_a_verb_is_enough(machine):
     machine.edit('"ping"]', '"ping", "permissions"]')
-    assert machine.found(Code.VERB_UNHANDLED)
+    (finding,) = machine.found(Code.VERB_UNHANDLED)
+    assert finding.mend.startswith('write enable = ["permissions"] under [plugins]')
     machine.append('[plugins]\nenable = ["permissions"]\n')
     assert machine.found(Code.VERB_UNHANDLED) == []
 
@@ -159,3 +161,41 @@ def test_a_state_directory_that_is_not_there_yet_is_fine_and_is_not_made(machine
     shutil.rmtree(machine.folder / "state")
     assert bad(machine.findings()) == []
     assert not (machine.folder / "state").exists()
+
+
+def test_without_any_hooks_the_mend_names_the_administrators(machine):
+    machine.edit('hooks = ["hooks.d"]\n', "")
+    (finding,) = machine.found(Code.VERB_UNHANDLED)
+    assert finding.mend.startswith("put an executable into /etc/remaphore/hooks.d/ping,")
+
+
+def test_no_directory_is_to_be_moved_only_because_we_may_not_write_there(machine, monkeypatch):
+    machine.edit('state_dir = "state"', 'state_dir = "/nowhere/state"')
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    assert (finding.what, finding.mend) == ("it cannot be made in /", "set state_dir to a directory that we may write")
+
+
+def test_a_user_without_a_home_is_a_finding_and_what_it_says_mends_it(machine, monkeypatch):
+    machine.edit('state_dir = "state"\n', "")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31)  # in no list of users
+    monkeypatch.delenv("HOME")
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    assert finding.mend == "set state_dir in the configuration, or HOME"
+    monkeypatch.setenv("HOME", str(machine.folder))
+    assert [found.mend for found in machine.found(Code.STATE_UNUSABLE)] != [finding.mend]
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "expected"),
+    [
+        ("f", "f: wrong; mend this; and that", ("f", "wrong", "mend this; and that")),
+        ("f", "f:3: not UTF-8; save it", ("f:3", "not UTF-8", "save it")),
+        ("f", "f: named by a; b: open; mend it: chmod 600 f", ("f", "named by a; b: open", "chmod 600 f")),
+        ("f", "fg: wrong", ("f", "fg: wrong", "ours")),
+    ],
+)
+def test_an_error_is_told_once_with_its_place_and_its_mend(where, text, expected):
+    finding = from_error(Code.KEY_UNUSABLE, where, ConfigError(text), mend="ours")
+    assert (finding.where, finding.what, finding.mend) == expected

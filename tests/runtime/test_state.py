@@ -28,11 +28,22 @@ def test_the_configuration_comes_before_systemd(state_dir, environ, folder):
         (0, {}, "/var/lib/remaphore/x"),
         (1000, {"XDG_STATE_HOME": "/home/u/state"}, "/home/u/state/remaphore/x"),
         (1000, {}, str(Path.home() / ".local/state/remaphore/x")),
+        (1000, {"XDG_STATE_HOME": "relative"}, str(Path.home() / ".local/state/remaphore/x")),
     ],
 )
 def test_without_either_it_is_the_systems_or_the_users(uid, environ, folder, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert state.directory(make_config(), "x", environ) == Path(folder)
+
+
+@pytest.mark.parametrize("environ", [{}, {"XDG_STATE_HOME": "relative"}])
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_a_user_without_a_home_is_told_what_to_set(environ, home, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31)  # in no list of users
+    monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME")
+    with pytest.raises(StateError, match="this user has no home; set state_dir in the configuration, or HOME"):
+        state.directory(make_config(), "x", environ)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "-x", "x" * 65, "a\0b"])

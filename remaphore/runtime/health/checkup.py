@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from remaphore.config.settings import Config
-from remaphore.errors import ConfigError
+from remaphore.errors import ConfigError, StateError
 from remaphore.runtime import state
 from remaphore.runtime.health import clock, files, handlers, known, login, unit
 from remaphore.runtime.health.findings import Code, Finding, Level, from_error
@@ -36,6 +36,11 @@ def check(
     yield from known.check_peers(config)
     yield from handlers.check_plugins(config, plugins)
     yield from handlers.check_handlers(config, plugins)
-    yield from check_state(config, state.directory(config, state.DEFAULT_INSTANCE, environ), now=now, user=user)
+    try:
+        folder = state.directory(config, state.DEFAULT_INSTANCE, environ)
+    except StateError as error:
+        yield from_error(Code.STATE_UNUSABLE, config.source, error)
+    else:
+        yield from check_state(config, folder, now=now, user=user)
     yield from unit.check_units(root)
     yield from clock.check_clock(clock.is_synchronised())

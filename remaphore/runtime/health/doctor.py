@@ -171,4 +171,4 @@ def _stranger(config: Config, key: str, silent: Sequence[str]) -> Finding:
     who = f"one of {', '.join(silent)}" if silent else "a node of ours"
     what = f"somebody answered us, rightly signed, with the key {key}, which no peer has"
     mend = f"if it is {who}, write this key to that peer"
-    return Finding(Level.ERROR, Code.KEY_UNKNOWN, config.origin("peers"), what, mend)
+    return Finding(Level.ERROR, Code.KEY_UNKNOWN, config.source, what, mend)

@@ -122,8 +122,14 @@ class Finding:
 
 def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = Level.ERROR, mend: str = "") -> Finding:
     """Return *error* as a finding. Our errors tell their mend after a semicolon; *mend* is for those that do not."""
-    what, _, words = str(error).removeprefix(f"{where}: ").partition("; ")
-    return Finding(level, code, where, what, words.removeprefix("mend it: ") or mend)
+    text = str(error)
+    if text.startswith(f"{where}:"):  # also with a line: FILE:3: what
+        line, _, text = text.removeprefix(where).partition(": ")
+        where += line
+    what, separator, words = text.partition("; mend it: ")
+    if not separator:
+        what, _, words = text.partition("; ")
+    return Finding(level, code, where, what, words or mend)
 
 
 def quote(text: str) -> str:

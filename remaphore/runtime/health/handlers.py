@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from remaphore.config.settings import Config
+from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import configure, load
 from remaphore.hooks.plan import Action, Step
@@ -14,6 +14,7 @@ from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
 from remaphore.runtime.explain import PLACEHOLDER, ask_plan
 from remaphore.runtime.health.findings import Code, Finding, Level, from_error
+from remaphore.runtime.health.replies import PERMISSIONS
 
 if TYPE_CHECKING:
     import pluggy
@@ -95,5 +96,7 @@ def _idle(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
             what = "a peer may send it, and nothing here acts on it: a request is answered with 127"
-            mend = f"put an executable into {config.hooks[-1] if config.hooks else 'hooks.d'}/{verb}, if one is wanted"
+            mend = f"put an executable into {(config.hooks or DEFAULT_HOOKS)[-1] / verb}, if one is wanted"
+            if verb == PERMISSIONS:
+                mend = f'write enable = ["{PERMISSIONS}"] under [plugins], and restart the daemon'
             yield Finding(Level.NOTE, Code.VERB_UNHANDLED, verb, what, mend)

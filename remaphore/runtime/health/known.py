@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,11 +13,14 @@ from remaphore.runtime.health.findings import Code, Finding, Level
 
 def check_peers(config: Config) -> Iterator[Finding]:
     """Judge the peers: nobody known or permitted, our own key, two keys for one destination, peers of the original."""
-    place = config.origin("peers")
+    place = config.source
     known = tuple(by_key(config.peers).values())
     if not known:
         what = "nobody is known: no message is taken, and nobody can be asked"
-        mend = "remaphore peer add --verbs VERB,... LINE, with what remaphore peer show prints on the other node"
+        mend = (
+            f"remaphore peer add -c {shlex.quote(config.source)} --verbs VERB,... LINE,"
+            " with what remaphore peer show prints on the other node"
+        )
         if config.original:
             mend = "add a line DESTINATION PUBLICKEY [verb,...] under [ Peers ]"
         yield Finding(Level.WARNING, Code.NOBODY_KNOWN, place, what, mend)
@@ -56,7 +60,7 @@ def _originals(config: Config) -> Iterator[Finding]:
     originals = [peer for peer in by_key(config.peers).values() if peer.original]
     if config.original:
         what = "in the original's format all peers count as running the original: replies need not name their request"
-        mend = f"remaphore config convert {config.source}, and delete each compatibility that is no longer so"
+        mend = f"remaphore config convert {shlex.quote(config.source)}, and delete compatibility where it is not so"
         yield Finding(Level.NOTE, Code.PEERS_ORIGINAL, config.source, what, mend)
     elif originals:
         names = ", ".join(sorted({peer.destination for peer in originals}))

@@ -69,10 +69,10 @@ def _told(asked: Asked) -> _Told | None:
 
 
 def _read(told: dict[str, Any]) -> _Told | None:
-    verbs, names = told.get("verbs"), [told.get(key) for key in _Told._fields[1:]]
+    verbs, *names = map(told.get, _Told._fields)
     if not isinstance(verbs, list) or not all(isinstance(text, str) for text in (*verbs, *names)):
         return None
-    return _Told(tuple(sorted(verbs)), *names)
+    return _Told(tuple(sorted(verbs)), *map(str, names))
 
 
 def _describe(asked: Asked, told: _Told | None) -> Finding:

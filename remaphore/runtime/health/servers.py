@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import NamedTuple
@@ -44,23 +45,23 @@ async def visit(config: Config, url: str, *, message: Outgoing | None, timeout: 
     try:
         bus = await NatsBus.connect((url,), auth=config.auth, tls=config.tls, limit=timeout, notice=lambda _line: None)
     except TransportError as error:
-        return Visit((_failure(url, error),))
+        return Visit((_failure(config, url, error),))
     try:
         async with asyncio.timeout(timeout):
             findings = tuple([finding async for finding in _use(config, url, bus, message)])
     except (TimeoutError, TransportError) as error:
         await bus.close()
         reason = error if isinstance(error, TransportError) else TransportError(f"no confirmation within {timeout:g} s")
-        return Visit((_failure(url, reason),))
+        return Visit((_failure(config, url, reason),))
     except BaseException:
         await bus.close()
         raise
     return Visit(findings, bus)
 
 
-def _failure(url: str, error: TransportError) -> Finding:
+def _failure(config: Config, url: str, error: TransportError) -> Finding:
     if isinstance(error, BrokerRefusedError):
-        return from_error(Code.SERVER_REFUSES, url, error, mend="remaphore check")
+        return from_error(Code.SERVER_REFUSES, url, error, mend=f"remaphore check -c {shlex.quote(config.source)}")
     return from_error(Code.SERVER_UNREACHABLE, url, error, mend="start it, open the way to it, or correct servers")
 
 

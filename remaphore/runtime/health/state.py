@@ -46,7 +46,9 @@ def _check_unmade(folder: Path) -> Iterator[Finding]:
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         yield Finding(Level.OK, Code.STATE_OK, str(folder), "the daemon makes it when it starts")
         return
-    mend = f"set state_dir to a directory that we may write, or: mv {above} {above}.old"
+    mend = "set state_dir to a directory that we may write"
+    if not above.is_dir():
+        mend = f"{mend}, or: mv {shlex.quote(str(above))} {shlex.quote(str(above))}.old"
     yield Finding(Level.ERROR, Code.STATE_UNUSABLE, str(folder), f"it cannot be made in {above}", mend)
 
 

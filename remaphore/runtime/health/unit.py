@@ -36,7 +36,7 @@ def _check_unit(path: Path, root: Path) -> Iterator[Finding]:
         settings = _read(path, root)
     except OSError as error:
         what = f"it cannot be read ({error.strerror})"
-        yield Finding(Level.ERROR, Code.UNIT_UNREADABLE, str(path), what, f"chmod a+r {path}")
+        yield Finding(Level.ERROR, Code.UNIT_UNREADABLE, str(path), what, f"chmod a+r {shlex.quote(str(path))}")
         return
     except UnicodeDecodeError:
         yield Finding(Level.ERROR, Code.UNIT_UNREADABLE, str(path), "it is not UTF-8", "save it as UTF-8")
