@@ -48,12 +48,13 @@ async def _ping(options: Ping, config: Config) -> Tally:
         for wanted in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(wanted, pinger.stop)
         async for number, answer in pinger.answers():
-            sys.stdout.write(_to_json(number, answer) if options.json else _to_line(number, answer))
+            sys.stdout.write(_to_json(number, answer) if options.json else to_line(number, answer))
             sys.stdout.flush()
         return pinger.tally
 
 
-def _to_line(number: int, answer: Answer) -> str:
+def to_line(number: int, answer: Answer) -> str:
+    """Return *answer* to the ping *number* as one line, with its end. Nothing in it can do anything to a terminal."""
     reply = answer.reply
     code = "" if reply.exit_code is None else f" exit={reply.exit_code}"
     line = (

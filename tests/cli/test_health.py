@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from remaphore.cli import words
+from remaphore import Reply
+from remaphore.cli import ping, words
 from remaphore.cli.check import conclude, show
 from remaphore.cli.main import main
 from remaphore.cli.options.health import Check, Doctor, Ping
 from remaphore.runtime.health.findings import Code, Finding, Level
+from remaphore.runtime.health.probe import Answer
 from tests.support.machine import Machine
 from tests.support.plugin_dist import installer
 
@@ -38,6 +40,18 @@ def test_nothing_of_a_finding_reaches_a_terminal_raw(capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert all(character.isprintable() for character in line)
     assert "\\x1b]0;title" in line
+
+
+@pytest.mark.parametrize(
+    "output", [NASTY.encode(errors="replace"), b"\xff\x1b[2J" * 1000, b"\n\r\n" + b"x" * 1_000_000, b""]
+)
+def test_an_answer_to_a_ping_is_one_short_line_whatever_a_peer_says(output):
+    reply = Reply(0, output, peer="com.two")
+    line = ping.to_line(1, Answer(reply=reply, round_trip_ns=1, skew_ns=-(2**63)))
+    assert line.startswith("com.two: seq=1 ")
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert len(line) < 1000
 
 
 def test_a_finding_in_json_is_one_line_of_ascii_and_loses_nothing(capsys):

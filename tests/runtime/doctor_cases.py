@@ -272,7 +272,7 @@ CASES = [
     (Code.CLOCK_OFF, W, lambda site: has_a_clock_that_is_off(site, off=80), "s ahead of ours, allowed are 100 s"),
     (Code.CLOCK_REFUSED, E, is_stricter_about_clocks, "s behind our clock, allowed are 50 s"),
     (Code.PEER_SILENT, W, does_not_run, "Likely, in this order: nothing receives there"),
-    (Code.NOBODY_ANSWERS, E, does_not_run, "none of 1 peers answers"),
+    (Code.NOBODY_ANSWERS, E, does_not_run, "the only one that was asked does not answer"),
     (Code.PEER_SILENT, W, does_not_know_us, f"remaphore explain --from {US} --verb permissions --to com.two"),
     (Code.VERB_NOT_OURS, W, is_not_asked, 'mend it: add "permissions" to the verbs of this identity'),
 ]

@@ -161,7 +161,10 @@ class Round:
             what = f"{found.forged} replies carry the key of a peer, and not its signature"
             report(Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, "look who else may publish on this broker"))
         if not found.asked and not all(peer.original for peer in self._responders):
-            what, mend = f"none of {len(self._peers)} peers answers", "begin with what all have in common"
+            number = len(self._peers)
+            what, mend = f"none of {number} peers answers", "begin with what all have in common"
+            if number == 1:
+                what, mend = "the only one that was asked does not answer", "what is said of it above"
             report(Finding(Level.ERROR, Code.NOBODY_ANSWERS, "peers", what, mend))
         for finding in judge_own_clock(self._config, [asked.answer for asked in found.asked.values()]):
             report(finding)
