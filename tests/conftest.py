@@ -24,11 +24,13 @@ hypothesis.settings.load_profile("default")
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Undo what a test has set up with `remaphore.logs`, which holds on to its stderr."""
+    root, loop = logging.getLogger(), logging.getLogger("asyncio")
+    levels = root.level, loop.level
     yield
     structlog.reset_defaults()
-    logging.getLogger().handlers[:] = [
-        handler for handler in logging.getLogger().handlers if not isinstance(handler, logs._Forward)
-    ]
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs._Forward)]
+    for logger, level in zip((root, loop), levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest_asyncio.fixture

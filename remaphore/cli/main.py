@@ -75,11 +75,7 @@ def command() -> NoReturn:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - pathlib is a library to load
     if "_ARGCOMPLETE" in os.environ:  # a shell completes; see remaphore.cli.completion
         import_module("remaphore.cli.completion").complete()
-    code = main()
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # none where who started us has closed it
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    os._exit(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,15 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = _run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except (UsageError, ConfigError, PluginError) as error:
         return _fail(error, EXIT_USAGE)
     except RemaphoreError as error:
         return _fail(error, EXIT_ERROR)
     except BrokenPipeError:
-        # Who read our stdout is gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except OSError as error:
         if error.errno not in _NO_ROOM:
@@ -109,9 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: RemaphoreError, code: int) -> int:
     from remaphore.logs import escape
 
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()  # what was found before
     further = next((f" (see {page})" for kind, page in FURTHER.items() if isinstance(error, kind)), "")
     # It may quote what a server or a file says.
-    print(f"remaphore: ERROR: {escape(str(error))}{further}", file=sys.stderr)  # noqa: T201 - where errors are shown
+    with contextlib.suppress(OSError):  # who read it has gone; the exit code still tells
+        print(f"remaphore: ERROR: {escape(str(error))}{further}", file=sys.stderr)  # noqa: T201 - where errors are shown
     return code
 
 

@@ -156,7 +156,7 @@ async def _collect(rollout: Rollout, hook: pluggy.HookRelay) -> None:
 async def _tell(hook: pluggy.HookCaller, **event: object) -> None:
     """Call *hook*. What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole."""
     for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
-        if isinstance(outcome.error, BrokenPipeError):
+        if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C: nobody reads on
             raise outcome.error
         if outcome.error is not None:
             raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error

@@ -111,6 +111,26 @@ def test_a_reader_that_has_gone_ends_it_at_once_without_a_word(three, words):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_ctrl_c_ends_it_even_while_nobody_reads_on(three):
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b"." * 4000)  # what it writes first does not fit
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "remaphore", "request", "-c", str(three.config), "--jsonl", "--timeout", "0", "oso"],
+        stdout=writing, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    os.close(writing)
+    with asking, os.fdopen(reading, "rb"):
+        wait_until(lambda: int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) == 4096)
+        for _ in range(SECONDS * 10):
+            asking.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                asking.wait(0.1)
+                break
+        asking.kill()
+        assert (asking.returncode, asking.stderr.read()) == (130, "")
+
+
 def test_a_full_disk_is_an_error_and_no_success(three):
     with Path("/dev/full").open("wb") as full:
         done = run(three, "ooo", stdout=full, timeout="30s")
