@@ -15,8 +15,10 @@ WORKERS ?= 4
 demo: $(VENV)/installed
 	@$(BIN)/remaphore demo
 
+# Compiled beforehand: the tests start processes by the thousand, and not every environment lets them keep the bytecode.
 test: $(VENV)/installed
 	rm -f .coverage .coverage.*
+	$(BIN)/python -m compileall -q remaphore plugins
 	$(BIN)/coverage run -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
@@ -30,7 +32,7 @@ test-long: $(VENV)/installed
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-lowest/bin/python -m pip install --quiet --editable . --group test --constraint tests/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --editable . --group test --group docs --constraint tests/lowest.txt
 	$(VENV)-lowest/bin/python -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # docs/performance.md says what it prints; results are kept in .bench/. The short form is for busy machines.

@@ -31,7 +31,7 @@ class Target:
         self.release = asyncio.Event()
         self.ran = []
         self.rejected = []
-        self.daemon = None
+        self.daemon = self.status = None  # no property: some versions of pluggy read those of a plugin
 
     @hookimpl
     async def remaphore_message(self, message):
@@ -47,10 +47,6 @@ class Target:
     @hookimpl
     def remaphore_shutdown(self, reason):
         self.release.set()
-
-    @property
-    def status(self):
-        return self.daemon.tally
 
     def replies(self):
         """Return what was published on reply subjects."""
@@ -94,6 +90,7 @@ def target(tmp_path, monkeypatch):
         plugins.register(own, name="target")
         async with Ledger(tmp_path / "ledger", allow_skew_ns=config.allow_skew_ns, now=0) as ledger:
             own.daemon = Daemon(own.broker.connect(), config, plugins=plugins, ledger=ledger, clock=own.clock)
+            own.status = own.daemon.tally
             ready = asyncio.Event()
             task = spawn(own.daemon.run(ready=ready.set), name="daemon under attack")
             await ready.wait()
