@@ -36,7 +36,11 @@ def _main(words: tuple[manual.Command, ...]) -> Iterator[str]:
     for command in words:
         yield from (".TP", f"\\fBremaphore\\-{_escape(command.name)}\\fR(1)", *_text(command.text))
     yield from (".SH OPTIONS OF THE ORIGINAL", *_text(flags.text), *_options(flags))
-    yield from (".SH CONFIGURATION", *_text(texts["configuration"] + "; the first that is there counts."), ".PP")
+    yield from (
+        ".SH CONFIGURATION",
+        *_text(texts["configuration"] + "; the first that is given or there counts."),
+        ".PP",
+    )
     yield r"\fBremaphore.toml\fR(5) has its keys."
     yield ".SH EXIT STATUS"
     for code in texts["exit codes"].split("; "):

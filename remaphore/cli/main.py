@@ -55,7 +55,8 @@ as the original, with flags of Go (-t 5s, -t=5s, --t 5s):
   remaphore -C                                                 print an example configuration
 
 configuration: -c FILE, $REMAPHORE_CONFIG, ~/.config/remaphore/remaphore.toml, /etc/remaphore/remaphore.toml or .conf
-exit codes: 0 received, sent or answered; 1 nothing came in time; 2 usage or configuration; 3 any other error
+exit codes: 0 received, sent or answered; 1 nothing came in time; 2 usage or configuration; 3 any other error;
+            4-6 request --check: some are missing, have failed, have refused; 130 Ctrl-C; 141 who read stdout has gone
 manual: man remaphore, man remaphore-COMMAND, man remaphore.toml
 
 example:  aws s3 cp bigfile s3://bucket/ && remaphore -s -u upload_done        on the uploader

@@ -42,6 +42,7 @@ def run(options: Request) -> int:
     config.sender(options.verb, options.key)
     destinations = names(expect(config, options.to))
     if options.dry_run:
+        _say_how_many(destinations, _pace(options))
         return 0
     payload: str | bytes = options.payload
     if options.source:
@@ -97,6 +98,11 @@ def _show(prospects: Sequence[Prospect], pace: Pace | None) -> None:
         sys.stdout.writelines(logs.escape(f"ask   {name}{note}") + "\n" for name in batch)
     passed_over = (prospect for prospect in prospects if prospect.obstacle)
     sys.stdout.writelines(logs.escape(f"skip  {name}: {why}") + "\n" for name, why in passed_over)
+
+
+def _say_how_many(destinations: Sequence[str], pace: Pace | None) -> None:
+    batches = f", in batches: {len(pace.batches(destinations))}" if pace else ""
+    console.say(f"{len(destinations)} would be asked{batches}")
 
 
 async def _request(

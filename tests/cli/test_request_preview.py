@@ -25,7 +25,7 @@ def test_who_is_addressed_would_be_asked_and_the_others_are_skipped_with_the_rea
     assert preview(capsys, config(), "--to", "com.**") == (
         0,
         "ask   com.example.two\nskip  org.example.three: the pattern 'com.**' does not match it\n",
-        "",
+        "remaphore: 1 would be asked\n",
     )
 
 
@@ -58,8 +58,10 @@ def test_a_key_that_is_listed_twice_counts_for_its_first_destination(config, cap
 
 
 def test_batches_are_numbered_as_they_would_be_asked(config, capsys):
-    assert preview(capsys, config(), "--batch", "1")[1] == (
-        "ask   com.example.two  batch 1 of 2\nask   org.example.three  batch 2 of 2\n"
+    assert preview(capsys, config(), "--batch", "1") == (
+        0,
+        "ask   com.example.two  batch 1 of 2\nask   org.example.three  batch 2 of 2\n",
+        "remaphore: 2 would be asked, in batches: 2\n",
     )
 
 

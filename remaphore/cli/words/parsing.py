@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # As base58 writes 64 bytes: argparse quotes what it does not understand.
 _PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
 
-CONFIG_HELP = "configuration (default: /etc/remaphore/remaphore.toml)"
+CONFIG_HELP = "configuration (default: the first that remaphore --help names)"
 
 
 class Parser(argparse.ArgumentParser):
