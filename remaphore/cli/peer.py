@@ -42,7 +42,10 @@ def _add(options: PeerAdd) -> int:
         Peer(destination=destination, key=key, verbs=verbs, original=options.original) for destination, key in rows
     ]
     changed = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
+    own = console.load_config(path).identities
     for peer in peers:
+        if any(identity.key == peer.key for identity in own):
+            console.say(f"{peer.destination} is this node itself: it may send these to itself")
         console.say(f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(verbs))}")
     console.say(f"changed: {', '.join(changed)}; {RELOAD}")
     return 0

@@ -14,8 +14,9 @@ from remaphore.cli.options.health import Ping
 from remaphore.config.settings import Config
 from remaphore.protocol import duration
 from remaphore.runtime.health.findings import quote
-from remaphore.runtime.health.pinger import VERB, Pinger, Tally, told_version
+from remaphore.runtime.health.pinger import Pinger, Tally, told_version
 from remaphore.runtime.health.probe import Answer
+from remaphore.runtime.health.replies import PING
 from remaphore.runtime.node import CONNECT_SECONDS, connect
 from remaphore.runtime.requester import expect
 
@@ -25,7 +26,7 @@ SOME = 4  # some answers are missing, as `request --check` has it
 def run(options: Ping) -> int:
     """Ping; return 0 if all answered each time, 1 if nobody ever did, 4 if some answers are missing."""
     config = console.load_config(options.config)
-    config.sender(VERB).load()
+    config.sender(PING).load()
     expect(config, options.to)
     logs.configure("console", level=logging.WARNING)
     tally = asyncio.run(_ping(options, config))

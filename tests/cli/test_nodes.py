@@ -218,6 +218,14 @@ def test_a_peer_line_can_be_given_in_many_ways(run, left, tmp_path, way):
     assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"ping"}]
 
 
+def test_adding_this_very_node_is_said(run, left):
+    _, own, _ = run("peer show")
+    code, _, said = run("peer add --verbs ping -", own)
+    assert code == 0
+    assert "com.left is this node itself" in said
+    assert "this node itself" not in run("peer add --verbs ping -", RIGHT)[2]
+
+
 def test_adding_says_what_it_waits_for_at_a_terminal_and_reads_on(run, left, monkeypatch):
     class Terminal(io.TextIOWrapper):
         def isatty(self):

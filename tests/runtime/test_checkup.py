@@ -163,10 +163,16 @@ def test_a_state_directory_that_is_not_there_yet_is_fine_and_is_not_made(machine
     assert not (machine.folder / "state").exists()
 
 
+def test_a_ping_needs_no_handler(machine):
+    shutil.rmtree(machine.folder / "hooks.d" / "ping")
+    assert machine.found(Code.VERB_UNHANDLED) == []
+
+
 def test_without_any_hooks_the_mend_names_the_administrators(machine):
     machine.edit('hooks = ["hooks.d"]\n', "")
+    machine.edit('"ping"]', '"ping", "status"]')
     (finding,) = machine.found(Code.VERB_UNHANDLED)
-    assert finding.mend.startswith("put an executable into /etc/remaphore/hooks.d/ping,")
+    assert finding.mend.startswith("put an executable into /etc/remaphore/hooks.d/status,")
 
 
 def test_no_directory_is_to_be_moved_only_because_we_may_not_write_there(machine, monkeypatch):

@@ -14,7 +14,7 @@ from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
 from remaphore.runtime.explain import PLACEHOLDER, ask_plan
 from remaphore.runtime.health.findings import Code, Finding, Level, from_error
-from remaphore.runtime.health.replies import PERMISSIONS
+from remaphore.runtime.health.replies import PERMISSIONS, PING
 
 if TYPE_CHECKING:
     import pluggy
@@ -92,7 +92,8 @@ def _judge(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
 
 
 def _idle(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
-    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB}
+    # `remaphore ping` takes a 127 for an answer like another.
+    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, PING}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
             what = "a peer may send it, and nothing here acts on it: a request is answered with 127"

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from remaphore.config.settings import Config
 from remaphore.errors import ConnectionLostError, TransportError
 from remaphore.runtime.health.probe import Answer, Probe
+from remaphore.runtime.health.replies import PING
 from remaphore.runtime.requester import expect
 from remaphore.runtime.signer import Clock, Signer
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
-VERB = "ping"
 # What a handler may write of its own accord, as the sample hooks.d/ping does.
 _VERSION = re.compile(rb"\bremaphore ([0-9][0-9A-Za-z.+-]{0,40})")
 
@@ -65,7 +65,7 @@ class Pinger:
         timeout: float,
         clock: Clock = time.time_ns,
     ) -> None:
-        config.sender(VERB).load()
+        config.sender(PING).load()
         self.tally = Tally()
         self.responders = expect(config, to)
         self._bus = bus
@@ -127,7 +127,7 @@ class Pinger:
             stopping.cancel()
 
     async def _round(self, number: int) -> None:
-        outgoing = self._signer.compose(VERB, to=self._to, payload=b"", wants_reply=True)
+        outgoing = self._signer.compose(PING, to=self._to, payload=b"", wants_reply=True)
         self.tally.rounds += 1
 
         def answered(answer: Answer) -> None:

@@ -18,6 +18,7 @@ from remaphore.runtime.health.probe import Answer
 
 # The verb that the plugin of this name answers, see docs/running.md.
 PERMISSIONS = "permissions"
+PING = "ping"
 _SCHEMA = 1  # of its answers, as far as we can read them
 
 _MILLISECOND = duration.MILLISECOND
