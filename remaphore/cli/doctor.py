@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 
-from remaphore import logs
+from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.check import conclude, show
 from remaphore.cli.options.health import Doctor
@@ -25,5 +24,5 @@ def run(options: Doctor) -> int:
         show(finding, to_json=options.json)
         levels[finding.level] += 1
 
-    asyncio.run(examine(config, to=options.to, timeout=options.timeout, report=report))
+    tasks.run(examine(config, to=options.to, timeout=options.timeout, report=report))
     return conclude(levels)

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 
-from remaphore import logs
+from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.health import Ping
 from remaphore.config.settings import Config
@@ -29,7 +29,7 @@ def run(options: Ping) -> int:
     config.sender(PING).load()
     expect(config, options.to)
     logs.configure("console", level=logging.WARNING)
-    tally = asyncio.run(_ping(options, config))
+    tally = tasks.run(_ping(options, config))
     (_write_summary if options.json else _say_summary)(tally)
     if not tally.answered.total():
         return 1

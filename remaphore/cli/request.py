@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from remaphore import logs
+from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.requesting import Request
 from remaphore.config.settings import Config
@@ -50,7 +50,7 @@ def run(options: Request) -> int:
     plugins = load(PLUGINS)
     configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
     logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
-    summary = asyncio.run(_request(options, config, plugins, destinations, payload))
+    summary = tasks.run(_request(options, config, plugins, destinations, payload))
     if summary.rejected and not options.verbose:
         number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
         console.say(f"{number} not taken; --verbose shows why")
