@@ -64,19 +64,23 @@ def load(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
 
 def drop_ins(base: Path) -> tuple[tuple[str, str], ...]:
     """Return name and text of each `peers.d/*.toml` in *base*, in the order of their names. Raises ConfigError."""
+    return tuple(map(_drop_in, drop_in_paths(base)))
+
+
+def drop_in_paths(base: Path) -> list[str]:
+    """Return the path of each `peers.d/*.toml` in *base*, in the order of their names. Raises ConfigError."""
     folder = base / DROP_INS
     try:
         names = os.listdir(folder)  # noqa: PTH208 - one call, for every command that starts
     except FileNotFoundError:
-        return ()
+        return []
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigError(
             f"{folder}: peers: cannot be read ({why}); check that it is a directory, and its mode"
         ) from None
     # Not those that begin with a dot: they are an editor's, or ours before they get their name.
-    wanted = sorted(name for name in names if name.endswith(".toml") and name[0] != ".")
-    return tuple(_drop_in(f"{folder}/{name}") for name in wanted)
+    return sorted(f"{folder}/{name}" for name in names if name.endswith(".toml") and name[0] != ".")
 
 
 def _drop_in(path: str) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from remaphore.errors import StateError, UsageError
 DEFAULT_INSTANCE = "main"
 SYSTEM_DIR = Path("/var/lib/remaphore")
 
+_LOCK = "lock"
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 
 
@@ -54,7 +56,7 @@ def locked(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         why = f"{error.strerror}; set state_dir to a directory that we may write"
         raise StateError(f"state directory {folder}: {why}") from error
@@ -65,13 +67,32 @@ def locked(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def holder(folder: Path) -> str:
+    """Return the pid of the daemon that holds the lock of *folder*, as it wrote it; empty if none does."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _read_pid(descriptor)
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def _read_pid(descriptor: int) -> str:
+    return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+
+
 def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        pid = _read_pid(descriptor)
         raise StateError(
-            f"another daemon (pid {holder}) holds {folder}; stop it, or start this one with --instance NAME"
+            f"another daemon (pid {pid}) holds {folder}; stop it, or start this one with --instance NAME"
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())

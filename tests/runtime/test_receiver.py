@@ -217,8 +217,8 @@ async def test_a_plugin_that_never_ends_is_abandoned_after_the_deadline(monkeypa
         assert await task == 1
 
 
-async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
-    monkeypatch.setattr(intake, "INBOX_LENGTH", 3)
+async def start_busy():
+    """Start a receiver that has the message `first` in hand until *release* is set."""
     release = asyncio.Event()
     broker, plugin = MemoryBroker(), Recorder(lambda _message: release.wait())
     own, task = await start(broker, a=plugin)
@@ -226,6 +226,12 @@ async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
     await sender.send("ping", payload="first")
     while not own.handled:
         await asyncio.sleep(0)
+    return release, plugin, sender, own, task
+
+
+async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
+    monkeypatch.setattr(intake, "INBOX_LENGTH", 3)
+    release, plugin, sender, own, task = await start_busy()
     for number in range(5):
         await sender.send("ping", payload=str(number))
     release.set()
@@ -239,13 +245,7 @@ async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
 
 async def test_payloads_that_wait_are_bounded_in_bytes_too(monkeypatch):
     monkeypatch.setattr(intake, "INBOX_BYTES", 250)
-    release = asyncio.Event()
-    broker, plugin = MemoryBroker(), Recorder(lambda _message: release.wait())
-    own, task = await start(broker, a=plugin)
-    sender = Node(broker.connect(), make_config(1), clock=clock)
-    await sender.send("ping", payload="first")
-    while not own.handled:
-        await asyncio.sleep(0)
+    release, plugin, sender, own, task = await start_busy()
     for _ in range(4):
         await sender.send("ping", payload="x" * 100)
     release.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from remaphore.cli.options.daemon import Hooks, Plugins, Run
-from remaphore.cli.words.parsing import CONFIG_HELP, Command, daemon, log_format
+from remaphore.cli.words.parsing import Command, config, daemon, log_format
 
 
 def _build_run(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def _build_hooks(parser: argparse.ArgumentParser) -> None:
 def _build_plugins(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the installed plugins, their hooks, and why one cannot be loaded; each is imported."
     parser.epilog = "example: remaphore plugins    (exit code: 0; 1 if one that is enabled cannot be loaded)"
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    config(parser)
     parser.add_argument("--json", action="store_true", help="one object a line")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from remaphore.cli.options.health import Check, Doctor, Ping
-from remaphore.cli.words.parsing import CONFIG_HELP, Command, daemon, seconds
+from remaphore.cli.words.parsing import Command, config, daemon, seconds
 
 DOCTOR_SECONDS = 5.0
 PING_SECONDS = 5.0
@@ -30,7 +30,7 @@ def _build_doctor(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: remaphore doctor --to 'com.**'; exit code: 0 no errors, 1 errors, 2 usage or configuration"
     )
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    config(parser)
     parser.add_argument("--to", metavar="PATTERN", default="**", help="ask only these peers, such as 'com.crypto.**'")
     parser.add_argument(
         "--timeout", type=_limit, metavar="TIME", default=DOCTOR_SECONDS, help="limit of each step (5s)"
@@ -45,7 +45,7 @@ def _build_ping(parser: argparse.ArgumentParser) -> None:
         " takes a ping for one."
     )
     parser.epilog = "example: remaphore ping --count 3 'com.**'; exit code: 0 all answered each time, 1 nobody, 4 some"
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    config(parser)
     parser.add_argument("to", metavar="PATTERN", nargs="?", default="**", help="destinations to ask (**)")
     parser.add_argument("--count", type=_number, metavar="N", help="end after so many (default: when interrupted)")
     parser.add_argument("--interval", type=_limit, metavar="TIME", default=PING_INTERVAL, help="between two (1s)")

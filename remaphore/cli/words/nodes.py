@@ -17,7 +17,7 @@ from remaphore.cli.options.nodes import (
     PeerRemove,
     PeerShow,
 )
-from remaphore.cli.words.parsing import CONFIG_HELP, Command, split_verbs
+from remaphore.cli.words.parsing import Command, config, split_verbs
 from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _build_peer_add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: remaphore peer add --verbs ping,deploy remaphore-peer:1 com.example.us.left 3v96... c0ffee12"
     )
-    _add_config(parser)
+    config(parser)
     parser.add_argument("line", metavar="LINE", nargs="*", help="the peer line; - or none: read from stdin")
     parser.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
     parser.add_argument(
@@ -106,7 +106,7 @@ def _build_peer_add(parser: argparse.ArgumentParser) -> None:
 def _build_peer_remove(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove a peer: nothing that it sends is taken any more, and it is not asked."
     parser.epilog = "example: remaphore peer remove com.example.us.left"
-    _add_config(parser)
+    config(parser)
     parser.add_argument("peer", metavar="DESTINATION|KEY", help="which peer")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--key", metavar="KEY", default="", help="only this one of its keys")
@@ -116,7 +116,7 @@ def _build_peer_remove(parser: argparse.ArgumentParser) -> None:
 def _build_peer_list(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the nodes that this one knows, what each may send to us, and which file says so."
     parser.epilog = "example: remaphore peer list --json"
-    _add_config(parser)
+    config(parser)
     parser.add_argument("--json", action="store_true", help="one object a line")
 
 
@@ -125,7 +125,7 @@ def _build_peer_show(parser: argparse.ArgumentParser) -> None:
         "Print this node's peer line, one for each of its identities, the default one first; or that of a peer."
     )
     parser.epilog = "example: remaphore peer show"
-    _add_config(parser)
+    config(parser)
     parser.add_argument(
         "peer", metavar="DESTINATION|KEY", nargs="?", default="", help="which peer (default: ourselves)"
     )
@@ -134,7 +134,7 @@ def _build_peer_show(parser: argparse.ArgumentParser) -> None:
 def _build_config_show(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print every setting with what decides it: a file and its line or key path, or the default."
     parser.epilog = "example: remaphore config show | grep '^servers'    (secrets are not shown)"
-    _add_config(parser)
+    config(parser)
     parser.add_argument("--json", action="store_true", help="one object a line: key, value, origin")
 
 
@@ -145,10 +145,6 @@ def _build_config_convert(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: remaphore config convert /etc/remaphore/remaphore.conf"
     parser.add_argument("file", metavar="FILE.conf", help="the original's configuration")
     parser.add_argument("--output", metavar="FILE.toml", default="", help="what to make (default: beside it, .toml)")
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
 
 
 def _read_init(given: argparse.Namespace) -> Init:

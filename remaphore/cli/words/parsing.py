@@ -56,9 +56,14 @@ def split_verbs(groups: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(filter(None, verbs))
 
 
+def config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration's file."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
 def common(parser: argparse.ArgumentParser) -> None:
     """Add what every command on the bus takes."""
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    config(parser)
     parser.add_argument(
         "-S", "--subject", metavar="NAME", default="", help="use the subject ROOT.NAME instead of ROOT.all"
     )
@@ -66,7 +71,7 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def daemon(parser: argparse.ArgumentParser) -> None:
     """Add what decides what the daemon would do."""
-    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+    config(parser)
     parser.add_argument(
         "--hooks", metavar="DIR", action="append", help="handlers; repeatable, later ones replace earlier ones by name"
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from remaphore.config import search
 from remaphore.config.settings import Config, Tls
 from remaphore.errors import ConfigError
 from remaphore.protocol import duration
@@ -75,7 +76,8 @@ def ending(codes: tuple[Code, Code], where: str, what: str, last: int, *, now: i
 
 def _configurations(config: Config) -> list[Path]:
     main = Path(config.source)
-    return [main, *sorted((main.parent / "peers.d").glob("[!.]*.toml"))]
+    drop_ins = search.drop_in_paths(main.parent) if main.suffix == ".toml" else ()
+    return [main, *map(Path, drop_ins)]
 
 
 def _named(config: Config) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import sqlite3
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from remaphore.config.settings import Config
 from remaphore.protocol import duration
+from remaphore.runtime import state
 from remaphore.runtime.health.findings import Code, Finding, Level
 from remaphore.runtime.ledger import FILE
 from remaphore.runtime.store import VERSION
@@ -34,7 +34,7 @@ def check_state(config: Config, folder: Path, *, now: int, user: int) -> Iterato
         mend = f"chown -R {user} {shlex.quote(str(folder))} && chmod 0700 {shlex.quote(str(folder))}"
         yield Finding(Level.ERROR, Code.STATE_UNUSABLE, str(folder), "the state directory is not ours to write", mend)
         return
-    holder = _holder(folder / "lock")
+    holder = state.holder(folder)
     if holder:
         what = f"a daemon runs (pid {holder}); another one needs --instance NAME"
         yield Finding(Level.NOTE, Code.DAEMON_RUNNING, str(folder), what)
@@ -50,21 +50,6 @@ def _check_unmade(folder: Path) -> Iterator[Finding]:
     if not above.is_dir():
         mend = f"{mend}, or: mv {shlex.quote(str(above))} {shlex.quote(str(above))}.old"
     yield Finding(Level.ERROR, Code.STATE_UNUSABLE, str(folder), f"it cannot be made in {above}", mend)
-
-
-def _holder(lock: Path) -> str:
-    """Return the pid of the daemon that holds *lock*, as it wrote it; empty if none does."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-    finally:
-        os.close(descriptor)
-    return ""
 
 
 def _check_ledger(path: Path, *, now: int, allow_skew_ns: int) -> Iterator[Finding]:
