@@ -70,7 +70,10 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
     notifier.status("waiting for the broker")
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     notice, returned = partial(_notice, notifier, "broker_away"), partial(_notice, notifier, "broker_back")
-    async with ledger, connect(config, timeout=None, notice=notice, returned=returned) as node:
+    connection = connect(
+        config, timeout=None, notice=notice, returned=returned, protocol_error=_warn_of_protocol_error
+    )
+    async with ledger, connection as node:
         daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
         reload = _reloader(daemon, node, notifier, options)
         for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
@@ -99,6 +102,10 @@ def _reloader(daemon: Daemon, node: Node, notifier: Notifier, options: Run) -> C
 def _notice(notifier: Notifier, event: str, line: str) -> None:
     _log.warning(event, detail=line)
     notifier.status(line)
+
+
+def _warn_of_protocol_error(line: str) -> None:
+    _log.warning("broker_protocol_error", detail=line)
 
 
 @asynccontextmanager

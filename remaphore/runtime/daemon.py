@@ -85,7 +85,10 @@ class Daemon:
         self._stopping.set()
 
     async def run(self, *, ready: Callable[[], None]) -> None:
-        """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at the start only."""
+        """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at the start only.
+
+        `stop` also ends the wait for a broker that never confirms; no plugin has been started then.
+        """
         status = Status(
             self.tally,
             queues=self._queues.state,
@@ -94,7 +97,9 @@ class Daemon:
             problem=lambda: self._ledger.problem,
             checking=lambda: self._verifier.waiting,
         )
-        await self._bus.subscribe(self._subject, self._deliver)
+        if not await self._subscribed():
+            self._verifier.close()
+            return
         self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
         expiring = spawn(self._expire_old(), name="expire")
         try:
@@ -104,6 +109,17 @@ class Daemon:
         finally:
             expiring.cancel()
             await self._end()
+
+    async def _subscribed(self) -> bool:
+        """Subscribe; return False if `stop` came before the broker has confirmed."""
+        subscribing = spawn(self._bus.subscribe(self._subject, self._deliver), name="subscribe")
+        stopping = spawn(self._stopping.wait(), name="stop")
+        try:
+            await asyncio.wait({subscribing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return subscribing.done() and subscribing.result() is None
+        finally:
+            subscribing.cancel()
+            stopping.cancel()
 
     def reload(self, load: Callable[[], Config]) -> bool:
         """Take the configuration that *load* gives, or keep the old one if that raises ConfigError; tell which.

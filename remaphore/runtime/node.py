@@ -37,19 +37,27 @@ async def connect(
     timeout: float | None = CONNECT_SECONDS,
     notice: Callable[[str], None] = lambda _line: None,
     returned: Callable[[str], None] | None = None,
+    protocol_error: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
     """Connect to the broker of *config* (a `Config`, a path, or None: where the command line looks).
 
     timeout: seconds to go on trying while no server answers, None for ever. notice: called with a line for people when
     the broker is away, and when it is back after that; returned: with one whenever it is back, however short the time
-    was, instead. Raises ConfigError, BrokerRefusedError (wrong credentials, TLS: at once) or
+    was, instead; protocol_error: with one, at most every 15 s, when a broker sends what is not the NATS protocol (else
+    notice gets it). Raises ConfigError, BrokerRefusedError (wrong credentials, TLS: at once) or
     BrokerUnavailableError (no server answered in time).
     """
     from remaphore.transport.nats_client import NatsBus
 
     settings = config if isinstance(config, Config) else load(os.fspath(config) if config else None, os.environ)
     bus = await NatsBus.connect(
-        settings.servers, auth=settings.auth, tls=settings.tls, limit=timeout, notice=notice, returned=returned
+        settings.servers,
+        auth=settings.auth,
+        tls=settings.tls,
+        limit=timeout,
+        notice=notice,
+        returned=returned,
+        protocol_error=protocol_error,
     )
     try:
         yield Node(bus, settings)

@@ -64,11 +64,10 @@ class Receiver:
     async def run(self, *, deadline: float | None, ready: Callable[[], None]) -> int:
         """Receive; call *ready* once the broker has confirmed. Return the number of messages that were handled.
 
-        *deadline*: by the loop's clock, None for none. Raises TransportError if it could not subscribe.
+        *deadline*: by the loop's clock, None for none. Both it and `stop` also end the wait for a broker that never
+        confirms. Raises TransportError if it could not subscribe.
         """
-        await self._bus.subscribe(self._subject, self._intake.deliver)
-        ready()
-        worker = spawn(self._work(), name="receiver")
+        worker = spawn(self._receive(ready), name="receiver")
         stopped = spawn(self._stopped.wait(), name="receiver stop")
         try:
             await self._wait_for(worker, stopped, deadline)
@@ -82,6 +81,11 @@ class Receiver:
         done, _ = await asyncio.wait({worker, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             self._reason = "timeout"
+
+    async def _receive(self, ready: Callable[[], None]) -> None:
+        await self._bus.subscribe(self._subject, self._intake.deliver)
+        ready()
+        await self._work()
 
     async def _end(self, worker: asyncio.Task[None]) -> None:
         self._once = True  # what is being handled now is the last

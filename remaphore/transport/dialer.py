@@ -18,13 +18,23 @@ Prepare = Callable[[Link], Awaitable[None]]
 class Dialer:
     """Knows the servers, the configured ones and those that they have told of, and how to log in."""
 
-    def __init__(self, servers: Sequence[str], *, auth: Auth, tls_files: Tls, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        auth: Auth,
+        tls_files: Tls,
+        warn: Callable[[str], None],
+        report: Callable[[str], None],
+    ) -> None:
+        """report: called with a line for each thing of a server that is not the NATS protocol."""
         self._configured = tuple(parse(text) for text in servers)
         self._discovered: tuple[Server, ...] = ()
         self._latest: Server | None = None
         self._auth = auth
         self._tls = tls_files
         self._warn: Callable[[str], None] | None = warn
+        self._report = report
 
     async def round(self, prepare: Prepare, failures: dict[str, Failure]) -> Link | None:
         """Return a link to the first server, in random order, that lets us in and that *prepare* has worked with.
@@ -65,6 +75,7 @@ class Dialer:
             source=credentials.source(self._auth),
             context=context,
             require_tls=tls.wanted(self._tls),
+            report=self._report,
         )
         try:
             await prepare(link)

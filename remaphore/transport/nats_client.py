@@ -27,7 +27,7 @@ from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
 from remaphore.transport.dialer import Dialer
 from remaphore.transport.nats_link import CLOSE_LIMIT, Handle, Link
-from remaphore.transport.outage import Outage, delays
+from remaphore.transport.outage import Outage, Returns, delays
 from remaphore.transport.servers import DialError, Failure, all_final, summary
 from remaphore.transport.wish import Wish
 
@@ -42,10 +42,11 @@ DEFAULT_MAX_PAYLOAD = 1024 * 1024  # of a server that nobody has configured, unt
 class NatsBus:
     """A `Bus` over NATS. `reconnects` counts links after the first; `connected` tells whether there is one now."""
 
-    def __init__(self, dialer: Dialer, outage: Outage) -> None:
+    def __init__(self, dialer: Dialer, outage: Outage, flaws: Returns) -> None:
         self.reconnects = 0
         self._dialer = dialer
         self._outage = outage
+        self._flaws = flaws
         self._link: Link | None = None
         self._max_payload = DEFAULT_MAX_PAYLOAD
         self._queue: deque[Wish] = deque()
@@ -68,17 +69,20 @@ class NatsBus:
         limit: float | None = None,
         notice: Callable[[str], None],
         returned: Callable[[str], None] | None = None,
+        protocol_error: Callable[[str], None] | None = None,
     ) -> NatsBus:
         """Connect to any of *servers* (`nats://host:4222`, `tls://host`); the bus then mends itself until closed.
 
         limit: seconds to go on trying, None for ever. notice: called with a line for people while there is no broker,
         first after a second, then every 30 s, also later on. returned: called with a line for each connection after the
-        first, however short the time without one was; without it, notice tells the end of what it told. Raises
-        BrokerRefusedError as soon as every server has said no, BrokerUnavailableError at the limit; both name each
-        server and its cause.
+        first, however short the time without one was; without it, notice tells the end of what it told. protocol_error:
+        called with a line when a broker sends what is not the NATS protocol, at most every 15 s; without it, notice is.
+        Raises BrokerRefusedError as soon as every server has said no, BrokerUnavailableError at the limit; both name
+        each server and its cause.
         """
-        dialer = Dialer(servers, auth=auth, tls_files=tls or Tls(), warn=notice)
-        bus = cls(dialer, Outage(notice, returned))
+        flaws = Returns(protocol_error or notice, more="{number} times since the last line")
+        dialer = Dialer(servers, auth=auth, tls_files=tls or Tls(), warn=notice, report=flaws.add)
+        bus = cls(dialer, Outage(notice, returned), flaws)
         try:
             await bus._connected(limit)
         except BaseException:
@@ -183,6 +187,7 @@ class NatsBus:
     def _stop(self, error: TransportError) -> None:
         self._closed = True
         self._outage.close()
+        self._flaws.close()
         if not self._first.done():
             self._first.set_exception(error)
             self._first.exception()  # nobody may be waiting for it any more
@@ -323,7 +328,7 @@ class NatsBus:
     def _lost(self, link: Link, wishes: Sequence[Wish]) -> None:
         reason = link.reason if link.ended.done() else "the broker did not confirm in time"
         messages = [wish for wish in wishes if wish.deliver is None and not wish.failed]
-        if messages and "maximum payload" in reason:
+        if messages and "maximum payload" in reason.lower():
             # A limit of the credentials; the server closes the connection and does not say which message it was.
             largest = max(messages, key=lambda wish: len(wish.data))
             text = f"message of {len(largest.data)} bytes for {largest.subject}: more than the credentials allow"

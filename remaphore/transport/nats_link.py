@@ -7,20 +7,21 @@ errors of the server is not used, or is brought down to two facts: the round tri
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats import errors
 from nats.aio.client import Client, RawCredentials
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from remaphore.errors import PayloadTooLargeError, SubjectDeniedError
+from remaphore.protocol.wire import MAX_MESSAGE_BYTES
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
+from remaphore.transport.parser import Control, Delivery, Flaw, Parser
 from remaphore.transport.servers import DialError, Failure, Server, discovered, explain
 
 CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
@@ -30,48 +31,130 @@ PING_INTERVAL = 10  # seconds
 # A connection on which so many stay unanswered is given up with the next: within two intervals, so that a third is left
 # to say so.
 UNANSWERED_PINGS = 1
-NO_RESPONDERS = "503"
-
-Handle = Subscription  # of a subscription on one link; others only keep it
+MAX_DISCOVERED = 100  # servers of a cluster that a broker may tell of; each is dialed when the broker is away
+MAX_SHOWN = 500  # characters of one text of the server that are shown
+_CHUNK = 32 * 1024  # bytes read at once
 
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 
 
-class _Client(Client):
-    """nats-py's client, which tells when it ends, and which never speaks clear text where TLS was asked for."""
+class Handle(NamedTuple):
+    """A subscription on one link: its number there (sid), and its subject."""
 
-    def __init__(self, *, require_tls: bool, ended: Callable[[], None]) -> None:
+    sid: int
+    subject: str
+
+
+class _Client(Client):
+    """nats-py's client with our own reader. It tells when it ends, and never speaks clear text where TLS was asked for.
+
+    report: called with a line for each thing of the server that was passed over, or that ended the connection, because
+    it is not the NATS protocol.
+    """
+
+    def __init__(self, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]) -> None:
         super().__init__()
         self._require_tls = require_tls
         self._ended = ended
+        self._report = report
+        self._receivers: dict[int, Deliver] = {}
+        self._last_sid = 0
         self.told: Mapping[str, Any] = {}
+        self.delivered = 0  # messages so far
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
-        # Without this, tls:// falls back to clear text and sends the login to whoever answers (mended only in
+        # Without this, tls:// falls back to clear text and sends the login to whoever answers (fixed only in
         # nats-core: nats.py pull request 912). CONNECT has not been sent yet when this runs.
         if initial_connection and self._require_tls and not info.get("tls_required"):
             text = "the server offers no TLS, and clear text is not an alternative; mend the server, or use nats://"
             raise DialError(Failure(text, final=True))
+        # The rest of nats-py's is left out: a pool that grows with each server that a broker tells of.
+        most = info.get("max_payload", 0)
+        if not isinstance(most, int) or most <= 0:  # nats-py takes over what it finds here after this
+            info.pop("max_payload", None)
         self.told = info
-        await super()._process_info(info, initial_connection)
 
-    # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
-    # error, the client still says that it is connected (nats.py pull request 914).
+    async def listen(self, subject: str, deliver: Deliver) -> Handle:
+        """Write a subscription. *deliver* must not raise."""
+        self._last_sid += 1
+        self._receivers[self._last_sid] = deliver
+        await self._send_command(b"SUB %s %d\r\n" % (subject.encode(), self._last_sid))
+        await self._flush_pending()
+        return Handle(self._last_sid, subject)
+
+    async def unlisten(self, handle: Handle) -> None:
+        """Write the end of a subscription; nothing of it is delivered from now on."""
+        self._receivers.pop(handle.sid, None)
+        await self._send_command(b"UNSUB %d\r\n" % handle.sid)
+        await self._flush_pending()
+
+    # In place of nats-py's, for the reasons that `remaphore.transport.parser` gives. nats-py starts it after the login.
     async def _read_loop(self) -> None:
+        parser = Parser(max_message=MAX_MESSAGE_BYTES)
         try:
-            await super()._read_loop()
+            while self._transport is not None and (data := await self._transport.read(_CHUNK)):
+                for event in parser.feed(data):
+                    if isinstance(event, Delivery):
+                        self._deliver(event)
+                    elif isinstance(event, Flaw):
+                        self._report(f"passed over {event.text}")
+                    else:
+                        await self._obey(event)
+            self._err = errors.UnexpectedEOF()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection, and the next one is made
+            self._err = error
+            if not isinstance(error, errors.Error | OSError):
+                self._report(f"connection ended after {error or type(error).__name__}")
         finally:
             self._ended()
 
+    def _deliver(self, message: Delivery) -> None:
+        deliver = self._receivers.get(message.sid)
+        if deliver is None:
+            return  # the subscription has just ended
+        self.delivered += 1
+        # A PONG that is late stands in line behind the message, and the server is not silent.
+        self._pings_outstanding = 0
+        deliver(message.payload)
+
+    async def _obey(self, line: Control) -> None:
+        """Do what a control line asks for. Raises errors.Error for an error of the server that ends the connection."""
+        if line.operation == b"PING":
+            await self._process_ping()
+        elif line.operation == b"PONG":
+            await self._process_pong()
+        elif line.operation == b"INFO":
+            self._note_info(line.text)
+        else:
+            text = line.text.decode(errors="replace").strip("' ")
+            if not _DENIED.search(text):
+                raise errors.Error(f"nats: {text[:MAX_SHOWN]}")
+            await self._error_cb(errors.Error(f"nats: {text}"))
+
+    async def _process_pong(self) -> None:
+        # nats-py's sets the result of a future that may have been cancelled, which raises and would end the reader.
+        if self._pongs and not self._pongs[0].done():
+            self._pongs[0].set_result(True)
+        del self._pongs[:1]
+        self._pings_outstanding = 0
+
+    def _note_info(self, text: bytes) -> None:
+        try:
+            info = json.loads(text)
+        except (ValueError, RecursionError):
+            info = None
+        if isinstance(info, dict):
+            self.told = info
+        else:
+            self._report("passed over an INFO line that is not a JSON object")
+
+    # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
+    # error, the client still says that it is connected (nats.py pull request 914).
     async def _flusher(self) -> None:
         try:
             await super()._flusher()
         finally:
             self._ended()
-
-    def heard(self) -> None:
-        """Note that something came: a PONG that is late stands in line behind it, and the server is not silent."""
-        self._pings_outstanding = 0
 
     def abort(self) -> None:
         """Give the socket back at once; close() would first send what a silent server does not take."""
@@ -93,10 +176,15 @@ class _Client(Client):
 class Link:
     """A connection that was accepted. `ended` is a future that is done when it has ended, for whatever reason."""
 
-    def __init__(self, server: Server, *, require_tls: bool) -> None:
+    def __init__(self, server: Server, *, require_tls: bool, report: Callable[[str], None]) -> None:
         self.server = server
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._client = _Client(require_tls=require_tls or server.tls, ended=self._end)
+        self._client = _Client(
+            require_tls=require_tls or server.tls,
+            ended=self._end,
+            report=lambda text: report(f"{server.shown} does not follow the NATS protocol: {text}"),
+        )
+        self._asked: set[tuple[str, str]] = set()  # written since the last round trip: what a denial may be about
         self._denied: set[tuple[str, str]] = set()
         self._written: set[Handle] = set()
         self._standing: set[Handle] = set()
@@ -111,15 +199,17 @@ class Link:
         source: str,
         context: ssl.SSLContext | None,
         require_tls: bool,
+        report: Callable[[str], None] = lambda _line: None,
     ) -> Link:
         """Connect to *server* once. Raises DialError.
 
         login: options of nats-py, see `credentials.login`; source: where they come from, for messages. context: needed
-        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs.
+        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs. report: gets
+        a line for each thing of this server that is not the NATS protocol.
         """
         if server.problem:
             raise DialError(Failure(server.problem, final=True))
-        link = cls(server, require_tls=require_tls)
+        link = cls(server, require_tls=require_tls, report=report)
         try:
             async with asyncio.timeout(DIAL_LIMIT):
                 await link._connect(login, context)
@@ -163,18 +253,20 @@ class Link:
     def about(self) -> Mapping[str, str]:
         """The server's own name, version and cluster, its address, and the version of tls; empty for what is not."""
         told = self._client.told
+        texts = [told.get(key) for key in ("server_name", "version", "cluster")]
+        name, version, cluster = (text[:MAX_SHOWN] if isinstance(text, str) else "" for text in texts)
         return {
             "address": self.server.shown,
-            "name": str(told.get("server_name", "")),
-            "version": str(told.get("version", "")),
-            "cluster": str(told.get("cluster", "")),
+            "name": name,
+            "version": version,
+            "cluster": cluster,
             "tls": self._client.tls_version,
         }
 
     @property
     def received(self) -> int:
         """How many messages have come so far."""
-        return self._client.stats["in_msgs"]
+        return self._client.delivered
 
     @property
     def reason(self) -> str:
@@ -182,11 +274,15 @@ class Link:
         error = self._client.last_error or self._first_error
         if error is None or isinstance(error, errors.UnexpectedEOF | OSError):
             return "closed by the other side"
-        return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+        return str(error)[:MAX_SHOWN].removeprefix("nats: ").strip("'") or type(error).__name__
 
     def discovered(self) -> Iterable[Server]:
         """Return the other servers of the cluster, as this one tells them."""
-        return [discovered(uri.geturl(), self.server) for uri in self._client.discovered_servers]
+        told = self._client.told.get("connect_urls")
+        scheme = "tls" if self.server.tls else "nats"
+        places = [f"{scheme}://{place}" for place in (told if isinstance(told, list) else []) if isinstance(place, str)]
+        servers = [discovered(place, self.server) for place in places[:MAX_DISCOVERED]]
+        return [server for server in servers if not server.problem]
 
     async def publish(self, subject: str, data: bytes) -> None:
         """Write one message. It is delivered only once `confirm` has returned.
@@ -198,6 +294,7 @@ class Link:
                 f"message of {len(data)} bytes for {subject}: the broker takes {self.max_payload};"
                 " send less, or raise its max_payload"
             )
+        self._asked.add(("publish", subject.lower()))
         try:
             await self._client.publish(subject, data)
         except errors.BadSubjectError:
@@ -206,23 +303,17 @@ class Link:
     async def subscribe(self, subject: str, deliver: Deliver) -> Handle:
         """Write one subscription, which `unsubscribe` takes. It stands only once `confirm` has returned."""
 
-        async def on_message(message: Msg) -> None:
-            self._client.heard()
-            # The broker itself tells a message that asks for a reply "nobody is there": no data for the gate.
-            if message.headers and message.headers.get("Status") == NO_RESPONDERS:
-                return
+        def receive(data: bytes) -> None:
             try:
-                deliver(message.data)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nats-py ends the subscription at the latter
+                deliver(data)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it would end the reader
                 context = {"message": f"delivery of a message on {subject} failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
-        # No limits (0): a callback that never waits empties the queue in each turn of the loop, and reading stops
-        # while it runs; nats-py's own limits would drop the newest messages.
-        try:
-            handle = await self._client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
-        except errors.BadSubjectError:
-            raise SubjectDeniedError(f"{subject!r} is no NATS subject; correct the configuration's subject") from None
+        if subject.split() != [subject]:
+            raise SubjectDeniedError(f"{subject!r} is no NATS subject; correct the configuration's subject")
+        self._asked.add(("subscription", subject.lower()))
+        handle = await self._client.listen(subject, receive)
         self._written.add(handle)
         return handle
 
@@ -230,7 +321,7 @@ class Link:
         """End a subscription of this link."""
         self._standing.discard(handle)
         self._written.discard(handle)
-        await handle.unsubscribe()
+        await self._client.unlisten(handle)
 
     async def confirm(self) -> None:
         """Return once the server has handled all that was written before; raises, or never returns, when it has not.
@@ -252,6 +343,7 @@ class Link:
     def take_denied(self) -> set[tuple[str, str]]:
         """Return what was not permitted since the last call: publish or subscription, and the subject in lower case."""
         denied, self._denied = self._denied, set()
+        self._asked.clear()
         return denied
 
     async def close(self) -> None:
@@ -269,11 +361,14 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         # Must not raise: nats-py awaits this in its read loop.
-        denied = _DENIED.search(str(error))
-        if denied:
-            self._denied.add((denied[1].lower(), denied[2].lower()))
-            if any(map(self._is_denied, self._standing)):
-                # Withdrawn by a reload of the server, which keeps the connection, and no message would come any more.
+        found = _DENIED.search(str(error))
+        if found:
+            denied = found[1].lower(), found[2].lower()
+            withdrawn = any(("subscription", handle.subject.lower()) == denied for handle in self._standing)
+            if withdrawn or denied in self._asked:  # a server may write any number of others
+                self._denied.add(denied)
+            if withdrawn:
+                # By a reload of the server, which keeps the connection, and no message would come any more.
                 self._first_error = error
                 self._end()
         elif self._first_error is None:

@@ -14,7 +14,7 @@ from remaphore.transport.servers import Failure, summary
 
 NOTICE_AFTER = 1.0  # seconds without a connection before a person wants to know
 NOTICE_AGAIN = 30.0  # seconds between further lines
-FLAPPING_AGAIN = 15.0  # seconds between lines about interruptions of less than NOTICE_AFTER
+FLAPPING_AGAIN = 15.0  # seconds between lines about interruptions of less than NOTICE_AFTER, or about bad protocol
 FIRST_DELAY = 0.2  # seconds, at most, before the first retry: a restarted broker is back soon
 LONGEST_DELAY = 2.0  # seconds, at most, before any other
 
@@ -80,15 +80,21 @@ class Outage:
 
 
 class Returns:
-    """Passes on the line of a connection that is back; of one that comes and goes, the latest every FLAPPING_AGAIN."""
+    """Passes on the line of a connection that is back; of one that comes and goes, the latest every FLAPPING_AGAIN.
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    more: what is added to the latest line, with the number of lines that it stands for.
+    """
+
+    def __init__(
+        self, tell: Callable[[str], None], *, more: str = "it was away {number} times since the last line"
+    ) -> None:
         self._tell = tell
+        self._more = more
         self._line = ""
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, line: str, *, at_once: bool) -> None:
+    def add(self, line: str, *, at_once: bool = False) -> None:
         """Pass on *line*, now if it has to be *at_once* or there was none for long."""
         self._line = line
         self._held += 1
@@ -107,7 +113,7 @@ class Returns:
             self._timer.cancel()
         self._timer = None
         if self._held:
-            more = f"; it was away {self._held} times since the last line" if self._held > 1 else ""
+            more = f"; {self._more.format(number=self._held)}" if self._held > 1 else ""
             self._tell(self._line + more)
             self._timer = asyncio.get_running_loop().call_later(FLAPPING_AGAIN, self._release)
         self._held = 0

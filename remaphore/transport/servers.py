@@ -16,6 +16,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 4222
+# Characters: four times the longest host name (RFC 1035). A broker may tell of servers, and the codec of
+# internationalized names takes a hundred times as long for a character as anything else here.
+MAX_ADDRESS = 1024
 SCHEMES = ("nats", "tls")
 
 # What servers write when they know us and say no; other -ERR texts (too many connections) may pass.
@@ -60,7 +63,10 @@ class DialError(Exception):
 def parse(text: str) -> Server:
     """Read an address as it stands in a configuration; `problem` says what is wrong with it, if anything is."""
     full = text if "://" in text else f"nats://{text}"
-    shown = re.sub(r"//.*@", "//", full)
+    scheme, _, rest = full.partition("://")
+    shown = f"{scheme}://{rest.rpartition('@')[2]}"[:MAX_ADDRESS]
+    if len(full) > MAX_ADDRESS:
+        return Server("", shown, problem=f"the address has more than {MAX_ADDRESS} characters")
     try:
         parts = urlsplit(full)
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
@@ -85,6 +91,8 @@ def _is_plain(host: str) -> bool:
 def discovered(url: str, via: Server) -> Server:
     """Return the server that *via* told of. An IP address must show the certificate of the name we know it by."""
     server = parse(url)
+    if server.problem:
+        return server
     known = via.tls_name or urlsplit(via.url).hostname or ""
     host = urlsplit(server.url).hostname or ""
     return server._replace(tls_name=known) if _is_ip(host) and not _is_ip(known) else server

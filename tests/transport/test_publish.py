@@ -278,7 +278,7 @@ async def test_a_server_that_talks_nonsense_is_left_for_a_new_connection() -> No
     got: list[bytes] = []
     async with fake_server(FakeServer()) as fake, connected(fake.url) as bus:
         await bus.subscribe("a", got.append)
-        fake.answers = {"PUB": b"INFO {broken\r\n", "PING": b"PONG\r\n"}
+        fake.answers = {"PUB": b"HTTP/1.1 400 Bad Request\r\n", "PING": b"PONG\r\n"}
         with pytest.raises(ConnectionLostError):
             await bus.publish("a", b"x")
         fake.answers = {"PUB": b"", "PING": b"PONG\r\n"}
