@@ -18,6 +18,9 @@ from remaphore.errors import RemaphoreError
 
 Values = Mapping[str, str]  # what could be typed, and a few words about it, which zsh and fish show
 
+# Segments of a destination that a pattern can name, see MAX_DESTINATION_DEPTH in `remaphore.protocol.wire`.
+_MAX_DEPTH = 127
+
 _SENDING = ("send", "request", "ping", "doctor")  # words whose KEY is one of our identities, not a peer's
 
 
@@ -89,7 +92,7 @@ def _patterns(asked: _Asked) -> Iterator[tuple[str, str]]:
     yield "**", "all"
     for peer in asked.config.peers:
         yield peer.destination, "peer"
-        parts = peer.destination.split(".")
+        parts = peer.destination.split(".", _MAX_DEPTH)
         yield from ((".".join((*parts[:count], "**")), "all below") for count in range(1, len(parts)))
 
 

@@ -110,21 +110,22 @@ def _read(path: str) -> _Texts:
 
 
 def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:
-    known = list(config.peers)
+    keys = {peer.key: peer for peer in reversed(config.peers)}  # of several with one key the first counts
+    known = {peer.destination: peer for peer in reversed(config.peers)}
     for peer in peers:
-        for other in known:
-            if other.key == peer.key:
-                raise ConfigError(
-                    f"the key of {peer.destination} is known, as that of {other.destination}: {other.origin or 'twice'}"
-                    f"; nothing to add, or first: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
-                )
-            if other.destination == peer.destination and not rotate:
-                raise ConfigError(
-                    f"{peer.destination} is known with another key: {other.origin or 'given twice'}; if both are its"
-                    " own, as while it changes keys: --rotate"
-                )
-        known.append(peer)
-    names = Counter(peer.destination for peer in known)
+        if (other := keys.get(peer.key)) is not None:
+            raise ConfigError(
+                f"the key of {peer.destination} is known, as that of {other.destination}: {other.origin or 'twice'}"
+                f"; nothing to add, or first: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
+            )
+        if (other := known.get(peer.destination)) is not None and not rotate:
+            raise ConfigError(
+                f"{peer.destination} is known with another key: {other.origin or 'given twice'}; if both are its"
+                " own, as while it changes keys: --rotate"
+            )
+        keys[peer.key] = peer
+        known.setdefault(peer.destination, peer)
+    names = Counter(peer.destination for peer in (*config.peers, *peers))
     for peer in peers:
         if rotate and names[peer.destination] == 1:
             raise ConfigError(f"{peer.destination} is not known, so it has no key to rotate; leave out --rotate")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,8 @@ from remaphore.protocol import duration
 HIDDEN = "(hidden)"
 
 # A plugin's table may hold what only it knows to be a secret: these names tell, unless they name the secret's file.
-_SECRET = re.compile(r"(?i)(pass|secret|token|key|seed|credential|auth)(?!.*(file|dir|path)$)")
+_SECRETS = ("pass", "secret", "token", "key", "seed", "credential", "auth")
+_PLACES = ("file", "dir", "path")
 
 
 class Setting(NamedTuple):
@@ -86,9 +86,14 @@ def _verb(config: Config, verb: str) -> Iterator[Setting]:
         yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
 
 
+def _names_secret(name: str) -> bool:
+    end = max((name.rfind(word) + len(word) for word in _SECRETS if word in name), default=0)
+    return end > 0 and not name[end:].endswith(_PLACES)
+
+
 def _without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: _without_secrets(each, key) for key, each in value.items()}
-    if _SECRET.search(name):
+    if _names_secret(name.lower()):
         return HIDDEN
     return [_without_secrets(each) for each in value] if isinstance(value, list) else value

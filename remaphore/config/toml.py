@@ -255,9 +255,11 @@ def _verbs(root: Table) -> Mapping[str, VerbSettings]:
 def _enabled(root: Table) -> tuple[str, ...]:
     plugins = root.table("plugins", None)
     names = plugins.texts("enable")
+    seen: set[str] = set()
     for number, name in enumerate(names):
-        if name in names[:number]:
+        if name in seen:
             raise plugins.error(f"enable[{number}]", "listed twice; delete one")
+        seen.add(name)
     return names
 
 

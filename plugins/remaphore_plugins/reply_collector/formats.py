@@ -81,4 +81,4 @@ class Fold(Format):
 
     def _body(self, output: bytes) -> bytes:
         text = for_terminal(output) if self._terminal else output
-        return b"".join(_MARGIN + line + b"\n" for line in text.split(b"\n")) if text else b""
+        return _MARGIN + text.replace(b"\n", b"\n" + _MARGIN) + b"\n" if text else b""

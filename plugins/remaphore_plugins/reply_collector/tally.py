@@ -21,6 +21,7 @@ WORDS: dict[Kind, str] = {
     "not_asked": "not asked",
 }
 _REASON_COLUMNS = 120
+_MAX_REFUSAL = 4096  # bytes; ours have a tenth of it, and the rest of what a peer writes there is in the output
 
 
 class Refusal(NamedTuple):
@@ -42,7 +43,7 @@ class Verdict(NamedTuple):
 
 def refusal(reply: Reply) -> Refusal:
     """Read the output of a refusal, `remaphore: refused: reason: detail`, or without the detail."""
-    _, _, text = one_line(reply.output).partition("refused: ")
+    _, _, text = one_line(reply.output[:_MAX_REFUSAL]).partition("refused: ")
     reason, _, detail = text.partition(": ")
     return Refusal(reason, detail)
 

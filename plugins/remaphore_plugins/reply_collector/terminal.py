@@ -8,7 +8,10 @@ import re
 from typing import Any, TextIO
 
 # ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings up to BEL or ST; every other escape of two characters.
-_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b.?", re.DOTALL)
+_CSI, _STRING, _OTHER = r"\x1b\[[0-?]*[ -/]*[@-~]", r"\x1b[\]PX^_].*?(?:\x07|\x1b\\)", r"\x1b.?"
+_SEQUENCES = re.compile(f"{_CSI}|{_STRING}|{_OTHER}", re.DOTALL)
+_TERMINATORS = ("\x07", "\x1b\\")  # BEL and ST
+_WITHOUT_STRINGS = re.compile(f"{_CSI}|{_OTHER}", re.DOTALL)
 # The control characters, and those of Unicode that end a line or turn the direction of what follows.
 _CONTROLS = {
     code: None
@@ -23,8 +26,18 @@ _ELLIPSIS = "\u2026"
 
 def for_terminal(output: bytes) -> bytes:
     """Return *output* without control sequences and control characters, but for new lines and tabs."""
-    text = _SEQUENCES.sub("", output.decode(errors="replace"))
-    return text.translate(_CONTROLS).encode()
+    return _without_sequences(output.decode(errors="replace")).translate(_CONTROLS).encode()
+
+
+def _without_sequences(text: str) -> str:
+    """Return *text* without escape sequences, in time that is linear in its length.
+
+    A string such as `ESC ] title BEL` is looked for up to the last terminator only. Behind it each further `ESC ]` would
+    make the expression search to the end of the text, in vain: 240 KB of them took an hour. In `ESC ]a BEL ESC ]b` the
+    first is a string, which goes, and the second is not: `b` stays.
+    """
+    end = max((text.rfind(last) + len(last) for last in _TERMINATORS if last in text), default=0)
+    return _SEQUENCES.sub("", text[:end]) + _WITHOUT_STRINGS.sub("", text[end:])
 
 
 def one_line(text: bytes) -> str:
@@ -49,15 +62,14 @@ def paint(text: str, kind: str) -> str:
 
 def clip(text: str, columns: int) -> str:
     """Return as much of *text* as *columns* show, with an ellipsis if that is not all."""
-    if sum(map(_width, text)) <= columns:
-        return text
-    left, kept = columns - 1, []
-    for character in text:
-        left -= _width(character)
-        if left < 0:
-            break
-        kept.append(character)
-    return "".join(kept) + _ELLIPSIS if columns > 0 else ""
+    used = kept = 0  # columns of what was looked at; characters that leave room for the ellipsis
+    for number, character in enumerate(text, start=1):
+        used += _width(character)
+        if used > columns:  # the rest, which may be a peer's megabyte, is not looked at
+            return text[:kept] + _ELLIPSIS if columns > 0 else ""
+        if used < columns:
+            kept = number
+    return text
 
 
 def _width(character: str) -> int:

@@ -14,6 +14,7 @@ FOLDERS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _PREFIXES = "@-:+!|"  # of a command line, systemd.service(5)
 _TAKE_PATHS = ("-c", "--config", "--hooks")
 _RELOAD = "systemctl daemon-reload"
+_MAX_COMMAND = 8192  # characters; shlex copies a word with each of its characters, so a long one takes quadratic time
 
 
 def check_units(root: Path = Path("/")) -> Iterator[Finding]:
@@ -56,6 +57,10 @@ def _check_unit(path: Path, root: Path) -> Iterator[Finding]:
 
 def _check_command(path: Path, command: str, root: Path) -> Iterator[Finding]:
     mend = f"correct ExecStart, then {_RELOAD}"
+    if len(command) > _MAX_COMMAND:
+        what = f"ExecStart has {len(command)} characters, and is read up to {_MAX_COMMAND}"
+        yield Finding(Level.ERROR, Code.UNIT_PATH, str(path), what, mend)
+        return
     try:
         words = shlex.split(command.lstrip(_PREFIXES))
     except ValueError as error:
