@@ -7,13 +7,19 @@ them may import another for it.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 # For tasks and threads that are left over when a service has ended: a plugin's, which it should have ended itself.
 END_SECONDS = 2.0
+# After Ctrl-C, for all that a command does at its end.
+INTERRUPTED_SECONDS = 0.9
 
 _running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that nobody awaits could be collected
 
@@ -34,14 +40,39 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* as asyncio.run does, but do not wait longer than END_SECONDS for what is left over at its end.
 
     asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Those end with
-    the process, which has to end by os._exit then.
+    the process, which has to end by os._exit then. Ctrl-C ends the process within INTERRUPTED_SECONDS, whatever
+    happens.
     """
     runner = asyncio.Runner()
     try:
-        return runner.run(main)
+        return runner.run(_interruptible(main))
     finally:
         if runner.run(_all_ended()):
             runner.close()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main*, and end the process if it does not end within INTERRUPTED_SECONDS of a SIGINT.
+
+    asyncio cancels the task then, which takes effect once the loop turns: not while something waits for a write to a
+    pipe that is full, such as a log line on stderr, for Python repeats a system call that a signal has interrupted.
+    """
+    cancel = signal.getsignal(signal.SIGINT)
+    if not callable(cancel) or threading.current_thread() is not threading.main_thread():
+        return await main
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_SECONDS)
+        cancel(number, frame)
+
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signal.SIGINT))
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return await main
+    finally:
+        if signal.getsignal(signal.SIGINT) is on_interrupt:
+            signal.signal(signal.SIGINT, cancel)
 
 
 async def _all_ended() -> bool:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import pluggy
 
 PLUGINS = ("log", "reply-collector")
-HOOK_SECONDS = 5.0
 EXIT_MISSING, EXIT_FAILED, EXIT_REFUSED = 4, 5, 6  # with --check
 
 
@@ -160,8 +159,11 @@ async def _collect(rollout: Rollout, hook: pluggy.HookRelay) -> None:
 
 
 async def _tell(hook: pluggy.HookCaller, **event: object) -> None:
-    """Call *hook*. What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole."""
-    for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
+    """Call *hook*. What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole.
+
+    A plugin may take as long as its reader takes; replies that arrive meanwhile are collected, until the deadline.
+    """
+    for outcome in await emit(hook, timeout=None, **event):
         if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C: nobody reads on
             raise outcome.error
         if outcome.error is not None:

@@ -70,9 +70,7 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
     notifier.status("waiting for the broker")
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     notice, returned = partial(_notice, notifier, "broker_away"), partial(_notice, notifier, "broker_back")
-    connection = connect(
-        config, timeout=None, notice=notice, returned=returned, protocol_error=_warn_of_protocol_error
-    )
+    connection = connect(config, timeout=None, notice=notice, returned=returned, protocol_error=_warn_of_protocol_error)
     async with ledger, connection as node:
         daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
         reload = _reloader(daemon, node, notifier, options)

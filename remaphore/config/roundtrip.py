@@ -14,6 +14,9 @@ from remaphore.protocol.peers import Peer
 
 _INSTEAD = "or edit it by hand (to add a peer without touching it: --drop-in, which writes to peers.d)"
 
+# Blank lines in a row: tomlkit copies all of them with each, so that 500 KB of them took 11 s.
+_MAX_BLANK = 5_000
+
 _Body = list[tuple[Any, Any]]  # tomlkit's: (key, item), and (None, item) for comments and white space
 
 
@@ -71,6 +74,8 @@ def _parse(text: str, source: str) -> Any:
     from tomlkit.exceptions import TOMLKitError
 
     whole = text if text.endswith("\n") else f"{text}\n"
+    if "\n" * _MAX_BLANK in whole.translate({ord(blank): None for blank in " \t\r"}):
+        raise ConfigError(f"{source}: cannot be edited: more than {_MAX_BLANK} blank lines in a row; delete them")
     try:
         document = tomlkit.parse(whole)
     except TOMLKitError as error:

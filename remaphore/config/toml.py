@@ -41,6 +41,8 @@ _AUTH_MEND = (
 # A verb that can have a table is one that can name a directory of handlers.
 _VERB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _POSITION = re.compile(r"\(at line (\d+), column (\d+)\)$")
+# The most digits that Python makes a number of; for many more the expressions of tomli need a hundred bytes a digit.
+_LONG_NUMBER = re.compile(r"(?<![0-9a-fA-F_])[0-9a-fA-F_]{4301}")
 
 
 def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, str]] = ()) -> Config:
@@ -79,6 +81,10 @@ def document(text: str, source: str) -> Mapping[str, Any]:
     """Return what *text* holds, unjudged. Raises ConfigError if it is not TOML."""
     import tomli
 
+    long_number = _LONG_NUMBER.search(text)
+    if long_number:
+        line = text.count("\n", 0, long_number.start()) + 1
+        raise ConfigError(f"{source}: not TOML: line {line} has a number of more than 4300 digits; write a shorter one")
     try:
         return tomli.loads(text)
     except RecursionError:

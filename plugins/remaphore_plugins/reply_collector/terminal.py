@@ -32,9 +32,9 @@ def for_terminal(output: bytes) -> bytes:
 def _without_sequences(text: str) -> str:
     """Return *text* without escape sequences, in time that is linear in its length.
 
-    A string such as `ESC ] title BEL` is looked for up to the last terminator only. Behind it each further `ESC ]` would
-    make the expression search to the end of the text, in vain: 240 KB of them took an hour. In `ESC ]a BEL ESC ]b` the
-    first is a string, which goes, and the second is not: `b` stays.
+    A string such as `ESC ] title BEL` is looked for up to the last terminator only. Behind it each further `ESC ]`
+    would make the expression search to the end of the text, in vain: 240 KB of them took an hour. In
+    `ESC ]a BEL ESC ]b` the first is a string, which goes, and the second is not: `b` stays.
     """
     end = max((text.rfind(last) + len(last) for last in _TERMINATORS if last in text), default=0)
     return _SEQUENCES.sub("", text[:end]) + _WITHOUT_STRINGS.sub("", text[end:])

@@ -1,0 +1,206 @@
+"""Replies that keep a request from ending: a mebibyte of half terminal sequences, and more than a reader takes.
+
+Who: a responder, by its output; whoever reads stdout or stderr of a request, by not reading. What must happen: a reply
+of any content takes a fraction of a second; `--timeout` ends the waiting for replies whatever the reader does, what
+came by then is written and counted, and one Ctrl-C ends the command within a second.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import pytest
+
+from tests.support.nats_server import until
+from tests.support.simulated import simulated
+
+SECONDS = 60  # for anything to happen
+CPU_SECONDS = 0.3
+LENGTH = 1_000_000
+HOSTILE = {
+    "unterminated strings": "\x1b]",
+    "unterminated sequences": "\x1b[0;",
+    "one string": "\x1b]x\x1b",
+    "lines": "\n",
+    "combining characters": "\u0301",
+    "8-bit controls": "\x9b",
+}
+SOURCES = {"x": "x", **HOSTILE}
+
+
+def answer(number, message):
+    """Number 1 replies what the payload names, the others as the payload says: `late`, or not at all."""
+    what, _, rest = message.payload.decode().partition(" ")
+    if number == 1:
+        piece = SOURCES[what.replace("_", " ")]
+        refused = "remaphore: refused: " if "refused" in rest else ""
+        return (77 if refused else 0), refused + (piece * LENGTH)[: LENGTH // len(piece.encode())]
+    return None if "silent" in rest else (0, "done")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    with simulated(tmp_path_factory.mktemp("two"), 2, answer) as fleet:
+        yield fleet
+
+
+def command(fleet, *words):
+    return [sys.executable, "-m", "remaphore", "request", "-c", str(fleet.config), *words]
+
+
+def spent(words, **options):
+    """Run a command to its end; return exit code and the CPU seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, **options) as process:
+        code = process.wait(SECONDS)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return code, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def chunks(descriptor):
+    """Yield what comes from a pipe or a terminal, to its end."""
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end of the terminal any more
+        while chunk := os.read(descriptor, 65_536):
+            yield chunk
+
+
+def spent_where(fleet, kind, *words):
+    """Return the CPU seconds of a request whose stdout and stderr are a terminal, or a pipe, that is read."""
+    own, end = pty.openpty() if kind == "terminal" else os.pipe()
+    reader = threading.Thread(target=lambda: list(chunks(own)))
+    reader.start()
+    try:
+        code, cpu = spent(command(fleet, *words), stdout=end, stderr=end, env={**os.environ, "TERM": "xterm"})
+    finally:
+        os.close(end)
+        reader.join(SECONDS)
+        os.close(own)
+    assert code == 0
+    return cpu
+
+
+@pytest.mark.parametrize("form", [(), ("--fold",), ("--jsonl",)], ids=["lines", "fold", "jsonl"])
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_a_hostile_reply_of_a_mebibyte_takes_no_more_cpu_than_a_fraction_of_a_second(two, kind, form):
+    def extra(what):
+        words = (*form, "--timeout", "30s", what.replace(" ", "_"))
+        # The same request to the node that answers with a word: what the command itself takes.
+        plain = min(spent_where(two, kind, "--to", "com.db.2", *words) for _ in range(2))
+        return min(spent_where(two, kind, "--to", "com.db.1", *words) for _ in range(2)) - plain
+
+    taken = {what: extra(what) for what in (["unterminated strings"] if form else HOSTILE)}
+    assert max(taken.values()) < CPU_SECONDS, taken
+
+
+def test_a_hostile_refusal_holds_no_request_either(two):
+    for form in ("--jsonl", "--json", "--fold", "--failed"):
+        words = (form, "--check", "--to", "com.db.1", "--timeout", "30s", "unterminated_strings refused")
+        done = subprocess.run(command(two, *words), capture_output=True, timeout=SECONDS, check=False)
+        assert done.returncode == 6
+        assert b"1 refused" in done.stderr
+
+
+class Stalled:
+    """A request with a stdout, or a stderr, that is read by nobody until `read`."""
+
+    def __init__(self, fleet, *words, stalled="stdout", terminal=False):
+        self.own, end = pty.openpty() if terminal else os.pipe()
+        if not terminal:
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 4096)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stalled: end}
+        if terminal:
+            streams = {"stdout": end, "stderr": end}
+        self.process = subprocess.Popen(
+            command(fleet, *words), stdin=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"}, **streams
+        )
+        os.close(end)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        os.close(self.own)
+
+    def wait_until_full(self):
+        """Return once no more fits in: the command writes, and nobody reads."""
+        seen = []
+
+        def is_full():
+            seen.append(int.from_bytes(fcntl.ioctl(self.own, termios.FIONREAD, bytes(4)), sys.byteorder))
+            return seen[-1] > 0 and len(seen) > 20 and len(set(seen[-20:])) == 1
+
+        asyncio.run(until(is_full, limit=SECONDS))
+
+    def interrupted(self):
+        """Press Ctrl-C once, and return the exit code. Nothing but that ends it within the time."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(SECONDS)
+
+
+@pytest.mark.parametrize("form", ["--jsonl", "--json", "--fold", "--failed"])
+def test_one_ctrl_c_ends_a_request_whose_pipe_is_full(two, form):
+    # As refusals, so that --failed shows them; the other node is silent, so that it does not end by itself.
+    before = len(two.received)
+    with Stalled(two, form, "--timeout", "0", "x refused silent" if form == "--failed" else "x silent") as stalled:
+        if form in ("--jsonl", "--failed"):
+            stalled.wait_until_full()
+        else:  # the document comes at the end: the write that waits is the one after Ctrl-C
+            asyncio.run(until(lambda: len(two.received) == before + 2))
+        assert stalled.interrupted() == 130
+        assert b"Traceback" not in stalled.process.stderr.read()
+
+
+def test_one_ctrl_c_ends_a_request_on_a_terminal_that_nobody_reads(two):
+    with Stalled(two, "--timeout", "0", "x silent", terminal=True) as stalled:
+        stalled.wait_until_full()
+        assert stalled.interrupted() == 130
+
+
+def test_one_ctrl_c_ends_a_request_whose_log_nobody_reads(two):
+    with Stalled(two, "--verbose", "--timeout", "0", "x silent", stalled="stderr") as stalled:
+        os.set_blocking(stalled.process.stdout.fileno(), True)
+        head = os.read(stalled.process.stdout.fileno(), 100)
+        assert head.startswith(b"com.db.1,0,")
+        assert stalled.interrupted() == 130
+
+
+@pytest.mark.long  # it judges by seconds, so it is for a machine that is not busy
+def test_ctrl_c_takes_less_than_a_second(two):
+    taken = []
+    for terminal in (False, True) * 5:
+        with Stalled(two, "--timeout", "0", "x silent", terminal=terminal) as stalled:
+            stalled.wait_until_full()
+            started = time.monotonic()
+            assert stalled.interrupted() == 130
+            taken.append(time.monotonic() - started)
+    assert max(taken) < 1, taken
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_what_comes_while_nobody_reads_is_counted_and_written_once_somebody_does(two, terminal):
+    before = len(two.received)
+    with Stalled(two, "--jsonl", "--timeout", "3s", "x late", terminal=terminal) as stalled:
+        stalled.wait_until_full()
+        assert len(two.received) == before + 2
+        # Long after the time is over somebody reads; both had answered in time.
+        threading.Event().wait(3.5)
+        assert stalled.process.poll() is None
+        shown = b"".join(chunks(stalled.own))
+        assert stalled.process.wait(SECONDS) == 0
+    assert b'"missing": []' in shown
+    assert shown.count(b'"kind": "reply"') == 2
+    assert len(shown) > LENGTH
