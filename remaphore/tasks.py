@@ -49,7 +49,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         if runner.run(_all_ended()):
             runner.close()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if signal.getsignal(signal.SIGALRM) is _end_process:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
@@ -63,16 +64,20 @@ async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
         return await main
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, _end_process)
         signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_SECONDS)
         cancel(number, frame)
 
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + signal.SIGINT))
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         return await main
     finally:
         if signal.getsignal(signal.SIGINT) is on_interrupt:
             signal.signal(signal.SIGINT, cancel)
+
+
+def _end_process(_number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + signal.SIGINT)
 
 
 async def _all_ended() -> bool:

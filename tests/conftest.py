@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ import structlog
 from remaphore import logs
 from remaphore.runtime.broker import Broker
 from tests.support.nats_server import NatsServer, running
+
+# What the caller ignores or blocks, as nohup and background jobs do, the commands that the tests start would inherit.
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -99,3 +102,56 @@ def test_run_lets_an_exception_through() -> None:
 
     with pytest.raises(ValueError, match="mine"):
         run(main())
+
+
+HELD = """
+import time
+from remaphore.tasks import run
+
+async def main():
+    print("held", flush=True)
+    while True:
+        {hold}
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "hold", ["time.sleep(3600)", "__import__('os').read(0, 1)"], ids=["a call that waits", "a read that waits"]
+)
+def test_one_ctrl_c_ends_a_process_whose_loop_is_held_up(hold: str) -> None:
+    command = [sys.executable, "-c", HELD.format(hold=hold)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.send_signal(signal.SIGINT)  # once; what holds the loop would hold it for ever
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
+def test_what_ends_at_ctrl_c_by_itself_is_not_cut_short() -> None:
+    code = """
+import asyncio
+from remaphore.tasks import run
+
+async def main():
+    print("waiting", flush=True)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        print("ended", flush=True)
+
+try:
+    run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "ended\ninterrupted\n"
+        assert process.wait(30) == 0

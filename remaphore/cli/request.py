@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from importlib import import_module
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.requesting import Request
+from remaphore.cli.writer import Writer
 from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit, emit_plain
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     import pluggy
 
 PLUGINS = ("log", "reply-collector")
+HOOK_SECONDS = 5.0
+# After Ctrl-C, for what is not written yet: a reader that reads takes milliseconds, and no other is waited for.
+INTERRUPTED_SECONDS = 0.3
 EXIT_MISSING, EXIT_FAILED, EXIT_REFUSED = 4, 5, 6  # with --check
 
 
@@ -46,10 +50,12 @@ def run(options: Request) -> int:
     payload: str | bytes = options.payload
     if options.source:
         payload = import_module("remaphore.cli.payload").read(options.source)
-    plugins = load(PLUGINS)
-    configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
-    logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
-    summary = tasks.run(_request(options, config, plugins, destinations, payload))
+    writer = Writer()
+    with writer.streams():
+        plugins = load(PLUGINS)
+        configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
+        logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
+        summary = tasks.run(_request(options, config, _Audience(plugins, writer), destinations, payload))
     if summary.rejected and not options.verbose:
         number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
         console.say(f"{number} not taken; --verbose shows why")
@@ -104,8 +110,46 @@ def _say_how_many(destinations: Sequence[str], pace: Pace | None) -> None:
     console.say(f"{len(destinations)} would be asked{batches}")
 
 
+class _Audience:
+    """Those that are told what happens: the plugins, and through them whoever reads the output, who may be slow."""
+
+    def __init__(self, plugins: pluggy.PluginManager, writer: Writer) -> None:
+        self.hook = plugins.hook
+        self._writer = writer
+
+    async def tell(self, hook: pluggy.HookCaller, **event: object) -> None:
+        """Call *hook*, and return once what it writes is written.
+
+        What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole.
+        """
+        await self._call(hook, **event)
+        await self._drained()
+
+    async def tell_the_end(self, requests: Iterable[Collected], reason: str) -> None:
+        """Tell that *requests* and the command end, for this *reason*."""
+        for request in requests:
+            await self._call(self.hook.remaphore_finished, request=request.message, summary=request.summary())
+        await self._call(self.hook.remaphore_shutdown, reason=reason)
+        await self._drained(INTERRUPTED_SECONDS if reason == "interrupted" else None)
+
+    async def _call(self, hook: pluggy.HookCaller, **event: object) -> None:
+        for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
+            if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C: nothing is read
+                raise outcome.error
+            if outcome.error is not None:
+                raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error
+
+    async def _drained(self, limit: float | None = None) -> None:
+        try:
+            await self._writer.drained(limit)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise RemaphoreError(f"the output cannot be written: {error.strerror}; make room and repeat") from error
+
+
 async def _request(
-    options: Request, config: Config, plugins: pluggy.PluginManager, destinations: Sequence[str], payload: str | bytes
+    options: Request, config: Config, audience: _Audience, destinations: Sequence[str], payload: str | bytes
 ) -> Summary:
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
@@ -113,7 +157,7 @@ async def _request(
 
     def rejected(rejection: Rejection) -> None:
         if options.verbose:  # anybody can send any number of them
-            emit_plain(plugins.hook.remaphore_rejected, rejection=rejection)
+            emit_plain(audience.hook.remaphore_rejected, rejection=rejection)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, notice=console.say) as node:
@@ -129,12 +173,13 @@ async def _request(
             rejected=rejected,
         )
         rollout = Rollout(ask, destinations, to=options.to, pace=pace)
-        await _collect(rollout, plugins.hook)
+        await _collect(rollout, audience)
     return rollout.summary()
 
 
-async def _collect(rollout: Rollout, hook: pluggy.HookRelay) -> None:
-    """Hand all that happens to the plugins, and how it ended, however it ends."""
+async def _collect(rollout: Rollout, audience: _Audience) -> None:
+    """Tell the *audience* all that happens, and how it ended, however it ends."""
+    hook = audience.hook
     under_way: dict[bytes, Collected] = {}
     reason = "failed"
     try:
@@ -142,29 +187,15 @@ async def _collect(rollout: Rollout, hook: pluggy.HookRelay) -> None:
             async for request, reply, ended in events:
                 if ended:
                     del under_way[request.message.digest]
-                    await _tell(hook.remaphore_finished, request=request.message, summary=request.summary())
+                    await audience.tell(hook.remaphore_finished, request=request.message, summary=request.summary())
                 elif reply is not None:
-                    await _tell(hook.remaphore_reply, request=request.message, reply=reply)
+                    await audience.tell(hook.remaphore_reply, request=request.message, reply=reply)
                 else:
                     under_way[request.message.digest] = request
-                    await _tell(hook.remaphore_requested, request=request.message, expected=request.expected)
+                    await audience.tell(hook.remaphore_requested, request=request.message, expected=request.expected)
         reason = "done"
     except asyncio.CancelledError:
         reason = "interrupted"
         raise
     finally:
-        for request in under_way.values():
-            await _tell(hook.remaphore_finished, request=request.message, summary=request.summary())
-        await _tell(hook.remaphore_shutdown, reason=reason)
-
-
-async def _tell(hook: pluggy.HookCaller, **event: object) -> None:
-    """Call *hook*. What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole.
-
-    A plugin may take as long as its reader takes; replies that arrive meanwhile are collected, until the deadline.
-    """
-    for outcome in await emit(hook, timeout=None, **event):
-        if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C: nobody reads on
-            raise outcome.error
-        if outcome.error is not None:
-            raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error
+        await audience.tell_the_end(under_way.values(), reason)

@@ -12,6 +12,9 @@ from remaphore.transport import credentials, tls
 from remaphore.transport.nats_link import Link
 from remaphore.transport.servers import DialError, Failure, Server, parse
 
+# Servers that a broker told of which one round tries: a list of silent ones must not keep us from those that we know.
+DISCOVERED_A_ROUND = 4
+
 Prepare = Callable[[Link], Awaitable[None]]
 
 
@@ -59,7 +62,8 @@ class Dialer:
 
     def _order(self) -> list[Server]:
         # Random, so that nodes spread over a cluster; the one just lost last, because it is the likeliest to be away.
-        servers = [*self._configured, *self._discovered]
+        discovered = random.sample(self._discovered, min(DISCOVERED_A_ROUND, len(self._discovered)))
+        servers = [*self._configured, *discovered]
         random.shuffle(servers)
         return sorted(servers, key=lambda server: server == self._latest)
 

@@ -282,7 +282,7 @@ class Link:
         scheme = "tls" if self.server.tls else "nats"
         places = [f"{scheme}://{place}" for place in (told if isinstance(told, list) else []) if isinstance(place, str)]
         servers = [discovered(place, self.server) for place in places[:MAX_DISCOVERED]]
-        return [server for server in servers if not server.problem]
+        return [server for server in servers if not server.problem and server.shown != self.server.shown]
 
     async def publish(self, subject: str, data: bytes) -> None:
         """Write one message. It is delivered only once `confirm` has returned.

@@ -161,6 +161,16 @@ class Unconfirming(FakeServer):
             self.lines.append(line)
 
 
+async def test_a_greeting_without_end_is_given_up_and_not_kept(fleet):
+    greeting = b"INFO " + bytes(96 * MIB)
+    async with fake_server(FakeServer(greeting=greeting)) as server:
+        receiver = fleet.start("receive", "-c", fleet.config("one", server=server.url), ready="no broker yet")
+        await until(lambda: server.connections > 1)
+        assert peak_mib(receiver.popen.pid) < MOST_MIB
+        assert not [line for line in receiver.lines if "Traceback" in line]
+        receiver.popen.kill()  # before the first connection its end is another matter
+
+
 @pytest.mark.parametrize(("command", "code"), [("receive", 128 + signal.SIGTERM), ("run", 0)])
 async def test_a_broker_that_never_confirms_does_not_keep_a_receiver_from_ending(fleet, command, code):
     async with fake_server(Unconfirming()) as server:

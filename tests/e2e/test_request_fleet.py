@@ -75,7 +75,8 @@ def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_an
     with screens[20], screens[80], screens[200]:
         for columns, screen in screens.items():
             screen.wait_for("197/200 answered")
-            assert [line for line in screen.shown if line] == [clip(PROGRESS, columns - 1)]
+            expected = [clip(PROGRESS, columns - 1)]
+            screen.wait_for(lambda screen, lines=expected: [line for line in screen.shown if line] == lines)
         for columns, screen in screens.items():
             screen.interrupt()
             assert screen.finish() == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import time
@@ -14,8 +15,9 @@ import pytest
 
 from remaphore.errors import ConnectionLostError
 from remaphore.transport import nats_client, nats_link, outage
+from remaphore.transport.dialer import DISCOVERED_A_ROUND
 from remaphore.transport.nats_client import NatsBus
-from tests.support.fake_server import fake_server
+from tests.support.fake_server import INFO, FakeServer, fake_server
 from tests.support.nats_server import NO_LOGIN, NatsServer, Realm, connected, credentials, running, serving, until
 
 SUBJECT = "remaphore.all"
@@ -241,6 +243,22 @@ async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, t
         one.signal(number)
         await until(lambda: bus.reconnects and bus._link is not None and bus._link.server.url == two.url)
         await alive(bus, got)
+
+
+async def test_servers_that_a_broker_made_up_do_not_keep_us_from_the_one_that_is_configured() -> None:
+    places = [f"127.0.0.{host}:1" for host in range(2, 202)]
+    greeting = b"INFO %b\r\n" % json.dumps({**INFO, "connect_urls": places}).encode()
+    async with fake_server(FakeServer(greeting=greeting)) as fake, connected(fake.url) as bus:
+        fake.close_after = "PUB"
+        with pytest.raises(ConnectionLostError):
+            await bus.publish(SUBJECT, b"x")
+        await until(lambda: bus.connected and bus.reconnects)
+        assert len(bus._dialer._discovered) == nats_link.MAX_DISCOVERED
+        for _ in range(20):
+            order = bus._dialer._order()
+            assert len(order) == 1 + DISCOVERED_A_ROUND
+            assert order[-1].url == fake.url  # the one just lost
+        assert len({server for _ in range(200) for server in bus._dialer._order()}) > 2 * DISCOVERED_A_ROUND
 
 
 async def test_every_return_of_the_broker_is_told_with_its_name_and_the_time_it_was_away(server: NatsServer) -> None:

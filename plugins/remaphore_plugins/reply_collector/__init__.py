@@ -1,22 +1,21 @@
 """The plugin `reply-collector`: shows the replies to a request on stdout, and how it goes on stderr.
 
 `formats` and `machine` make the text of stdout: the original's lines, equal replies folded, JSON. `report` makes the
-progress line and the summary, from a `tally`. `terminal` is what a terminal may be given, `folding` makes short names,
-`output` writes all of it. Files and pipes get the bytes of an output; a terminal gets no control sequences.
+progress line and the summary, from a `tally`. `terminal` is what a terminal may be given, `folding` makes short names.
+Files and pipes get the bytes of an output; a terminal gets no control sequences.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO, cast
 
 from remaphore import Message, Reply, Summary, hookimpl
 from remaphore_plugins.reply_collector import report
 from remaphore_plugins.reply_collector.folding import MISSING_EXTRA, available
 from remaphore_plugins.reply_collector.formats import Fold, Format, Lines
-from remaphore_plugins.reply_collector.output import Output, Queued
 from remaphore_plugins.reply_collector.tally import Tally
 from remaphore_plugins.reply_collector.terminal import Above, Progress, for_terminal, obeys, takes_colour
 
@@ -24,17 +23,10 @@ __all__ = ["ReplyCollector", "for_terminal"]
 
 _KEYS = frozenset({"format", "failed", "expected", "summary", "progress"})
 INTERRUPTED = "interrupted"
-# After Ctrl-C, for what is not written yet: a reader that reads takes milliseconds, and one that does not is not waited
-# for.
-INTERRUPTED_SECONDS = 0.3
 
 
 class ReplyCollector:
-    """Writes replies to stdout, one at a time and whole.
-
-    A hook returns what the host is to wait for before it hands over the next reply, so that what waits for a slow
-    reader is one reply here, and the rest is where replies are collected.
-    """
+    """Writes replies to stdout, one at a time and whole."""
 
     def __init__(self) -> None:
         self._format: Format = Lines(terminal=sys.stdout.isatty())
@@ -43,8 +35,7 @@ class ReplyCollector:
         self._summary = False
         self._progress: Progress | None = None
         self._stderr = sys.stderr
-        self._stand_in: TextIO | None = None  # for stderr, while the command runs
-        self._output = Output()
+        self._broken = False
 
     @hookimpl
     def remaphore_configure(self, settings: Mapping[str, Any]) -> None:
@@ -60,64 +51,58 @@ class ReplyCollector:
         self._failed_only = settings.get("failed", False)
         self._tally = Tally(settings.get("expected", ()))
         self._summary = settings.get("summary", False)
-        self._stderr = sys.stderr
-        stand_in = cast("TextIO", Queued(self._stderr, self._output))
-        if settings.get("progress", False) and obeys(self._stderr):
-            self._progress = Progress(stand_in)
-            stand_in = cast("TextIO", Above(stand_in, self._progress))
-        sys.stderr = self._stand_in = stand_in
+        if settings.get("progress", False) and obeys(sys.stderr):
+            self._stderr = sys.stderr
+            self._progress = Progress(self._stderr)
+            sys.stderr = cast("TextIO", Above(self._stderr, self._progress))
 
     @hookimpl
-    def remaphore_requested(self, request: Message, expected: tuple[str, ...]) -> Awaitable[None] | None:
+    def remaphore_requested(self, request: Message, expected: tuple[str, ...]) -> None:
         """Note who is asked."""
         self._tally.requested(expected)
         self._write(self._format.requested(request, expected))
-        return self._unwritten()
 
     @hookimpl
-    def remaphore_reply(self, request: Message, reply: Reply) -> Awaitable[None] | None:
+    def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Show *reply*, now or at the end, as the format has it."""
         verdict = self._tally.reply(reply)
         shown = not self._failed_only or verdict.kind != "ok"
         self._write(self._format.reply(request, reply) if shown else b"")
-        return self._unwritten()
 
     @hookimpl
     def remaphore_finished(self, request: Message, summary: Summary) -> None:
-        """Note who has not answered. Nothing is waited for: a request that was interrupted is to end."""
+        """Note who has not answered."""
         self._tally.finished(summary)
         self._write(self._format.finished(request, summary))
 
     @hookimpl
-    def remaphore_shutdown(self, reason: str) -> Awaitable[None] | None:
+    def remaphore_shutdown(self, reason: str) -> None:
         """Show what was kept for the end, and the summary; neither to a reader that has gone."""
         self._end_progress()
-        if not self._tally.begun or self._output.failed:
-            return self._output.drained()  # what failed without being waited for is an error of the command
+        if not self._tally.begun or self._broken:
+            return
         self._tally.interrupted = reason == INTERRUPTED
         self._write(self._format.end(self._tally))
         if self._summary:
             with contextlib.suppress(OSError):  # nobody is there to read it, and the result is on stdout
-                text = report.summary(self._tally, colour=takes_colour(self._stderr))
-                self._output.write_notice(self._stderr, text)
-        return self._output.drained(INTERRUPTED_SECONDS if self._tally.interrupted else None)
+                self._stderr.write(report.summary(self._tally, colour=takes_colour(self._stderr)))
+                self._stderr.flush()
 
     def _write(self, text: bytes) -> None:
-        if text and not self._output.failed:
+        if text and not self._broken:
             if self._progress:
                 self._progress.erase()
-            self._output.write(sys.stdout, text)
+            self._broken = True  # until it is written
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+            self._broken = False
         if self._progress:
             self._progress.show(report.progress(self._tally))
-
-    def _unwritten(self) -> Awaitable[None] | None:
-        return self._output.drained() if self._output.busy else None
 
     def _end_progress(self) -> None:
         if self._progress:
             self._progress.erase()
             self._progress = None
-        if sys.stderr is self._stand_in:
             sys.stderr = self._stderr
 
 

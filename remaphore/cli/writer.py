@@ -1,0 +1,185 @@
+"""Writing to a stream that may not be read: a full pipe, a terminal that has been stopped.
+
+Such a write waits until someone reads, and the event loop would wait with it: replies that arrive meanwhile would be
+judged too late and their senders named as missing, and neither --timeout nor Ctrl-C would do anything. So what may have
+to wait is written by a thread, in order, and the loop goes on. What cannot wait, which is nearly everything, is written
+at once: handing it over would cost as much as checking a signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import stat
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TextIO, cast
+
+# Bytes that wait for a reader, and beyond which notices, log lines and the progress line are dropped.
+MAX_BEHIND = 8 * 1024 * 1024
+
+
+class _Write(NamedTuple):
+    """Bytes for a stream. result: whether they are part of the result, so that it is an error if they are lost."""
+
+    descriptor: int
+    data: bytes
+    result: bool
+
+
+class Writer:
+    """Writes to stdout and stderr, in the order of the calls, without making the event loop wait."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Write] = deque()
+        self._behind = 0  # bytes that wait, and that the thread is writing
+        self._error: OSError | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._written = asyncio.Event()
+
+    @contextlib.contextmanager
+    def streams(self) -> Iterator[None]:
+        """Let stdout and stderr be written by this writer for the length of a block."""
+        stdout, stderr = sys.stdout, sys.stderr
+        sys.stdout = cast("TextIO", _Stdout(stdout, self))
+        sys.stderr = cast("TextIO", _Stderr(stderr, self))
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
+
+    async def drained(self, limit: float | None = None) -> None:
+        """Return once all is written, or after *limit* seconds. Raises the OSError of a result that could not be."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while self._behind and self._error is None:
+                    self._written.clear()
+                    await self._written.wait()
+        if self._error is not None:
+            raise self._error
+
+    def write_result(self, stream: TextIO, data: bytes) -> None:
+        """Write *data* to stdout. Raises OSError, also of an earlier write."""
+        if self._error is not None:
+            raise self._error
+        if not self._hand_over(stream, data, result=True):
+            stream.buffer.write(data)
+            stream.buffer.flush()
+
+    def write_notice(self, stream: TextIO, text: str) -> None:
+        """Write *text* to stderr, or drop it if too much waits. Raises OSError if it is written at once."""
+        data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+        if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
+            stream.write(text)
+            stream.flush()
+
+    def _hand_over(self, stream: TextIO, data: bytes, *, result: bool) -> bool:
+        """Let the thread write *data* if that may have to wait; return whether it will."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False  # there is nothing that could not wait
+        if not data or not (self._behind or may_wait(stream, len(data))) or not self._started():
+            return False
+        with self._changed:
+            self._waiting.append(_Write(stream.fileno(), data, result))
+            self._behind += len(data)
+            self._changed.notify()
+        return True
+
+    def _started(self) -> bool:
+        if self._thread is None:
+            # A daemon: a thread that waits for a reader must not keep the process from ending.
+            thread = threading.Thread(target=self._run, name="writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the machine gives us no thread
+                return False
+            self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                write = self._waiting.popleft()
+            try:
+                if self._error is None:
+                    _write_all(write.descriptor, write.data)
+            except OSError as error:
+                if write.result:
+                    self._error = error
+            with self._changed:
+                self._behind -= len(write.data)
+            assert self._loop is not None  # set before anything is handed over
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: nothing waits any more
+                self._loop.call_soon_threadsafe(self._written.set)
+
+
+class _Stderr:
+    """Stands in for stderr."""
+
+    def __init__(self, stream: TextIO, writer: Writer) -> None:
+        self._stream = stream
+        self._writer = writer
+
+    def write(self, text: str) -> int:
+        self._writer.write_notice(self._stream, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: what can be written at once has been."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Stdout:
+    """Stands in for stdout, and for its `buffer`."""
+
+    def __init__(self, stream: TextIO, writer: Writer) -> None:
+        self._stream = stream
+        self._writer = writer
+        self.buffer = self
+
+    def write(self, data: bytes) -> int:
+        self._writer.write_result(self._stream, data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: what can be written at once has been."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def may_wait(stream: TextIO, size: int) -> bool:
+    """Return whether a write of *size* bytes may have to wait for a reader.
+
+    It does not for a file on a disk, nor for a pipe that has room: poll(2) says so of PIPE_BUF bytes. How much room a
+    terminal has cannot be asked.
+    """
+    try:
+        descriptor = stream.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return False
+        if size > select.PIPE_BUF or os.isatty(descriptor):
+            return True
+    except (OSError, ValueError):  # not a file of the system, or closed: the write itself says so
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return not poll.poll(0)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # Past the stream, whose lock the main thread would wait for at the end.
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
