@@ -1,0 +1,139 @@
+"""What is written arrives whole and in order, and what waits for a reader holds up nothing else."""
+
+import asyncio
+import fcntl
+import io
+import os
+import pty
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from remaphore.cli import writer as module
+from remaphore.cli.writer import Writer, may_wait
+from tests.support.nats_server import until
+
+LARGE = b"x" * 1_000_000
+
+
+@pytest.fixture
+def pipe():
+    """A pipe of 4096 bytes: the descriptor to read from, and a stream to write to."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb", buffering=0) as source, os.fdopen(writing, "w") as stream:
+        yield source, stream
+
+
+async def test_what_waits_for_a_reader_does_not_hold_up_the_loop_and_arrives_whole_and_in_order(pipe):
+    source, stream = pipe
+    writer = Writer()
+    writer.write_result(stream, b"first ")
+    writer.write_result(stream, LARGE)
+    writer.write_result(stream, b" last")
+    waiting = asyncio.get_running_loop().create_task(writer.drained())
+    await writer.drained(0.01)  # nobody reads yet
+    assert not waiting.done()
+    expected = b"first " + LARGE + b" last"
+    got = await asyncio.to_thread(read_exactly, source, len(expected))
+    await waiting
+    assert got == expected
+
+
+def read_exactly(source, size):
+    data = b""
+    while len(data) < size:
+        data += source.read(size - len(data))
+    return data
+
+
+async def test_what_has_room_is_written_at_once_and_by_no_thread(pipe):
+    source, stream = pipe
+    before = threading.active_count()
+    Writer().write_result(stream, b"x" * 4096)
+    assert source.read(4096) == b"x" * 4096
+    assert threading.active_count() == before
+
+
+async def test_a_reader_that_goes_away_is_an_error_of_the_result_and_of_all_after_it(pipe):
+    source, stream = pipe
+    writer = Writer()
+    writer.write_result(stream, LARGE)
+    source.close()
+    with pytest.raises(BrokenPipeError):
+        await writer.drained()
+    with pytest.raises(BrokenPipeError):
+        writer.write_result(stream, b"more")
+    with pytest.raises(BrokenPipeError):
+        await writer.drained(0.01)
+
+
+async def test_a_reader_of_notices_that_goes_away_is_no_error(pipe):
+    source, stream = pipe
+    writer = Writer()
+    writer.write_notice(stream, "x" * 100_000)
+    source.close()
+    await writer.drained()
+
+
+async def test_notices_are_dropped_while_too_much_waits_and_results_are_not(pipe, monkeypatch):
+    source, stream = pipe
+    monkeypatch.setattr(module, "MAX_BEHIND", 10_000)
+    writer = Writer()
+    writer.write_result(stream, b"r" * 20_000)
+    for _ in range(100):
+        writer.write_notice(stream, "n" * 1000)
+    writer.write_result(stream, b"r" * 20_000)
+    assert await asyncio.to_thread(read_exactly, source, 40_000) == b"r" * 40_000
+    await writer.drained()
+    writer.write_notice(stream, "after")
+    assert source.read(5) == b"after"
+
+
+async def test_without_a_thread_it_is_written_all_the_same(pipe, monkeypatch):
+    source, stream = pipe
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with subprocess.Popen(["wc", "-c"], stdin=source, stdout=subprocess.PIPE) as reader:  # noqa: ASYNC220 - no thread
+        Writer().write_result(stream, LARGE)
+        stream.close()
+        assert int(reader.stdout.read()) == len(LARGE)
+
+
+def test_what_may_have_to_wait_is_told_by_the_kind_of_file_and_its_room(pipe, tmp_path):
+    source, stream = pipe
+    with (tmp_path / "file").open("w") as file:
+        assert not may_wait(file, 10**9)
+    assert not may_wait(io.StringIO(), 10**9)
+    assert not may_wait(stream, 4096)
+    assert may_wait(stream, 4097)
+    os.write(stream.fileno(), b"x")
+    assert may_wait(stream, 1)  # poll(2) promises PIPE_BUF bytes or nothing
+    source.close()
+    assert not may_wait(stream, 1)  # an error is there at once
+    own, end = pty.openpty()
+    with os.fdopen(own, "rb", buffering=0), os.fdopen(end, "w") as terminal:
+        assert may_wait(terminal, 1)
+
+
+async def test_the_streams_are_those_of_the_writer_for_a_block(pipe, monkeypatch):
+    source, stream = pipe
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    writer = Writer()
+    with writer.streams():
+        sys.stdout.buffer.write(LARGE)
+        sys.stdout.buffer.flush()
+        sys.stderr.write("notice \udcff\n")
+        sys.stderr.flush()
+        assert sys.stderr.fileno() == stream.fileno()
+        assert not sys.stdout.isatty()
+    assert (sys.stdout, sys.stderr) == (stream, stream)
+    got = await asyncio.to_thread(read_exactly, source, len(LARGE) + len("notice \\udcff\n"))
+    assert got == LARGE + b"notice \\udcff\n"
+    await until(lambda: not writer._behind)
