@@ -55,7 +55,7 @@ def run(options: Request) -> int:
         plugins = load(PLUGINS)
         configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
         logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
-        summary = tasks.run(_request(options, config, _Audience(plugins, writer), destinations, payload))
+        summary = tasks.run(_request(options, config, _Reporter(plugins, writer), destinations, payload))
     if summary.rejected and not options.verbose:
         number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
         console.say(f"{number} not taken; --verbose shows why")
@@ -110,14 +110,14 @@ def _say_how_many(destinations: Sequence[str], pace: Pace | None) -> None:
     console.say(f"{len(destinations)} would be asked{batches}")
 
 
-class _Audience:
-    """Those that are told what happens: the plugins, and through them whoever reads the output, who may be slow."""
+class _Reporter:
+    """Calls the hooks of the plugins, and waits until what they write is written: its reader may be slow."""
 
     def __init__(self, plugins: pluggy.PluginManager, writer: Writer) -> None:
         self.hook = plugins.hook
         self._writer = writer
 
-    async def tell(self, hook: pluggy.HookCaller, **event: object) -> None:
+    async def report(self, hook: pluggy.HookCaller, **event: object) -> None:
         """Call *hook*, and return once what it writes is written.
 
         What a plugin cannot do, such as write to a full disk, ends the command: its result is not whole.
@@ -125,8 +125,8 @@ class _Audience:
         await self._call(hook, **event)
         await self._drained()
 
-    async def tell_the_end(self, requests: Iterable[Collected], reason: str) -> None:
-        """Tell that *requests* and the command end, for this *reason*."""
+    async def report_end(self, requests: Iterable[Collected], reason: str) -> None:
+        """Report that *requests* and the command end, for this *reason*."""
         for request in requests:
             await self._call(self.hook.remaphore_finished, request=request.message, summary=request.summary())
         await self._call(self.hook.remaphore_shutdown, reason=reason)
@@ -149,7 +149,7 @@ class _Audience:
 
 
 async def _request(
-    options: Request, config: Config, audience: _Audience, destinations: Sequence[str], payload: str | bytes
+    options: Request, config: Config, reporter: _Reporter, destinations: Sequence[str], payload: str | bytes
 ) -> Summary:
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
@@ -157,7 +157,7 @@ async def _request(
 
     def rejected(rejection: Rejection) -> None:
         if options.verbose:  # anybody can send any number of them
-            emit_plain(audience.hook.remaphore_rejected, rejection=rejection)
+            emit_plain(reporter.hook.remaphore_rejected, rejection=rejection)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, notice=console.say) as node:
@@ -173,13 +173,13 @@ async def _request(
             rejected=rejected,
         )
         rollout = Rollout(ask, destinations, to=options.to, pace=pace)
-        await _collect(rollout, audience)
+        await _collect(rollout, reporter)
     return rollout.summary()
 
 
-async def _collect(rollout: Rollout, audience: _Audience) -> None:
-    """Tell the *audience* all that happens, and how it ended, however it ends."""
-    hook = audience.hook
+async def _collect(rollout: Rollout, reporter: _Reporter) -> None:
+    """Report all that happens, and how it ended, however it ends."""
+    hook = reporter.hook
     under_way: dict[bytes, Collected] = {}
     reason = "failed"
     try:
@@ -187,15 +187,15 @@ async def _collect(rollout: Rollout, audience: _Audience) -> None:
             async for request, reply, ended in events:
                 if ended:
                     del under_way[request.message.digest]
-                    await audience.tell(hook.remaphore_finished, request=request.message, summary=request.summary())
+                    await reporter.report(hook.remaphore_finished, request=request.message, summary=request.summary())
                 elif reply is not None:
-                    await audience.tell(hook.remaphore_reply, request=request.message, reply=reply)
+                    await reporter.report(hook.remaphore_reply, request=request.message, reply=reply)
                 else:
                     under_way[request.message.digest] = request
-                    await audience.tell(hook.remaphore_requested, request=request.message, expected=request.expected)
+                    await reporter.report(hook.remaphore_requested, request=request.message, expected=request.expected)
         reason = "done"
     except asyncio.CancelledError:
         reason = "interrupted"
         raise
     finally:
-        await audience.tell_the_end(under_way.values(), reason)
+        await reporter.report_end(under_way.values(), reason)

@@ -138,7 +138,9 @@ def test_what_is_wrong_within_one_message_costs_that_message(raw: bytes, text: s
         assert after == Delivery(1, b"after")
 
 
-@pytest.mark.parametrize("reply", [b"\xff", b"\x0b", b"\x0c", b"\x00", b"\x1b[2J", b"\x85", "\u2028".encode()])
+@pytest.mark.parametrize(
+    "reply", [b"\xff", b"a\x0bb", b"a\x0cb", b"\x0b", b"\x00", b"\x1b[2J", b"\x85", "\u2028".encode()]
+)
 @pytest.mark.parametrize("headers", [None, b"", b"\r\n", b"N", b"NATS/1.0", b"NATS/1.0 x", b"\xff" * 30])
 def test_reply_subject_and_headers_are_never_looked_at(reply: bytes, headers: bytes | None) -> None:
     assert read([message(b"payload", reply=reply, headers=headers)]) == [Delivery(1, b"payload")]
