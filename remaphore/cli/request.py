@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 PLUGINS = ("log", "reply-collector")
 HOOK_SECONDS = 5.0
-# After Ctrl-C, for what is not written yet: a reader that reads takes milliseconds, and no other is waited for.
-INTERRUPTED_SECONDS = 0.3
 EXIT_MISSING, EXIT_FAILED, EXIT_REFUSED = 4, 5, 6  # with --check
 
 
@@ -126,11 +124,14 @@ class _Reporter:
         await self._drained()
 
     async def report_end(self, requests: Iterable[Collected], reason: str) -> None:
-        """Report that *requests* and the command end, for this *reason*."""
+        """Report that *requests* and the command end, for this *reason*.
+
+        After Ctrl-C this too waits for the reader; `tasks.run` ends the process if it does not read.
+        """
         for request in requests:
             await self._call(self.hook.remaphore_finished, request=request.message, summary=request.summary())
         await self._call(self.hook.remaphore_shutdown, reason=reason)
-        await self._drained(INTERRUPTED_SECONDS if reason == "interrupted" else None)
+        await self._drained()
 
     async def _call(self, hook: pluggy.HookCaller, **event: object) -> None:
         for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
@@ -139,9 +140,9 @@ class _Reporter:
             if outcome.error is not None:
                 raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error
 
-    async def _drained(self, limit: float | None = None) -> None:
+    async def _drained(self) -> None:
         try:
-            await self._writer.drained(limit)
+            await self._writer.drained()
         except BrokenPipeError:
             raise
         except OSError as error:

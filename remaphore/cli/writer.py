@@ -54,13 +54,11 @@ class Writer:
         finally:
             sys.stdout, sys.stderr = stdout, stderr
 
-    async def drained(self, limit: float | None = None) -> None:
-        """Return once all is written, or after *limit* seconds. Raises the OSError of a result that could not be."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                while self._behind and self._error is None:
-                    self._written.clear()
-                    await self._written.wait()
+    async def drained(self) -> None:
+        """Return once all is written. Raises the OSError of a result that could not be."""
+        while self._behind and self._error is None:
+            self._written.clear()
+            await self._written.wait()
         if self._error is not None:
             raise self._error
 
@@ -73,7 +71,12 @@ class Writer:
             stream.buffer.flush()
 
     def write_notice(self, stream: TextIO, text: str) -> None:
-        """Write *text* to stderr, or drop it if too much waits. Raises OSError if it is written at once."""
+        """Write *text* to stderr, or drop it if too much waits or the result could not be written.
+
+        Raises OSError if it is written at once.
+        """
+        if self._error is not None:
+            return  # a summary of what nobody has would be wrong; the error is told by whoever gets it
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
         if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
             stream.write(text)

@@ -38,13 +38,23 @@ SOURCES = {"x": "x", **HOSTILE}
 
 
 def answer(number, message):
-    """Number 1 replies what the payload names, the others as the payload says: `late`, or not at all."""
+    """Number 1 replies what the payload names; number 2 a word, as the payload says: `late`, or not at all."""
     what, _, rest = message.payload.decode().partition(" ")
     if number == 1:
         piece = SOURCES[what.replace("_", " ")]
         refused = "remaphore: refused: " if "refused" in rest else ""
         return (77 if refused else 0), refused + (piece * LENGTH)[: LENGTH // len(piece.encode())]
+    if "late" in rest:
+        return late()
     return None if "silent" in rest else (0, "done")
+
+
+released = threading.Event()
+
+
+async def late():
+    await asyncio.to_thread(released.wait, SECONDS)
+    return 0, "done"
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +101,16 @@ def spent_where(fleet, kind, *words):
 @pytest.mark.parametrize("form", [(), ("--fold",), ("--jsonl",)], ids=["lines", "fold", "jsonl"])
 @pytest.mark.parametrize("kind", ["terminal", "pipe"])
 def test_a_hostile_reply_of_a_mebibyte_takes_no_more_cpu_than_a_fraction_of_a_second(two, kind, form):
+    # The same request to the node that answers with a word is what the command itself takes.
+    plain = min(spent_where(two, kind, *form, "--to", "com.db.2", "--timeout", "30s", "x") for _ in range(2))
+
     def extra(what):
-        words = (*form, "--timeout", "30s", what.replace(" ", "_"))
-        # The same request to the node that answers with a word: what the command itself takes.
-        plain = min(spent_where(two, kind, "--to", "com.db.2", *words) for _ in range(2))
-        return min(spent_where(two, kind, "--to", "com.db.1", *words) for _ in range(2)) - plain
+        words = (*form, "--to", "com.db.1", "--timeout", "30s", what.replace(" ", "_"))
+        for _ in range(3):  # a busy machine makes a run take more, and never less
+            taken = spent_where(two, kind, *words) - plain
+            if taken < CPU_SECONDS:
+                break
+        return taken
 
     taken = {what: extra(what) for what in (["unterminated strings"] if form else HOSTILE)}
     assert max(taken.values()) < CPU_SECONDS, taken
@@ -133,7 +148,8 @@ class Stalled:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
-        os.close(self.own)
+        with contextlib.suppress(OSError):
+            os.close(self.own)
 
     def wait_until_full(self):
         """Return once no more fits in: the command writes, and nobody reads."""
@@ -178,6 +194,14 @@ def test_one_ctrl_c_ends_a_request_whose_log_nobody_reads(two):
         assert stalled.interrupted() == 130
 
 
+def test_a_reader_that_goes_away_in_the_middle_of_a_reply_ends_the_request(two):
+    with Stalled(two, "--timeout", "0", "x silent") as stalled:  # the other node would be waited for without a limit
+        stalled.wait_until_full()
+        os.close(stalled.own)
+        assert stalled.process.wait(SECONDS) == 141
+        assert stalled.process.stderr.read() == b""
+
+
 @pytest.mark.long  # it judges by seconds, so it is for a machine that is not busy
 def test_ctrl_c_takes_less_than_a_second(two):
     taken = []
@@ -192,12 +216,12 @@ def test_ctrl_c_takes_less_than_a_second(two):
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
 def test_what_comes_while_nobody_reads_is_counted_and_written_once_somebody_does(two, terminal):
-    before = len(two.received)
-    with Stalled(two, "--jsonl", "--timeout", "3s", "x late", terminal=terminal) as stalled:
+    released.clear()
+    with Stalled(two, "--jsonl", "--timeout", "5s", "x late", terminal=terminal) as stalled:
         stalled.wait_until_full()
-        assert len(two.received) == before + 2
-        # Long after the time is over somebody reads; both had answered in time.
-        threading.Event().wait(3.5)
+        released.set()
+        # Only after the time is over somebody reads. The late one has answered long before that.
+        threading.Event().wait(5.5)
         assert stalled.process.poll() is None
         shown = b"".join(chunks(stalled.own))
         assert stalled.process.wait(SECONDS) == 0

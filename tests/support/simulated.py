@@ -28,7 +28,10 @@ def destination(number):
 
 
 class Simulated:
-    """Receivers com.db.1 to com.db.N; *answer* tells what number N replies to a message, None for silence."""
+    """Receivers com.db.1 to com.db.N; *answer* tells what number N replies to a message, None for silence.
+
+    It may be a coroutine, which holds up no other receiver.
+    """
 
     def __init__(self, folder, number, answer):
         self.received = []  # (number, verb, payload), in the order in which they were taken
@@ -74,6 +77,8 @@ class Simulated:
                 if not isinstance(message, Rejection):
                     self.received.append((number, message.verb, message.payload))
                     reply = self._answer(number, message)
+                    if asyncio.iscoroutine(reply):
+                        reply = await reply
                     if reply is not None and message.wants_reply:
                         await node.reply(message, *reply)
 
