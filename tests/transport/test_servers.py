@@ -36,6 +36,7 @@ def test_an_address_gets_its_scheme_and_port(text: str, url: str) -> None:
         ("nats://a..b", "not an address"),
         ("nats://[::1", "not an address"),
         ("nats://:4222", "no host"),
+        ("nats://" + "\u00e9." * 100_000, "more than 1024 characters"),  # the codec of such names would take seconds
     ],
 )
 def test_what_is_no_address_has_its_problem_named(text: str, problem: str) -> None:
