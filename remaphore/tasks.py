@@ -10,7 +10,9 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -18,7 +20,7 @@ T = TypeVar("T")
 
 # For tasks and threads that are left over when a service has ended: a plugin's, which it should have ended itself.
 END_SECONDS = 2.0
-# After Ctrl-C, for all that a command does at its end.
+# After Ctrl-C, without work: CPU time, or bytes written, as while what came is shown to a reader that is slow.
 INTERRUPTED_SECONDS = 0.9
 
 _running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that nobody awaits could be collected
@@ -40,8 +42,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* as asyncio.run does, but do not wait longer than END_SECONDS for what is left over at its end.
 
     asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Those end with
-    the process, which has to end by os._exit then. Ctrl-C ends the process within INTERRUPTED_SECONDS, whatever
-    happens.
+    the process, which has to end by os._exit then. Ctrl-C ends a process that gets nowhere within INTERRUPTED_SECONDS.
     """
     runner = asyncio.Runner()
     try:
@@ -49,12 +50,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         if runner.run(_all_ended()):
             runner.close()
-        if signal.getsignal(signal.SIGALRM) is _end_process:
+        if signal.getitimer(signal.ITIMER_REAL)[1] == INTERRUPTED_SECONDS:  # ours, see `on_interrupt`
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main*, and end the process if it does not end within INTERRUPTED_SECONDS of a SIGINT.
+    """Run *main*, and let a SIGINT end the process where asyncio's handling of it comes to nothing.
 
     asyncio cancels the task then, which takes effect once the loop turns: not while something waits for a write to a
     pipe that is full, such as a log line on stderr, for Python repeats a system call that a signal has interrupted.
@@ -62,22 +63,44 @@ async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
     cancel = signal.getsignal(signal.SIGINT)
     if not callable(cancel) or threading.current_thread() is not threading.main_thread():
         return await main
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGALRM, _end_process)
-        signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_SECONDS)
-        cancel(number, frame)
-
-    signal.signal(signal.SIGINT, on_interrupt)
+    on_interrupt(lambda: cancel(signal.SIGINT, None))
     try:
         return await main
     finally:
-        if signal.getsignal(signal.SIGINT) is on_interrupt:
-            signal.signal(signal.SIGINT, cancel)
+        signal.signal(signal.SIGINT, cancel)
 
 
-def _end_process(_number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + signal.SIGINT)
+def on_interrupt(action: Callable[[], object]) -> None:
+    """Call *action* at SIGINT, and end the process once it has got nowhere for INTERRUPTED_SECONDS after that.
+
+    For the main thread. *action* is called at once, within whatever runs.
+    """
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        before = _work()
+
+        def check(_number: int, _frame: FrameType | None) -> None:
+            nonlocal before
+            after = _work()
+            # asyncio writes a byte to itself for each signal.
+            if after[0] - before[0] < INTERRUPTED_SECONDS / 10 and after[1] - before[1] < 100:
+                os._exit(128 + signal.SIGINT)
+            before = after
+
+        signal.signal(signal.SIGALRM, check)
+        signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_SECONDS, INTERRUPTED_SECONDS)
+        action()
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
+def _work() -> tuple[float, int]:
+    """Return the CPU seconds of this process, and the bytes that it has written (proc(5), wchar)."""
+    try:
+        written = int(Path("/proc/self/io").read_text().partition("wchar:")[2].split()[0])
+    except (OSError, IndexError):
+        written = 0
+    return time.process_time(), written
 
 
 async def _all_ended() -> bool:

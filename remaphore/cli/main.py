@@ -81,7 +81,14 @@ def command() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: this process's) and return its exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _exit_code(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:  # also while an error is told to a stderr that is not read
+        return EXIT_INTERRUPTED
+
+
+def _exit_code(words: list[str]) -> int:
+    """Run the command line *words*; return its exit code, and tell its error."""
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -95,8 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _NO_ROOM:
             raise
         return _fail(RemaphoreError(f"not all could be written ({error.strerror}); make room and repeat"), EXIT_ERROR)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     return code
 
 

@@ -46,8 +46,9 @@ async def _ping(options: Ping, config: Config) -> Tally:
             interval=options.interval,
             timeout=options.timeout,
         )
-        for wanted in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(wanted, pinger.stop)
+        loop = asyncio.get_running_loop()
+        tasks.on_interrupt(lambda: loop.call_soon_threadsafe(pinger.stop))
+        loop.add_signal_handler(signal.SIGTERM, pinger.stop)
         async for number, answer in pinger.answers():
             sys.stdout.write(_to_json(number, answer) if options.json else to_line(number, answer))
             sys.stdout.flush()

@@ -146,7 +146,7 @@ class _Reporter:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise RemaphoreError(f"the output cannot be written: {error.strerror}; make room and repeat") from error
+            raise RemaphoreError(f"the output cannot be written: {error.strerror}") from error
 
 
 async def _request(

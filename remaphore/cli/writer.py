@@ -16,11 +16,13 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TextIO, cast
 
 # Bytes that wait for a reader, and beyond which notices, log lines and the progress line are dropped.
 MAX_BEHIND = 8 * 1024 * 1024
+
+_PIECE = 4096  # bytes that the thread writes at a time
 
 
 class _Write(NamedTuple):
@@ -36,12 +38,17 @@ class Writer:
 
     def __init__(self) -> None:
         self._waiting: deque[_Write] = deque()
-        self._behind = 0  # bytes that wait, and that the thread is writing
+        self._taken = 0  # bytes that were handed to the thread so far
+        self._done = 0  # of these, those that it has written or given up
         self._error: OSError | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._written = asyncio.Event()
+
+    @property
+    def _behind(self) -> int:
+        return self._taken - self._done
 
     @contextlib.contextmanager
     def streams(self) -> Iterator[None]:
@@ -55,8 +62,9 @@ class Writer:
             sys.stdout, sys.stderr = stdout, stderr
 
     async def drained(self) -> None:
-        """Return once all is written. Raises the OSError of a result that could not be."""
-        while self._behind and self._error is None:
+        """Return once all is written that there is now. Raises the OSError of a result that could not be."""
+        goal = self._taken  # what is added meanwhile is not waited for: notices may come without end
+        while self._done < goal and self._error is None:
             self._written.clear()
             await self._written.wait()
         if self._error is not None:
@@ -92,7 +100,7 @@ class Writer:
             return False
         with self._changed:
             self._waiting.append(_Write(stream.fileno(), data, result))
-            self._behind += len(data)
+            self._taken += len(data)
             self._changed.notify()
         return True
 
@@ -118,8 +126,7 @@ class Writer:
             except OSError as error:
                 if write.result:
                     self._error = error
-            with self._changed:
-                self._behind -= len(write.data)
+            self._done += len(write.data)
             assert self._loop is not None  # set before anything is handed over
             with contextlib.suppress(RuntimeError):  # the loop has been closed: nothing waits any more
                 self._loop.call_soon_threadsafe(self._written.set)
@@ -144,12 +151,32 @@ class _Stderr:
 
 
 class _Stdout:
-    """Stands in for stdout, and for its `buffer`."""
+    """Stands in for stdout."""
+
+    def __init__(self, stream: TextIO, writer: Writer) -> None:
+        self._stream = stream
+        self.buffer = _Buffer(stream, writer)
+
+    def write(self, text: str) -> int:
+        self.buffer.write(text.encode(self._stream.encoding or "utf-8", self._stream.errors or "strict"))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Do nothing: what can be written at once has been."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Buffer:
+    """Stands in for the `buffer` of stdout."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         self._stream = stream
         self._writer = writer
-        self.buffer = self
 
     def write(self, data: bytes) -> int:
         self._writer.write_result(self._stream, data)
@@ -157,9 +184,6 @@ class _Stdout:
 
     def flush(self) -> None:
         """Do nothing: what can be written at once has been."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def may_wait(stream: TextIO, size: int) -> bool:
@@ -182,7 +206,13 @@ def may_wait(stream: TextIO, size: int) -> bool:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    # Past the stream, whose lock the main thread would wait for at the end.
+    # Past the stream, whose lock the main thread would wait for at the end; and in pieces, so that the process is seen
+    # to get on with it (`remaphore.tasks`).
     left = memoryview(data)
     while left:
-        left = left[os.write(descriptor, left) :]
+        try:
+            left = left[os.write(descriptor, left[:_PIECE]) :]
+        except BlockingIOError:  # whoever started us has left it so
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()

@@ -41,8 +41,8 @@ _AUTH_MEND = (
 # A verb that can have a table is one that can name a directory of handlers.
 _VERB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _POSITION = re.compile(r"\(at line (\d+), column (\d+)\)$")
-# The most digits that Python makes a number of; for many more the expressions of tomli need a hundred bytes a digit.
-_LONG_NUMBER = re.compile(r"(?<![0-9a-fA-F_])[0-9a-fA-F_]{4301}")
+# A value of more digits than Python makes a number of; for many more, tomli's expressions need a hundred bytes a digit.
+_LONG_NUMBER = re.compile(r"[=\[,]\s*[+-]?(?:0x[0-9a-fA-F_]{4300}|[0-9][0-9_.eE+-]{4300})")
 
 
 def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, str]] = ()) -> Config:
@@ -83,7 +83,7 @@ def document(text: str, source: str) -> Mapping[str, Any]:
 
     long_number = _LONG_NUMBER.search(text)
     if long_number:
-        line = text.count("\n", 0, long_number.start()) + 1
+        line = text.count("\n", 0, long_number.end()) + 1
         raise ConfigError(f"{source}: not TOML: line {line} has a number of more than 4300 digits; write a shorter one")
     try:
         return tomli.loads(text)

@@ -87,7 +87,7 @@ class Daemon:
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at the start only.
 
-        `stop` also ends the wait for a broker that never confirms; no plugin has been started then.
+        `stop` also ends the wait for a broker that never confirms. What it has delivered by then ends as usual.
         """
         status = Status(
             self.tally,
@@ -97,15 +97,13 @@ class Daemon:
             problem=lambda: self._ledger.problem,
             checking=lambda: self._verifier.waiting,
         )
-        if not await self._subscribed():
-            self._verifier.close()
-            return
-        self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
         expiring = spawn(self._expire_old(), name="expire")
         try:
-            ready()
-            await self._report_interrupted()
-            await self._stopping.wait()
+            if await self._subscribed():
+                self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
+                ready()
+                await self._report_interrupted()
+                await self._stopping.wait()
         finally:
             expiring.cancel()
             await self._end()

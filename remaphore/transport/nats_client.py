@@ -186,13 +186,13 @@ class NatsBus:
 
     def _stop(self, error: TransportError) -> None:
         self._closed = True
-        self._outage.close()
-        self._flaws.close()
         if not self._first.done():
             self._first.set_exception(error)
             self._first.exception()  # nobody may be waiting for it any more
         for wish in (*self._sending, *self._queue):
             wish.settle(error)
+        self._outage.close()
+        self._flaws.close()
 
     async def _dial(self) -> Link:
         waits = delays(self._tries)

@@ -114,6 +114,10 @@ class Returns:
         self._timer = None
         if self._held:
             more = f"; {self._more.format(number=self._held)}" if self._held > 1 else ""
-            self._tell(self._line + more)
+            try:
+                self._tell(self._line + more)
+            except Exception as error:  # noqa: BLE001 - a line that is not told must not end the connection
+                context = {"message": "telling of the connection failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
             self._timer = asyncio.get_running_loop().call_later(FLAPPING_AGAIN, self._release)
         self._held = 0

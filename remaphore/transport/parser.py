@@ -83,6 +83,7 @@ class Parser:
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no end of a line
         self._announced: _Announced | None = None
+        self._head = b""  # of the headers of a message, once they have been passed over
         self._kept = b""  # the payload of a message that is too large, while the rest of it is passed over
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -116,31 +117,39 @@ class Parser:
 
     def _payload(self, message: _Announced) -> Event | None:
         """Read the rest of *message*; return what came of it, None if it is not whole yet."""
-        if message.flaw or message.size - message.header > self._max_message:
-            self._pass_over(message)
+        self._pass_over(message)
         if len(self._buffer) < message.size + len(_CRLF):
             return None
         if not self._buffer.startswith(_CRLF, message.size):
             raise ProtocolError("a message whose size is not the announced one")
-        status = self._buffer.startswith(_NO_RESPONDERS) and message.header >= len(_NO_RESPONDERS)
-        payload = self._kept or bytes(self._buffer[message.header : message.size])
+        status = self._head == _NO_RESPONDERS
+        payload = self._kept or bytes(self._buffer[: message.size])
         del self._buffer[: message.size + len(_CRLF)]
-        self._announced, self._kept = None, b""
+        self._announced, self._head, self._kept = None, b"", b""
         if message.flaw:
             return Flaw(message.flaw)
         return _NOTHING if status else Delivery(message.sid, payload)
 
     def _pass_over(self, message: _Announced) -> None:
-        """Drop what has come of *message*, but for the head of the payload that its receiver is to see."""
-        wanted = 0 if message.flaw else message.header + self._max_message + 1
-        if not self._kept and wanted:
-            if len(self._buffer) < wanted:
+        """Drop what has come of the headers, and of the payload what its receiver is not to see."""
+        if message.header:
+            missing = min(len(_NO_RESPONDERS), message.header + len(self._head)) - len(self._head)
+            self._head += bytes(self._buffer[: max(0, missing)])
+            message.header -= self._drop(message, message.header)
+        if message.header or (not message.flaw and not self._kept and message.size <= self._max_message):
+            return
+        if not message.flaw and not self._kept:
+            if len(self._buffer) <= self._max_message:
                 return
-            self._kept = bytes(self._buffer[message.header : wanted])
-            message.header = 0
-        dropped = min(len(self._buffer), message.size)
+            self._kept = bytes(self._buffer[: self._max_message + 1])
+        self._drop(message, message.size)
+
+    def _drop(self, message: _Announced, most: int) -> int:
+        """Drop up to *most* of the bytes that have come of *message*; return how many."""
+        dropped = min(len(self._buffer), most)
         del self._buffer[:dropped]
         message.size -= dropped
+        return dropped
 
 
 _NOTHING = Flaw("")  # an event that nobody needs to see

@@ -213,6 +213,10 @@ FILLING = {
     "20 GB": (filling, SIZE % 20_000_000_000, INFO, "connection ended after a message of 20000000000 bytes"),
     "20 GB, announced": (filling, SIZE % 20_000_000_000, ANNOUNCED, "connection ended after a message of 20000000000"),
     "64 MiB": (filling, SIZE % MAX_SKIPPED, INFO, "connection ended after a message whose size is not"),
+    "64 MiB of headers": (
+        *(filling, b"HMSG remaphore.all 1 %d %d\r\n" % (MAX_SKIPPED - 1, MAX_SKIPPED), INFO),
+        "connection ended after a message whose size is not",
+    ),
     "no size": (filling, b"MSG remaphore.all 1 many\r\n", INFO, "connection ended after a message without a size"),
     "a line without end": (filling, b"MSG ", INFO, "connection ended after a line of more than"),
     "INFO without end": (filling, b"INFO {", INFO, "connection ended after a line of more than"),

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import sys
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -191,6 +193,55 @@ def test_one_ctrl_c_ends_a_request_whose_log_nobody_reads(two):
         os.set_blocking(stalled.process.stdout.fileno(), True)
         head = os.read(stalled.process.stdout.fileno(), 100)
         assert head.startswith(b"com.db.1,0,")
+        assert stalled.interrupted() == 130
+
+
+def test_after_ctrl_c_a_reader_that_is_slow_gets_all_that_came(two):
+    with Stalled(two, "--jsonl", "--timeout", "0", "x silent") as stalled:
+        stalled.wait_until_full()
+        stalled.process.send_signal(signal.SIGINT)
+        shown = b""
+        while chunk := os.read(stalled.own, 65_536):
+            shown += chunk
+            threading.Event().wait(0.005)  # some two seconds for all of it
+        assert stalled.process.wait(SECONDS) == 130
+    assert b'"missing": ["com.db.2"]' in shown.splitlines()[-1]
+    assert len(shown) > LENGTH
+
+
+def test_one_ctrl_c_ends_a_ping_whose_pipe_is_full(two):
+    reading, writing = os.pipe()
+    os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)))
+    before = len(two.received)
+    words = ["ping", "com.db.2", "-c", str(two.config), "--interval", "10ms"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "remaphore", *words], stdout=writing, stderr=subprocess.DEVNULL
+    ) as ping:
+        os.close(writing)
+        asyncio.run(until(lambda: len(two.received) > before))
+        ping.send_signal(signal.SIGINT)
+        try:
+            assert ping.wait(SECONDS) == 130
+        finally:
+            ping.kill()
+            os.close(reading)
+
+
+def test_one_ctrl_c_ends_a_request_whose_error_nobody_reads(two, tmp_path):
+    config = tmp_path / "gone.toml"
+    config.write_text(re.sub(r"nats://[^\"]*", "nats://127.0.0.1:1", two.config.read_text()))
+    with Stalled(two, "-c", str(config), "--timeout", "1s", "x", stalled="stderr") as stalled:
+        os.set_blocking(stalled.own, False)
+        # The pipe holds the notice, and then nothing more: it is made full from here.
+        with (
+            Path(f"/proc/self/fd/{stalled.own}").open("wb", buffering=0) as other,
+            contextlib.suppress(BlockingIOError),
+        ):
+            os.set_blocking(other.fileno(), False)
+            while other.write(b"x" * 512):
+                pass
+        state = Path(f"/proc/{stalled.process.pid}/wchan")
+        asyncio.run(until(lambda: "pipe" in state.read_text(), limit=SECONDS))
         assert stalled.interrupted() == 130
 
 

@@ -122,6 +122,27 @@ def test_what_may_have_to_wait_is_told_by_the_kind_of_file_and_its_room(pipe, tm
         assert may_wait(terminal, 1)
 
 
+async def test_a_pipe_that_does_not_block_is_waited_for_all_the_same(pipe):
+    source, stream = pipe
+    os.set_blocking(stream.fileno(), False)
+    writer = Writer()
+    writer.write_result(stream, LARGE)
+    assert await asyncio.to_thread(read_exactly, source, len(LARGE)) == LARGE
+    await writer.drained()
+
+
+async def test_what_comes_later_is_not_waited_for(pipe):
+    source, stream = pipe
+    writer = Writer()
+    writer.write_result(stream, b"x" * 10_000)
+    waiting = asyncio.get_running_loop().create_task(writer.drained())
+    await asyncio.sleep(0)
+    writer.write_notice(stream, "y" * 10_000)  # stays in the pipe, and in the writer
+    await asyncio.to_thread(read_exactly, source, 10_000)
+    await waiting
+    await asyncio.to_thread(read_exactly, source, 10_000)
+
+
 async def test_the_streams_are_those_of_the_writer_for_a_block(pipe, monkeypatch):
     source, stream = pipe
     monkeypatch.setattr(sys, "stdout", stream)
@@ -130,11 +151,13 @@ async def test_the_streams_are_those_of_the_writer_for_a_block(pipe, monkeypatch
     with writer.streams():
         sys.stdout.buffer.write(LARGE)
         sys.stdout.buffer.flush()
+        sys.stdout.write("text ")
+        sys.stdout.writelines(["in ", "lines "])
         sys.stderr.write("notice \udcff\n")
         sys.stderr.flush()
         assert sys.stderr.fileno() == stream.fileno()
         assert not sys.stdout.isatty()
     assert (sys.stdout, sys.stderr) == (stream, stream)
-    got = await asyncio.to_thread(read_exactly, source, len(LARGE) + len("notice \\udcff\n"))
-    assert got == LARGE + b"notice \\udcff\n"
+    expected = LARGE + b"text in lines notice \\udcff\n"
+    assert await asyncio.to_thread(read_exactly, source, len(expected)) == expected
     await until(lambda: not writer._behind)

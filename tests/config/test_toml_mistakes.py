@@ -210,6 +210,7 @@ def test_a_mistake_is_told_with_its_key_path_and_mend(text, message):
         (f"{MINIMAL}[peers\n", "remaphore.toml:8: not TOML: "),
         (f"{MINIMAL}x = [1,", "remaphore.toml"),
         (f"x = {'9' * 5000}\n", "remaphore.toml: not TOML: "),
+        (f"x = [1,\n  {'9' * 5000}]\n", "remaphore.toml: not TOML: line 2 has a number of more than 4300 digits"),
         (f"x = {'[' * 100_000}", "remaphore.toml: not TOML: nested too deeply; flatten it"),
     ],
 )
@@ -217,6 +218,11 @@ def test_what_is_not_toml_is_told_with_its_line(text, message):
     said = refusal(text)
     assert said.startswith(message)
     assert "not TOML" in said
+
+
+@pytest.mark.parametrize("line", [f"# {'_' * 5000}", f"# {'9' * 5000}", f'[plugins.x]\nhash = "{"f" * 5000}"'])
+def test_a_long_row_of_digits_that_is_no_number_is_none(line):
+    read(f"{MINIMAL}{IDENTITY}{line}\n")
 
 
 def test_a_key_that_is_listed_twice_is_warned_about():

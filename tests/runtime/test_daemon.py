@@ -20,7 +20,7 @@ from remaphore.runtime.daemon import Daemon
 from remaphore.runtime.ledger import Ledger
 from remaphore.runtime.node import Node
 from remaphore.tasks import spawn
-from remaphore.transport.memory import MemoryBroker
+from remaphore.transport.memory import MemoryBroker, MemoryBus
 from tests.factories import NOW, make_key
 from tests.nodes import clock, make_config
 
@@ -184,6 +184,32 @@ async def test_stopping_ends_what_runs_and_answers_all_that_was_accepted(running
     assert sorted(answers) == [(0, b"0")] + [(75, b"remaphore: refused: stopping: shutting down")] * 4
     assert plugin.shutdowns == ["stopped"]
     assert not any(broker.subscribers["remaphore.all"])
+
+
+class Unconfirming(MemoryBus):
+    """Delivers what is published, and never confirms a subscription."""
+
+    async def subscribe(self, subject, deliver):
+        await super().subscribe(subject, deliver)
+        await asyncio.Event().wait()
+
+
+async def test_stopping_before_the_broker_has_confirmed_ends_what_runs_all_the_same(tmp_path):
+    broker, plugin, manager = MemoryBroker(), Plugin(), pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    manager.register(plugin, name="plugin")
+    async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
+        own = Daemon(Unconfirming(broker), make_config(2), plugins=manager, ledger=ledger, clock=clock)
+        task = spawn(own.run(ready=lambda: None), name="daemon under test")
+        while not broker.subscribers["remaphore.all"]:
+            await asyncio.sleep(0)
+        asked = spawn(ask(asking(broker), "wait", "x"), name="asked")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        own.stop()
+        await task
+        assert await asked == (0, b"x")
+    assert (plugin.status, plugin.shutdowns) == (None, ["stopped"])
 
 
 async def test_a_reload_changes_who_may_say_what_and_what_waits_is_looked_at_again(running):

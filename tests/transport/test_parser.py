@@ -161,6 +161,19 @@ def test_a_message_that_is_too_large_comes_one_byte_too_long_and_the_rest_is_nev
     assert most <= 2 * LARGEST + 100
 
 
+@pytest.mark.parametrize("kept", [b"NATS/1.0 503\r\n", b"NATS/1.0 404\r\n", b"x", b""])
+def test_headers_are_dropped_as_they_arrive(kept: bytes) -> None:
+    parser = Parser(max_message=LARGEST)
+    raw = message(b"payload", headers=kept + b"x" * 100_000) + message(b"after")
+    found, most = list[Event](), 0
+    for start in range(0, len(raw), 7):
+        found += parser.feed(raw[start : start + 7])
+        most = max(most, len(parser._buffer))
+    is_status = kept.startswith(b"NATS/1.0 503")
+    assert found == [Delivery(1, b"payload")] * (not is_status) + [Delivery(1, b"after")]
+    assert most < 100
+
+
 def test_names_of_operations_and_blanks_are_read_as_other_clients_read_them() -> None:
     raw = b"msg  a\t1   3 \r\nabc\r\nMSG a 1 0\n\r\nping\r\nPING \r\nInfo  {}\r\n"
     assert read([raw]) == [

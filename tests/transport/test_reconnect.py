@@ -288,6 +288,25 @@ async def test_a_link_that_comes_and_goes_is_told_once_and_then_in_numbers(monke
     returns.close()
 
 
+async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    error = BrokenPipeError("stderr has gone")
+
+    def refuse(_line: str) -> None:
+        raise error
+
+    server = FakeServer(answers={"PING": b"PONG\r\n", "PUB": b"MSG a x 1\r\nx\r\n"})
+    async with fake_server(server):
+        bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=refuse)
+        await bus.subscribe("a", lambda _data: None)
+        for _ in range(3):
+            await bus.publish("a", b"x")
+        assert (bus.reconnects, server.connections) == (0, 1)
+        await bus.close()
+    assert reported == [error] * 2  # the first, and the rest of them at the end
+
+
 async def test_the_end_of_an_outage_that_was_told_is_told_at_once() -> None:
     told: list[str] = []
     returns = outage.Returns(told.append)
