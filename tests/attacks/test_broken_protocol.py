@@ -238,8 +238,9 @@ FILLING = {
 @pytest.mark.parametrize("attack", FILLING)
 async def test_nothing_that_a_broker_writes_fills_the_memory_or_the_log(fleet, attack):
     again, once, info, told = FILLING[attack]
-    # What is one thing is longer than what may be kept of it; of many small ones each costs time.
-    server = Hostile(again, once=once, info=info, enough=96 * MIB if again is filling else 16 * MIB)
+    # Enough to be seen if it were kept; of what is the same again and again each costs time, and keeps nothing.
+    enough = {filling: 64 * MIB, denials: 16 * MIB, other_servers: 16 * MIB}.get(again, 4 * MIB)
+    server = Hostile(again, once=once, info=info, enough=enough)
     async with fake_server(server):
         receiver = fleet.start("receive", "-c", fleet.config("one", server=server.url), ready=None)
         await until(lambda: server.written >= server.enough or (server.connections > 1 and server.written), limit=120)
