@@ -2,8 +2,8 @@
 
 Such a write waits until someone reads, and the event loop would wait with it: replies that arrive meanwhile would be
 judged too late and their senders named as missing, and neither --timeout nor Ctrl-C would do anything. So what may have
-to wait is written by a thread, in order, and the loop goes on. What cannot wait, which is nearly everything, is written
-at once: handing it over would cost as much as checking a signature.
+to wait is written by a thread, in order, while the loop continues. What cannot wait, which is nearly everything, is
+written at once: handing it over would cost as much as checking a signature.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Writer:
         Raises OSError if it is written at once.
         """
         if self._error is not None:
-            return  # a summary of what nobody has would be wrong; the error is told by whoever gets it
+            return  # a summary of what was lost would be wrong, and the error is reported by the command
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
         if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
             stream.write(text)
@@ -132,16 +132,12 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._written.set)
 
 
-class _Stderr:
-    """Stands in for stderr."""
+class _StandIn:
+    """Stands in for a stream of text: what it does not write itself is the stream's business."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         self._stream = stream
         self._writer = writer
-
-    def write(self, text: str) -> int:
-        self._writer.write_notice(self._stream, text)
-        return len(text)
 
     def flush(self) -> None:
         """Do nothing: what can be written at once has been."""
@@ -150,12 +146,16 @@ class _Stderr:
         return getattr(self._stream, name)
 
 
-class _Stdout:
-    """Stands in for stdout."""
+class _Stderr(_StandIn):
+    def write(self, text: str) -> int:
+        self._writer.write_notice(self._stream, text)
+        return len(text)
 
-    def __init__(self, stream: TextIO, writer: Writer) -> None:
-        self._stream = stream
-        self.buffer = _Buffer(stream, writer)
+
+class _Stdout(_StandIn):
+    @property
+    def buffer(self) -> _Buffer:
+        return _Buffer(self._stream, self._writer)
 
     def write(self, text: str) -> int:
         self.buffer.write(text.encode(self._stream.encoding or "utf-8", self._stream.errors or "strict"))
@@ -164,26 +164,11 @@ class _Stdout:
     def writelines(self, lines: Iterable[str]) -> None:
         self.write("".join(lines))
 
-    def flush(self) -> None:
-        """Do nothing: what can be written at once has been."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-class _Buffer:
-    """Stands in for the `buffer` of stdout."""
-
-    def __init__(self, stream: TextIO, writer: Writer) -> None:
-        self._stream = stream
-        self._writer = writer
-
+class _Buffer(_StandIn):
     def write(self, data: bytes) -> int:
         self._writer.write_result(self._stream, data)
         return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: what can be written at once has been."""
 
 
 def may_wait(stream: TextIO, size: int) -> bool:

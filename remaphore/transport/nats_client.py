@@ -26,7 +26,8 @@ from remaphore.errors import (
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
 from remaphore.transport.dialer import Dialer
-from remaphore.transport.nats_link import CLOSE_LIMIT, Handle, Link
+from remaphore.transport.nats_link import CLOSE_LIMIT, Link
+from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import Outage, Returns, delays
 from remaphore.transport.servers import DialError, Failure, all_final, summary
 from remaphore.transport.wish import Wish

@@ -63,7 +63,7 @@ Event = Delivery | Control | Flaw
 
 @dataclass(slots=True)
 class _Announced:
-    """A message whose line was read. size: bytes that still come, *header* of them first; flaw: nobody gets it."""
+    """A message whose line was read. size: bytes that still come, *header* of them first; flaw: it is not delivered."""
 
     sid: int
     header: int
@@ -152,7 +152,7 @@ class Parser:
         return dropped
 
 
-_NOTHING = Flaw("")  # an event that nobody needs to see
+_NOTHING = Flaw("")  # an event that is not yielded
 
 
 def _read_arguments(line: bytes, *, with_headers: bool) -> _Announced:

@@ -6,7 +6,7 @@ import asyncio
 
 from remaphore.errors import TransportError
 from remaphore.transport.bus import Deliver
-from remaphore.transport.nats_link import Handle
+from remaphore.transport.nats_reader import Handle
 
 
 class Wish:

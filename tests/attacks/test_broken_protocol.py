@@ -2,7 +2,7 @@
 
 Who: anyone who may publish on the broker, without a key, by a header block shorter than `NATS/1.0` or one odd byte in a
 reply subject; the broker itself, by any line and any size. What must happen: each costs at most its own message; the
-connection ends only where nobody can tell where the next line begins; memory stays bounded; the log has one line for
+connection ends only where the next line cannot be found; memory stays bounded; the log has one line for
 all of a kind, and never a traceback. The parser alone: tests/transport/test_parser.py.
 """
 

@@ -27,7 +27,7 @@ from remaphore.protocol import duration, keys, match, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.runtime.health import login, pinger, unit
-from remaphore.transport import credentials, nats_link, servers
+from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
 from remaphore_plugins.reply_collector import folding, formats, machine, tally, terminal
 from tests.factories import bounded, make_key
@@ -111,7 +111,7 @@ def log_line(text):
 
 
 def denied(text):
-    return nats_link._DENIED.search(text)
+    return nats_reader.DENIED.search(text)
 
 
 def jwt_of(text):
@@ -223,7 +223,7 @@ EXPRESSIONS = {
     "remaphore/runtime/health/pinger.py": SCANNERS["version"],
     "remaphore/runtime/state.py": "at most 65 characters are looked at",
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
-    "remaphore/transport/nats_link.py": SCANNERS["denial"],
+    "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
     "plugins/remaphore_plugins/exec_script/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],

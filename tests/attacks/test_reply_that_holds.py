@@ -80,7 +80,7 @@ def spent(words, **options):
 
 def chunks(descriptor):
     """Yield what comes from a pipe or a terminal, to its end."""
-    with contextlib.suppress(OSError):  # EIO: nobody has the other end of the terminal any more
+    with contextlib.suppress(OSError):  # EIO: the other end of the terminal has been closed
         while chunk := os.read(descriptor, 65_536):
             yield chunk
 
@@ -127,7 +127,7 @@ def test_a_hostile_refusal_holds_no_request_either(two):
 
 
 class Stalled:
-    """A request with a stdout, or a stderr, that is read by nobody until `read`."""
+    """A request with a stdout, or a stderr, or both on a terminal, that is not read by itself."""
 
     def __init__(self, fleet, *words, stalled="stdout", terminal=False):
         self.own, end = pty.openpty() if terminal else os.pipe()
@@ -154,7 +154,7 @@ class Stalled:
             os.close(self.own)
 
     def wait_until_full(self):
-        """Return once no more fits in: the command writes, and nobody reads."""
+        """Return once no more fits in: the command writes, and nothing is read."""
         seen = []
 
         def is_full():
@@ -271,7 +271,7 @@ def test_what_comes_while_nobody_reads_is_counted_and_written_once_somebody_does
     with Stalled(two, "--jsonl", "--timeout", "5s", "x late", terminal=terminal) as stalled:
         stalled.wait_until_full()
         released.set()
-        # Only after the time is over somebody reads. The late one has answered long before that.
+        # It is read only after the time is over. The late one has answered long before that.
         threading.Event().wait(5.5)
         assert stalled.process.poll() is None
         shown = b"".join(chunks(stalled.own))

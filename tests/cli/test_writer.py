@@ -77,6 +77,7 @@ async def test_a_reader_of_notices_that_goes_away_is_no_error(pipe):
     writer.write_notice(stream, "x" * 100_000)
     source.close()
     await writer.drained()
+    assert writer._error is None
 
 
 async def test_notices_are_dropped_while_too_much_waits_and_results_are_not(pipe, monkeypatch):
@@ -140,7 +141,7 @@ async def test_what_comes_later_is_not_waited_for(pipe):
     writer.write_notice(stream, "y" * 10_000)  # stays in the pipe, and in the writer
     await asyncio.to_thread(read_exactly, source, 10_000)
     await waiting
-    await asyncio.to_thread(read_exactly, source, 10_000)
+    assert await asyncio.to_thread(read_exactly, source, 10_000) == b"y" * 10_000
 
 
 async def test_the_streams_are_those_of_the_writer_for_a_block(pipe, monkeypatch):
