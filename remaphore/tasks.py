@@ -50,7 +50,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         if runner.run(_all_ended()):
             runner.close()
-        if signal.getitimer(signal.ITIMER_REAL)[1] == INTERRUPTED_SECONDS:  # ours, see `on_interrupt`
+        if signal.getitimer(signal.ITIMER_REAL)[1]:  # one that repeats is ours, see `on_interrupt`
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
