@@ -28,14 +28,13 @@ from remaphore.transport.bus import Deliver
 from remaphore.transport.dialer import Dialer
 from remaphore.transport.nats_link import CLOSE_LIMIT, Link
 from remaphore.transport.nats_reader import Handle
-from remaphore.transport.outage import Outage, Returns, delays
+from remaphore.transport.outage import STABLE_AFTER, Outage, Returns, delays
 from remaphore.transport.servers import DialError, Failure, all_final, summary
 from remaphore.transport.wish import Wish
 
 CONFIRM_TIMEOUT = 5.0  # seconds for the broker to confirm
 SLOWEST_LINK = 50_000  # bytes a second; what is being confirmed gets the time it takes at this rate on top
 BATCH_BYTES = 256 * 1024  # confirmed by one round trip; with more, the first would wait for the last
-STABLE_AFTER = 5.0  # seconds that a link must live for the next retry to be quick again
 _CLOSED = "the connection to the broker has been closed"
 DEFAULT_MAX_PAYLOAD = 1024 * 1024  # of a server that nobody has configured, until one tells its own
 

@@ -27,7 +27,6 @@ PING_INTERVAL = 10  # seconds
 # A connection on which so many stay unanswered is given up with the next: within two intervals, so that a third is left
 # to say so.
 UNANSWERED_PINGS = 1
-MAX_DISCOVERED = 100  # servers of a cluster that a broker may tell of; each is dialed when the broker is away
 
 
 class Link:
@@ -110,13 +109,11 @@ class Link:
     def about(self) -> Mapping[str, str]:
         """The server's own name, version and cluster, its address, and the version of tls; empty for what is not."""
         told = self._client.told
-        texts = [told.get(key) for key in ("server_name", "version", "cluster")]
-        name, version, cluster = (text[:MAX_SHOWN] if isinstance(text, str) else "" for text in texts)
         return {
             "address": self.server.shown,
-            "name": name,
-            "version": version,
-            "cluster": cluster,
+            "name": told.get("server_name", ""),
+            "version": told.get("version", ""),
+            "cluster": told.get("cluster", ""),
             "tls": self._client.tls_version,
         }
 
@@ -135,10 +132,9 @@ class Link:
 
     def discovered(self) -> Iterable[Server]:
         """Return the other servers of the cluster, as this one tells them."""
-        told = self._client.told.get("connect_urls")
         scheme = "tls" if self.server.tls else "nats"
-        places = [f"{scheme}://{place}" for place in (told if isinstance(told, list) else []) if isinstance(place, str)]
-        servers = [discovered(place, self.server) for place in places[:MAX_DISCOVERED]]
+        places = self._client.told.get("connect_urls", ())
+        servers = [discovered(f"{scheme}://{place}", self.server) for place in places]
         return [server for server in servers if not server.problem and server.shown != self.server.shown]
 
     async def publish(self, subject: str, data: bytes) -> None:

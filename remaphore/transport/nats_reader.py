@@ -22,7 +22,12 @@ from remaphore.transport.parser import Control, Delivery, Flaw, Parser
 from remaphore.transport.servers import DialError, Failure
 
 MAX_SHOWN = 500  # characters of one text of the server that are shown
+MAX_INFO = (
+    128 * 1024
+)  # bytes of an INFO line, which may take thirty times that once it is read; of 1,000 servers 25 KiB
+MAX_DISCOVERED = 100  # servers of a cluster that a broker may tell of
 _CHUNK = 32 * 1024  # bytes read at once
+_NAMES = ("server_name", "version", "cluster")
 
 DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 
@@ -61,7 +66,7 @@ class ReadingClient(Client):
         most = info.get("max_payload", 0)
         if not isinstance(most, int) or most <= 0:  # nats-py takes over what it finds here after this
             info.pop("max_payload", None)
-        self.told = info
+        self.told = _useful(info)
 
     async def listen(self, subject: str, deliver: Deliver) -> Handle:
         """Write a subscription. *deliver* must not raise."""
@@ -129,13 +134,13 @@ class ReadingClient(Client):
 
     def _note_info(self, text: bytes) -> None:
         try:
-            info = json.loads(text)
+            info = json.loads(text) if len(text) <= MAX_INFO else None
         except (ValueError, RecursionError):
             info = None
         if isinstance(info, dict):
-            self.told = info
+            self.told = _useful(info)
         else:
-            self._report("passed over an INFO line that is not a JSON object")
+            self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
 
     # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
     # error, the client still says that it is connected (nats.py pull request 914).
@@ -160,3 +165,11 @@ class ReadingClient(Client):
     @property
     def _socket(self) -> asyncio.StreamWriter | None:
         return self._transport._io_writer if isinstance(self._transport, TcpTransport) else None  # noqa: SLF001 - no public way
+
+
+def _useful(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return of a server's *info* what is used here, so that the rest is not kept."""
+    urls = info.get("connect_urls")
+    told = {key: text[:MAX_SHOWN] for key in _NAMES if isinstance(text := info.get(key), str)}
+    discovered = [url for url in urls if isinstance(url, str)][:MAX_DISCOVERED] if isinstance(urls, list) else []
+    return {**told, "connect_urls": discovered}

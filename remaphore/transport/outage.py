@@ -15,6 +15,7 @@ from remaphore.transport.servers import Failure, summary
 NOTICE_AFTER = 1.0  # seconds without a connection before a person wants to know
 NOTICE_AGAIN = 30.0  # seconds between further lines
 FLAPPING_AGAIN = 15.0  # seconds between lines about interruptions of less than NOTICE_AFTER, or about bad protocol
+STABLE_AFTER = 5.0  # seconds that a connection must live not to count as one that comes and goes
 FIRST_DELAY = 0.2  # seconds, at most, before the first retry: a restarted broker is back soon
 LONGEST_DELAY = 2.0  # seconds, at most, before any other
 
@@ -40,6 +41,7 @@ class Outage:
         self._notice = notice
         self._returns = Returns(returned) if returned else None
         self._began = 0.0
+        self._connected_at = self._said_at = float("-inf")
         self._first = True
         self._said = False
         self._timer: asyncio.TimerHandle | None = None
@@ -49,11 +51,15 @@ class Outage:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._began = loop.time()
-            self._timer = loop.call_later(NOTICE_AFTER, self._say)
+            # A connection that comes and goes is told as seldom as its returns are.
+            flapping = self._began - self._connected_at < STABLE_AFTER
+            quiet = self._said_at + FLAPPING_AGAIN - self._began if flapping else 0.0
+            self._timer = loop.call_later(max(NOTICE_AFTER, quiet), self._say)
 
     def end(self, shown: str) -> None:
         """There is a connection again, to the server *shown*."""
-        away = asyncio.get_running_loop().time() - self._began
+        self._connected_at = asyncio.get_running_loop().time()
+        away = self._connected_at - self._began
         if self._returns is not None and not self._first:
             self._returns.add(f"connected to {shown} after {away:.1f} s", at_once=self._said)
         elif self._said:
@@ -75,6 +81,7 @@ class Outage:
 
     def _say(self) -> None:
         self._said = True
+        self._said_at = asyncio.get_running_loop().time()
         self._timer = asyncio.get_running_loop().call_later(NOTICE_AGAIN, self._say)
         self._notice(f"no broker yet: {summary(self.failures)}; still trying")
 

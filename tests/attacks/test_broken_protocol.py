@@ -224,6 +224,8 @@ FILLING = {
     "denials": (denials, b"", INFO, ""),
     "other servers": (other_servers, b"", INFO, ""),
     "many servers": (always(b'INFO {"connect_urls":[%b"a:1"]}\r\n' % (b'"a:1",' * 100_000)), b"", INFO, ""),
+    "large INFO": (always(b'INFO {"x":[%b{}]}\r\n' % (b'{"":0},' * 140_000)), b"", INFO, "passed over an INFO line"),
+    "INFO of many things": (always(b'INFO {"x":[%b{}]}\r\n' % (b'{"":0},' * 18_000)), b"", INFO, ""),
     "nested INFO": (always(b"INFO " + b"[" * 500_000 + b"\r\n"), b"", INFO, "passed over an INFO line"),
     "PING": (always(b"PING\r\n"), b"", INFO, ""),
     "PONG": (always(b"PONG\r\n"), b"", INFO, ""),

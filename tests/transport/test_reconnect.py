@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.errors import ConnectionLostError
-from remaphore.transport import nats_client, nats_link, outage
+from remaphore.transport import nats_client, nats_link, nats_reader, outage
 from remaphore.transport.dialer import DISCOVERED_A_ROUND
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import INFO, FakeServer, fake_server
@@ -253,7 +253,7 @@ async def test_servers_that_a_broker_made_up_do_not_keep_us_from_the_one_that_is
         with pytest.raises(ConnectionLostError):
             await bus.publish(SUBJECT, b"x")
         await until(lambda: bus.connected and bus.reconnects)
-        assert len(bus._dialer._discovered) == nats_link.MAX_DISCOVERED
+        assert len(bus._dialer._discovered) == nats_reader.MAX_DISCOVERED
         for _ in range(20):
             order = bus._dialer._order()
             assert len(order) == 1 + DISCOVERED_A_ROUND
@@ -286,6 +286,26 @@ async def test_a_link_that_comes_and_goes_is_told_once_and_then_in_numbers(monke
     returns.add("and again", at_once=False)
     await until(lambda: "and again" in told)  # without another interruption
     returns.close()
+
+
+async def test_a_connection_that_comes_and_goes_for_more_than_a_second_is_told_as_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outage, "NOTICE_AFTER", 0.01)
+    told: list[str] = []
+    interruptions = outage.Outage(told.append, told.append)
+    interruptions.begin()
+    interruptions.end("first")
+    for _ in range(10):
+        interruptions.begin()
+        await asyncio.sleep(0.02)  # longer than what is told at once
+        interruptions.end("nats://x")
+    assert [line.partition(" after")[0] for line in told] == [
+        "no broker yet: no answer yet; still trying",
+        "connected to nats://x",
+    ]
+    interruptions.close()
+    assert told[-1].endswith("it was away 9 times since the last line")
 
 
 async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
