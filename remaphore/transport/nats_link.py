@@ -179,8 +179,7 @@ class Link:
     async def confirm(self) -> None:
         """Return once the server has handled all that was written before; raises, or never returns, when it has not.
 
-        The caller watches `ended` and the time, and closes the link if it gives up: nats-py's reader does not survive
-        the PONG of a round trip that was cancelled.
+        The caller watches `ended` and the time, and closes the link if it gives up.
         """
         # flush() writes PING past what waits in the queue of the flusher, so that its PONG would prove nothing.
         pause = 0.0
@@ -213,7 +212,7 @@ class Link:
                 closing.exception()  # closing what is broken may fail; nobody can do anything about it
 
     async def _on_error(self, error: Exception) -> None:
-        # Must not raise: nats-py awaits this in its read loop.
+        # Must not raise: nats-py awaits this while it connects, and our reader for each denial.
         found = DENIED.search(str(error))
         if found:
             denied = found[1].lower(), found[2].lower()

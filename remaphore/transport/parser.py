@@ -107,9 +107,10 @@ class Parser:
         line = bytes(self._buffer[:end]).removesuffix(b"\r")
         del self._buffer[: end + 1]
         self._searched = 0
-        operation = line.replace(b"\t", b" ").partition(b" ")[0].upper()
+        spaced = line.replace(b"\t", b" ")
+        operation = spaced.partition(b" ")[0].upper()
         if operation in (b"MSG", b"HMSG"):
-            self._announced = _read_arguments(line, with_headers=operation == b"HMSG")
+            self._announced = _read_arguments(spaced, with_headers=operation == b"HMSG")
             return _NOTHING
         if operation not in _CONTROL:
             raise ProtocolError("a line that is no operation of the protocol")
@@ -134,12 +135,12 @@ class Parser:
         """Drop what has come of the headers, and of the payload what its receiver is not to see."""
         if message.header:
             missing = min(len(_NO_RESPONDERS), message.header + len(self._head)) - len(self._head)
-            self._head += bytes(self._buffer[: max(0, missing)])
+            self._head += bytes(self._buffer[:missing])
             message.header -= self._drop(message, message.header)
-        if message.header or (not message.flaw and not self._kept and message.size <= self._max_message):
-            return
+            if message.header:
+                return
         if not message.flaw and not self._kept:
-            if len(self._buffer) <= self._max_message:
+            if message.size <= self._max_message or len(self._buffer) <= self._max_message:
                 return
             self._kept = bytes(self._buffer[: self._max_message + 1])
         self._drop(message, message.size)
@@ -155,13 +156,13 @@ class Parser:
 _NOTHING = Flaw("")  # an event that is not yielded
 
 
-def _read_arguments(line: bytes, *, with_headers: bool) -> _Announced:
+def _read_arguments(spaced: bytes, *, with_headers: bool) -> _Announced:
     """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raises ProtocolError.
 
-    Split at spaces and tabs alone, as nats-server does: a subject may hold any other byte, also those that
-    `bytes.split()` takes for white space.
+    *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
+    other byte, also those that `bytes.split()` takes for white space.
     """
-    words = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
+    words = [word for word in spaced.split(b" ") if word]
     size = _number(words[-1])
     if size is None or size > MAX_SKIPPED:
         raise ProtocolError("a message without a size" if size is None else f"a message of {size} bytes")

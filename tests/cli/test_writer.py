@@ -34,7 +34,7 @@ async def test_what_waits_for_a_reader_does_not_hold_up_the_loop_and_arrives_who
     writer.write_result(stream, LARGE)
     writer.write_result(stream, b" last")
     waiting = asyncio.get_running_loop().create_task(writer.drained())
-    for _ in range(100):  # the loop turns, and nobody reads yet
+    for _ in range(100):  # the loop turns, and nothing is read yet
         await asyncio.sleep(0)
     assert not waiting.done()
     expected = b"first " + LARGE + b" last"
