@@ -117,9 +117,8 @@ class Explainer:
             payload=PLACEHOLDER,
         )
         raw = sender.encode() + wire.encode(message, stranger).removeprefix(stranger.public.encode())
-        verdict: wire.Frame | Message | Drop = self._gate.precheck(raw, now)
-        if isinstance(verdict, wire.Frame):
-            verdict = self._gate.commit(verdict, now, verified=True)
+        frame = wire.decode(raw)
+        verdict = self._gate.precheck(frame, now) or self._gate.commit(frame, now, verified=True)
         return self._explain(verdict, _decode(raw), size=0, contents=Contents.SUPPOSED)
 
     def senders(self, name: str) -> tuple[str, ...]:

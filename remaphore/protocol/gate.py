@@ -85,7 +85,8 @@ class Gate:
     10. replay: what was signed was not taken before
 
     `admit` does all. A receiver that verifies elsewhere (signatures take 50 microseconds, all the rest 5) calls
-    `screen`, then `wire.verify`, then `settle`, in the order of arrival: `settle` is check and insert in one step.
+    `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` is check and insert in
+    one step.
     """
 
     def __init__(self, policy: Policy, window: ReplayWindow | None = None) -> None:
@@ -95,22 +96,25 @@ class Gate:
 
     def admit(self, raw: bytes, now: int) -> Message | Drop:
         """Judge *raw*, which arrived at *now* (Unix nanoseconds)."""
-        frame = self.precheck(raw, now)
+        frame = self.decode(raw)
         if isinstance(frame, Drop):
             return frame
-        return self.commit(frame, now, verified=wire.verify(frame))
+        return self.precheck(frame, now) or self.commit(frame, now, verified=wire.verify(frame))
 
-    def precheck(self, raw: bytes, now: int) -> wire.Frame | Drop:
-        """Do all that needs no signature."""
+    def decode(self, raw: bytes) -> wire.Frame | Drop:
+        """Return the fields of *raw*, none of which is verified, or why it has no shape."""
         try:
-            frame = wire.decode(raw)
+            return wire.decode(raw)
         except DecodeError as error:
             return self._drop(SHAPE, str(error), raw)
+
+    def precheck(self, frame: wire.Frame, now: int) -> Drop | None:
+        """Run every check that needs no signature and leaves no trace; return the first failure, or None."""
         for check in PRECHECKS:
             failure = check.test(self, frame, now)
             if failure is not None:
-                return self._drop(check, failure, raw)
-        return frame
+                return self._drop(check, failure, frame.raw)
+        return None
 
     def commit(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Drop:
         """Take a screened *frame* whose signature was found good (*verified*), unless it was taken before."""

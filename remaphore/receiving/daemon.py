@@ -148,9 +148,13 @@ class Daemon:
     def _deliver(self, raw: bytes) -> None:
         now = self._clock()
         self.tally.received += 1
-        frame = self._gate.precheck(raw, now)
+        frame = self._gate.decode(raw)
         if isinstance(frame, Drop):
             self._drop(frame, raw, now)
+            return
+        drop = self._gate.precheck(frame, now)
+        if drop is not None:
+            self._drop(drop, raw, now)
         elif self._ledger.behind:
             self._drop(Drop(DropReason.BUSY, "too much waits to be recorded", len(raw), self._subject), raw, now)
         elif not self._verifier.put(Arrival(self._gate, frame, now)):

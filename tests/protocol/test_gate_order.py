@@ -169,23 +169,29 @@ def test_a_forgery_does_not_keep_the_true_message_out() -> None:
 # What each side of the gate's two steps does, for a receiver that verifies elsewhere.
 
 
-def test_screening_and_settling_are_admitting() -> None:
-    gate, raw = build(())
-    frame = gate.precheck(raw, NOW)
+def prechecked(gate: Gate, raw: bytes) -> wire.Frame:
+    frame = gate.decode(raw)
     assert isinstance(frame, wire.Frame)
+    assert gate.precheck(frame, NOW) is None
+    return frame
+
+
+def test_precheck_and_commit_together_admit() -> None:
+    gate, raw = build(())
+    frame = prechecked(gate, raw)
     assert gate.commit(frame, NOW, verified=wire.verify(frame)) == build(())[0].admit(raw, NOW)
 
 
-def test_screening_alone_takes_nothing() -> None:
+def test_precheck_alone_remembers_nothing() -> None:
     gate, raw = build(())
     for _ in range(2):
-        assert isinstance(gate.precheck(raw, NOW), wire.Frame)
+        prechecked(gate, raw)
 
 
-def test_of_two_copies_that_were_screened_together_one_is_taken() -> None:
+def test_of_two_copies_that_were_prechecked_together_one_is_accepted() -> None:
     gate, raw = build(())
-    frames = [gate.precheck(copy, NOW) for copy in (raw, sign_again(raw), raw)]
-    verdicts = [gate.commit(frame, NOW, verified=True) for frame in frames if isinstance(frame, wire.Frame)]
+    frames = [prechecked(gate, copy) for copy in (raw, sign_again(raw), raw)]
+    verdicts = [gate.commit(frame, NOW, verified=True) for frame in frames]
     assert [getattr(verdict, "reason", None) for verdict in verdicts] == [
         None,
         DropReason.REPLAYED,
@@ -195,8 +201,7 @@ def test_of_two_copies_that_were_screened_together_one_is_taken() -> None:
 
 def test_what_was_not_verified_is_not_taken() -> None:
     gate, raw = build(())
-    frame = gate.precheck(raw, NOW)
-    assert isinstance(frame, wire.Frame)
+    frame = prechecked(gate, raw)
     assert dropped(gate.commit(frame, NOW, verified=False)).reason is DropReason.BAD_SIGNATURE
     assert isinstance(gate.admit(raw, NOW), Message)
 
