@@ -57,7 +57,7 @@ class RejectionPolicy:
         peer = gate.policy.peers[frame.sender]
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
-        if not (addressed and near) or peer.original:
+        if not (addressed and near) or peer.legacy:
             return None
         identity = wire.digest(raw)
         if gate.window.knows(identity) or not self._may_verify(frame.sender, now) or not wire.verify(frame):

@@ -116,7 +116,7 @@ async def test_forged_replies_without_number_fill_no_queue():
 
 async def test_an_unbound_reply_of_a_peer_that_may_send_them_is_marked():
     config = make_config(1)
-    old = tuple(replace(peer, original=peer.destination == "com.two") for peer in config.peers)
+    old = tuple(replace(peer, legacy=peer.destination == "com.two") for peer in config.peers)
     broker = MemoryBroker()
     async with asyncio.timeout(10):
         node = Node(broker.connect(), replace(config, peers=old), clock=clock)

@@ -85,7 +85,7 @@ def test_a_replay_is_not_told() -> None:
 
 
 def test_a_peer_that_runs_the_original_is_not_told_as_it_takes_any_reply_for_success() -> None:
-    assert consider(make_gate(make_peer(1, None, "ping", original=True)), ask()) is None
+    assert consider(make_gate(make_peer(1, None, "ping", legacy=True)), ask()) is None
 
 
 def test_each_message_is_told_once_however_it_was_signed() -> None:
