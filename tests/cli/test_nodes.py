@@ -283,9 +283,9 @@ def test_a_list_has_a_line_a_peer_with_verbs_and_origin(run, left):
     run(["peer", "add", "--verbs", "ping,deploy", RIGHT])
     run(["peer", "add", "--drop-in", "--compatibility", "legacy", "--verbs", "*", "com.old", make_key(3).public])
     assert run("peer list")[1].splitlines() == [
-        "DESTINATION  KEY                                           VERBS         FROM",
-        f"com.right    {make_key(2).public}  deploy,ping   {left}: peers[0]",
-        f"com.old      {make_key(3).public}  * (legacy)  {left.parent}/peers.d/com.old.toml: peers[0]",
+        "DESTINATION  KEY                                           VERBS        FROM",
+        f"com.right    {make_key(2).public}  deploy,ping  {left}: peers[0]",
+        f"com.old      {make_key(3).public}  * (legacy)   {left.parent}/peers.d/com.old.toml: peers[0]",
     ]
     assert [json.loads(line) for line in run("peer list --json")[1].splitlines()] == [
         {

@@ -146,13 +146,13 @@ def test_signatures_are_checked_no_more_often_than_that(monkeypatch: pytest.Monk
 
 def test_a_clock_that_steps_back_gives_no_tokens() -> None:
     bucket = TokenBucket(2)
-    assert [bucket.take(NOW - step) for step in range(5)] == [True, True, False, False, False]
+    assert [bucket.try_acquire(NOW - step) for step in range(5)] == [True, True, False, False, False]
 
 
 def test_a_bucket_holds_no_more_than_one_second_of_tokens() -> None:
     bucket = TokenBucket(2)
-    assert bucket.take(NOW)
-    assert [bucket.take(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
+    assert bucket.try_acquire(NOW)
+    assert [bucket.try_acquire(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
 
 
 def test_the_message_that_is_refused_is_the_one_that_was_signed() -> None:
