@@ -48,7 +48,7 @@ FATAL = {
     ),
     "hooks without the mark": (
         HEAD + "    def remaphore_message(self, message): return None\n",
-        "implements no hook; mark its functions with @remaphore.hookimpl",
+        "implements no hook: none of its functions is marked with @remaphore.hookimpl",
     ),
 }
 

@@ -21,11 +21,10 @@ from remaphore import DaemonStats, DropReason, PluginError, VerbSettings
 from remaphore.hooks import manager
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.queues import MAX_WORKERS_PER_SENDER
-from remaphore_plugins.metrics import Metrics, families, server
-from remaphore_plugins.metrics.families import StatusCollector
+from remaphore_plugins.metrics import Metrics, collector, server
+from remaphore_plugins.metrics.collector import MetricsCollector
 from remaphore_plugins.metrics.server import MetricsServer
 from remaphore_plugins.metrics.settings import Listen, MetricsSettings
-from remaphore_plugins.metrics.verbs import VerbLabels
 from tests.factories import make_encoded, make_key
 from tests.nodes import make_config
 from tests.plugins import metrics_daemon
@@ -307,11 +306,13 @@ async def test_the_numbers_are_read_in_the_thread_that_writes_them():
 
 
 def test_a_blocked_loop_fails_the_scrape_instead_of_hanging_it(monkeypatch):
-    monkeypatch.setattr(families, "LOOP_SECONDS", 0.02)
+    monkeypatch.setattr(collector, "LOOP_SECONDS", 0.02)
     problems, loop = [], asyncio.new_event_loop()
     loop.set_exception_handler(lambda _loop, context: problems.append(context))
+    blocked = MetricsCollector(make_config(2))
+    blocked.attach(stats, loop)
     with pytest.raises(TimeoutError):
-        list(StatusCollector(stats, labels=VerbLabels, loop=loop).collect())
+        list(blocked.collect())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert not problems

@@ -8,7 +8,7 @@ from remaphore import PluginError, VerbSettings
 from remaphore.hooks.settings import build
 from remaphore.protocol.peers import Peer
 from remaphore_plugins.metrics import Metrics
-from remaphore_plugins.metrics.verbs import VerbLabels
+from remaphore_plugins.metrics.collector import VerbLabels
 from tests.factories import make_key
 from tests.nodes import make_config
 

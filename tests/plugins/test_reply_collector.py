@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from remaphore import Message, Reply
-from remaphore_plugins.reply_collector import ReplyCollector, for_terminal
+from remaphore_plugins.reply_collector import ReplyCollector
+from remaphore_plugins.reply_collector.terminal import for_terminal
 
 REQUEST = Message(sender="k", destination="**", verb="v", uuid=b"u", time_ns=0)
 

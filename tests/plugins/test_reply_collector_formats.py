@@ -12,7 +12,7 @@ from remaphore import PluginError, Reply, Summary
 from remaphore.testing import PluginHarness, make_message, make_reply
 from remaphore_plugins.reply_collector import ReplyCollector, folding
 from remaphore_plugins.reply_collector.formats import Fold
-from remaphore_plugins.reply_collector.tally import Tally, judge
+from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
 from tests.factories import bounded
 
 REQUEST = make_message("deploy", "v42", wants_reply=True)
@@ -75,9 +75,9 @@ def test_folded_outputs_do_nothing_to_a_terminal_and_are_whole_in_a_file():
     evil = make_reply(1, b"\x1b[2J\x1b]0;owned\x07red\r\xff\nnext\x08", peer="com.a")
     shown = {}
     for terminal in (True, False):
-        form = Fold(terminal=terminal, colour=False)
+        form = Fold(terminal=terminal, color=False)
         form.reply(REQUEST, evil)
-        shown[terminal] = form.end(Tally())
+        shown[terminal] = form.end(RequestStats())
     head = b"com.a (1): failed (exit code 1)\n"
     assert shown[True] == head + "  red\ufffd\n  next\n".encode()
     assert shown[False] == head + b"  \x1b[2J\x1b]0;owned\x07red\r\xff\n  next\x08\n"
@@ -197,18 +197,18 @@ async def test_settings_from_a_file_are_refused():
     ],
 )
 def test_only_exit_code_0_is_a_success(reply, kind):
-    assert judge(reply).kind == kind
+    assert classify(reply).kind == kind
 
 
 def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
-    tally = Tally(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
-    tally.requested(tally.expected)
-    (line,) = Fold(terminal=False, colour=False).end(tally).decode().splitlines()
+    stats = RequestStats(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
+    stats.requested(stats.expected)
+    (line,) = Fold(terminal=False, color=False).end(stats).decode().splitlines()
     assert line.endswith(" (1000): missing")
 
 
 def test_a_request_in_lines_imports_no_json_and_no_clustershell():
-    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.machine', 'unicodedata'}"
+    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.json_formats', 'unicodedata'}"
     # Less what was there before: measuring coverage imports json into each process.
     code = "import sys; before = set(sys.modules); import remaphore_plugins.reply_collector;"
     code += f"print({heavy} & (set(sys.modules) - before))"
