@@ -6,7 +6,8 @@ own part of its own event.
 
 To add a hook, for a plugin that needs it: declare it here and in one of the two sets; call it where the event happens
 (`emit`, `emit_plain`, `emit_detached`); give it a method in `remaphore.testing.PluginHarness`; describe it in
-docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. tests/hooks/test_specs.py names what is missing.
+docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. What is missing is named by
+tests/hooks/test_specs.py.
 """
 
 from __future__ import annotations

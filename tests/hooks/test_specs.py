@@ -1,4 +1,4 @@
-"""Every hook is in all places that a hook needs; what is missing is named, so that a new one is complete."""
+"""Every hook is in all places where a hook must be; a missing place is named."""
 
 import inspect
 import re
@@ -19,7 +19,7 @@ IMPLICIT = {"configure": "__aenter__", "startup": "__aenter__", "admitted": "mes
 
 
 def missing(hook, *, page=PAGE, harness=PluginHarness):
-    """The places where *hook* is not yet, as a developer would look for them."""
+    """Return the places where *hook* is missing."""
     event = hook.removeprefix("remaphore_")
     method = getattr(harness, IMPLICIT.get(event, event), None)
     places = {

@@ -1,4 +1,4 @@
-"""The progress line: one line, of the terminal's width, never mixed with what others write."""
+"""Progress and summary: one status line of the terminal's width, separate from other output; wrapped lines; color."""
 
 import fcntl
 import io
@@ -37,7 +37,7 @@ def test_a_text_is_clipped_to_what_the_columns_show(text, columns, shown):
     assert clip(text, columns) == shown
 
 
-def test_the_line_tells_how_many_answered_how_many_failed_and_who_is_waited_for():
+def test_the_line_has_the_numbers_of_answers_and_failures_and_the_destinations_still_waited_for():
     stats = RequestStats(["com.a", "com.b", "com.c"])
     stats.requested(["com.a", "com.b"])
     assert progress(stats) == "0/3 answered, waiting for com.a com.b"
@@ -47,7 +47,7 @@ def test_the_line_tells_how_many_answered_how_many_failed_and_who_is_waited_for(
     assert progress(stats) == "2/3 answered, 1 failed, 1 not asked yet"
 
 
-def test_what_others_write_stands_above_the_line():
+def test_other_output_is_written_above_the_line():
     stream = io.StringIO()
     line = StatusLine(stream)
     above = StatusLineStream(stream, line)
@@ -58,7 +58,7 @@ def test_what_others_write_stands_above_the_line():
     assert stream.getvalue() == f"before\n{ERASE}1/3{ERASE}the broker is away\n{ERASE}1/3{ERASE}"
 
 
-def test_a_line_that_is_not_there_is_not_erased():
+def test_without_a_line_nothing_is_erased():
     stream = io.StringIO()
     StatusLine(stream).erase()
     assert stream.getvalue() == ""
@@ -74,7 +74,7 @@ def terminal(monkeypatch):
     os.close(own)
 
 
-def test_the_width_is_asked_for_each_line(terminal):
+def test_the_width_is_read_for_each_line(terminal):
     own, stream = terminal
     line = StatusLine(stream)
     for columns in (0, 20, 8):
@@ -84,7 +84,7 @@ def test_the_width_is_asked_for_each_line(terminal):
         assert len(shown) == (columns or 80) - 1  # one that does not say has the usual 80
 
 
-def test_colour_and_progress_are_for_terminals_that_know_them(terminal, monkeypatch):
+def test_color_and_progress_are_for_terminals_that_support_them(terminal, monkeypatch):
     _, stream = terminal
     assert (supports_ansi(stream), supports_color(stream)) == (True, True)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -97,7 +97,7 @@ def test_colour_and_progress_are_for_terminals_that_know_them(terminal, monkeypa
     assert not supports_ansi(io.StringIO())
 
 
-async def test_stderr_is_what_it_was_once_the_progress_has_ended(terminal, monkeypatch):
+async def test_stderr_is_restored_once_the_progress_has_ended(terminal, monkeypatch):
     _, stream = terminal
     monkeypatch.setattr(sys, "stderr", stream)
     async with PluginHarness(ReplyCollector, options={"progress": True}) as harness:
@@ -114,7 +114,7 @@ class Gone(io.StringIO):
         raise OSError(5, "Input/output error")
 
 
-async def test_a_terminal_that_was_closed_ends_nothing(monkeypatch):
+async def test_a_closed_terminal_is_ignored(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Gone())
     async with PluginHarness(ReplyCollector, options={"progress": True, "summary": True}) as harness:
