@@ -208,7 +208,7 @@ async def test_an_outage_is_said_once_and_so_is_its_end(server: NatsServer, monk
         await server.stop()
         await until(lambda: len(notices) == 1)
         assert re.fullmatch(
-            r"no broker yet: nats://127.0.0.1:\d+: connection (rejected|lost .*); still trying", notices[0]
+            r"no broker yet: nats://127.0.0.1:\d+: connection (refused|lost .*); still trying", notices[0]
         )
         await server.start()
         await until(lambda: bus.connected)
