@@ -49,7 +49,7 @@ class Dialer:
 
         Return None if there is none; *failures* then holds why, by server. *prepare* may raise DialError.
         """
-        order = self._order()
+        order = self.order()
         for shown in failures.keys() - {server.shown for server in order}:
             del failures[shown]
         for server in order:
@@ -65,7 +65,8 @@ class Dialer:
         self._discovered = tuple(server for server in connection.discovered() if server.shown not in known)
         self._latest = connection.server
 
-    def _order(self) -> list[Server]:
+    def order(self) -> list[Server]:
+        """Return the servers of one round in the order in which they are tried."""
         # Random, so that nodes spread over a cluster; the one just lost last, because it is the likeliest to be away.
         discovered = random.sample(self._discovered, min(DISCOVERED_A_ROUND, len(self._discovered)))
         servers = [*self._configured, *discovered]

@@ -256,7 +256,14 @@ class NatsBus:
                     await connection.close()
                 else:
                     for operation in batch:
-                        self._confirm(operation, denied)
+                        if (operation.action, operation.subject.lower()) in denied:  # in lower case by the server
+                            text = f"no permission for {operation.action} to {operation.subject}"
+                            operation.settle(SubjectDeniedError(text, hint=_EXTEND))
+                        elif operation.deliver is not None and operation.done.done():  # its caller was cancelled
+                            self._leave(operation)
+                        elif operation.deliver is not None:
+                            self._subscriptions.append(operation)
+                        operation.settle()
                     self._sending = ()
         finally:
             self._dialer.learn(connection)
@@ -270,17 +277,6 @@ class NatsBus:
     ) -> set[tuple[str, str]] | None:
         limit = CONFIRM_TIMEOUT + sum(len(operation.data) for operation in operations) / SLOWEST_LINK
         return await exchange(connection, operations, self._leaving, limit=limit)
-
-    def _confirm(self, operation: PendingOperation, denied: set[tuple[str, str]]) -> None:
-        """Settle *operation* after its round trip: the broker has denied it, or has carried it out."""
-        if (operation.action, operation.subject.lower()) in denied:  # the server's text has it in lower case
-            text = f"no permission for {operation.action} to {operation.subject}"
-            operation.settle(SubjectDeniedError(text, hint=_EXTEND))
-        elif operation.deliver is not None and operation.done.done():  # its caller was cancelled
-            self._leave(operation)
-        elif operation.deliver is not None:
-            self._subscriptions.append(operation)
-        operation.settle()
 
     def _leave(self, operation: PendingOperation) -> None:
         operation.ended = True

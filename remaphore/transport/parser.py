@@ -77,6 +77,25 @@ class _Announced:
     size: int
     flaw: str = ""
 
+    @classmethod
+    def parse(cls, spaced: bytes, *, with_headers: bool) -> _Announced:
+        """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raise ProtocolError.
+
+        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
+        other byte, also those that `bytes.split()` considers white space (VT, FF).
+        """
+        words = [word for word in spaced.split(b" ") if word]
+        size = _number(words[-1])
+        if size is None or size > MAX_SKIPPED:
+            raise ProtocolError("a message without a size" if size is None else f"a message of {size} bytes")
+        sid = _number(words[2]) if len(words) > 2 else None
+        header = _number(words[-2]) if with_headers else 0
+        if sid is None or len(words) - with_headers not in (4, 5):
+            return cls(0, 0, size, "a message for no subscription")
+        if header is None or header > size:
+            return cls(0, 0, size, "a message whose headers have no size")
+        return cls(sid, header, size)
+
 
 class Parser:
     """Reads one connection, from after the login. `feed` it with the received bytes.
@@ -117,7 +136,7 @@ class Parser:
         spaced = line.replace(b"\t", b" ")
         operation = spaced.partition(b" ")[0].upper()
         if operation in (b"MSG", b"HMSG"):
-            self._announced = _read_arguments(spaced, with_headers=operation == b"HMSG")
+            self._announced = _Announced.parse(spaced, with_headers=operation == b"HMSG")
             return _NOTHING
         if operation not in _CONTROL:
             raise ProtocolError("a line that is not an operation of the protocol")
@@ -165,25 +184,6 @@ class Parser:
 
 
 _NOTHING = Flaw("")  # an event that is not yielded
-
-
-def _read_arguments(spaced: bytes, *, with_headers: bool) -> _Announced:
-    """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raise ProtocolError.
-
-    *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
-    other byte, also those that `bytes.split()` considers white space (VT, FF).
-    """
-    words = [word for word in spaced.split(b" ") if word]
-    size = _number(words[-1])
-    if size is None or size > MAX_SKIPPED:
-        raise ProtocolError("a message without a size" if size is None else f"a message of {size} bytes")
-    sid = _number(words[2]) if len(words) > 2 else None
-    header = _number(words[-2]) if with_headers else 0
-    if sid is None or len(words) - with_headers not in (4, 5):
-        return _Announced(0, 0, size, "a message for no subscription")
-    if header is None or header > size:
-        return _Announced(0, 0, size, "a message whose headers have no size")
-    return _Announced(sid, header, size)
 
 
 def _number(text: bytes) -> int | None:

@@ -41,7 +41,23 @@ async def exchange(
     that did not confirm must be closed. Only one exchange may run at a time, so that a denial, which names a subject
     but no message, belongs to what was written last.
     """
-    writing = spawn(_write(connection, operations, leaving), name="nats-write")
+
+    async def write() -> set[tuple[str, str]]:
+        connection.pop_denied()
+        for operation in operations:
+            try:
+                if operation.deliver is None:
+                    await connection.publish(operation.subject, operation.data)
+                else:
+                    operation.handle = await connection.subscribe(operation.subject, operation.receive)
+            except (PayloadTooLargeError, SubjectDeniedError) as error:
+                operation.settle(error)
+        while leaving:
+            await connection.unsubscribe(leaving.pop())
+        await connection.confirm()
+        return connection.pop_denied()
+
+    writing = spawn(write(), name="nats-write")
     try:
         either: set[asyncio.Future[Any]] = {writing, connection.ended}
         received = -1
@@ -56,24 +72,6 @@ async def exchange(
         writing.cancel()
         # Retrieve a later exception of the broken connection, so that asyncio does not log it.
         writing.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-
-async def _write(
-    connection: Connection, operations: Sequence[PendingOperation], leaving: list[Handle]
-) -> set[tuple[str, str]]:
-    connection.pop_denied()
-    for operation in operations:
-        try:
-            if operation.deliver is None:
-                await connection.publish(operation.subject, operation.data)
-            else:
-                operation.handle = await connection.subscribe(operation.subject, operation.receive)
-        except (PayloadTooLargeError, SubjectDeniedError) as error:
-            operation.settle(error)
-    while leaving:
-        await connection.unsubscribe(leaving.pop())
-    await connection.confirm()
-    return connection.pop_denied()
 
 
 def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:

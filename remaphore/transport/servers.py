@@ -118,22 +118,20 @@ def explain(error: BaseException, *, source: str, timeout: float) -> Failure:
         return Failure(f"no answer within {timeout:g} s")
     if isinstance(error, OSError):
         return _explain_os(error)
-    if isinstance(error, MemoryError):
-        return Failure("not enough memory on this machine", "free some memory")
-    return _explain_text(error, source)
-
-
-def _explain_text(error: BaseException, source: str) -> Failure:
     text = " ".join(str(error).split())[:200]
-    if not text.startswith("nats: "):
-        return Failure(f"unexpected data from the server ({type(error).__name__}: {text})")
-    text = text.removeprefix("nats: ").strip("' ")
-    if re.search(_AUTHORIZATION, text):
+    words = text.removeprefix("nats: ").strip("' ")
+    if isinstance(error, MemoryError):
+        failure = Failure("not enough memory on this machine", "free some memory")
+    elif not text.startswith("nats: "):
+        failure = Failure(f"unexpected data from the server ({type(error).__name__}: {text})")
+    elif re.search(_AUTHORIZATION, words):
         hint = f"check whether the login ({source}) is wrong, expired or revoked"
-        return Failure(f"{text} (login: {source})", hint, final=True)
-    if "expecting INFO" in text:
-        return Failure("connection closed, or not a NATS server", "check host and port in servers")
-    return Failure(text)
+        failure = Failure(f"{words} (login: {source})", hint, final=True)
+    elif "expecting INFO" in words:
+        failure = Failure("connection closed, or not a NATS server", "check host and port in servers")
+    else:
+        failure = Failure(words)
+    return failure
 
 
 def _explain_os(error: OSError) -> Failure:

@@ -50,7 +50,7 @@ async def test_a_message_comes_back_to_every_subscription_unchanged(bus: NatsBus
     await until(lambda: first == [data] == second)
 
 
-async def test_what_is_not_permitted_is_denied_by_name_and_the_rest_goes_on(bus: NatsBus) -> None:
+async def test_what_is_not_permitted_is_denied_by_name_and_the_rest_continues(bus: NatsBus) -> None:
     got: list[bytes] = []
     with pytest.raises(SubjectDeniedError, match=r"publish to secret.Subject"):
         await bus.publish("secret.Subject", b"x")
@@ -62,7 +62,7 @@ async def test_what_is_not_permitted_is_denied_by_name_and_the_rest_goes_on(bus:
     assert bus.reconnects == 0
 
 
-async def test_a_denial_hits_only_those_who_were_denied(bus: NatsBus) -> None:
+async def test_a_denial_affects_only_the_denied_operations(bus: NatsBus) -> None:
     subjects = ["remaphore.a", "secret.a", "remaphore.b", "secret.a", "secret.b"] * 3
     results = await asyncio.gather(*(bus.publish(subject, b"") for subject in subjects), return_exceptions=True)
     assert [isinstance(result, SubjectDeniedError) for result in results] == [
@@ -71,7 +71,7 @@ async def test_a_denial_hits_only_those_who_were_denied(bus: NatsBus) -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 0\r\n"])
-async def test_a_subject_that_is_none_never_reaches_the_wire(subject: str) -> None:
+async def test_an_invalid_subject_is_never_written(subject: str) -> None:
     async with fake_server() as fake, connected(fake.url) as bus:
         del fake.lines[:]
         with pytest.raises(SubjectDeniedError, match="not a NATS subject"):
@@ -246,14 +246,14 @@ async def test_the_brokers_own_no_responders_message_is_not_delivered() -> None:
 
 async def test_a_connection_whose_reader_has_died_confirms_nothing() -> None:
     async with fake_server() as fake:
-        link = await Connection.dial(parse(fake.url), login={}, source="", context=None, require_tls=False)
+        connection = await Connection.dial(parse(fake.url), login={}, source="", context=None, require_tls=False)
         await asyncio.sleep(0)  # let the reader begin
-        assert link._client._reading_task is not None
-        link._client._reading_task.cancel()
-        await link.ended
+        assert connection._client._reading_task is not None
+        connection._client._reading_task.cancel()
+        await connection.ended
         with pytest.raises(ConnectionClosedError):
-            await link.confirm()
-        await link.close()
+            await connection.confirm()
+        await connection.close()
 
 
 async def test_a_flood_is_delivered_whole_and_in_order(server: NatsServer) -> None:
