@@ -78,7 +78,7 @@ async def _show(folder: Path) -> None:
                 _print(f"$ cat {name}.sh\n    {script}")
                 command = f"remaphore receive -c {name}.toml --verb status ./{name}.sh"
                 await _until_ready(await stack.enter_async_context(_background(folder, command)))
-            _comment("The uploader sends a request, and prints destination, exit code and output (framed) of each reply:")
+            _comment("The uploader sends a request, and prints destination, exit code and output of each reply:")
             request = "remaphore request -c uploader.toml --to 'com.example.*.*' --verb status --timeout 20s"
             await _foreground(folder, request)
 
