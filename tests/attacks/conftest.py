@@ -15,9 +15,9 @@ from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.testing import Clock
 from remaphore.transport.memory import MemoryBroker
-from tests.e2e.conftest import fleet, nodes
-from tests.factories import NOW
-from tests.nodes import make_config
+from tests.harness.factories import NOW
+from tests.harness.fleet import fleet, nodes
+from tests.harness.nodes import make_config
 
 __all__ = ["fleet", "nodes"]
 

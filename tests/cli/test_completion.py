@@ -12,7 +12,7 @@ import pytest
 
 from remaphore.cli import main, original
 from remaphore.cli.words import flags
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 BIN = Path(sys.executable).parent
 ONE, TWO = make_key(1).public, make_key(2).public

@@ -11,8 +11,8 @@ from remaphore.cli.main import main
 from remaphore.cli.options.health import Check, Doctor, Ping
 from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.diagnostics.probe import Answer
-from tests.support.machine import Machine
-from tests.support.plugin_dist import installer
+from tests.harness.machine import Machine
+from tests.harness.plugins import installer
 
 NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
 

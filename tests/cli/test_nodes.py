@@ -23,7 +23,7 @@ from remaphore.cli.options.nodes import (
 from remaphore.config import peer_line, search, secrets
 from remaphore.errors import UsageError
 from remaphore.protocol.keys import PrivateKey
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 RIGHT = peer_line.write(destination="com.right", key=make_key(2).public)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from remaphore.cli.main import main
-from tests.e2e.conftest import Fleet
+from tests.harness.fleet import Fleet
 
 NOWHERE = {"server": "nats://127.0.0.1:1", "credentials": "none.creds"}
 

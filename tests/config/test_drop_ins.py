@@ -7,7 +7,7 @@ import pytest
 from remaphore.config import search, secrets
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import encode_base58
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 OURS, OTHER, THIRD = (make_key(number) for number in (1, 2, 3))
 MAIN = f"""destination = "com.own"

@@ -21,8 +21,8 @@ from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import FILE, Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import make_key, make_reply
-from tests.nodes import NAMES, make_config
+from tests.harness.factories import make_encoded_reply, make_key
+from tests.harness.nodes import NAMES, make_config
 
 LONG = 30.0  # seconds that nobody waits who is answered
 BRIEF = 0.05  # for who is not
@@ -54,7 +54,7 @@ class Garbage:
         return Reply(0, b"\x1b[31mnot JSON")
 
 
-class Site:
+class DoctorSite:
     """Daemons on a bus in memory, and the doctor who looks at them from node 1."""
 
     def __init__(self, folder):
@@ -153,7 +153,7 @@ async def respond(site, number, *, takes, **fields):
 
     def answer(raw):
         request = wire.decode(raw).message()
-        reply = make_reply(number, request, **({"time_ns": time.time_ns(), "payload": b"0," + TOLD} | fields))
+        reply = make_encoded_reply(number, request, **({"time_ns": time.time_ns(), "payload": b"0," + TOLD} | fields))
         if request.sender in takes:
             spawn(bus.publish(f"remaphore.{request.digest.hex()}", reply), name="reply")
 
@@ -206,7 +206,7 @@ async def is_imitated(site):
 
     def forge(raw):
         request = wire.decode(raw).message()
-        forged = make_reply(2, request, time_ns=time.time_ns()).replace(b"ok", b"no")
+        forged = make_encoded_reply(2, request, time_ns=time.time_ns()).replace(b"ok", b"no")
         spawn(bus.publish(f"remaphore.{request.digest.hex()}", forged), name="forgery")
 
     await bus.subscribe("remaphore.all", forge)

@@ -12,7 +12,7 @@ from remaphore.diagnostics.findings import Code, Level, from_error, to_line
 from remaphore.errors import ConfigError
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
-from tests.support.machine import Machine, bad, days, type_in
+from tests.harness.machine import Machine, bad, days, type_in
 
 STRANGER = 4242  # a uid that is not ours
 

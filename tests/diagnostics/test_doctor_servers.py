@@ -14,19 +14,10 @@ from remaphore.errors import NoReceiversError
 from remaphore.protocol import wire
 from remaphore.tasks import spawn
 from tests.diagnostics.doctor_cases import CASES as OF_PEERS
-from tests.factories import make_reply
-from tests.nodes import make_config
-from tests.support.nats_server import (
-    CA_FILE,
-    TLS_FILES,
-    Realm,
-    connected,
-    credentials,
-    open_sockets,
-    running,
-    serving,
-    until,
-)
+from tests.harness.factories import make_encoded_reply
+from tests.harness.nats_server import CA_FILE, TLS_FILES, Realm, connected, credentials, open_sockets, running, serving
+from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 SECONDS = 30.0  # for a server that answers
 BRIEF = 0.3  # for one that is not there: it is tried until then
@@ -143,7 +134,7 @@ async def test_publishing_where_messages_go_is_tried_with_a_message_for_nobody_e
             arrived.append(frame)
             if frame.wants_reply:
                 where = f"remaphore.{wire.digest(raw).hex()}"
-                reply = make_reply(2, frame.message(), time_ns=time.time_ns())
+                reply = make_encoded_reply(2, frame.message(), time_ns=time.time_ns())
                 spawn(bus.publish(where, reply), name="reply")
 
         await bus.subscribe("remaphore.all", answer)

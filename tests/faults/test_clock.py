@@ -22,8 +22,8 @@ from remaphore.receiving.inline import Intake, make_gate
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import NOW, SKEW, make_encoded
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded
+from tests.harness.nodes import make_config
 
 MINUTE = 60 * SECOND
 SUBJECT = "remaphore.all"

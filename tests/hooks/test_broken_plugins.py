@@ -19,7 +19,7 @@ from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.testing import Clock, MemoryBroker, make_config
-from tests.support.nats_server import until
+from tests.harness.waiting import until
 
 CLOCK = Clock()
 

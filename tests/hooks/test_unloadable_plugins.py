@@ -5,7 +5,7 @@ import pytest
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import configure, load
 from remaphore.testing import make_config
-from tests.support.plugin_dist import installer
+from tests.harness.plugins import installer
 
 HEAD = "from remaphore import hookimpl\nclass Plugin:\n"
 GOOD = f"{HEAD}    @hookimpl\n    def remaphore_message(self, message): return None\n"

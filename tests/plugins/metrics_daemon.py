@@ -20,8 +20,8 @@ from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from remaphore_plugins.metrics import Metrics
-from tests.factories import NOW
-from tests.nodes import clock, make_config
+from tests.harness.factories import NOW
+from tests.harness.nodes import clock, make_config
 
 FREE_PORT = "127.0.0.1:0"
 

@@ -11,8 +11,8 @@ from remaphore.hooks.settings import build
 from remaphore.protocol.peers import Peer
 from remaphore_plugins.metrics import Metrics
 from remaphore_plugins.metrics.collector import VerbLabels
-from tests.factories import make_key
-from tests.nodes import make_config
+from tests.harness.factories import make_key
+from tests.harness.nodes import make_config
 
 
 def settings_of(table):

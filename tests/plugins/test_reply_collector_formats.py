@@ -13,7 +13,7 @@ from remaphore.testing import PluginHarness, make_message, make_reply
 from remaphore_plugins.reply_collector import ReplyCollector, folding
 from remaphore_plugins.reply_collector.formats import Fold
 from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
-from tests.factories import bounded
+from tests.harness.factories import bounded
 
 REQUEST = make_message("deploy", "v42", wants_reply=True)
 NAMES = ("com.a", "com.b", "com.c")

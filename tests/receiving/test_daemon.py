@@ -21,8 +21,8 @@ from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker, MemoryBus
-from tests.factories import NOW, make_key
-from tests.nodes import clock, make_config
+from tests.harness.factories import NOW, make_key
+from tests.harness.nodes import clock, make_config
 
 
 @pytest.fixture(autouse=True)

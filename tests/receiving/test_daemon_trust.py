@@ -24,9 +24,9 @@ from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.store import DONE, REJECTED, STARTED
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import NOW, SKEW, make_encoded, make_key, sign_again
-from tests.ledgers import crashed, make_ledger, no_room, states
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
+from tests.harness.ledgers import crashed, make_ledger, no_room, states
+from tests.harness.nodes import make_config
 
 ALL = subject.for_messages("remaphore")
 INTERRUPTED = (143, b"remaphore: interrupted: the daemon ended while this ran\n")

@@ -16,7 +16,7 @@ from remaphore.receiving.processor import choose_reply
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.nodes import clock, make_config
+from tests.harness.nodes import clock, make_config
 
 
 class Recorder:

@@ -10,8 +10,9 @@ import pytest
 from remaphore.errors import ConnectionLostError
 from remaphore.transport import nats_client, nats_connection
 from remaphore.transport.nats_client import NatsBus
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import NO_LOGIN, NatsServer, open_sockets, until
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import NO_LOGIN, NatsServer, open_sockets
+from tests.harness.waiting import until
 
 PATIENCE = 30.0  # seconds; far below what the limits of the transport are set to here
 

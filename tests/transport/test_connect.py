@@ -14,17 +14,10 @@ from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError
 from remaphore.transport import nats_connection, outage
 from remaphore.transport.nats_client import NatsBus
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import (
-    NO_LOGIN,
-    NatsServer,
-    Realm,
-    connected,
-    open_sockets,
-    running,
-    until,
-    write_private,
-)
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import NO_LOGIN, NatsServer, Realm, connected, open_sockets, running
+from tests.harness.node_files import write_private
+from tests.harness.waiting import until
 
 PASSWORD = "authorization { user: joe, password: right }"
 PATIENCE = 30.0  # seconds; a rejection takes milliseconds, its retries would take for ever

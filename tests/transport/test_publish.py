@@ -16,8 +16,9 @@ from remaphore.transport import nats_client
 from remaphore.transport.nats_client import NatsBus
 from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import parse
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import NatsServer, Realm, connected, credentials, running, serving, until
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import NatsServer, Realm, connected, credentials, running, serving
+from tests.harness.waiting import until
 
 
 @pytest_asyncio.fixture

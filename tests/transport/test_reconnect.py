@@ -17,8 +17,9 @@ from remaphore.errors import ConnectionLostError
 from remaphore.transport import nats_client, nats_connection, nats_reader, outage
 from remaphore.transport.dialer import DISCOVERED_A_ROUND
 from remaphore.transport.nats_client import NatsBus
-from tests.support.fake_server import INFO, FakeServer, fake_server
-from tests.support.nats_server import NO_LOGIN, NatsServer, Realm, connected, credentials, running, serving, until
+from tests.harness.fake_server import INFO, FakeServer, fake_server
+from tests.harness.nats_server import NO_LOGIN, NatsServer, Realm, connected, credentials, running, serving
+from tests.harness.waiting import until
 
 SUBJECT = "remaphore.all"
 CLUSTER = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nlame_duck_grace_period: "50ms"\n'

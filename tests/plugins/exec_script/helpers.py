@@ -12,7 +12,7 @@ from pathlib import Path
 from remaphore import Message, Reply, VerbSettings
 from remaphore_plugins.exec_script import ExecScript
 from remaphore_plugins.exec_script.process import Finished, run
-from tests.nodes import make_config
+from tests.harness.nodes import make_config
 
 MARK = b"TEST_RUN=%b" % uuid.uuid4().hex.encode()  # in the environment of all that the tests start, to find it by
 ENV = {"PATH": b"/usr/local/bin:/usr/bin:/bin", "TEST_RUN": MARK.partition(b"=")[2]}

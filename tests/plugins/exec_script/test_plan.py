@@ -10,7 +10,7 @@ import pytest
 
 from remaphore import Action, PluginError, Reply, Step, VerbSettings
 from remaphore.hooks.manager import configure, load
-from tests.nodes import make_config
+from tests.harness.nodes import make_config
 from tests.plugins.exec_script.helpers import handled, hooks_plugin, make_hooks, message, write_script
 
 SAMPLES = Path(__file__).parents[3] / "hooks.d"

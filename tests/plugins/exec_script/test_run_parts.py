@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remaphore_plugins.exec_script.scan import Kind, scan
-from tests.factories import bounded
+from tests.harness.factories import bounded
 from tests.plugins.exec_script.helpers import handled, hooks_plugin, make_hooks, write_script
 
 RUN_PARTS = "/usr/bin/run-parts"  # debianutils; a test that could not compare would promise nothing

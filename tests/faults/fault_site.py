@@ -6,19 +6,17 @@ import asyncio
 import os
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 import remaphore
 from remaphore.errors import TransportError
 from remaphore.node import Node
-from tests.e2e.conftest import Process
-from tests.factories import make_key
+from tests.harness.metrics import Series, scrape
+from tests.harness.node_files import Entry, write_toml
+from tests.harness.processes import Process
 
 DAEMON, REQUESTER = "com.daemon", "com.requester"
 SKEW = "30s"
@@ -36,10 +34,8 @@ command()
 """
 PING_INTERVAL = 10
 
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-
-class Site:
+class FaultSite:
     """One node that runs the daemon, one that asks it, and the files of both in *folder*."""
 
     def __init__(self, folder: Path, *servers: str) -> None:
@@ -55,20 +51,17 @@ class Site:
     def config(self, name: str = DAEMON, extra: str = "", *, servers: tuple[str, ...] | None = None) -> Path:
         """Write the configuration of a node and return its path."""
         own, other = (2, 1) if name == DAEMON else (1, 2)
-        secret = self.folder / f"{own}.key"
-        secret.touch(mode=0o600)
-        secret.write_text(make_key(own).reveal() + "\n")
-        path = self.folder / f"{own}.toml"
-        path.touch(mode=0o600)
-        path.write_text(
-            f'destination = "{name}"\nservers = {list(servers or self.servers)!r}\n'
-            f'allow_skew = "{self.skew}"\nstate_dir = "{self.folder}/state"\nhooks = ["{self.folder}/hooks.d"]\n'
-            f"{self.login}\n"
-            f'[[identities]]\nkey = "{make_key(own).public}"\nprivate_key_file = "{secret}"\nverbs = ["*"]\n'
-            f'[[peers]]\ndestination = "{DAEMON if own == 1 else REQUESTER}"\nkey = "{make_key(other).public}"\n'
-            f'verbs = ["*"]\n{extra}'
+        return write_toml(
+            self.folder / f"{own}.toml",
+            own,
+            name,
+            servers=servers or self.servers,
+            login=self.login + "\n",
+            settings=f'allow_skew = "{self.skew}"\nstate_dir = "{self.folder}/state"\n'
+            f'hooks = ["{self.folder}/hooks.d"]\n',
+            peers=[Entry(DAEMON if own == 1 else REQUESTER, other)],
+            tables=extra,
         )
-        return path
 
     def handler(self, verb: str, text: str) -> None:
         """Write the one handler of *verb*."""
@@ -161,16 +154,10 @@ async def meet(node: Node, verb: str) -> None:
         assert time.monotonic() < deadline
 
 
-async def metrics(process: Process) -> dict[tuple[str, ...], float]:
+async def metrics(process: Process) -> Series:
     """Return the value of each series of a daemon, by its name and the values of its labels."""
     (line,) = [line for line in process.lines if "metrics are served on" in line]
-    url = line.partition("served on ")[2].split()[0]
-    text = await asyncio.to_thread(lambda: _opener.open(url, timeout=20).read().decode())
-    return {
-        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return await asyncio.to_thread(scrape, line.partition("served on ")[2].split()[0])
 
 
 async def in_touch(daemon: Process, expected: int) -> None:
@@ -179,30 +166,3 @@ async def in_touch(daemon: Process, expected: int) -> None:
     while (await metrics(daemon))["remaphore_connected",] != expected:
         assert time.monotonic() < deadline, daemon.lines
         await asyncio.sleep(0.01)
-
-
-def total(series: dict[tuple[str, ...], float], *names: str) -> int:
-    """Return the sum of all series of these metrics."""
-    return int(sum(value for (name, *_), value in series.items() if name in names))
-
-
-def descriptors(pid: int) -> int:
-    """Return how many file descriptors a process holds."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def threads(pid: int) -> int:
-    """Return how many threads a process has."""
-    return len(list(Path(f"/proc/{pid}/task").iterdir()))
-
-
-def children(pid: int) -> list[str]:
-    """Return the state of each child of a process: Z is a zombie."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    states = []
-    for child in found:
-        try:
-            states.append(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0])
-        except FileNotFoundError:  # reaped meanwhile
-            continue
-    return states

@@ -15,8 +15,8 @@ from remaphore.config import search
 from remaphore.diagnostics.checkup import check
 from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.protocol import duration
-from tests.factories import make_key
-from tests.support.nats_server import Realm, write_private
+from tests.harness.nats_server import Realm
+from tests.harness.node_files import Entry, credentials_line, write_legacy, write_toml
 
 PLUGINS = ("exec-script", "log")  # what the daemon loads whatever the configuration says
 UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "remaphore.service"
@@ -29,17 +29,21 @@ class Machine:
         self.folder = folder
         self.root = folder / "root"
         self.config = folder / "remaphore.toml"
-        self.key = write_private(folder / "ops.key", make_key(1).reveal() + "\n")
+        self.key = folder / "ops.key"
         self.creds = folder / "remaphore.creds"
         self.state = folder / "state" / "main"
         self.handler = folder / "hooks.d" / "ping" / "10-hello"
         self.unit = self.root / "etc/systemd/system/remaphore.service"
         self.now = time.time_ns()
-        self.config.write_text(
-            f'destination = "com.one"\nservers = ["nats://127.0.0.1:1"]\ncredentials = "{self.creds.name}"\n'
-            f'state_dir = "state"\nhooks = ["hooks.d"]\n'
-            f'[[identities]]\nkey = "{make_key(1).public}"\nprivate_key_file = "ops.key"\nverbs = ["*"]\n'
-            f'[[peers]]\ndestination = "com.two"\nkey = "{make_key(2).public}"\nverbs = ["ping"]\n'
+        write_toml(
+            self.config,
+            1,
+            "com.one",
+            servers=["nats://127.0.0.1:1"],
+            login=credentials_line(self.creds.name),
+            settings='state_dir = "state"\nhooks = ["hooks.d"]\n',
+            peers=[Entry("com.two", 2, ["ping"])],
+            key_file=self.key.name,
         )
         self.config.chmod(0o644)
         self.login()
@@ -150,9 +154,11 @@ def put(path_of, text, mode=0o755):
 
 def original_format(machine):
     """Write the same node in the original's format."""
-    own, other = make_key(1), make_key(2)
-    machine.config = write_private(
+    machine.config = write_legacy(
         machine.folder / "remaphore.conf",
-        f"server: nats://127.0.0.1:1\ncredentials: {machine.creds}\ndestination: com.one\n"
-        f"[ Identities ]\n{own.public} {own.reveal()} [*]\n[ Peers ]\ncom.two {other.public} [ping]\n",
+        1,
+        "com.one",
+        server="nats://127.0.0.1:1",
+        credentials=machine.creds,
+        peers=[Entry("com.two", 2, ["ping"])],
     )

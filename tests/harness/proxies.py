@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remaphore.tasks import spawn
-from tests.support.nats_server import NatsServer
+from tests.harness.nats_server import NatsServer
 
 _CHUNK = 65_536
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,18 +17,12 @@ from remaphore.embedded.broker import find_server
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport.credentials import form
 from remaphore.transport.nats_client import NatsBus
+from tests.harness.node_files import write_private
+from tests.harness.waiting import until
 
 NO_LOGIN = Auth(kind="none")
 TLS_FILES = Path(__file__).parent / "tls"
 CA_FILE = TLS_FILES / "ca.pem"
-
-
-async def until(condition: Callable[[], object], *, limit: float = 30.0) -> None:
-    """Return as soon as *condition* holds; fail the test after *limit* seconds."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit} s: {condition}"
-        await asyncio.sleep(0.005)
 
 
 class NatsServer:
@@ -149,14 +142,6 @@ class Realm:
         token = jwt.user(user, name="U", by=self._account, now=self._now, publish=allow, subscribe=allow, **claims)
         write_private(file, form(token, user.seed))
         return user.public
-
-
-def write_private(file: Path, text: str) -> Path:
-    """Write a file that its owner alone may read, in one step."""
-    new = file.with_name(file.name + ".new")
-    new.touch(mode=0o600)
-    new.write_text(text)
-    return new.replace(file)
 
 
 def credentials(file: Path) -> Auth:

@@ -1,7 +1,8 @@
-"""A command in a terminal of a given size, and what its user sees there."""
+"""A command on a terminal of a given size, and what its user sees there."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -16,11 +17,11 @@ import time
 import pyte
 
 SECONDS = 30
-SILENT = 0.05  # a wait between two looks at a screen, not a limit
+SILENT = 0.05  # a wait between two looks at the screen, not a limit
 
 
-class Screen:
-    """The screen of a terminal in which `remaphore WORDS...` runs."""
+class Terminal:
+    """The terminal in which `remaphore WORDS...` runs. raw: all bytes that were written to it."""
 
     def __init__(self, *words, columns=80, lines=24, stdout=None, **environment):
         self._screen = pyte.HistoryScreen(columns, lines, history=1000)
@@ -48,7 +49,7 @@ class Screen:
 
     @property
     def text(self):
-        """All lines that were ever written and are still there, without what was erased."""
+        """All lines that were ever written and not erased."""
         gone = [
             "".join(line[column].data for column in range(self._screen.columns)) for line in self._screen.history.top
         ]
@@ -60,22 +61,29 @@ class Screen:
         return [line.rstrip() for line in self._screen.display]
 
     def resize(self, columns):
-        """Let the window have another width; the program in it is told."""
+        """Change the width of the window; the program in it is notified."""
         self._resize(self._own, columns)
         self._screen.resize(columns=columns)
 
     def type(self, text):
+        """Type *text*, which is bytes."""
         os.write(self._own, text)
 
     def interrupt(self):
+        """Send SIGINT to the command alone."""
         self.process.send_signal(signal.SIGINT)
 
     def wait_for(self, condition):
-        """Read until *condition*, a text or a function of this screen, holds."""
+        """Read until *condition*, a text or a function of this terminal, holds."""
         deadline = time.monotonic() + SECONDS
         while not (condition in self.text if isinstance(condition, str) else condition(self)):
             assert time.monotonic() < deadline, f"no {condition!r} in\n{self.text}"
             assert self._read(), f"ended without {condition!r}:\n{self.text}"
+
+    async def read_line(self, text):
+        """Return all bytes that were written, once *text* (bytes) and the rest of its line are among them."""
+        await asyncio.to_thread(self.wait_for, lambda own: b"\n" in own.raw.partition(text)[2])
+        return self.raw
 
     def finish(self):
         """Read to the end, and return the exit code."""
@@ -88,7 +96,7 @@ class Screen:
         if select.select([self._own], [], [], SILENT)[0]:
             try:
                 data = os.read(self._own, 65_536)
-            except OSError:  # EIO: nobody has the other end any more
+            except OSError:  # EIO: the other end is closed
                 return False
             self.raw += data
             self._stream.feed(data)

@@ -1,4 +1,4 @@
-"""Plugin distributions as pip leaves them in site-packages: a module, and the metadata that names its entry points."""
+"""Plugins for the tests: managers with objects registered, and distributions as pip leaves them in site-packages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pluggy
 import pytest
 
-from remaphore.hooks.manager import GROUP
+from remaphore.hooks.manager import GROUP, empty, register
 
 Install = Callable[..., None]
+
+
+def plugin_manager(**plugins: object) -> pluggy.PluginManager:
+    """Return a manager with *plugins*, objects or classes, by name; it calls the last one first."""
+    manager = empty()
+    for name, plugin in plugins.items():
+        register(manager, plugin, name=name)
+    return manager
 
 
 def installer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
@@ -18,7 +27,7 @@ def installer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     monkeypatch.syspath_prepend(folder)
 
     def install(name: str, source: str, *, distribution: str = "", attribute: str = ":Plugin") -> None:
-        """Install *source* as the plugin *name* of *distribution* (version 1.5), the plugin's name unless told."""
+        """Install *source* as the plugin *name* of *distribution* (version 1.5; default: remaphore-NAME)."""
         distribution = distribution or f"remaphore-{name}"
         module = distribution.replace("-", "_")
         monkeypatch.delitem(sys.modules, module, raising=False)

@@ -66,7 +66,7 @@ def make_request(number: int = 1, **fields: object) -> Message:
     return replace(message, digest=wire.digest(wire.encode(message, make_key(number))))
 
 
-def make_reply(number: int, request: Message, **fields: object) -> bytes:
+def make_encoded_reply(number: int, request: Message, **fields: object) -> bytes:
     """Return the bytes of a good reply (0, `ok`) to *request* from `make_key(number)`; *fields* replace its fields."""
     reply = {
         "destination": "",

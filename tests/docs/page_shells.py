@@ -74,7 +74,7 @@ class Typed:
 
 
 @dataclass
-class Terminal:
+class PageShell:
     """A shell in which one command after the other is typed."""
 
     shell: subprocess.Popen[str]
@@ -166,7 +166,7 @@ class Desk:
     ) -> None:
         self.folder, self._programs, self._variables = folder, programs, variables or {}
         self._ports = {port: _free_port() for port in PORTS}
-        self._terminals: dict[str, Terminal] = {}
+        self._terminals: dict[str, PageShell] = {}
         folder.chmod(0o755)
 
     def type(self, command: Command) -> None:
@@ -195,7 +195,7 @@ class Desk:
         text = _HERE.sub(rf"{self.folder / name}\g<0>", text)
         return re.sub(rf"\b(?:{'|'.join(PORTS)})\b", lambda found: self._ports[found[0]], text)
 
-    def _open(self, name: str) -> Terminal:
+    def _open(self, name: str) -> PageShell:
         home = self.folder / name
         for place in _PLACES:
             home.joinpath(place[1:]).mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ class Desk:
             env=environment,
             start_new_session=True,
         )
-        return Terminal(shell, self.folder / "typed" / name)
+        return PageShell(shell, self.folder / "typed" / name)
 
 
 def _same(shown: tuple[str, ...], printed: str) -> bool:

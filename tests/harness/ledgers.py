@@ -11,7 +11,7 @@ from pathlib import Path
 
 from remaphore.protocol.message import Message
 from remaphore.receiving.ledger.ledger import FILE, Ledger
-from tests.factories import NOW, SKEW
+from tests.harness.factories import NOW, SKEW
 
 WAL = FILE + "-wal"
 

@@ -14,8 +14,9 @@ from remaphore.protocol.gate import Filters
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.inline import make_gate
 from remaphore.tasks import spawn
-from tests.factories import make_key
-from tests.support.nats_server import running
+from tests.harness.factories import make_key
+from tests.harness.nats_server import running
+from tests.harness.node_files import Entry, write_toml
 
 SECONDS = 30
 ADMIN = 0  # the number of the key of who asks
@@ -83,17 +84,13 @@ class Simulated:
                         await node.reply(message, *reply)
 
     def _write(self, url):
-        secret = self._folder / "admin.key"
-        secret.touch(mode=0o600)
-        secret.write_text(make_key(ADMIN).reveal() + "\n")
-        self.config.touch(mode=0o600)
-        self.config.write_text(
-            f'destination = "com.admin"\nservers = ["{url}"]\nauth = "none"\nallow_skew = "1h"\n'
-            f'[[identities]]\nkey = "{make_key(ADMIN).public}"\nprivate_key_file = "{secret}"\nverbs = ["*"]\n'
-            + "".join(
-                f'[[peers]]\ndestination = "{destination(number)}"\nkey = "{make_key(number).public}"\nverbs = []\n'
-                for number in self._numbers
-            )
+        write_toml(
+            self.config,
+            ADMIN,
+            "com.admin",
+            servers=[url],
+            settings='allow_skew = "1h"\n',
+            peers=[Entry(destination(number), number, []) for number in self._numbers],
         )
 
 

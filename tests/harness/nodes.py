@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remaphore.config.settings import Auth, Config, Identity
 from remaphore.protocol.peers import Peer
-from tests.factories import NOW, SKEW, make_key
+from tests.harness.factories import NOW, SKEW, make_key
 
 NAMES = {1: "com.one", 2: "com.two", 3: "com.three"}
 
