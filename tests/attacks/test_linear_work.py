@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore import Message, Reply, logs
-from remaphore.cli.candidates import _Asked, _patterns
-from remaphore.cli.words import parsing
+from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import login, pinger, unit
 from remaphore.errors import RemaphoreError
@@ -97,7 +96,7 @@ def parse_frame(verb="v", destination="a", time_ns="1", uuid="00"):
 
 def complete(text):
     peers = (Peer(destination=text, key="k", verbs=frozenset()),)
-    return list(_patterns(_Asked(replace(make_config(1), peers=peers), sending=True)))
+    return list(completers.patterns(completers.Line(replace(make_config(1), peers=peers), sending=True)))
 
 
 def check_new(text):
@@ -196,7 +195,7 @@ SCANNERS = {
     "peer lines": (lambda text: peer_line.read_all(text, "x", bare=True), [f"com.a {KEY.public}\n", "a ", "\n"]),
     "peer lines that are new": (check_new, ["com.a%d,"]),
     "secret by mistake": (peer_line.secret_problem, ["SA", "z"]),
-    "private key by mistake": (parsing._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
+    "private key by mistake": (arguments._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
     "edited configuration": (
         lambda text: roundtrip.append(text, [Peer(destination="z", key=KEY.public, verbs=frozenset("a"))], "x"),
         [PEER, "\n", " \r\n"],
@@ -209,10 +208,10 @@ SCANNERS = {
 
 # Modules with an expression, and what reaches it: a scanner of the table, or why its text has a bounded length.
 EXPRESSIONS = {
-    "remaphore/cli/candidates.py": "a metavar of our own parsers",
-    "remaphore/cli/words/explain.py": "an argument, matched from its begin to its end by classes without overlap",
-    "remaphore/cli/words/parsing.py": SCANNERS["private key by mistake"],
-    "remaphore/cli/words/requesting.py": "an argument, of which ten characters are looked at",
+    "remaphore/cli/completers.py": "a metavar of our own parsers",
+    "remaphore/cli/commands/explain.py": "an argument, matched from its start to its end by classes without overlap",
+    "remaphore/cli/arguments.py": SCANNERS["private key by mistake"],
+    "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
     "remaphore/config/creation.py": SCANNERS["host name"],
     "remaphore/config/editing.py": "at most 201 characters are looked at",
     "remaphore/config/peer_line.py": SCANNERS["secret by mistake"],

@@ -1,0 +1,62 @@
+"""The text of `remaphore --help`, and its parts for the manual."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from remaphore.cli.commands import COMMANDS
+from remaphore.cli.main import EXIT_CODES
+
+TITLE = "a remote semaphore: run something here after something happened there"
+# Looked at in this order; the first that is given or that exists is used.
+CONFIGURATION = (
+    "-c FILE",
+    "$REMAPHORE_CONFIG",
+    "~/.config/remaphore/remaphore.toml",
+    "/etc/remaphore/remaphore.toml",
+    "/etc/remaphore/remaphore.conf",
+)
+# One for each task, with the arguments that it accepts.
+LEGACY_USAGE = """\
+remaphore -s|-r [-c FILE] [-S SUBJECT] [-v VERB] [-u ID] [-p KEY] [-D PATTERN]
+                [-t TIME] [PAYLOAD...]
+remaphore [-c FILE] [-S SUBJECT] [-v VERB,...] [-o] [-u ID] [-t TIME] [-p KEY]
+          [-d | -D PATTERN] [SCRIPT [ARG...]]
+remaphore -C"""
+EXAMPLE = """\
+aws s3 cp bigfile s3://bucket/ && remaphore send --id upload_done
+remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile ."""
+
+_WIDTH = 80
+
+
+def overview() -> str:
+    """Return the text, in lines of at most 80 columns."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield f"remaphore: {TITLE}"
+    yield ""
+    yield "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]"
+    yield "       remaphore COMMAND --help"
+    yield ""
+    yield "commands:"
+    width = max(map(len, COMMANDS))
+    yield from (f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    yield ""
+    yield "Go-compatible syntax: -s sends, -r requests, otherwise it receives:"
+    yield from textwrap.indent(LEGACY_USAGE, "  ").splitlines()
+    yield ""
+    yield from _paragraph("configuration", ", ".join(CONFIGURATION))
+    yield from _paragraph("exit codes", "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()))
+    yield ""
+    yield "example:"
+    yield from textwrap.indent(EXAMPLE, "  ").splitlines()
+
+
+def _paragraph(heading: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        f"{heading}: {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
