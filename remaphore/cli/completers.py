@@ -72,14 +72,15 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
     return complete
 
 
-def _verbs(line: Line) -> Iterator[tuple[str, str]]:
+def verbs(line: Line) -> Iterator[tuple[str, str]]:
+    """Yield the verbs that the line can name: those of own identities if it sends, else all that are known."""
     config = line.config
-    verbs = {verb for identity in config.identities for verb in identity.verbs}
-    if not line.sending or "*" in verbs:
-        verbs |= {DEFAULT_VERB, *config.verbs, *(verb for peer in config.peers for verb in peer.verbs)}
+    found = {verb for identity in config.identities for verb in identity.verbs}
+    if not line.sending or "*" in found:
+        found |= {DEFAULT_VERB, *config.verbs, *(verb for peer in config.peers for verb in peer.verbs)}
     if not line.sending:
-        verbs |= {entry.name for folder in config.hooks if folder.is_dir() for entry in folder.iterdir()}
-    yield from ((verb, "verb") for verb in verbs - {"*"})
+        found |= {entry.name for folder in config.hooks if folder.is_dir() for entry in folder.iterdir()}
+    yield from ((verb, "verb") for verb in found - {"*"})
 
 
 def patterns(line: Line) -> Iterator[tuple[str, str]]:
@@ -91,21 +92,23 @@ def patterns(line: Line) -> Iterator[tuple[str, str]]:
         yield from ((".".join((*parts[:count], "**")), "all below") for count in range(1, len(parts)))
 
 
-def _keys(line: Line) -> Iterator[tuple[str, str]]:
+def keys(line: Line) -> Iterator[tuple[str, str]]:
+    """Yield the public keys that the line can name."""
     if line.sending:
         yield from ((identity.key, "ours") for identity in line.config.identities)
     else:
         yield from ((peer.key, peer.destination) for peer in line.config.peers)
 
 
-def _destinations(line: Line) -> Iterator[tuple[str, str]]:
+def destinations(line: Line) -> Iterator[tuple[str, str]]:
+    """Yield the destinations of the peers."""
     yield from ((peer.destination, "peer") for peer in line.config.peers)
 
 
 _SOURCES: Mapping[str, _Source] = {
-    "VERB": _verbs,
-    "VERBS": _verbs,
+    "VERB": verbs,
+    "VERBS": verbs,
     "PATTERN": patterns,
-    "KEY": _keys,
-    "DESTINATION": _destinations,
+    "KEY": keys,
+    "DESTINATION": destinations,
 }

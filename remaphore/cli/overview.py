@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 
 from remaphore.cli.commands import COMMANDS
 from remaphore.cli.main import EXIT_CODES
@@ -33,30 +32,29 @@ _WIDTH = 80
 
 def overview() -> str:
     """Return the text, in lines of at most 80 columns."""
-    return "\n".join(_lines()) + "\n"
-
-
-def _lines() -> Iterator[str]:
-    yield f"remaphore: {TITLE}"
-    yield ""
-    yield "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]"
-    yield "       remaphore COMMAND --help"
-    yield ""
-    yield "commands:"
     width = max(map(len, COMMANDS))
-    yield from (f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
-    yield ""
-    yield "Go-compatible syntax: -s sends, -r requests, otherwise it receives:"
-    yield from textwrap.indent(LEGACY_USAGE, "  ").splitlines()
-    yield ""
-    yield from _paragraph("configuration", ", ".join(CONFIGURATION))
-    yield from _paragraph("exit codes", "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()))
-    yield ""
-    yield "example:"
-    yield from textwrap.indent(EXAMPLE, "  ").splitlines()
+    lines = [
+        f"remaphore: {TITLE}",
+        "",
+        "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]",
+        "       remaphore COMMAND --help",
+        "",
+        "commands:",
+        *(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()),
+        "",
+        "Go-compatible syntax: -s sends, -r requests, otherwise it receives:",
+        textwrap.indent(LEGACY_USAGE, "  "),
+        "",
+        _paragraph("configuration", ", ".join(CONFIGURATION)),
+        _paragraph("exit codes", "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())),
+        "",
+        "example:",
+        textwrap.indent(EXAMPLE, "  "),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _paragraph(heading: str, text: str) -> list[str]:
-    return textwrap.wrap(
+def _paragraph(heading: str, text: str) -> str:
+    return textwrap.fill(
         f"{heading}: {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )

@@ -11,8 +11,6 @@ from remaphore.cli import output
 from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from remaphore.cli.arguments import Parser
     from remaphore.protocol.gate import Filters
 
@@ -101,7 +99,11 @@ def read_payload(options: OutgoingMessage) -> str | bytes:
 
     name = "stdin" if options.source == "-" else options.source
     try:
-        data = _read_stdin(MAX_MESSAGE_BYTES + 1) if name == "stdin" else _read(Path(name), MAX_MESSAGE_BYTES + 1)
+        if options.source == "-":
+            data = _read_stdin(MAX_MESSAGE_BYTES + 1)
+        else:
+            with Path(options.source).open("rb") as file:
+                data = file.read(MAX_MESSAGE_BYTES + 1)
     except OSError as error:
         hint = "check the name after @, or write @@ for a text that begins with @"
         raise UsageError(f"cannot read the payload from {name}: {error.strerror}", hint=hint) from None
@@ -111,11 +113,6 @@ def read_payload(options: OutgoingMessage) -> str | bytes:
             hint="send where to fetch the data instead",
         )
     return data
-
-
-def _read(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)
 
 
 def _read_stdin(size: int) -> bytes:

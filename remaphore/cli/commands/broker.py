@@ -44,11 +44,12 @@ def run(options: Broker) -> int:
     """Run until SIGINT or SIGTERM; return 0."""
     import asyncio
 
-    asyncio.run(_run(options))
+    asyncio.run(serve(options))
     return 0
 
 
-async def _run(options: Broker) -> None:
+async def serve(options: Broker) -> None:
+    """Run the broker until SIGINT or SIGTERM."""
     import asyncio
     import signal
     from pathlib import Path

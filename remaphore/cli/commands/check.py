@@ -52,7 +52,7 @@ def run(options: Check) -> int:
 
     output.configure_logs(level="CRITICAL")  # what a plugin logs while it is configured is reported as a finding
     printer = FindingPrinter(to_json=options.json)
-    findings = _findings(options)
+    findings = find(options)
     while True:
         with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
             finding = next(findings, None)
@@ -61,7 +61,8 @@ def run(options: Check) -> int:
         printer.show(finding)
 
 
-def _findings(options: Check) -> Iterator[Finding]:
+def find(options: Check) -> Iterator[Finding]:
+    """Yield the findings about this machine."""
     import os
     import time
     from dataclasses import replace

@@ -40,35 +40,40 @@ def add_arguments(parser: Parser) -> None:
     parser.description = "Show the effective configuration, or convert one of the Go implementation to TOML."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    show = actions.add_parser("show", help="show every setting and where its value comes from")
-    show.description = (
+    shown = actions.add_parser("show", help="show every setting and where its value comes from")
+    shown.description = (
         "Show every setting and where its value comes from: a file with the line or the key path, or the default."
         " Secrets are not shown."
     )
-    show.example = "remaphore config show\nremaphore config show | grep '^servers'"
-    add_config(show)
-    add_json(show, "print one JSON object per line: key, value, origin")
-    show.set_defaults(options=ConfigShow)
+    shown.example = "remaphore config show\nremaphore config show | grep '^servers'"
+    add_config(shown)
+    add_json(shown, "print one JSON object per line: key, value, origin")
+    shown.set_defaults(options=ConfigShow)
 
-    convert = actions.add_parser("convert", help="convert a legacy configuration to TOML")
-    convert.description = (
+    converted = actions.add_parser("convert", help="convert a legacy configuration to TOML")
+    converted.description = (
         "Convert a configuration of the Go implementation to TOML, and the private keys in it to key files. FILE.conf"
         " is not changed."
     )
-    convert.example = "remaphore config convert /etc/remaphore/remaphore.conf"
-    convert.add_argument("file", metavar="FILE.conf", help="configuration of the Go implementation")
-    convert.add_argument(
+    converted.example = "remaphore config convert /etc/remaphore/remaphore.conf"
+    converted.add_argument("file", metavar="FILE.conf", help="configuration of the Go implementation")
+    converted.add_argument(
         "--output", metavar="FILE.toml", default="", help="file to create (default: FILE.toml beside FILE.conf)"
     )
-    convert.set_defaults(options=ConfigConvert)
+    converted.set_defaults(options=ConfigConvert)
 
 
 def run(options: ConfigShow | ConfigConvert) -> int:
     """Show or convert; return 0."""
-    return _convert(options) if isinstance(options, ConfigConvert) else _show(options)
+    if isinstance(options, ConfigConvert):
+        convert(options)
+    else:
+        show(options)
+    return 0
 
 
-def _show(options: ConfigShow) -> int:
+def show(options: ConfigShow) -> None:
+    """Print the effective configuration."""
     import json
     import os
 
@@ -81,24 +86,23 @@ def _show(options: ConfigShow) -> int:
     found = settings(config, state_dir=config.state_dir or default_root(os.environ), hooks=DEFAULT_HOOKS)
     if options.json:
         output.write_json(*(setting._asdict() for setting in found))
-        return 0
+        return
     for setting in found:
         value = json.dumps(setting.value, ensure_ascii=False, default=str)
         output.write(output.printable(f"{setting.key} = {value}  # {setting.origin}") + "\n")
-    return 0
 
 
-def _convert(options: ConfigConvert) -> int:
+def convert(options: ConfigConvert) -> None:
+    """Convert, and report what was created."""
     import shlex
     from pathlib import Path
 
-    from remaphore.config.convert import convert
+    from remaphore.config import convert as conversion
 
     target = Path(options.output or Path(options.file).with_suffix(".toml"))
-    made = convert(options.file, target)
+    made = conversion.convert(options.file, target)
     for warning in made.warnings:
         output.notice(f"warning: {warning}")
     output.notice(f"created: {', '.join(map(str, (made.config, *made.key_files)))}")
     output.notice(f"next: remaphore check -c {shlex.quote(str(target))}")
     output.notice(f"then delete {options.file}, which still contains the private keys")
-    return 0

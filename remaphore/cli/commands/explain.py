@@ -46,6 +46,18 @@ class Explain:
     key: str = ""
     json: bool = False
 
+    @classmethod
+    def from_arguments(cls, *, verb: str | None, to: str | None, **given: Any) -> Explain:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if given["sender"] and (given["files"] or given["base64"]):
+            raise UsageError("--from asks without a message, but a message is given", hint="give only one of the two")
+        if not given["sender"] and (verb is not None or to is not None):
+            raise UsageError(
+                "--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D"
+            )
+        question: dict[str, Any] = {name: value for name, value in (("verb", verb), ("to", to)) if value is not None}
+        return cls(**given, **question)
+
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
@@ -82,7 +94,7 @@ def add_arguments(parser: Parser) -> None:
     receiver.add_argument(
         "-p", dest="key", metavar="KEY", default="", help="accept only messages signed by this public key"
     )
-    parser.set_defaults(options=_options)
+    parser.set_defaults(options=Explain.from_arguments)
 
 
 def _instant(text: str) -> int:
@@ -97,15 +109,6 @@ def _instant(text: str) -> int:
     if fraction is None and whole >= FIRST_NANOSECONDS:
         return whole
     return whole * 10**9 + int((fraction or "").ljust(9, "0"))
-
-
-def _options(*, verb: str | None, to: str | None, **given: Any) -> Explain:
-    if given["sender"] and (given["files"] or given["base64"]):
-        raise UsageError("--from asks without a message, but a message is given", hint="give only one of the two")
-    if not given["sender"] and (verb is not None or to is not None):
-        raise UsageError("--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D")
-    question: dict[str, Any] = {name: value for name, value in (("verb", verb), ("to", to)) if value is not None}
-    return Explain(**given, **question)
 
 
 def run(options: Explain) -> int:
@@ -127,7 +130,7 @@ def run(options: Explain) -> int:
     )
     explainer = Explainer(config, filters=filters, plan=partial(ask_plan, plugins))
     now = time.time_ns() if options.at is None else options.at
-    explanations = _answer(explainer, options, now) if options.sender else _judge(explainer, options, now)
+    explanations = answer(explainer, options, now) if options.sender else judge(explainer, options, now)
     dropped = False
     for source, explanation in explanations:
         if options.json:
@@ -138,7 +141,7 @@ def run(options: Explain) -> int:
     return 1 if dropped else 0
 
 
-def _answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
+def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
     """Yield what would happen to a message of each key of the sender."""
     from remaphore.config.peer_line import secret_problem
     from remaphore.protocol import keys
@@ -162,7 +165,7 @@ def _answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[
         yield f"{options.verb} from {options.sender} to {options.to}", explanation
 
 
-def _judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
+def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
     """Yield what happens to each message of the files."""
     import base64
     import binascii

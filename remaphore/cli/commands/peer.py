@@ -37,6 +37,18 @@ class PeerAdd:
     rotate: bool = False
     drop_in: bool = False
 
+    @classmethod
+    def from_arguments(cls, *, line: tuple[str, ...], compatibility: str | None, **given: Any) -> PeerAdd:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if line and given["file"]:
+            raise UsageError("both a peer line and --file are given", hint="give only one of the two")
+        if not given["verbs"]:
+            raise UsageError(
+                "no verbs for the peer",
+                hint="add what it may send: --verbs ping,deploy (or --verbs '*' for all)",
+            )
+        return cls(**given, line=" ".join(line), legacy=compatibility == "legacy")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRemove:
@@ -71,78 +83,71 @@ def add_arguments(parser: Parser) -> None:
     parser.description = "Add, remove, list and show the peers of this node."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    add = actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
-    add.description = (
+    added = actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
+    added.description = (
         "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
     )
-    add.example = "remaphore peer add --verbs ping,deploy --file right.peer"
-    add_config(add)
-    add.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
-    add.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
-    add_verbs(add, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
-    add.add_argument(
+    added.example = "remaphore peer add --verbs ping,deploy --file right.peer"
+    add_config(added)
+    added.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
+    added.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
+    add_verbs(added, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
+    added.add_argument(
         "--compatibility",
         choices=("legacy",),
         help="the peer runs the Go implementation, which has no peer lines: LINE may be DESTINATION PUBLICKEY",
     )
-    add.add_argument("--rotate", action="store_true", help="add a second key to a known peer; remove the old one later")
-    add.add_argument(
+    added.add_argument(
+        "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
+    )
+    added.add_argument(
         "--drop-in", action="store_true", help="write peers.d/DESTINATION.toml, not the configuration itself"
     )
-    add.set_defaults(options=_options_of_add)
+    added.set_defaults(options=PeerAdd.from_arguments)
 
-    remove = actions.add_parser("remove", help="remove a peer, or one of its keys")
-    remove.description = "Remove a peer: its messages are dropped, and it is not asked any more."
-    remove.example = "remaphore peer remove com.example.left"
-    add_config(remove)
-    remove.add_argument("peer", metavar="DESTINATION|KEY", help="the peer")
-    which = remove.add_mutually_exclusive_group()
+    removed = actions.add_parser("remove", help="remove a peer, or one of its keys")
+    removed.description = "Remove a peer: its messages are dropped, and it is not asked any more."
+    removed.example = "remaphore peer remove com.example.left"
+    add_config(removed)
+    removed.add_argument("peer", metavar="DESTINATION|KEY", help="the peer")
+    which = removed.add_mutually_exclusive_group()
     which.add_argument("--key", metavar="KEY", default="", help="remove only this one of its keys")
     which.add_argument("--all", dest="every", action="store_true", help="remove all of its keys")
-    remove.set_defaults(options=PeerRemove)
+    removed.set_defaults(options=PeerRemove)
 
-    list_ = actions.add_parser("list", help="list the peers and what each may send")
-    list_.description = "List the peers, what each may send to this node, and the file that defines it."
-    list_.example = "remaphore peer list\nremaphore peer list --json"
-    add_config(list_)
-    add_json(list_)
-    list_.set_defaults(options=PeerList)
+    listed = actions.add_parser("list", help="list the peers and what each may send")
+    listed.description = "List the peers, what each may send to this node, and the file that defines it."
+    listed.example = "remaphore peer list\nremaphore peer list --json"
+    add_config(listed)
+    add_json(listed)
+    listed.set_defaults(options=PeerList)
 
-    show = actions.add_parser("show", help="print the peer line of this node or of a peer")
-    show.description = (
+    shown = actions.add_parser("show", help="print the peer line of this node or of a peer")
+    shown.description = (
         "Print the peer line of this node, one for each of its identities, the default one first; or that of a peer."
     )
-    show.example = "remaphore peer show"
-    add_config(show)
-    show.add_argument("peer", metavar="DESTINATION|KEY", nargs="?", default="", help="the peer (default: this node)")
-    show.set_defaults(options=PeerShow)
-
-
-def _options_of_add(*, line: tuple[str, ...], compatibility: str | None, **given: Any) -> PeerAdd:
-    if line and given["file"]:
-        raise UsageError("both a peer line and --file are given", hint="give only one of the two")
-    if not given["verbs"]:
-        raise UsageError(
-            "no verbs for the peer", hint="add what it may send: --verbs ping,deploy (or --verbs '*' for every verb)"
-        )
-    return PeerAdd(**given, line=" ".join(line), legacy=compatibility == "legacy")
+    shown.example = "remaphore peer show"
+    add_config(shown)
+    shown.add_argument("peer", metavar="DESTINATION|KEY", nargs="?", default="", help="the peer (default: this node)")
+    shown.set_defaults(options=PeerShow)
 
 
 def run(options: PeerAdd | PeerRemove | PeerList | PeerShow) -> int:
     """Run the action; return 0."""
     match options:
         case PeerAdd():
-            _add(options)
+            add(options)
         case PeerRemove():
-            _remove(options)
+            remove(options)
         case PeerList():
-            _list(options)
+            list_peers(options)
         case PeerShow():
-            _show(options)
+            show(options)
     return 0
 
 
-def _add(options: PeerAdd) -> None:
+def add(options: PeerAdd) -> None:
+    """Add peers, and report what they may send."""
     import os
 
     from remaphore.config import editing, peer_line, search
@@ -177,7 +182,8 @@ def _peer_lines(options: PeerAdd) -> tuple[str, str]:
     return read_stdin(what="peer lines").decode(errors="replace"), "stdin"
 
 
-def _remove(options: PeerRemove) -> None:
+def remove(options: PeerRemove) -> None:
+    """Remove a peer, or one of its keys."""
     import os
 
     from remaphore.config import editing, search
@@ -191,7 +197,8 @@ def _remove(options: PeerRemove) -> None:
     output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
 
 
-def _list(options: PeerList) -> None:
+def list_peers(options: PeerList) -> None:
+    """Print the peers."""
     peers = load_config(options.config).peers
     if options.json:
         output.write_json(
@@ -219,7 +226,8 @@ def _list(options: PeerList) -> None:
     output.write_table(("DESTINATION", "KEY", "VERBS", "FROM"), rows)
 
 
-def _show(options: PeerShow) -> None:
+def show(options: PeerShow) -> None:
+    """Print peer lines."""
     from remaphore.config import editing, peer_line
 
     config = load_config(options.config)

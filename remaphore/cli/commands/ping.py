@@ -85,14 +85,15 @@ def run(options: Ping) -> int:
     config.sender(PING).load()
     expect(config, options.to)
     output.configure_logs(level="WARNING")
-    stats = tasks.run(_ping(options, config))
+    stats = tasks.run(ping(options, config))
     _write_summary(stats, to_json=options.json)
     if not stats.answered.total():
         return 1
     return EXIT_MISSING if stats.missing else 0
 
 
-async def _ping(options: Ping, config: Config) -> Tally:
+async def ping(options: Ping, config: Config) -> Tally:
+    """Ping and print each reply; return the counts."""
     import asyncio
     import signal
 

@@ -40,6 +40,11 @@ class Row:
     hooks: list[str]
     error: str = ""
 
+    def describe(self) -> str:
+        """Return the hooks without their prefix, or the error."""
+        names = (hook.removeprefix("remaphore_") for hook in self.hooks)
+        return f"FAILED: {self.error}" if self.error else ", ".join(names)
+
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
@@ -71,7 +76,8 @@ def run(options: Plugins) -> int:
     if options.json:
         output.write_json(*map(asdict, rows))
     else:
-        output.write_table(("NAME", "DISTRIBUTION", "ENABLED", "HOOKS"), map(_cells, rows))
+        cells = ((row.name, row.distribution or "-", "yes" if row.enabled else "no", row.describe()) for row in rows)
+        output.write_table(("NAME", "DISTRIBUTION", "ENABLED", "HOOKS"), cells)
     return 1 if any(row.enabled and row.error for row in rows) else 0
 
 
@@ -103,8 +109,3 @@ def _inspect(name: str, points: list[EntryPoint], enabled: Collection[str]) -> R
         error = str(problem)
     origins = ", ".join(dict.fromkeys(origin(point) for point in points if point.name == name))
     return Row(name=name, distribution=origins, enabled=name in enabled, hooks=hooks, error=error)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    what = f"FAILED: {row.error}" if row.error else ", ".join(hook.removeprefix("remaphore_") for hook in row.hooks)
-    return row.name, row.distribution or "-", "yes" if row.enabled else "no", what

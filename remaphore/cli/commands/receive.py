@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from remaphore.cli import output, requests
 
 if TYPE_CHECKING:
-    import signal
-
     import pluggy
 
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
-    from remaphore.receiving.receiver import Receiver
 
 SUMMARY = "wait for messages and run a script for each"
 EXAMPLE = """\
@@ -46,6 +43,11 @@ class Receive:
     key: str = ""
     script: tuple[str, ...] = ()
     log_format: Literal["console", "json"] = "console"
+
+    @classmethod
+    def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
+        """Return the options of what the parser has read. Raises UsageError."""
+        return cls(**given, once=once or bool(given["id"]), script=script[1:] if script[:1] == ("--",) else script)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -79,11 +81,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "script", nargs=argparse.REMAINDER, metavar="SCRIPT [ARG...]", help="command to run for each message"
     )
-    parser.set_defaults(options=_options)
-
-
-def _options(*, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
-    return Receive(**given, once=once or bool(given["id"]), script=script[1:] if script[:1] == ("--",) else script)
+    parser.set_defaults(options=Receive.from_arguments)
 
 
 def run(options: Receive) -> int:
@@ -100,11 +98,13 @@ def run(options: Receive) -> int:
     plugins = load(("log", "exec-script") if options.script else ("log",))
     configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
     enable_gc()
-    return tasks.run(_receive(options, config, plugins))
+    return tasks.run(receive(options, config, plugins))
 
 
-async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:
+async def receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:
+    """Receive until the timeout, the end of --once or a signal; return the exit code."""
     import asyncio
+    import signal
 
     import structlog
 
@@ -121,6 +121,7 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
         verbs=options.verbs,
         key=options.key,
     )
+    stopped_by: list[signal.Signals] = []
     try:
         async with connect(config, timeout=options.timeout, on_notice=output.notice) as node:
             receiver = Receiver(
@@ -131,7 +132,13 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
                 subject_name=options.subject,
                 once=options.once,
             )
-            stopped_by = _stop_on_signals(receiver)
+
+            def stop(number: signal.Signals) -> None:
+                stopped_by.append(number)
+                receiver.stop("signal")
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop, number)
             log = structlog.get_logger()
             handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
     except BrokerUnavailableError as error:
@@ -140,19 +147,3 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
     if stopped_by:
         return 128 + stopped_by[0]
     return 0 if handled else 1
-
-
-def _stop_on_signals(receiver: Receiver) -> list[signal.Signals]:
-    """Stop *receiver* on SIGINT and SIGTERM; return a list that then holds the signal."""
-    import asyncio
-    import signal
-
-    received: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        received.append(number)
-        receiver.stop("signal")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    return received

@@ -54,6 +54,32 @@ class Request(requests.OutgoingMessage):
     dry_run: bool = False
     report: bool = field(default=False, compare=False)
 
+    @classmethod
+    def from_arguments(
+        cls,
+        *,
+        payload: tuple[str, ...],
+        batch: Batch | None,
+        pause: float | None,
+        check: bool,
+        stop_after: int | None,
+        **given: Any,
+    ) -> Request:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if batch is None and (pause is not None or stop_after is not None):
+            raise UsageError("--pause and --stop-on-failure need batches", hint="add --batch N or --batch N%")
+        size, percent = batch or Batch(0, percent=False)
+        return cls(
+            **given,
+            **requests.payload_options(payload),
+            batch=size,
+            percent=percent,
+            pause=pause or 0.0,
+            stop_after=stop_after,
+            check=check or stop_after is not None,
+            report=True,
+        )
+
 
 class Batch(NamedTuple):
     """The value of --batch: a number of destinations, or a percentage of all."""
@@ -97,7 +123,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="stop when N have not succeeded; implies --check",
     )
-    parser.set_defaults(options=_options)
+    parser.set_defaults(options=Request.from_arguments)
 
 
 def _batch(text: str) -> Batch:
@@ -108,30 +134,6 @@ def _batch(text: str) -> Batch:
     if found is None or (found[2] and int(found[1]) > 100):
         raise argparse.ArgumentTypeError(f"{text!r} is not a batch size; write a number such as 5, or 1% to 100%")
     return Batch(int(found[1]), bool(found[2]))
-
-
-def _options(
-    *,
-    payload: tuple[str, ...],
-    batch: Batch | None,
-    pause: float | None,
-    check: bool,
-    stop_after: int | None,
-    **given: Any,
-) -> Request:
-    if batch is None and (pause is not None or stop_after is not None):
-        raise UsageError("--pause and --stop-on-failure need batches", hint="add --batch N or --batch N%")
-    size, percent = batch or Batch(0, percent=False)
-    return Request(
-        **given,
-        **requests.payload_options(payload),
-        batch=size,
-        percent=percent,
-        pause=pause or 0.0,
-        stop_after=stop_after,
-        check=check or stop_after is not None,
-        report=True,
-    )
 
 
 def run(options: Request) -> int:

@@ -81,11 +81,12 @@ def run(options: Run) -> int:
         return 0
     enable_gc()
     with state.locked(folder):
-        tasks.run(_run(options, config, plugins, folder))
+        tasks.run(serve(options, config, plugins, folder))
     return 0
 
 
-async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
+async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
+    """Run the daemon with the state directory *folder* until a signal stops it."""
     import asyncio
     import os
     import signal

@@ -22,6 +22,11 @@ EXIT_CODES = {0: "the broker has the message"}
 class Send(requests.OutgoingMessage):
     """The options of a message, and no more."""
 
+    @classmethod
+    def from_arguments(cls, *, payload: tuple[str, ...], **given: Any) -> Send:
+        """Return the options of what the parser has read. Raises UsageError."""
+        return cls(**given, **requests.payload_options(payload))
+
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
@@ -32,11 +37,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, metavar="TIME", help="give up connecting after TIME (default, and at most: 10s)"
     )
-    parser.set_defaults(options=_options)
-
-
-def _options(*, payload: tuple[str, ...], **given: Any) -> Send:
-    return Send(**given, **requests.payload_options(payload))
+    parser.set_defaults(options=Send.from_arguments)
 
 
 def run(options: Send) -> int:
