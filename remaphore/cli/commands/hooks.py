@@ -74,7 +74,7 @@ def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, plu
 
     config = load_daemon_config(path, hooks)
     plugins = load(("exec-script",))
-    configure(plugins, config, config.plugins)
+    configure(plugins, config)
     return config, plugins
 
 

@@ -96,7 +96,7 @@ def run(options: Receive) -> int:
     config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
     output.configure_logs(options.log_format)
     plugins = load(("log", "exec-script") if options.script else ("log",))
-    configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
+    configure(plugins, config, options={"exec-script": {"argv": options.script}})
     enable_gc()
     return tasks.run(receive(options, config, plugins))
 

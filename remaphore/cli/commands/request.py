@@ -160,11 +160,7 @@ def run(options: Request) -> int:
     writer = Writer()
     with writer.streams():
         plugins = load(PLUGINS)
-        configure(
-            plugins,
-            config,
-            {**config.plugins, "reply-collector": collector_options(options, config, destinations)},
-        )
+        configure(plugins, config, options={"reply-collector": collector_options(options, destinations)})
         output.configure_logs(level="DEBUG" if options.verbose else "WARNING")
         summary = tasks.run(
             collect(options, config, Reporter(plugins, writer), destinations=destinations, payload=payload)
@@ -191,10 +187,9 @@ def exit_code(summary: Summary, *, check: bool) -> int:
     return EXIT_REJECTED if summary.rejected else 0
 
 
-def collector_options(options: Request, config: Config, destinations: Sequence[str]) -> dict[str, object]:
-    """Return what the plugin reply-collector gets: how to print the replies of *destinations*."""
+def collector_options(options: Request, destinations: Sequence[str]) -> dict[str, object]:
+    """Return the options of the plugin reply-collector: how to print the replies of *destinations*."""
     return {
-        **config.plugins.get("reply-collector", {}),
         "format": options.format,
         "failed": options.failed,
         "expected": destinations,

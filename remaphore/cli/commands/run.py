@@ -74,7 +74,7 @@ def run(options: Run) -> int:
     config = load_daemon_config(options.config, options.hooks)
     config.identity().load()
     plugins = load((*PLUGINS, *config.enabled_plugins))
-    configure(plugins, config, config.plugins)
+    configure(plugins, config)
     folder = state.directory(config, options.instance, os.environ)
     if options.check:
         output.notice(f"{config.source}: {len(config.peers)} peers; the daemon would start")
@@ -122,7 +122,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         on_protocol_error=lambda line: log.warning("broker_protocol_error", detail=line),
     )
     async with ledger, connection as node:
-        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
+        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
 
         def reload() -> None:
             notifier.reloading()
