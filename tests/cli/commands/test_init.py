@@ -80,11 +80,11 @@ def test_a_private_key_as_destination_is_rejected_and_not_printed(run, tmp_path)
 
 
 def test_a_hint_can_be_typed_whatever_the_name_of_the_file(run, left, tmp_path):
-    odd = tmp_path / "a b; c.toml"
-    assert run(["init", "--destination", "com.odd", "-c", str(odd)])[0] == 0
-    rejected(run(["init", "-c", str(odd)]), f"remaphore peer show -c '{odd}'")
-    rejected(run(["peer", "remove", "-c", str(odd), "com.nobody"]), f"remaphore peer list -c '{odd}'")
-    assert run(["peer", "add", "-c", str(odd), "--verbs", "ping", RIGHT])[0] == 0
-    hint = f"remaphore peer remove -c '{odd}' {make_key(2).public}"
-    rejected(run(["peer", "add", "-c", str(odd), "--verbs", "ping", RIGHT]), hint)
+    spaced = tmp_path / "a b; c.toml"
+    assert run(["init", "--destination", "com.spaced", "-c", str(spaced)])[0] == 0
+    rejected(run(["init", "-c", str(spaced)]), f"remaphore peer show -c '{spaced}'")
+    rejected(run(["peer", "remove", "-c", str(spaced), "com.unknown"]), f"remaphore peer list -c '{spaced}'")
+    assert run(["peer", "add", "-c", str(spaced), "--verbs", "ping", RIGHT])[0] == 0
+    hint = f"remaphore peer remove -c '{spaced}' {make_key(2).public}"
+    rejected(run(["peer", "add", "-c", str(spaced), "--verbs", "ping", RIGHT]), hint)
     assert run(shlex.split(hint)[1:])[0] == 0

@@ -128,7 +128,7 @@ def test_an_endless_stdin_is_rejected_and_does_not_fill_the_memory(run, left, mo
         (["peer", "show", make_key(3).reveal()], "", "this is a private key"),
         (["peer", make_key(3).reveal()], "", "invalid choice: '...'"),
         (["peer", "add", "--verbs", "ping", "--" + make_key(3).reveal()], "", "unrecognized arguments: --..."),
-        (["peer", "remove", "com.nobody"], "", "no peer com.nobody in "),
+        (["peer", "remove", "com.unknown"], "", "no peer com.unknown in "),
         (["peer", "add", "--verbs", "a,b c,", "--compatibility", "legacy", "com.x"], "", "neither a peer line nor"),
     ],
 )
@@ -183,7 +183,7 @@ def test_show_prints_a_peer_line_for_each_identity_the_default_one_first_or_for_
     assert run("peer show com.left")[1] == "".join(lines)
     assert run(["peer", "show", old])[1] == lines[1]
     assert run("peer show com.right")[1] == run(["peer", "show", make_key(2).public])[1] == RIGHT + "\n"
-    rejected(run("peer show com.nobody"), "no peer com.nobody")
+    rejected(run("peer show com.unknown"), "no peer com.unknown")
 
 
 def test_removing_one_of_two_keys_needs_the_key(run, left):

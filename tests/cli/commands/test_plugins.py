@@ -50,9 +50,9 @@ def config(tmp_path):
     return write
 
 
-def listed(capsys, *words):
+def listed(capsys, *typed):
     """Return the exit code and the rows by name."""
-    code = main(["plugins", "--json", *words])
+    code = main(["plugins", "--json", *typed])
     return code, {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
 
 
