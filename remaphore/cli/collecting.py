@@ -57,7 +57,9 @@ class Reporter:
             if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C while it writes
                 raise outcome.error
             if outcome.error is not None:
-                raise RemaphoreError(f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}") from outcome.error
+                hint = "remaphore plugins lists the installed plugins with their versions"
+                message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
+                raise RemaphoreError(message, hint=hint) from outcome.error
 
     async def _drain(self) -> None:
         try:
@@ -65,7 +67,8 @@ class Reporter:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise RemaphoreError(f"the output cannot be written: {error.strerror}") from error
+            hint = "free some space and run the command again"
+            raise RemaphoreError(f"cannot write output: {error.strerror}", hint=hint) from error
 
 
 async def collect(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from remaphore.cli.commands import COMMANDS
 from remaphore.cli.main import EXIT_CODES
 
@@ -43,18 +41,22 @@ def overview() -> str:
         *(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()),
         "",
         "Go-compatible syntax: -s sends, -r requests, otherwise it receives:",
-        textwrap.indent(LEGACY_USAGE, "  "),
+        *(f"  {line}" for line in LEGACY_USAGE.splitlines()),
         "",
         _paragraph("configuration", ", ".join(CONFIGURATION)),
         _paragraph("exit codes", "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())),
         "",
         "example:",
-        textwrap.indent(EXAMPLE, "  "),
+        *(f"  {line}" for line in EXAMPLE.splitlines()),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _paragraph(heading: str, text: str) -> str:
-    return textwrap.fill(
-        f"{heading}: {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+    """Return *text* behind its heading, wrapped. textwrap would be imported for this alone, at every --help."""
+    lines = [f"{heading}:"]
+    for word in text.split():
+        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(" ")
+        lines[-1] += f" {word}"
+    return "\n".join(lines)

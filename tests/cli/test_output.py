@@ -1,7 +1,13 @@
 """Where output is wrapped and coloured: on a terminal, and nowhere else."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from contextlib import redirect_stdout
 
 import pytest
@@ -124,3 +130,26 @@ def test_log_lines_have_coloured_levels_on_a_terminal_only(monkeypatch, stream):
 
 def test_text_that_is_printed_holds_no_control_characters_and_can_be_encoded():
     assert output.printable("a\x1b[2J\n\udcff\u202e") == "a\\x1b[2J\\x0a\\udcff\\u202e"
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_a_command_wraps_its_table_at_the_width_of_its_terminal(columns):
+    own, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "REMAPHORE_CONFIG")}
+    with os.fdopen(own, "rb", buffering=0) as terminal:
+        command = [sys.executable, "-m", "remaphore", "plugins"]
+        subprocess.run(command, stdout=end, stderr=subprocess.DEVNULL, env=environ, check=False)
+        os.close(end)
+        lines = read_all(terminal).decode().splitlines()
+    assert len(lines) >= 6
+    assert max(map(len, lines)) <= columns
+
+
+def read_all(terminal):
+    data = b""
+    while True:
+        try:
+            data += terminal.read(4096)
+        except OSError:  # EIO: the other end is closed and everything is read
+            return data

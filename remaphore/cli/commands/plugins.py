@@ -32,18 +32,20 @@ class Plugins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A plugin. distribution: name and version; error: why it cannot be loaded, empty if it can."""
+    """A plugin. distribution: name and version; error: why it cannot be loaded, else empty; hint: how to fix it."""
 
     name: str
     distribution: str
     enabled: bool
     hooks: list[str]
     error: str = ""
+    hint: str = ""
 
     def describe(self) -> str:
-        """Return the hooks without their prefix, or the error."""
-        names = (hook.removeprefix("remaphore_") for hook in self.hooks)
-        return f"FAILED: {self.error}" if self.error else ", ".join(names)
+        """Return the hooks without their prefix, or the error and its hint."""
+        if self.error:
+            return f"FAILED: {self.error}" + (f"; hint: {self.hint}" if self.hint else "")
+        return ", ".join(hook.removeprefix("remaphore_") for hook in self.hooks)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -102,10 +104,11 @@ def _inspect(name: str, points: list[EntryPoint], enabled: Collection[str]) -> R
 
     # Each plugin is loaded on its own, so that an error affects one row only.
     hooks: list[str] = []
-    error = ""
+    error = hint = ""
     try:
         hooks = implemented(load([name], points), name)
     except PluginError as problem:
         error = str(problem)
+        hint = "" if problem.hint == PluginError.default_hint else problem.hint  # that one names this command
     origins = ", ".join(dict.fromkeys(origin(point) for point in points if point.name == name))
-    return Row(name=name, distribution=origins, enabled=name in enabled, hooks=hooks, error=error)
+    return Row(name=name, distribution=origins, enabled=name in enabled, hooks=hooks, error=error, hint=hint)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from remaphore.cli.commands.plugins import Row
 from remaphore.cli.main import main
 from remaphore.config import search
 from tests.factories import make_key
@@ -83,6 +84,7 @@ def test_an_installed_plugin_is_listed_and_enabled_only_by_the_configuration(cap
         "enabled": False,
         "hooks": ["remaphore_message", "remaphore_shutdown"],
         "error": "",
+        "hint": "",
     }
     assert listed(capsys, "-c", config())[1]["mine"] == row
     assert listed(capsys, "-c", config("mine"))[1]["mine"] == row | {"enabled": True}
@@ -129,3 +131,8 @@ def test_for_people_there_is_a_table_without_control_characters(capsys, install,
     assert lines["bad"][3] == "FAILED: plugin 'bad' from remaphore-bad 1.5 cannot be loaded: a\\x1b[2Jb"
     assert "on stdout" not in shown.out
     assert "\x1b" not in shown.out
+
+
+def test_the_hint_of_an_error_is_a_field_and_follows_the_error_in_the_table():
+    row = Row(name="a", distribution="", enabled=True, hooks=[], error="what happened", hint="how to fix it")
+    assert row.describe() == "FAILED: what happened; hint: how to fix it"
