@@ -34,13 +34,13 @@ def run(options: Hooks) -> int:
 
 
 def prepare(path: str | None, hooks: Sequence[str]) -> tuple[Config, pluggy.PluginManager]:
-    """Return the configuration at *path*, with the handler directories that the daemon would use, and exec-script.
+    """Return the configuration at *path*, with the handler directories that the daemon would use, and hooks-d.
 
     Those are *hooks* of the command line, else the file's, else the system's.
     """
     config = console.load_config(path)
     config = replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or DEFAULT_HOOKS)
-    plugins = load(("exec-script",))
+    plugins = load(("hooks-d",))
     configure(plugins, config, config.plugins)
     return config, plugins
 

@@ -29,8 +29,8 @@ def run(options: Receive) -> int:
     config = console.load_config(options.config)
     config.identity().load()  # a receiver that could not sign its replies should say so now
     logs.configure(options.log_format)
-    plugins = load(("log", "exec-script") if options.script else ("log",))
-    configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
+    plugins = load(("log", "script") if options.script else ("log",))
+    configure(plugins, config, {**config.plugins, "script": {"argv": options.script}})
     console.settle_in()
     return tasks.run(_receive(options, config, plugins))
 

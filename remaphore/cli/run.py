@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pluggy
 
 # Always there; what `[plugins] enable` names is added.
-PLUGINS = ("exec-script", "log")
+PLUGINS = ("hooks-d", "log")
 
 _log = structlog.get_logger()
 

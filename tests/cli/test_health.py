@@ -88,7 +88,7 @@ def test_what_a_plugin_prints_or_logs_while_it_is_looked_at_is_no_finding(tmp_pa
     assert main(["check", "-c", str(machine.config), "--json"]) == 0
     shown = capsys.readouterr()
     rows = [json.loads(line) for line in shown.out.splitlines()]
-    assert "exec-script, log, loud" in next(row["what"] for row in rows if row["code"] == Code.PLUGINS_OK)
+    assert "hooks-d, log, loud" in next(row["what"] for row in rows if row["code"] == Code.PLUGINS_OK)
     assert "I log" not in shown.err
 
 

@@ -63,4 +63,4 @@ def _directories(folder: Path) -> list[str]:
     try:
         return [entry.name for entry in folder.iterdir() if _VERB_DIRECTORY.fullmatch(entry.name) and entry.is_dir()]
     except OSError:
-        return []  # exec-script says what is wrong with it; here it names no verb
+        return []  # hooks-d reports what is wrong with it; here it names no verb

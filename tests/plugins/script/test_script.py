@@ -1,23 +1,23 @@
 """The plugin as the receiver drives it: configure, a message at a time, shutdown; with real scripts."""
 
 import asyncio
+import logging
 import os
 import stat
 
 import pytest
 
-from remaphore import PluginError, Reply, UsageError
+from remaphore import Reply, UsageError
 from remaphore.hooks.dispatch import emit
 from remaphore.hooks.manager import load
-from remaphore.testing import make_config
-from remaphore_plugins.exec_script import ExecScript
-from remaphore_plugins.exec_script import process as process_module
-from remaphore_plugins.exec_script.script import OUTPUT_CAP
-from tests.plugins.exec_script.helpers import alive, held, message, pid_in, until, write_script
+from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.run import RunResult
+from remaphore_plugins.script import OUTPUT_CAP, Script, make_argv, make_environment, make_reply
+from tests.plugins.programs import alive, held, message, pid_in, until, write_script
 
 
-def plugin(*argv: str) -> ExecScript:
-    made = ExecScript()
+def plugin(*argv: str) -> Script:
+    made = Script()
     made.remaphore_configure(None, {"argv": argv})
     return made
 
@@ -26,29 +26,24 @@ async def answer(*argv: str, **values) -> Reply:
     return await plugin(*argv).remaphore_message(message(**values))
 
 
-def spawn(made: ExecScript, **values) -> asyncio.Task[Reply]:
+def spawn(made: Script, **values) -> asyncio.Task[Reply]:
     return asyncio.get_running_loop().create_task(made.remaphore_message(message(**values)))
 
 
 def test_no_script_is_a_usage_error():
-    with pytest.raises(UsageError, match="has no script to run"):
-        ExecScript().remaphore_configure(None, {"argv": ()})
+    with pytest.raises(UsageError, match="no script to run"):
+        Script().remaphore_configure(None, {"argv": ()})
 
 
-def test_the_configuration_file_cannot_make_the_daemon_run_one_script_for_all():
-    with pytest.raises(PluginError, match=r"plugins.exec-script.argv: unknown key"):
-        ExecScript().remaphore_configure(make_config("com.x"), {"argv": ["/bin/sh"]})
-
-
-async def test_it_is_loaded_by_name_and_answers_through_the_hook(tmp_path):
-    manager = load(["exec-script"])
+async def test_it_is_loaded_by_name_and_replies_through_the_hook(tmp_path):
+    manager = load(["script"])
     script = write_script(tmp_path / "go", "echo $1 $2; exit 3")
     manager.hook.remaphore_configure(config=None, settings={"argv": (script,)})
     [outcome] = await emit(manager.hook.remaphore_message, timeout=30, message=message(payload=b"v42"))
-    assert (outcome.plugin, outcome.error, outcome.result) == ("exec-script", None, Reply(3, b"deploy v42\n"))
+    assert (outcome.plugin, outcome.error, outcome.result) == ("script", None, Reply(3, b"deploy v42\n"))
 
 
-async def test_script_gets_its_words_then_verb_and_payload_as_bytes(tmp_path):
+async def test_script_gets_its_arguments_then_verb_and_payload_as_bytes(tmp_path):
     script = write_script(tmp_path / "go", "cat /proc/$$/cmdline")
     reply = await answer(script, "-x", "a b", verb="ping", payload=b"-rf $(id)\xff\n")
     assert reply.output.split(b"\0")[1:-1] == [os.fsencode(script), b"-x", b"a b", b"ping", b"-rf $(id)\xff\n"]
@@ -106,26 +101,26 @@ async def test_longest_payload_that_fits_is_passed(tmp_path):
     assert await answer(script, payload=b"S" * 131_057) == Reply(0, b"131057\n")
 
 
-async def test_missing_script_is_answered_as_the_original_does(tmp_path, caplog):
+async def test_missing_script_has_the_reply_of_the_go_implementation(tmp_path, caplog):
     reply = await answer(str(tmp_path / "nope"))
     assert reply.payload == b"-1,"
     assert "No such file or directory" in caplog.text
 
 
-async def test_killed_script_is_answered_with_what_it_wrote(tmp_path):
+async def test_reply_of_a_killed_script_contains_what_it_wrote(tmp_path):
     script = write_script(tmp_path / "go", "echo so far; kill -9 $$")
     assert await answer(script) == Reply(-1, b"so far\n")
 
 
-async def test_long_output_is_cut_and_says_so(tmp_path):
+async def test_long_output_is_truncated_with_a_note(tmp_path):
     script = write_script(tmp_path / "go", "head -c 600000 /dev/zero")
     reply = await answer(script)
     assert reply.exit_code == 0
     assert reply.output == bytes(OUTPUT_CAP) + b"\nremaphore: output truncated: kept 524288 of 600000 bytes\n"
 
 
-async def test_shutdown_ends_the_script_waits_for_it_and_it_is_answered(tmp_path, monkeypatch):
-    monkeypatch.setattr(process_module, "GRACE_SECONDS", 0.1)
+async def test_shutdown_ends_the_script_waits_for_it_and_replies(tmp_path, monkeypatch):
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 0.1)
     script = write_script(
         tmp_path / "go", f"trap '' TERM; echo so far; echo $$ >{tmp_path}/pid; while :; do sleep 600; done"
     )
@@ -137,7 +132,7 @@ async def test_shutdown_ends_the_script_waits_for_it_and_it_is_answered(tmp_path
     assert await task == Reply(-1, b"so far\n")
 
 
-async def test_script_that_ends_well_because_of_the_shutdown_is_still_minus_one(tmp_path):
+async def test_script_that_exits_0_because_of_the_shutdown_is_still_minus_one(tmp_path):
     script = write_script(tmp_path / "go", f"trap 'exit 0' TERM; echo $$ >{tmp_path}/pid; while :; do :; done")
     made = plugin(script)
     task = spawn(made)
@@ -165,3 +160,75 @@ async def test_cancelled_message_leaves_no_process_and_no_wait_for_it(tmp_path):
     await until(lambda: not alive(pid))
     await made.remaphore_shutdown("done")
     assert held() == before
+
+
+def test_arguments_are_the_commands_then_verb_and_payload():
+    argv = make_argv(["./go", "--fast", "\udcff"], message(verb="dépl oy", payload=b"--help\xff\n"))
+    assert argv == [b"./go", b"--fast", b"\xff", "dépl oy".encode(), b"--help\xff\n"]
+
+
+def test_empty_verb_and_payload_are_arguments_too():
+    assert make_argv(["go"], message(verb="", payload=b"")) == [b"go", b"", b""]
+
+
+def test_environment_is_path_and_the_message():
+    expected = {
+        "PATH": b"/opt/bin",
+        "REMAPHORE_SENDER": b"3v96Sender",
+        "REMAPHORE_VERB": b"deploy",
+        "REMAPHORE_TIME": b"1700000000",
+        "REMAPHORE_UUID": b"01ab",
+        "REMAPHORE_MSG": b"v42\xff",
+    }
+    assert make_environment(message(payload=b"v42\xff"), path="/opt/bin") == expected
+
+
+def test_matched_destination_is_in_the_environment_under_both_names():
+    environment = make_environment(message(own_destination="com.crypto.us.left"), path="")
+    assert environment["REMAPHORE_DESTMATCH"] == environment["REMOPHORE_DESTMATCH"] == b"com.crypto.us.left"
+
+
+def test_without_path_the_default_is_used_and_not_the_current_directory():
+    assert make_environment(message(), path="")["PATH"] == b"/bin:/usr/bin"
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "seconds"), [(0, b"0"), (-1, b"-1"), (1_999_999_999, b"1"), (2**63 - 1, b"9223372036")]
+)
+def test_time_is_whole_seconds_as_in_the_go_implementation(time_ns, seconds):
+    assert make_environment(message(time_ns=time_ns), path="")["REMAPHORE_TIME"] == seconds
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, 255])
+def test_exit_code_and_output_are_the_reply(code, caplog):
+    result = RunResult(exit_code=code, output=b"out\n", output_bytes=4)
+    assert make_reply(result) == Reply(code, b"out\n")
+    assert caplog.records == []
+
+
+WITHOUT_CODE = {
+    "not started": ({"exit_code": None, "error": "cannot start 'x': Permission denied"}, "Permission denied"),
+    "killed": ({"exit_code": 137, "signal": 9}, "killed by signal 9 (Killed)"),
+    "stopped": ({"exit_code": 0, "stopped": True}, "shutting down"),
+    "timed out": ({"exit_code": 0, "timed_out": True}, "its timeout was exceeded"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_CODE)
+def test_without_an_exit_code_of_its_own_the_reply_is_minus_one_and_the_log_states_why(case, caplog):
+    values, reason = WITHOUT_CODE[case]
+    assert make_reply(RunResult(**values)) == Reply(-1, b"")
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("remaphore.script", logging.WARNING)
+    assert reason in record.getMessage()
+
+
+def test_truncated_output_has_a_note_and_fits_into_a_message():
+    reply = make_reply(RunResult(exit_code=0, output=b"x" * OUTPUT_CAP, output_bytes=10**12))
+    note = b"\nremaphore: output truncated: kept 524288 of 1000000000000 bytes\n"
+    assert reply.output == b"x" * OUTPUT_CAP + note
+    assert len(reply.payload) < 1024 * 1024 // 2 + 1000
+
+
+def test_output_of_exactly_the_cap_is_whole():
+    assert make_reply(RunResult(exit_code=0, output=b"x" * 5, output_bytes=5)).output == b"xxxxx"
