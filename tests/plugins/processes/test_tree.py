@@ -217,3 +217,53 @@ async def test_without_proc_the_group_is_still_ended(tmp_path, brief_grace, monk
     stop.set_result(None)
     assert (await task).stopped
     await until(lambda: not alive(pid))
+
+
+def process(number: int) -> tree.Process:
+    """Return a process that cannot exist: its pid is above the kernel's limit of 2**22."""
+    return tree.Process(pid=2**22 + number, start=1, parent=1, group=2**22 + number, session=2**22 + number)
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """Return a list that receives each signal to a group, as its number and the group; none is sent."""
+    signals = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: signals.append((number, group - 2**22)))
+    return signals
+
+
+async def test_sweeps_continue_until_one_finds_nothing_new(signals):
+    """Process 1 forks 2 during the first sweep, and 2 forks 3 during the second."""
+    found = iter([{1}, {1}, {1, 2}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}])
+    killed = await tree.kill_tree(lambda seen: frozenset(map(process, next(found))), 0)
+    last = {number: max(i for i, sent in enumerate(signals) if sent[0] == number) for number, _ in signals}
+    assert {group for number, group in signals if number == signal.SIGSTOP} == {1, 2, 3}
+    assert {group for number, group in signals if number == signal.SIGKILL} == {1, 2, 3}
+    assert last[signal.SIGTERM] < last[signal.SIGSTOP] < last[signal.SIGKILL]
+    assert killed == {process(1), process(2), process(3)}
+    assert next(found, None) is None
+
+
+async def test_fork_bomb_cannot_keep_the_sweeps_going_forever(signals):
+    seen = []
+    await tree.kill_tree(lambda _: (seen.append(process(len(seen) + 1)), frozenset(seen))[1], 0)
+    assert len(seen) == 7  # for TERM, five times for STOP, for KILL
+    assert {group for number, group in signals if number == signal.SIGKILL} == set(range(1, 8))
+
+
+async def test_find_gets_all_that_was_seen_so_far(signals):
+    """A process that was seen once may have lost its parent since, and then only this connects it with the tree."""
+    asked, found = [], iter([{1, 2}, {2, 3}, {2, 3}, {2}])
+    await tree.kill_tree(lambda seen: (asked.append(seen), frozenset(map(process, next(found))))[1], 0)
+    assert asked == [frozenset(map(process, numbers)) for numbers in ([], [1, 2], [1, 2, 3], [1, 2, 3])]
+
+
+async def test_later_process_with_the_same_pid_is_another_one():
+    child = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    try:
+        [seen] = [found for found, _ in tree.children(os.getpid()) if found.pid == child.pid]
+        assert tree.with_descendants([seen]) == {seen}
+        assert tree.with_descendants([seen._replace(start=seen.start - 1)]) == frozenset()
+    finally:
+        child.kill()
+        await child.wait()
