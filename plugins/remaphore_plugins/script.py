@@ -11,9 +11,9 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any
+from typing import cast
 
-from remaphore import Action, Config, Message, Reply, Step, UsageError, hookimpl
+from remaphore import Action, Message, Reply, Step, UsageError, hookimpl
 from remaphore_plugins.processes.active import ActiveRuns
 from remaphore_plugins.processes.environment import describe_message, to_wire
 from remaphore_plugins.processes.run import RunResult, run
@@ -34,9 +34,12 @@ class Script:
         self._runs = ActiveRuns()
 
     @hookimpl
-    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - the hook's own
-        """Use the script and its arguments, `argv` of *settings*. Raise UsageError if there is no script."""
-        argv = tuple(settings.get("argv", ()))
+    def remaphore_configure(self, options: Mapping[str, object]) -> None:
+        """Use the script and its arguments, a tuple of strings: `argv` of *options*. Raise UsageError without one.
+
+        It has no settings: a configuration file cannot make the daemon run one script for all verbs.
+        """
+        argv = cast("tuple[str, ...]", options.get("argv", ()))
         if not argv:
             raise UsageError("no script to run", hint="name it, and its arguments, after the options of receive")
         self._command = argv

@@ -30,7 +30,7 @@ def run(options: Receive) -> int:
     config.identity().load()  # a receiver that could not sign its replies should say so now
     logs.configure(options.log_format)
     plugins = load(("log", "script") if options.script else ("log",))
-    configure(plugins, config, {**config.plugins, "script": {"argv": options.script}})
+    configure(plugins, config, options={"script": {"argv": options.script}})
     console.settle_in()
     return tasks.run(_receive(options, config, plugins))
 

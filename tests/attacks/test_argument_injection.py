@@ -29,7 +29,7 @@ NAMES = {"PATH", "REMAPHORE_SENDER", "REMAPHORE_VERB", "REMAPHORE_TIME", "REMAPH
 
 async def answer(folder, body, **values):
     plugin = Script()
-    plugin.remaphore_configure(None, {"argv": (write_script(folder / "script", body), "--own")})
+    plugin.remaphore_configure({"argv": (write_script(folder / "script", body), "--own")})
     return await plugin.remaphore_message(message(**values))
 
 

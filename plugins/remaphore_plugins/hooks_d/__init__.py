@@ -7,10 +7,9 @@ started, is not done here: that is the library `remaphore_plugins.processes`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Awaitable
 
-from remaphore import Config, Message, PluginError, Reply, Step, hookimpl
+from remaphore import Config, Message, Reply, Step, hookimpl
 from remaphore_plugins.hooks_d.handlers import Handlers
 from remaphore_plugins.processes.active import ActiveRuns
 
@@ -22,10 +21,8 @@ class HooksD:
         self._runs = ActiveRuns()
 
     @hookimpl
-    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:
+    def remaphore_configure(self, config: Config) -> None:
         """Use the hook directories and verbs of *config*. Raise PluginError for a user that cannot be used."""
-        if settings:
-            raise PluginError(f"{config.source}: plugins.hooks-d.{min(settings)}: unknown key")
         self._handlers = Handlers(config)
 
     @hookimpl

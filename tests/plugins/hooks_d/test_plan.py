@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remaphore import Action, PluginError, Reply, Step, VerbSettings
-from remaphore_plugins.hooks_d import HooksD
+from remaphore.hooks.manager import configure, load
 from tests.nodes import make_config
 from tests.plugins.programs import handled, hooks_plugin, make_hooks, message, write_script
 
@@ -16,8 +16,8 @@ SAMPLES = Path(__file__).parents[3] / "hooks.d"
 
 
 def test_unknown_setting_is_an_error():
-    with pytest.raises(PluginError, match=r"node2.toml: plugins.hooks-d.timeout: unknown key"):
-        HooksD().remaphore_configure(make_config(2), {"timeout": "5s"})
+    with pytest.raises(PluginError, match=r"plugin 'hooks-d': unknown key 'timeout'"):
+        configure(load(["hooks-d"]), replace(make_config(2), plugins={"hooks-d": {"timeout": "5s"}}))
 
 
 def make_flawed(tmp_path) -> Path:

@@ -267,3 +267,14 @@ async def test_later_process_with_the_same_pid_is_another_one():
     finally:
         child.kill()
         await child.wait()
+
+
+async def test_it_returns_only_when_the_leader_has_exited(signals):
+    exited = asyncio.get_running_loop().create_future()
+    ending = tree.kill_tree(lambda _: frozenset(), 0, leader=2**22 + 1, exited=exited)
+    task = asyncio.get_running_loop().create_task(ending)
+    await until(lambda: (signal.SIGKILL, 1) in signals)
+    await asyncio.sleep(0)
+    assert not task.done()
+    exited.set_result(None)
+    assert await task == frozenset()

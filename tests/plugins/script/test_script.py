@@ -7,9 +7,10 @@ import stat
 
 import pytest
 
-from remaphore import Reply, UsageError
+from remaphore import PluginError, Reply, UsageError
 from remaphore.hooks.dispatch import emit
-from remaphore.hooks.manager import load
+from remaphore.hooks.manager import configure, load
+from remaphore.testing import make_config
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult
 from remaphore_plugins.script import OUTPUT_CAP, Script, make_argv, make_environment, make_reply
@@ -18,7 +19,7 @@ from tests.plugins.programs import alive, held, message, pid_in, until, write_sc
 
 def plugin(*argv: str) -> Script:
     made = Script()
-    made.remaphore_configure(None, {"argv": argv})
+    made.remaphore_configure({"argv": argv})
     return made
 
 
@@ -32,13 +33,18 @@ def spawn(made: Script, **values) -> asyncio.Task[Reply]:
 
 def test_no_script_is_a_usage_error():
     with pytest.raises(UsageError, match="no script to run"):
-        Script().remaphore_configure(None, {"argv": ()})
+        Script().remaphore_configure({"argv": ()})
+
+
+def test_configuration_file_cannot_name_a_script_that_runs_for_all_verbs():
+    with pytest.raises(PluginError, match=r"plugin 'script': unknown key 'argv'"):
+        configure(load(["script"]), make_config("com.x", plugins={"script": {"argv": ["/bin/sh"]}}))
 
 
 async def test_it_is_loaded_by_name_and_replies_through_the_hook(tmp_path):
     manager = load(["script"])
     script = write_script(tmp_path / "go", "echo $1 $2; exit 3")
-    manager.hook.remaphore_configure(config=None, settings={"argv": (script,)})
+    manager.hook.remaphore_configure(config=None, settings=None, options={"argv": (script,)})
     [outcome] = await emit(manager.hook.remaphore_message, timeout=30, message=message(payload=b"v42"))
     assert (outcome.plugin, outcome.error, outcome.result) == ("script", None, Reply(3, b"deploy v42\n"))
 
