@@ -154,8 +154,8 @@ def _check_owner(path: str, found: os.stat_result, *, user: int) -> None:
 def _check_writers(path: str, found: os.stat_result) -> None:
     # An ACL that lets another user write is seen here too: its mask is shown as the permissions of the group. acl(5)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        who = "others" if found.st_mode & stat.S_IWOTH else "its group"
-        raise UnsafeError(path, f"writable by {who}", f"chmod go-w {shlex.quote(path)}")
+        writers = "others" if found.st_mode & stat.S_IWOTH else "its group"
+        raise UnsafeError(path, f"writable by {writers}", f"chmod go-w {shlex.quote(path)}")
 
 
 def _trusted(path: str, found: os.stat_result) -> TrustedFile:

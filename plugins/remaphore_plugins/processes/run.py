@@ -1,6 +1,6 @@
 """Run one program to its end: with its output capped, its time limited, and nothing left behind.
 
-Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); a pidfd tells the event loop
+Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); a pidfd notifies the event loop
 that it has exited, so there is neither a thread nor a SIGCHLD handler. It leads its own session and process group.
 `run` returns only when the program has exited and was reaped. What the program left running in the background is left
 alone if the program ended by itself, and ended with it if the program had to be ended.

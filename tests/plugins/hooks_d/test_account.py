@@ -23,7 +23,7 @@ def let_all_through(tmp_path: Path) -> None:
 async def test_handler_runs_as_the_user_of_its_verb_or_not_at_all(tmp_path, monkeypatch):
     """As root, it runs as that user; if only geteuid() claims that we are root, the kernel refuses and nothing runs."""
     root = os.geteuid() == 0
-    nobody = pwd.getpwnam("nobody")
+    other = pwd.getpwnam("nobody")
     hooks = make_hooks(tmp_path, _1='id -u; id -g; id -G; echo "$HOME"; pwd')
     let_all_through(tmp_path)
     monkeypatch.setattr("remaphore_plugins.hooks_d.account.os.geteuid", lambda: 0)
@@ -35,7 +35,7 @@ async def test_handler_runs_as_the_user_of_its_verb_or_not_at_all(tmp_path, monk
     reply = await handled(made)
     if root:
         os.setgroups(groups)
-        ids = f"{nobody.pw_uid}\n{nobody.pw_gid}\n{nobody.pw_gid}\n{nobody.pw_dir}\n/\n"
+        ids = f"{other.pw_uid}\n{other.pw_gid}\n{other.pw_gid}\n{other.pw_dir}\n/\n"
         assert reply == Reply(0, ids.encode())
     else:
         assert reply.exit_code == -1

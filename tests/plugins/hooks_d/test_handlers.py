@@ -69,7 +69,7 @@ async def test_each_handler_gets_the_payload_on_stdin(tmp_path):
 async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     made = hooks_plugin(make_hooks(tmp_path, _1="cat /proc/$$/environ"))
-    reply = await handled(made, payload=b"v42", own_destination="com.two")
+    reply = await handled(made, payload=b"v42", own_destination="com.example.two")
     variables = set(reply.output.split(b"\0")[:-1])
     [run] = [variable for variable in variables if re.fullmatch(b"REMAPHORE_RUN=[0-9a-f]{16}", variable)]
     assert variables - {run} == {
@@ -82,8 +82,8 @@ async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
         b"REMAPHORE_UUID=01ab",
         b"REMAPHORE_MSG=v42",
         b"REMAPHORE_HANDLER=%b/hooks.d/deploy/1" % bytes(tmp_path),
-        b"REMAPHORE_DESTMATCH=com.two",
-        b"REMOPHORE_DESTMATCH=com.two",
+        b"REMAPHORE_DESTMATCH=com.example.two",
+        b"REMOPHORE_DESTMATCH=com.example.two",
     }
 
 

@@ -35,23 +35,23 @@ def make_flawed(tmp_path) -> Path:
 def test_what_will_not_run_is_logged_at_startup_and_at_a_reload(tmp_path, caplog):
     hooks = make_flawed(tmp_path)
     made = hooks_plugin(hooks)
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.partition(": ")[0] for line in said] == [
+    logged = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": ")[0] for line in logged] == [
         "directory skipped",
         *["handler skipped"] * 3,
         "verb unsafe rejected",
     ]
-    assert said[1] == (
+    assert logged[1] == (
         f"handler skipped: {hooks}/deploy/20-b.sh: a name may hold only letters, digits, _ and -;"
         f" mv {hooks}/deploy/20-b.sh {hooks}/deploy/20-b, or delete it"
     )
-    assert said[2].endswith(f"30-c: not executable; chmod +x {hooks}/deploy/30-c")
-    assert said[4].endswith(f"{hooks}/unsafe: writable by others; chmod go-w {hooks}/unsafe")
-    assert all(line.isprintable() for line in said)
+    assert logged[2].endswith(f"30-c: not executable; chmod +x {hooks}/deploy/30-c")
+    assert logged[4].endswith(f"{hooks}/unsafe: writable by others; chmod go-w {hooks}/unsafe")
+    assert all(line.isprintable() for line in logged)
     assert {record.name for record in caplog.records} == {"remaphore.hooks-d"}
     caplog.clear()
     made.remaphore_reloaded(replace(make_config(2), hooks=(hooks,)))
-    assert [record.getMessage() for record in caplog.records] == said
+    assert [record.getMessage() for record in caplog.records] == logged
 
 
 async def test_reload_changes_directories_and_settings(tmp_path):

@@ -141,7 +141,7 @@ async def test_lost_exit_status_is_not_success(tmp_path):
     os.mkfifo(tmp_path / "go")
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel then discards the exit status of children
     try:
-        task = asyncio.get_running_loop().create_task(run_sh("read x <$1; echo said", str(tmp_path / "go")))
+        task = asyncio.get_running_loop().create_task(run_sh("read x <$1; echo done", str(tmp_path / "go")))
         await asyncio.to_thread((tmp_path / "go").write_text, "\n")
         result = await task
     finally:

@@ -23,7 +23,7 @@ def plugin(*argv: str) -> Script:
     return made
 
 
-async def answer(*argv: str, **values) -> Reply:
+async def reply_of(*argv: str, **values) -> Reply:
     return await plugin(*argv).remaphore_message(message(**values))
 
 
@@ -38,7 +38,7 @@ def test_no_script_is_a_usage_error():
 
 def test_configuration_file_cannot_name_a_script_that_runs_for_all_verbs():
     with pytest.raises(PluginError, match=r"plugin 'script': unknown key 'argv'"):
-        configure(load(["script"]), make_config("com.x", plugins={"script": {"argv": ["/bin/sh"]}}))
+        configure(load(["script"]), make_config("com.example.two", plugins={"script": {"argv": ["/bin/sh"]}}))
 
 
 async def test_it_is_loaded_by_name_and_replies_through_the_hook(tmp_path):
@@ -51,7 +51,7 @@ async def test_it_is_loaded_by_name_and_replies_through_the_hook(tmp_path):
 
 async def test_script_gets_its_arguments_then_verb_and_payload_as_bytes(tmp_path):
     script = write_script(tmp_path / "go", "cat /proc/$$/cmdline")
-    reply = await answer(script, "-x", "a b", verb="ping", payload=b"-rf $(id)\xff\n")
+    reply = await reply_of(script, "-x", "a b", verb="ping", payload=b"-rf $(id)\xff\n")
     assert reply.output.split(b"\0")[1:-1] == [os.fsencode(script), b"-x", b"a b", b"ping", b"-rf $(id)\xff\n"]
 
 
@@ -60,7 +60,7 @@ async def test_script_sees_the_message_in_its_environment_and_nothing_of_ours(de
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     script = write_script(tmp_path / "go", "cat /proc/$$/environ")
-    reply = await answer(script, payload=b"v42\xff", own_destination=destination)
+    reply = await reply_of(script, payload=b"v42\xff", own_destination=destination)
     expected = {
         b"PATH=/usr/bin:/bin",
         b"REMAPHORE_SENDER=3v96Sender",
@@ -77,7 +77,7 @@ async def test_script_sees_the_message_in_its_environment_and_nothing_of_ours(de
 async def test_script_is_looked_up_in_the_callers_path(tmp_path, monkeypatch):
     write_script(tmp_path / "mine", "echo found")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert await answer("mine") == Reply(0, b"found\n")
+    assert await reply_of("mine") == Reply(0, b"found\n")
 
 
 async def test_script_has_the_callers_directory_and_umask_and_no_input(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ async def test_script_has_the_callers_directory_and_umask_and_no_input(tmp_path,
     write_script(tmp_path / "go", "pwd; readlink /proc/$$/fd/0; touch made")
     before = os.umask(0o037)
     try:
-        reply = await answer("./go")
+        reply = await reply_of("./go")
     finally:
         os.umask(before)
     assert reply == Reply(0, b"%b\n/dev/null\n" % os.fsencode(tmp_path))
@@ -97,7 +97,7 @@ async def test_script_has_the_callers_directory_and_umask_and_no_input(tmp_path,
 )
 async def test_payload_that_cannot_be_an_argument_starts_nothing(payload, tmp_path, caplog):
     script = write_script(tmp_path / "go", f"touch {tmp_path}/made")
-    reply = await answer(script, payload=payload)
+    reply = await reply_of(script, payload=payload)
     assert reply.payload == b"-1,"
     assert not (tmp_path / "made").exists()
     assert "cannot start" in caplog.text
@@ -106,23 +106,23 @@ async def test_payload_that_cannot_be_an_argument_starts_nothing(payload, tmp_pa
 
 async def test_longest_payload_that_fits_is_passed(tmp_path):
     script = write_script(tmp_path / "go", 'printf %s "$2" | wc -c')
-    assert await answer(script, payload=b"S" * 131_057) == Reply(0, b"131057\n")
+    assert await reply_of(script, payload=b"S" * 131_057) == Reply(0, b"131057\n")
 
 
 async def test_missing_script_has_the_reply_of_the_go_implementation(tmp_path, caplog):
-    reply = await answer(str(tmp_path / "nope"))
+    reply = await reply_of(str(tmp_path / "nope"))
     assert reply.payload == b"-1,"
     assert "No such file or directory" in caplog.text
 
 
 async def test_reply_of_a_killed_script_contains_what_it_wrote(tmp_path):
     script = write_script(tmp_path / "go", "echo so far; kill -9 $$")
-    assert await answer(script) == Reply(-1, b"so far\n")
+    assert await reply_of(script) == Reply(-1, b"so far\n")
 
 
 async def test_long_output_is_truncated_with_a_note(tmp_path):
     script = write_script(tmp_path / "go", "head -c 600000 /dev/zero")
-    reply = await answer(script)
+    reply = await reply_of(script)
     assert reply.exit_code == 0
     assert reply.output == bytes(OUTPUT_CAP) + b"\nremaphore: output truncated: kept 524288 of 600000 bytes\n"
 
