@@ -131,7 +131,12 @@ def _classify(name: str, path: str) -> Entry:
             name, path, f"cannot be examined: {error.strerror}", "correct the link, or the modes of directories above"
         )
     if _is_mask(found):
-        return Entry(kind=Kind.MASK, name=name, path=path, reason="a mask: empty, or a link to /dev/null")
+        return Entry(
+            kind=Kind.MASK,
+            name=name,
+            path=path,
+            reason="masks entries of this name: it is empty, or a link to /dev/null",
+        )
     if not stat.S_ISREG(found.st_mode):
         kind = _FILE_TYPES.get(stat.S_IFMT(found.st_mode), "a device")
         reason, hint = f"{kind}, not a file", "move it elsewhere"

@@ -1,4 +1,4 @@
-"""The pipes of a program: what it reads from stdin, what is kept of its output, and background processes that still hold them."""
+"""The pipes of a program: what it reads from stdin, what is kept of its output, and who may still hold them open."""
 
 import asyncio
 import os

@@ -1,6 +1,7 @@
 """Orphans of handlers: which may keep running, and until when. Driven through the plugin that has a subreaper."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 
@@ -159,3 +160,20 @@ async def test_orphans_of_identical_messages_are_distinguished(tmp_path, double_
     assert alive(left)
     await made.remaphore_shutdown("stopped")
     await until(lambda: not alive(left))
+
+
+@pytest.mark.parametrize("handler", [False, True])
+async def test_zombie_is_reaped_by_the_second_sweep_and_one_of_a_handler_by_none(handler):
+    """Until the second sweep, another plugin can reap its child itself; and a handler is reaped where it was started."""
+    reaper = subreaper.Subreaper()
+    child = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
+    if handler:
+        reaper.begin(child)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    reaper._sweep()
+    assert child in children()
+    reaper._sweep()
+    assert (child in children()) == handler
+    reaper._timer.cancel()
+    if handler:
+        assert os.waitpid(child, 0) == (child, 0)
