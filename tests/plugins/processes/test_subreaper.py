@@ -162,18 +162,27 @@ async def test_orphans_of_identical_messages_are_distinguished(tmp_path, double_
     await until(lambda: not alive(left))
 
 
+def make_zombie() -> int:
+    """Start a program in its own session; return its pid once it has exited."""
+    child = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return child
+
+
 @pytest.mark.parametrize("handler", [False, True])
 async def test_zombie_is_reaped_by_the_second_sweep_and_one_of_a_handler_by_none(handler):
-    """Until the second sweep, another plugin can reap its child itself; and a handler is reaped where it was started."""
-    reaper = subreaper.Subreaper()
-    child = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
+    """Until the second sweep, another plugin can reap its child itself; `run` reaps a handler."""
+    reaper, child = subreaper.Subreaper(), make_zombie()
     if handler:
         reaper.begin(child)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     reaper._sweep()
     assert child in children()
     reaper._sweep()
     assert (child in children()) == handler
     reaper._timer.cancel()
     if handler:
-        assert os.waitpid(child, 0) == (child, 0)
+        reap(child)
+
+
+def reap(child: int) -> None:
+    assert os.waitpid(child, 0) == (child, 0)
