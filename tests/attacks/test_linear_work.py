@@ -225,7 +225,7 @@ EXPRESSIONS = {
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
-    "plugins/remaphore_plugins/exec_script/scan.py": "names of files, of 255 bytes at most",
+    "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
     "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
     "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],

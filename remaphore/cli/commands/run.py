@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from remaphore.receiving.systemd import Notifier
 
 # Always loaded; `[plugins] enable` adds others.
-PLUGINS = ("exec-script", "log")
+PLUGINS = ("hooks-d", "log")
 DEFAULT_INSTANCE = "main"
 
 SUMMARY = "run the daemon: handlers in hooks.d/VERB/, and plugins"

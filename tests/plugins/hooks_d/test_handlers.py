@@ -1,4 +1,4 @@
-"""The plugin on hooks.d, as the daemon drives it: real handlers, one reply for all of them, and what is said aloud."""
+"""The plugin as the daemon drives it: real handlers, and one reply for all of them."""
 
 import asyncio
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from remaphore import Reply
-from remaphore_plugins.exec_script.handlers import MAX_ARGUMENT, SEARCH_PATH
-from tests.plugins.exec_script.helpers import handled, hooks_plugin, make_hooks, pid_in, write_script
+from remaphore_plugins.hooks_d.handlers import MAX_ARGUMENT, SEARCH_PATH
+from tests.plugins.programs import handled, hooks_plugin, make_hooks, pid_in, write_script
 
 HOUR = 3600.0
 
@@ -69,7 +69,7 @@ async def test_each_handler_gets_the_payload_on_stdin(tmp_path):
 async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     made = hooks_plugin(make_hooks(tmp_path, _1="cat /proc/$$/environ"))
-    reply = await handled(made, payload=b"v42", own_destination="com.two")
+    reply = await handled(made, payload=b"v42", own_destination="com.example.two")
     variables = set(reply.output.split(b"\0")[:-1])
     [run] = [variable for variable in variables if re.fullmatch(b"REMAPHORE_RUN=[0-9a-f]{16}", variable)]
     assert variables - {run} == {
@@ -82,8 +82,8 @@ async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
         b"REMAPHORE_UUID=01ab",
         b"REMAPHORE_MSG=v42",
         b"REMAPHORE_HANDLER=%b/hooks.d/deploy/1" % bytes(tmp_path),
-        b"REMAPHORE_DESTMATCH=com.two",
-        b"REMOPHORE_DESTMATCH=com.two",
+        b"REMAPHORE_DESTMATCH=com.example.two",
+        b"REMOPHORE_DESTMATCH=com.example.two",
     }
 
 
@@ -107,7 +107,7 @@ async def test_relative_hooks_directory_is_that_of_the_start(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("payload", [b"SECRET\0", b"S" * (MAX_ARGUMENT + 1)], ids=["nul", "long"])
-async def test_payload_that_cannot_be_an_argument_starts_nothing_and_says_so(payload, tmp_path, caplog):
+async def test_payload_that_cannot_be_an_argument_starts_nothing(payload, tmp_path, caplog):
     reply = await reply_of(tmp_path, payload=payload, _1=f"touch {tmp_path}/made")
     assert reply.exit_code == -1
     assert reply.output.startswith(b"remaphore: not started: the payload ")
@@ -122,7 +122,7 @@ async def test_longest_payload_that_can_be_an_argument_is_one(tmp_path):
     assert reply == Reply(0, b"%d\n" % MAX_ARGUMENT)
 
 
-async def test_verb_may_take_any_payload_on_stdin_alone(tmp_path):
+async def test_verb_can_receive_any_payload_on_stdin_only(tmp_path):
     payload = bytes(300_000) + b"\xff"
     body = 'echo $# "${REMAPHORE_MSG-unset}"; wc -c'
     assert await reply_of(tmp_path, {"payload": "stdin"}, payload=payload, _1=body) == Reply(0, b"1 unset\n300001\n")
@@ -137,13 +137,13 @@ async def test_verb_without_a_directory_has_no_reply(tmp_path, caplog):
     assert caplog.records == []
 
 
-async def test_verb_whose_entries_are_all_passed_over_has_no_reply_but_it_is_said(tmp_path, caplog):
+async def test_verb_whose_entries_are_all_skipped_has_no_reply_but_a_warning(tmp_path, caplog):
     hooks = make_hooks(tmp_path)
     (hooks / "deploy" / "10-a").symlink_to("/dev/null")
     made = hooks_plugin(hooks)
     caplog.clear()
     assert await handled(made) is None
-    assert "verb deploy has a directory and no handler: 1 passed over or masked" in caplog.text
+    assert "verb deploy has a directory but no handler: 1 skipped or masked" in caplog.text
 
 
 async def test_dropped_in_handler_works_at_once(tmp_path):
@@ -154,14 +154,14 @@ async def test_dropped_in_handler_works_at_once(tmp_path):
     assert await handled(made) == Reply(0, b"here\n")
 
 
-async def test_later_directory_goes_before(tmp_path):
+async def test_later_directory_overrides(tmp_path):
     vendor = make_hooks(tmp_path / "usr", _1="echo vendor 1", _2="echo vendor 2", _3="echo vendor 3")
     admin = make_hooks(tmp_path / "etc", _2="echo admin 2")
     (admin / "deploy" / "3").touch()
     assert await handled(hooks_plugin(vendor, admin)) == Reply(0, b"vendor 1\nadmin 2\n")
 
 
-async def test_unsafe_handler_refuses_the_whole_verb_and_says_the_mend(tmp_path):
+async def test_unsafe_handler_rejects_the_whole_verb_with_a_hint(tmp_path):
     hooks = make_hooks(tmp_path, _1=f"touch {tmp_path}/made", _2="")
     unsafe = hooks / "deploy" / "2"
     unsafe.chmod(0o777)
@@ -184,14 +184,14 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("case", UNSAFE)
-async def test_what_decides_which_handlers_run_is_judged_too(case, tmp_path):
+async def test_directories_and_masks_are_checked_too(case, tmp_path):
     usr, etc = make_hooks(tmp_path / "usr", _1="echo vendor"), make_hooks(tmp_path / "etc")
     assert (await handled(hooks_plugin(usr, etc))).exit_code == 0
     UNSAFE[case](usr, etc)
     assert (await handled(hooks_plugin(usr, etc))).exit_code == 126
 
 
-async def test_masked_and_replaced_files_are_not_judged(tmp_path):
+async def test_masked_and_replaced_files_are_not_checked(tmp_path):
     usr, etc = make_hooks(tmp_path / "usr", _1="", _2=""), make_hooks(tmp_path / "etc", _1="echo admin")
     (etc / "deploy" / "2").symlink_to("/dev/null")
     for name in ("1", "2"):
@@ -199,21 +199,21 @@ async def test_masked_and_replaced_files_are_not_judged(tmp_path):
     assert await handled(hooks_plugin(usr, etc)) == Reply(0, b"admin\n")
 
 
-async def test_directory_that_cannot_be_looked_into_refuses(tmp_path):
+async def test_unreadable_hooks_directory_rejects_the_verb(tmp_path):
     (tmp_path / "file").touch()
     reply = await handled(hooks_plugin(make_hooks(tmp_path, _1=""), tmp_path / "file" / "hooks.d"))
     assert (reply.exit_code, reply.rejected) == (126, True)
     assert b"Not a directory" in reply.output
 
 
-async def test_time_is_for_all_together_and_the_rest_does_not_start(tmp_path, put_forward):
+async def test_timeout_is_for_all_together_and_the_rest_does_not_start(tmp_path, put_forward):
     hooks = make_hooks(
         tmp_path, _1="echo 1", _2=f"echo 2; echo $$ >{tmp_path}/pid; exec sleep 600", _3=f"touch {tmp_path}/made"
     )
     task = asyncio.get_running_loop().create_task(handled(hooks_plugin(hooks, timeout_seconds=HOUR)))
     await pid_in(tmp_path / "pid")
     put_forward(HOUR)
-    note = b"remaphore: 2: ended, because the time of its verb was over\n"
+    note = b"remaphore: 2: terminated because the timeout of its verb was exceeded\n"
     assert await task == Reply(124, b"1\n2\n" + note)
     assert not (tmp_path / "made").exists()
 
@@ -240,6 +240,6 @@ async def test_stop_ends_what_runs_with_143_and_starts_nothing(tmp_path):
     task = asyncio.get_running_loop().create_task(handled(made))
     await pid_in(tmp_path / "pid")
     await made.remaphore_shutdown("stopped")
-    assert await task == Reply(143, b"remaphore: 1: ended, because remaphore is stopping\n")
-    assert await handled(made) == Reply(143, b"remaphore: 1: not started, because remaphore is stopping\n")
+    assert await task == Reply(143, b"remaphore: 1: terminated because remaphore is shutting down\n")
+    assert await handled(made) == Reply(143, b"remaphore: 1: not started because remaphore is shutting down\n")
     assert not (tmp_path / "made").exists()

@@ -1,8 +1,14 @@
-"""What lies in the directories of a verb: which entries would run, in which order, and which are passed over, and why.
+"""Which entries of a verb's directories would run, in which order, and which are skipped, and why.
 
-The rules are those of Debian's run-parts for names, order and kinds of files, and NetworkManager's dispatcher's for
-several directories: a later one replaces by name, before anything else is looked at. What is safe is judged elsewhere.
-Read anew for each message.
+The rules for names, order and kinds of files are those of Debian's run-parts. The rule for several directories is that
+of NetworkManager's dispatcher: an entry of a later directory replaces one of the same name in an earlier, before
+anything else is examined. Whether an entry is safe is checked in `trust`. Directories are read for each message.
+
+Example, with hooks = /usr/hooks.d, /etc/hooks.d:
+
+    /usr/hooks.d/deploy/10-a    /etc/hooks.d/deploy/10-a (not executable)    10-a is skipped: the later one replaces it
+    /usr/hooks.d/deploy/20-b    /etc/hooks.d/deploy/20-b -> /dev/null        20-b is masked
+    /usr/hooks.d/deploy/30-c                                                 30-c of /usr runs
 """
 
 from __future__ import annotations
@@ -15,14 +21,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Tested before any path is made of a verb, which a peer wrote (CVE-2022-29799). No dot, no slash, never empty.
+# A peer chooses the verb, so it must match before a path is made of it (CVE-2022-29799): no dot, no slash, not empty.
 _VERB = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DEV_NULL = os.makedev(1, 3)
+_FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket"}
 
 
 class Kind(StrEnum):
-    """What becomes of an entry: it would run, it hides one of its name in an earlier directory, it is passed over."""
+    """What happens to an entry: it would run, it hides one of the same name in an earlier directory, or is skipped."""
 
     RUN = "run"
     MASK = "mask"
@@ -31,7 +38,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry of a verb's directories. reason and hint: why it does not run, and what would make it."""
+    """An entry of a verb's directories. reason and hint: why it does not run, and how to make it run."""
 
     kind: Kind
     name: str
@@ -42,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What there is for a verb. folders: those that decided it, hooks directories too; entries: in byte order."""
+    """What there is for a verb. folders: all that decided it, including hooks directories; entries: in byte order."""
 
     folders: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -54,16 +61,16 @@ class Scan:
 
 
 def is_verb(verb: str) -> bool:
-    """Tell whether *verb* may name a directory."""
+    """Return whether *verb* can be the name of a directory."""
     return _VERB.fullmatch(verb) is not None
 
 
 def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
-    """Read the directories of *verb* under *hooks*, the later ones going before; None if there are none.
+    """Read the directories of *verb* under *hooks*, later ones overriding; return None if there are none.
 
-    Raises OSError for one that is there and cannot be read.
+    Raise OSError for one that exists and cannot be read.
     """
-    # First, so that a verb without directories costs one look for each of *hooks*.
+    # First, so that a verb without directories costs one stat(2) for each of *hooks*.
     having = [hook for hook in hooks if _is_there(f"{hook}/{verb}")] if is_verb(verb) else []
     if not having:
         return None
@@ -77,7 +84,8 @@ def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
         try:
             names = os.listdir(folder)  # noqa: PTH208 - paths are text here, as handlers get them
         except NotADirectoryError:
-            entries[verb] = _misplaced(verb, folder)
+            hint = f"move it into a directory of this name, as {folder}/50-name"
+            entries[verb] = _skip(verb, folder, "not a directory", hint)
             continue
         folders.append(folder)
         entries |= {name: _classify(name, f"{folder}/{name}") for name in names}
@@ -85,9 +93,9 @@ def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
 
 
 def find_verbs(hooks: Iterable[str]) -> tuple[list[str], list[Entry]]:
-    """Return the verbs that have a directory, and the directories whose names no verb can have. Raises OSError."""
+    """Return the verbs that have a directory, and the directories whose names no verb can have. Raise OSError."""
     verbs: set[str] = set()
-    wrong: list[Entry] = []
+    misnamed: list[Entry] = []
     for hook in filter(_is_there, hooks):
         for name in sorted(os.listdir(hook), key=os.fsencode):  # noqa: PTH208
             if not os.path.isdir(f"{hook}/{name}"):  # noqa: PTH112
@@ -95,12 +103,13 @@ def find_verbs(hooks: Iterable[str]) -> tuple[list[str], list[Entry]]:
             if is_verb(name):
                 verbs.add(name)
             else:
-                wrong.append(_no_verb(name, f"{hook}/{name}"))
-    return sorted(verbs), wrong
+                reason = "not a verb: 1 to 64 of a to z, 0 to 9, _ and -, not beginning with _ or -"
+                misnamed.append(_skip(name, f"{hook}/{name}", reason, "rename it, and send that verb"))
+    return sorted(verbs), misnamed
 
 
 def _is_there(path: str) -> bool:
-    """Tell whether there is something. Raises OSError if that cannot be told: it may hold what hides or replaces."""
+    """Return whether *path* exists. Raise OSError if that is unknown: it may contain a mask or a replacement."""
     try:
         os.stat(path)  # noqa: PTH116
     except FileNotFoundError:
@@ -118,18 +127,24 @@ def _classify(name: str, path: str) -> Entry:
     except FileNotFoundError:
         return _skip(name, path, "a link to nothing", f"ln -sfn TARGET {shlex.quote(path)}, or delete it")
     except OSError as error:
-        return _skip(name, path, f"cannot be looked at: {error.strerror}", "hint the link or the modes on its way")
-    return _classify_file(name, path, found)
-
-
-def _classify_file(name: str, path: str, found: os.stat_result) -> Entry:
+        return _skip(
+            name, path, f"cannot be examined: {error.strerror}", "correct the link, or the modes of directories above"
+        )
     if _is_mask(found):
-        return Entry(kind=Kind.MASK, name=name, path=path, reason="masks: it is empty, or a link to /dev/null")
+        return Entry(
+            kind=Kind.MASK,
+            name=name,
+            path=path,
+            reason="masks entries of this name: it is empty, or a link to /dev/null",
+        )
     if not stat.S_ISREG(found.st_mode):
-        return _skip(name, path, f"{_describe(found.st_mode)}, not a file", "move it elsewhere")
-    if not os.access(path, os.X_OK, effective_ids=True):
-        return _skip(name, path, "not executable", f"chmod +x {shlex.quote(path)}")
-    return Entry(kind=Kind.RUN, name=name, path=path)
+        kind = _FILE_TYPES.get(stat.S_IFMT(found.st_mode), "a device")
+        reason, hint = f"{kind}, not a file", "move it elsewhere"
+    elif not os.access(path, os.X_OK, effective_ids=True):
+        reason, hint = "not executable", f"chmod +x {shlex.quote(path)}"
+    else:
+        return Entry(kind=Kind.RUN, name=name, path=path)
+    return _skip(name, path, reason, hint)
 
 
 def _is_mask(found: os.stat_result) -> bool:
@@ -138,23 +153,9 @@ def _is_mask(found: os.stat_result) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == 0
 
 
-def _describe(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
 def _rename(path: str, name: str) -> str:
     stem = re.sub(r"[^a-zA-Z0-9_-]", "-", name.lstrip(".").split(".")[0]) or "50-name"
     return f"mv {shlex.quote(path)} {shlex.quote(path.removesuffix(name) + stem)}"
-
-
-def _misplaced(verb: str, path: str) -> Entry:
-    return _skip(verb, path, "not a directory", f"move it into a directory of this name, as {path}/50-name")
-
-
-def _no_verb(name: str, path: str) -> Entry:
-    reason = "no verb is called so: handlers are for a to z, 0 to 9, _ and -, at most 64, beginning with neither"
-    return _skip(name, path, reason, "rename it, and send that verb")
 
 
 def _skip(name: str, path: str, reason: str, hint: str) -> Entry:

@@ -1,4 +1,4 @@
-"""Ending a program that does not end: at the timeout, when asked to stop, when cancelled; with all that it started."""
+"""Ending a program with all its descendants: at the timeout, when asked to stop, when cancelled."""
 
 import asyncio
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from remaphore_plugins.exec_script import process
-from tests.plugins.exec_script.helpers import alive, held, marked, pid_in, run_sh, until
+from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.run import RunResult
+from tests.plugins.programs import alive, held, marked, pid_in, run_sh, until
 
 HOUR = 3600.0
 
@@ -23,7 +24,7 @@ ORPHAN = """if 1:
         print(os.getpid(), file=file)
     signal.pause()"""
 
-# Each writes the pid of what must not survive to $1; none of them ends by itself in the time of a test.
+# Each writes the pid of what must not survive to $1; none of them ends by itself while a test runs.
 STUBBORN = {
     "the script itself": "trap '' TERM; echo $$ >$1; while :; do sleep 600; done",
     "a child": "sleep 600 & echo $! >$1; wait",
@@ -35,7 +36,7 @@ STUBBORN = {
 }
 
 
-def start(body: str, *words: object, **options) -> asyncio.Task[process.Finished]:
+def start(body: str, *words: object, **options) -> asyncio.Task[RunResult]:
     return asyncio.get_running_loop().create_task(run_sh(body, *map(str, words), **options))
 
 
@@ -46,7 +47,7 @@ async def cancelled(task: asyncio.Task[object]) -> bool:
 
 @pytest.mark.parametrize("case", STUBBORN)
 @pytest.mark.parametrize("how", ["timeout", "stop", "cancel"])
-async def test_nothing_that_the_program_started_survives_its_end(case, how, tmp_path, brief_grace, put_forward):
+async def test_nothing_that_the_program_started_survives_it(case, how, tmp_path, brief_grace, put_forward):
     before = held()
     stop = asyncio.get_running_loop().create_future()
     task = start(STUBBORN[case], tmp_path / "pid", timeout=HOUR, stop=stop)
@@ -69,24 +70,24 @@ async def test_timeout_ends_with_term_and_keeps_the_output(tmp_path, put_forward
     task = start("echo so far; echo $$ >$1; exec sleep 600", tmp_path / "pid", timeout=HOUR)
     await pid_in(tmp_path / "pid")
     put_forward(HOUR)
-    finished = await task
-    assert (finished.timed_out, finished.signal, finished.output) == (True, signal.SIGTERM, b"so far\n")
+    result = await task
+    assert (result.timed_out, result.signal, result.output) == (True, signal.SIGTERM, b"so far\n")
 
 
-async def test_who_handles_term_has_the_grace_to_finish(tmp_path, put_forward, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_SECONDS", 30.0)
+async def test_program_that_handles_term_has_the_grace_to_finish(tmp_path, put_forward, monkeypatch):
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 30.0)
     body = "trap 'echo cleaned; exit 7' TERM; echo $$ >$1; while :; do :; done"
     task = start(body, tmp_path / "pid", timeout=HOUR)
     await pid_in(tmp_path / "pid")
     put_forward(HOUR)
-    finished = await task
-    assert (finished.exit_code, finished.signal, finished.timed_out) == (7, None, True)
-    assert finished.output == b"cleaned\n"
+    result = await task
+    assert (result.exit_code, result.signal, result.timed_out) == (7, None, True)
+    assert result.output == b"cleaned\n"
 
 
 async def test_child_that_outlives_the_script_has_the_grace_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_SECONDS", 30.0)
-    monkeypatch.setattr(process, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 30.0)
+    monkeypatch.setattr(tree, "_POLL_SECONDS", 0)
     child, pid, dead, go = (tmp_path / name for name in ("child", "pid", "dead", "go"))
     script_is_dead = "grep -q '^State:.Z' /proc/$PPID/status"
     at_term = f"until {script_is_dead}; do :; done; touch {dead}; until [ -e {go} ]; do :; done; echo cleaned; exit"
@@ -97,14 +98,14 @@ async def test_child_that_outlives_the_script_has_the_grace_too(tmp_path, monkey
     stop.set_result(None)
     await until(dead.exists)
     for _ in range(100):
-        await asyncio.sleep(0)  # as often has it looked since
+        await asyncio.sleep(0)  # it has polled as often meanwhile
     go.touch()
     assert (await task).output == b"cleaned\n"
 
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Return the list to which each signal to a group is added, as the group and the number, when it is sent."""
+    """Return a list that receives each signal to a group when it is sent, as the group and the number."""
     sent, kill = [], os.killpg
     monkeypatch.setattr(os, "killpg", lambda group, number: (sent.append((group, number)), kill(group, number)))
     return sent
@@ -118,13 +119,13 @@ async def end_two_groups(tmp_path) -> None:
     await task
 
 
-async def test_each_group_hears_term_once(tmp_path, brief_grace, sent):
+async def test_each_group_receives_term_once(tmp_path, brief_grace, sent):
     await end_two_groups(tmp_path)
     heard = [group for group, number in sent if number == signal.SIGTERM]
     assert len(heard) == len(set(heard)) == 2  # a second TERM would run a trap twice
 
 
-async def test_all_are_stopped_before_one_is_killed(tmp_path, brief_grace, sent):
+async def test_all_are_stopped_before_any_is_killed(tmp_path, brief_grace, sent):
     await end_two_groups(tmp_path)
     first = [number for _, number in sent].index(signal.SIGKILL)
     stopped = {group for group, number in sent[:first] if number == signal.SIGSTOP}
@@ -132,7 +133,7 @@ async def test_all_are_stopped_before_one_is_killed(tmp_path, brief_grace, sent)
     assert len(stopped) == 2
 
 
-async def test_what_is_replaced_as_it_dies_leaves_nothing(tmp_path, brief_grace):
+async def test_supervisor_that_replaces_dying_workers_leaves_none(tmp_path, brief_grace):
     sleepers = 20
     supervisor = tmp_path / "supervisor"
     supervisor.write_text("trap '' TERM\nfor i in $(seq $1); do while :; do setsid sleep 600; done & done\nwait\n")
@@ -144,32 +145,32 @@ async def test_what_is_replaced_as_it_dies_leaves_nothing(tmp_path, brief_grace)
     await until(lambda: not marked())
 
 
-async def test_no_signal_can_reach_our_own_group_or_everybody(monkeypatch):
+async def test_no_signal_reaches_our_own_group_or_every_process(monkeypatch):
     sent = []
     monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(group))
     for group in (-1, 0, 1, 2, os.getpgrp()):
-        process._kill_group(group, signal.SIGTERM)
+        tree.signal_group(group, signal.SIGTERM)
     assert sent == [2]
 
 
 async def test_nothing_starts_once_stopped(tmp_path):
     stop = asyncio.get_running_loop().create_future()
     stop.set_result(None)
-    finished = await run_sh("touch $1", str(tmp_path / "made"), stop=stop)
-    assert (finished.exit_code, finished.stopped) == (None, True)
+    result = await run_sh("touch $1", str(tmp_path / "made"), stop=stop)
+    assert (result.exit_code, result.stopped) == (None, True)
     assert not (tmp_path / "made").exists()
 
 
 async def test_stop_that_comes_too_late_changes_nothing():
     stop = asyncio.get_running_loop().create_future()
-    finished = await run_sh("exit 5", stop=stop)
+    result = await run_sh("exit 5", stop=stop)
     stop.set_result(None)
-    assert (finished.exit_code, finished.stopped) == (5, False)
+    assert (result.exit_code, result.stopped) == (5, False)
 
 
 @pytest.mark.parametrize("times", [2, 5])
 async def test_cancelling_again_cuts_the_grace_and_leaves_nothing(times, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "GRACE_SECONDS", HOUR)
+    monkeypatch.setattr(tree, "GRACE_SECONDS", HOUR)
     before = held()
     task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", timeout=None)
     await pid_in(tmp_path / "pid")
@@ -181,12 +182,12 @@ async def test_cancelling_again_cuts_the_grace_and_leaves_nothing(times, tmp_pat
     assert held() == before
 
 
-async def test_defect_while_ending_leaves_no_process(tmp_path, monkeypatch):
+async def test_exception_while_ending_leaves_no_process(tmp_path, monkeypatch):
     before = held()
     stop = asyncio.get_running_loop().create_future()
     task = start("echo $$ >$1; trap '' TERM; while :; do :; done", tmp_path / "pid", stop=stop)
     await pid_in(tmp_path / "pid")
-    monkeypatch.setattr(process.kin, "find", lambda *_: 1 / 0)
+    monkeypatch.setattr(tree, "process_tree", lambda *_: 1 / 0)
     stop.set_result(None)
     with pytest.raises(ZeroDivisionError):
         await task
@@ -208,11 +209,72 @@ async def test_bystanders_are_not_touched(tmp_path, brief_grace):
         await bystander.wait()
 
 
-async def test_without_proc_the_group_is_ended_all_the_same(tmp_path, brief_grace, monkeypatch):
-    monkeypatch.setattr(process.kin, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
+async def test_without_proc_the_group_is_still_ended(tmp_path, brief_grace, monkeypatch):
+    monkeypatch.setattr(tree, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
     stop = asyncio.get_running_loop().create_future()
     task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", stop=stop)
     pid = await pid_in(tmp_path / "pid")
     stop.set_result(None)
     assert (await task).stopped
     await until(lambda: not alive(pid))
+
+
+def process(number: int) -> tree.Process:
+    """Return a process that cannot exist: its pid is above the kernel's limit of 2**22."""
+    return tree.Process(pid=2**22 + number, start=1, parent=1, group=2**22 + number, session=2**22 + number)
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """Return a list that receives each signal to a group, as its number and the group; none is sent."""
+    signals = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: signals.append((number, group - 2**22)))
+    return signals
+
+
+async def test_sweeps_continue_until_one_finds_nothing_new(signals):
+    """Process 1 forks 2 during the first sweep, and 2 forks 3 during the second."""
+    found = iter([{1}, {1}, {1, 2}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}])
+    killed = await tree.kill_tree(lambda seen: frozenset(map(process, next(found))), 0)
+    last = {number: max(i for i, sent in enumerate(signals) if sent[0] == number) for number, _ in signals}
+    assert {group for number, group in signals if number == signal.SIGSTOP} == {1, 2, 3}
+    assert {group for number, group in signals if number == signal.SIGKILL} == {1, 2, 3}
+    assert last[signal.SIGTERM] < last[signal.SIGSTOP] < last[signal.SIGKILL]
+    assert killed == {process(1), process(2), process(3)}
+    assert next(found, None) is None
+
+
+async def test_fork_bomb_cannot_keep_the_sweeps_going_forever(signals):
+    seen = []
+    await tree.kill_tree(lambda _: (seen.append(process(len(seen) + 1)), frozenset(seen))[1], 0)
+    assert len(seen) == 7  # for TERM, five times for STOP, for KILL
+    assert {group for number, group in signals if number == signal.SIGKILL} == set(range(1, 8))
+
+
+async def test_find_gets_all_that_was_seen_so_far(signals):
+    """A process that was seen once may have lost its parent since, and then only this connects it with the tree."""
+    asked, found = [], iter([{1, 2}, {2, 3}, {2, 3}, {2}])
+    await tree.kill_tree(lambda seen: (asked.append(seen), frozenset(map(process, next(found))))[1], 0)
+    assert asked == [frozenset(map(process, numbers)) for numbers in ([], [1, 2], [1, 2, 3], [1, 2, 3])]
+
+
+async def test_later_process_with_the_same_pid_is_another_one():
+    child = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    try:
+        [seen] = [found for found, _ in tree.children(os.getpid()) if found.pid == child.pid]
+        assert tree.with_descendants([seen]) == {seen}
+        assert tree.with_descendants([seen._replace(start=seen.start - 1)]) == frozenset()
+    finally:
+        child.kill()
+        await child.wait()
+
+
+async def test_it_returns_only_when_the_leader_has_exited(signals):
+    exited = asyncio.get_running_loop().create_future()
+    ending = tree.kill_tree(lambda _: frozenset(), 0, leader=2**22 + 1, exited=exited)
+    task = asyncio.get_running_loop().create_task(ending)
+    await until(lambda: (signal.SIGKILL, 1) in signals)
+    await asyncio.sleep(0)
+    assert not task.done()
+    exited.set_result(None)
+    assert await task == frozenset()

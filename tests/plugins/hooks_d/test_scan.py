@@ -1,4 +1,4 @@
-"""Which entries of a verb's directories would run, in which order, and what is said of the others."""
+"""Which entries of a verb's directories would run, in which order, and what is reported about the others."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remaphore_plugins.exec_script.scan import Kind, find_verbs, is_verb, scan
-from tests.plugins.exec_script.helpers import make_hooks, write_script
+from remaphore_plugins.hooks_d.scan import Kind, find_verbs, is_verb, scan
+from tests.plugins.programs import make_hooks, write_script
 
 HOSTILE_VERBS = [
     *("", ".", "..", "../x", "a/b", "/", "/etc", "deploy/", "deploy\n", "deploy\0", "Ping", "PING", "-x", "_x"),
@@ -39,7 +39,7 @@ def test_no_path_is_ever_made_of_another_verb(verb, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         for name in ("stat", "lstat", "listdir", "scandir", "open", "readlink", "access"):
             patched.setattr(os, name, lambda path, *_, **__: touched.append(path))
-        with contextlib.suppress(Exception):  # what then goes wrong with these is not the point
+        with contextlib.suppress(Exception):  # whatever then fails is irrelevant here
             found = scan(verb, [str(hooks)])
     assert touched == []
     assert found is None
@@ -52,7 +52,7 @@ def test_watching_the_calls_sees_a_good_verb(tmp_path, monkeypatch):
     assert touched == [f"{tmp_path}/hooks.d/deploy", f"{tmp_path}/hooks.d"]
 
 
-def test_a_hooks_directory_without_the_verb_is_told_as_one_that_decides_and_hides_nothing(tmp_path):
+def test_hooks_directory_without_the_verb_is_one_that_decides_and_hides_nothing(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     hooks = make_hooks(tmp_path, _1="")
@@ -61,7 +61,7 @@ def test_a_hooks_directory_without_the_verb_is_told_as_one_that_decides_and_hide
     assert [entry.name for entry in found.runs] == ["1"]
 
 
-def test_a_verb_without_a_directory_costs_one_look(tmp_path, monkeypatch):
+def test_verb_without_a_directory_costs_one_stat(tmp_path, monkeypatch):
     hooks = str(make_hooks(tmp_path))
     touched, stat = [], os.stat
     monkeypatch.setattr(os, "stat", lambda path, **options: (touched.append(path), stat(path, **options))[1])
@@ -77,7 +77,7 @@ def test_order_is_that_of_the_bytes(tmp_path):
     assert [Path(path).name for path in runs(hooks)] == ["-dash", "10-a", "2b", "B_c", "_under", "a"]
 
 
-def test_no_directory_and_an_empty_one_are_told_apart(tmp_path):
+def test_no_directory_and_an_empty_one_are_distinguished(tmp_path):
     assert scan("other", [str(make_hooks(tmp_path)), str(tmp_path / "missing")]) is None
     found = scan("deploy", [str(tmp_path / "hooks.d")])
     assert (found.entries, found.folders) == ((), (f"{tmp_path}/hooks.d", f"{tmp_path}/hooks.d/deploy"))
@@ -106,7 +106,7 @@ def test_what_replaces_a_handler_hides_it_whether_it_runs_or_not(case, tmp_path)
     assert runs(vendor, admin) == [f"{vendor}/deploy/20-b"]
 
 
-def test_masks_are_told_from_what_is_passed_over(tmp_path):
+def test_masks_are_distinguished_from_what_is_skipped(tmp_path):
     hooks = make_hooks(tmp_path)
     MASKS["an empty file"](hooks / "deploy" / "a")
     MASKS["a link to /dev/null"](hooks / "deploy" / "b")
@@ -115,7 +115,7 @@ def test_masks_are_told_from_what_is_passed_over(tmp_path):
 
 def make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(path))  # a socket's path is short
+        listener.bind(os.path.relpath(path))  # the path of a socket must be short
 
 
 SKIPPED = {
@@ -129,12 +129,12 @@ SKIPPED = {
     "sock": (make_socket, "a socket, not a file", "move"),
     "tty": (lambda path: path.symlink_to("/dev/zero"), "a device, not a file", "move"),
     "link": (lambda path: path.symlink_to("nowhere"), "a link to nothing", "delete it"),
-    "loop": (lambda path: path.symlink_to("loop"), "cannot be looked at: Too many levels", "link"),
+    "loop": (lambda path: path.symlink_to("loop"), "cannot be examined: Too many levels", "link"),
 }
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-def test_what_is_passed_over_says_why_and_what_mends_it(name, tmp_path, monkeypatch):
+def test_skipped_entry_has_a_reason_and_a_hint(name, tmp_path, monkeypatch):
     make, reason, hint = SKIPPED[name]
     hooks = make_hooks(tmp_path)
     monkeypatch.chdir(hooks)
@@ -145,7 +145,7 @@ def test_what_is_passed_over_says_why_and_what_mends_it(name, tmp_path, monkeypa
     assert hint in found.hint
 
 
-def test_mend_for_a_wrong_name_is_a_command_that_works(tmp_path):
+def test_hint_for_a_wrong_name_is_a_command_that_works(tmp_path):
     hooks = make_hooks(tmp_path)
     write_script(hooks / "deploy" / "it's; $(touch x).sh", "")
     command = entry(hooks, "it's; $(touch x).sh").hint.removesuffix(", or delete it")
@@ -154,21 +154,21 @@ def test_mend_for_a_wrong_name_is_a_command_that_works(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hooks.d"]
 
 
-def test_file_where_the_verb_s_directory_would_be_is_told(tmp_path):
+def test_file_in_place_of_the_verb_s_directory_is_skipped(tmp_path):
     hooks = make_hooks(tmp_path)
     write_script(hooks / "ping", "")
     [found] = scan("ping", [str(hooks)]).entries
     assert (found.kind, found.reason) == (Kind.SKIP, "not a directory")
 
 
-def test_directory_that_cannot_be_told_to_be_missing_is_no_missing_one(tmp_path):
-    """Else what it hides in the one before it would run."""
+def test_directory_that_may_exist_is_not_regarded_as_missing(tmp_path):
+    """Otherwise, what it masks in an earlier directory would run."""
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         scan("deploy", [str(make_hooks(tmp_path)), str(tmp_path / "file" / "hooks.d")])
 
 
-def test_verbs_are_found_in_all_directories_and_wrong_ones_told(tmp_path):
+def test_verbs_are_found_in_all_directories_and_wrong_names_too(tmp_path):
     vendor, admin = make_hooks(tmp_path / "usr"), make_hooks(tmp_path / "etc")
     for name in ("ping", "Wrong", "de.ploy"):
         (admin / name).mkdir()
@@ -178,7 +178,7 @@ def test_verbs_are_found_in_all_directories_and_wrong_ones_told(tmp_path):
     assert [entry.name for entry in wrong] == ["Wrong", "de.ploy"]
 
 
-def test_names_that_are_no_utf8_are_passed_over(tmp_path):
+def test_names_that_are_not_utf8_are_skipped(tmp_path):
     hooks = make_hooks(tmp_path)
     os.close(os.open(os.fsencode(hooks / "deploy") + b"/\xff", os.O_CREAT, 0o755))
     assert entry(hooks, "\udcff").kind is Kind.SKIP

@@ -10,11 +10,11 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remaphore_plugins.exec_script.scan import Kind, scan
+from remaphore_plugins.hooks_d.scan import Kind, scan
 from tests.factories import bounded
-from tests.plugins.exec_script.helpers import handled, hooks_plugin, make_hooks, write_script
+from tests.plugins.programs import handled, hooks_plugin, make_hooks, write_script
 
-RUN_PARTS = "/usr/bin/run-parts"  # debianutils; a test that could not compare would promise nothing
+RUN_PARTS = "/usr/bin/run-parts"  # debianutils; without it there is nothing to compare with
 
 NAMES = st.one_of(
     st.sampled_from(
@@ -53,13 +53,13 @@ KINDS = st.one_of(
         st.just(0),
     ),
 )
-# What only one of the two takes for a failure, or for a mask; docs/handlers.md lists them.
+# What only one of the two regards as a failure, or as a mask; docs/handlers.md lists the differences.
 MASKS = {"empty", "empty executable", "link to /dev/null"}
 ONLY_RUN_PARTS_FAILS = {"empty executable", "fifo", "link to /dev/null"}
 
 
 def make(folder: Path, log: Path, name: str, kind: str, number: int) -> None:
-    """Make the entry *name*; what runs writes its own path, its arguments and the end of the file to *log*."""
+    """Make the entry *name*; what runs writes its own name and its arguments to *log*."""
     path = folder / name
     note = f'printf "%s %s %s\\n" "${{0##*/}}" "$1" "$2" >>"{log}"; ulimit -c 0; '
     makers = {
@@ -85,7 +85,7 @@ def run_parts(folder: Path, *options: str) -> subprocess.CompletedProcess[bytes]
 
 
 def expected_code(entries: dict[str, tuple[str, int]], ran: list[str]) -> int:
-    """Return the first exit code that is not 0 of what was started, or could not be."""
+    """Return the first exit code that is not 0, of what was started or could not be started."""
     codes = {"signal": lambda number: 128 + number, "link": lambda _: 7, "no first line": lambda _: -1}
     ours = [entries[name] for name in ran]
     return next((code for kind, n in ours if (code := codes.get(kind, lambda number: number)(n))), 0)
@@ -124,7 +124,7 @@ def test_same_files_in_the_same_order_and_failure_is_failure(entries):
 
 @given(st.dictionaries(NAMES, KINDS, max_size=7))
 @settings(bounded, max_examples=60)
-def test_every_entry_runs_masks_or_is_told_with_a_mend(entries):
+def test_every_entry_runs_masks_or_is_skipped_with_a_hint(entries):
     with tempfile.TemporaryDirectory() as scratch:
         hooks = make_hooks(Path(scratch))
         for name, (kind, number) in entries.items():

@@ -1,4 +1,4 @@
-"""Who could have written what would run: each way to be unsafe is rejected, with the command that mends it."""
+"""Who could have written what would run: each way to be unsafe is rejected, with the command that fixes it."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from remaphore_plugins.exec_script.trust import UnsafeError, confirm, judge, judge_folder
-from tests.plugins.exec_script.helpers import write_script
+from remaphore_plugins.hooks_d.trust import UnsafeError, check_directory, check_file, recheck
+from tests.plugins.programs import write_script
 
 USER = os.geteuid()
 STRANGER = 4711
@@ -16,7 +16,7 @@ STRANGER = 4711
 
 @pytest.fixture
 def give(monkeypatch):
-    """Return a function that gives a path to another user: really if we are root, else as trust sees it."""
+    """Return a function that changes the owner of a path: on disk if we are root, else in what lstat returns."""
     given: dict[str, int] = {}
     lstat = os.lstat
 
@@ -45,37 +45,37 @@ def handler(tmp_path) -> Path:
 
 def fault(path: Path, *, user: int = USER) -> UnsafeError:
     with pytest.raises(UnsafeError) as raised:
-        judge(str(path), user=user)
+        check_file(str(path), user=user)
     return raised.value
 
 
-def test_safe_file_is_sealed_by_device_inode_and_ctime(handler):
-    seal, found = judge(str(handler), user=USER), handler.stat()
-    assert (seal.device, seal.inode, seal.ctime_ns) == (found.st_dev, found.st_ino, found.st_ctime_ns)
-    confirm(seal, user=USER)
+def test_safe_file_is_identified_by_device_inode_and_ctime(handler):
+    trusted, found = check_file(str(handler), user=USER), handler.stat()
+    assert (trusted.device, trusted.inode, trusted.ctime_ns) == (found.st_dev, found.st_ino, found.st_ctime_ns)
+    recheck(trusted, user=USER)
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_writable_file_directory_and_ancestor_are_unsafe_and_the_mend_mends(level, mode, handler):
+def test_writable_file_directory_and_ancestor_are_unsafe_and_the_hint_works(level, mode, handler):
     place = (handler, *handler.parents)[level]
     place.chmod(mode)
     found = fault(handler)
     assert (found.path, found.hint) == (str(place), f"chmod go-w {place}")
     subprocess.run(["sh", "-c", found.hint], check=True)
-    judge(str(handler), user=USER)
+    check_file(str(handler), user=USER)
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6755])
-def test_set_id_file_is_unsafe_and_the_mend_mends(mode, handler):
+def test_set_id_file_is_unsafe_and_the_hint_works(mode, handler):
     handler.chmod(mode)
     assert fault(handler).reason == "set-uid or set-gid"
     subprocess.run(["sh", "-c", fault(handler).hint], check=True)
-    judge(str(handler), user=USER)
+    check_file(str(handler), user=USER)
 
 
 def test_file_of_root_is_safe_for_every_user():
-    judge(os.path.realpath("/bin/sh"), user=STRANGER)
+    check_file(os.path.realpath("/bin/sh"), user=STRANGER)
 
 
 @pytest.mark.parametrize("what", ["file", "directory", "link", "target's directory", "link on the way"])
@@ -90,14 +90,14 @@ def test_owner_of_each_component_counts(what, handler, tmp_path, give):
         "target's directory": tmp_path / "opt",
         "link on the way": tmp_path / "opt" / "there",
     }
-    judge(str(link), user=USER)
+    check_file(str(link), user=USER)
     give(places[what], STRANGER)
     found = fault(link)
     assert found.path == str(places[what])
-    assert found.reason == f"owned by user id {STRANGER}, who is neither root nor the daemon's user"
+    assert found.reason == f"owned by user id {STRANGER}, which is neither root nor the daemon's user"
     assert found.hint == f"chown -h root {places[what]}"
     give(places[what], 0)
-    judge(str(link), user=USER)
+    check_file(str(link), user=USER)
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -105,7 +105,7 @@ def test_each_component_of_a_link_s_target_counts(relative, handler, tmp_path):
     target = Path(write_script(tmp_path / "opt" / "real", ""))
     link = handler.with_name("20-b")
     link.symlink_to("../../opt/./real" if relative else target)
-    judge(str(link), user=USER)
+    check_file(str(link), user=USER)
     for place in (target, tmp_path / "opt"):
         place.chmod(0o777)
         assert fault(link).path == str(place)
@@ -120,18 +120,18 @@ def test_chain_of_links_is_followed_to_its_end(handler, tmp_path):
     (tmp_path / "opt" / "one").symlink_to("two/../two/x")
     link = handler.with_name("20-b")
     link.symlink_to(tmp_path / "opt" / "one")
-    judge(str(link), user=USER)
+    check_file(str(link), user=USER)
     evil.chmod(0o777)
     assert fault(link).path == str(evil)
 
 
 def test_dots_after_a_link_are_those_of_its_target(handler, tmp_path):
-    """A textual `..` would look at another directory than the kernel does."""
+    """Removing `..` from the text would check another directory than the kernel uses."""
     deep = tmp_path / "opt" / "deep" / "deeper"
     deep.mkdir(parents=True)
     write_script(deep.parent / "x", "")
     (tmp_path / "way").symlink_to(deep)
-    judge(f"{tmp_path}/way/../x", user=USER)
+    check_file(f"{tmp_path}/way/../x", user=USER)
     deep.parent.chmod(0o777)
     assert fault(Path(f"{tmp_path}/way/../x")).path == str(deep.parent)
 
@@ -142,13 +142,13 @@ def test_links_in_a_circle_end(handler):
     assert "more than 40 links" in fault(handler.with_name("a")).reason
 
 
-def test_sticky_directory_of_root_passes_if_what_lies_in_it_is_trusted(tmp_path, give):
+def test_sticky_directory_of_root_is_safe_if_what_is_in_it_is_safe(tmp_path, give):
     shared = tmp_path / "shared"
     (shared / "ours").mkdir(parents=True)
     path = write_script(shared / "ours" / "10-a", "")
     shared.chmod(0o1777)
     give(shared, 0)
-    judge(path, user=USER)
+    check_file(path, user=USER)
     give(shared / "ours", STRANGER)
     assert fault(Path(path)).path == str(shared / "ours")
     give(shared / "ours", 0)
@@ -156,19 +156,19 @@ def test_sticky_directory_of_root_passes_if_what_lies_in_it_is_trusted(tmp_path,
     assert fault(Path(path), user=USER or STRANGER).path == str(shared), "its owner may replace all that lies in it"
 
 
-def test_sticky_directory_is_none_whose_list_of_names_can_be_trusted(tmp_path):
+def test_sticky_directory_of_a_verb_is_unsafe(tmp_path):
     folder = tmp_path / "deploy"
     folder.mkdir()
     folder.chmod(0o1777)
-    with pytest.raises(UnsafeError, match="chmod go-w"):
-        judge_folder(str(folder), user=USER)
+    with pytest.raises(UnsafeError, match="writable by others"):
+        check_directory(str(folder), user=USER)
     folder.chmod(0o755)
-    judge_folder(str(folder), user=USER)
+    check_directory(str(folder), user=USER)
 
 
-def test_dev_null_is_safe_although_all_may_write_it(handler):
+def test_dev_null_is_safe_although_all_can_write_to_it(handler):
     handler.with_name("20-b").symlink_to("/dev/null")
-    judge(str(handler.with_name("20-b")), user=USER)
+    check_file(str(handler.with_name("20-b")), user=USER)
 
 
 def replace(handler: Path) -> None:
@@ -197,9 +197,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_change_after_the_check_is_seen(case, handler):
+def test_change_after_the_check_is_detected(case, handler):
     change, reason = CHANGES[case]
-    seal = judge(str(handler), user=USER)
+    trusted = check_file(str(handler), user=USER)
     change(handler)
     with pytest.raises(UnsafeError, match=reason):
-        confirm(seal, user=USER)
+        recheck(trusted, user=USER)
