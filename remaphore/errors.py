@@ -61,6 +61,12 @@ class KeyFormatError(RemaphoreError):
     default_hint = "copy the whole key, as remaphore peer show prints it"
 
 
+class DurationError(RemaphoreError, ValueError):
+    """Text that is not a duration in Go's notation."""
+
+    default_hint = "write a number with a unit (ns, us, ms, s, m, h), such as 5s or 1h30m"
+
+
 class NotPermittedError(RemaphoreError):
     """No identity of this node may send this verb."""
 

@@ -46,7 +46,8 @@ def _convert(options: ConfigConvert) -> int:
     output = Path(options.output or Path(options.file).with_suffix(".toml"))
     made = convert(options.file, output)
     for warning in made.warnings:
-        console.say(f"warning: {warning}")
+        console.say(f"warning: {warning.what}")
+        console.say(f"hint: {warning.hint}")
     console.say(f"made: {', '.join(map(str, (made.config, *made.key_files)))}")
     console.say(f"next: remaphore check -c {shlex.quote(str(output))}")
     console.say(f"then delete {options.file}, which holds the private keys still")

@@ -30,7 +30,8 @@ def load_config(path: str | None) -> Config:
     """Load the configuration that *path*, the environment or the system names, and say what is odd in it."""
     config = load(path, os.environ)
     for warning in config.warnings:
-        say(f"warning: {warning}")
+        say(f"warning: {warning.what}")
+        say(f"hint: {warning.hint}")
     return config
 
 
@@ -38,15 +39,18 @@ def check(*, key: str, subject_name: str) -> None:
     """Raise UsageError for a key that is none, or for a subject that cannot be one."""
     problem = subject.problem(subject_name) if subject_name else None
     if problem:
-        raise UsageError(f"subject {subject_name!r}: {problem}; messages travel on one plain subject")
+        hint = "use words joined by dots, such as remaphore"
+        raise UsageError(f"subject {subject_name!r}: {problem}", hint=hint)
     if key:
         try:
             keys.decode_public(key)
         except KeyFormatError as error:
             from remaphore.config.peer_line import secret_problem
 
-            problem = secret_problem(key) or f"the given public key does not parse: {error}"
-            raise UsageError(problem) from None
+            secret = secret_problem(key)
+            if secret is not None:
+                raise UsageError(secret.what, hint=secret.hint) from None
+            raise UsageError(f"the given public key does not parse: {error}", hint=error.hint) from None
 
 
 def filters(options: Receive) -> Filters:

@@ -54,10 +54,10 @@ class PrivateKey:
         try:
             raw = decode_exact(text.encode("ascii", "replace"), PRIVATE_KEY_BYTES)
         except KeyFormatError as error:
-            raise KeyFormatError(f"bad private key: {error}") from None
+            raise KeyFormatError(f"invalid private key: {error}") from None
         key = cls(raw[:SEED_BYTES])
         if key._secret != raw:
-            raise KeyFormatError("bad private key: its two halves do not belong together")
+            raise KeyFormatError("invalid private key: its two halves do not belong together")
         return key
 
     def reveal(self) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from remaphore.config.secrets import read_secret
-from remaphore.config.settings import Auth
+from remaphore.config.settings import Auth, Problem
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import is_nats_seed
 
@@ -56,10 +56,10 @@ def _seed(text: str, source: str) -> str:
     return text
 
 
-def login(auth: Auth, *, warn: Callable[[str], None]) -> Mapping[str, str]:
+def login(auth: Auth, *, warn: Callable[[Problem], None]) -> Mapping[str, str]:
     """Read what *auth* names; return it under the names of nats-py's options.
 
-    warn: gets what is odd about the file, if its configuration is one of the original. Raises ConfigError.
+    warn: called with a problem of the file that is only a warning in a legacy .conf. Raises ConfigError.
     """
     if auth.kind == "none" or auth.file is None:
         return {}

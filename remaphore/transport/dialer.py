@@ -6,7 +6,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-from remaphore.config.settings import Auth, Tls
+from remaphore.config.settings import Auth, Problem, Tls
 from remaphore.errors import ConfigError
 from remaphore.transport import credentials, tls
 from remaphore.transport.nats_connection import Connection
@@ -92,7 +92,8 @@ class Dialer:
         # The system's CAs take 45 ms to load: only where they are needed.
         return tls.context(self._tls) if server.tls or tls.wanted(self._tls) else None
 
-    def _warn_once(self, line: str) -> None:
+    def _warn_once(self, problem: Problem) -> None:
         if self._warn is not None:
-            self._warn(line)
+            self._warn(f"warning: {problem.what}")
+            self._warn(f"hint: {problem.hint}")
         self._warn = None

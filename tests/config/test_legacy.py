@@ -95,7 +95,10 @@ def test_a_password_in_an_address_is_left_out_and_warned_about():
     config = read("server: nats://me:hunter2@b:4222\n" + MINIMAL)
     assert config.servers[0] == "nats://b:4222"
     assert config.warnings == (
-        "test.conf:1: the user and password in the address are ignored; the credentials count, delete it",
+        (
+            "test.conf:1: the user and password in the address are ignored, the credentials are used",
+            "remove them from the address",
+        ),
     )
     assert "hunter2" not in repr(config)
 

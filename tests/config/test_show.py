@@ -97,7 +97,7 @@ def test_each_value_of_the_originals_format_names_its_line():
         {"destination": "com.a", "key": make_key(2).public, "compatibility": "legacy", "verbs": ["ping"]},
         "f.conf:7",
     )
-    assert found["notify_rejections"] == (False, "f.conf: the original's format")
+    assert found["notify_rejections"] == (False, "f.conf: legacy .conf format")
 
 
 @pytest.mark.parametrize("config", [legacy.parse(CONF, "f"), toml.parse(TOML, "f", Path("/etc/r"))])

@@ -176,7 +176,7 @@ def test_a_private_key_whose_halves_do_not_belong_together_is_refused() -> None:
 )
 def test_a_bad_private_key_is_refused_without_being_quoted(damage: object) -> None:
     secret = make_key().reveal()
-    with pytest.raises(KeyFormatError, match="bad private key") as caught:
+    with pytest.raises(KeyFormatError, match="invalid private key") as caught:
         PrivateKey.from_text(damage(secret))  # type: ignore[operator]
     assert secret[5:20] not in str(caught.value)
     assert caught.value.__cause__ is None
