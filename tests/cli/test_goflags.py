@@ -56,7 +56,7 @@ def test_words_mean_what_go_makes_of_them(words, values, rest):
         (["-t"], "flag needs an argument: -t"),
         (["-o=yes"], "invalid boolean value 'yes' for -o: write true or false"),
         (["-o="], "invalid boolean value '' for -o: write true or false"),
-        (["-t", "5"], "invalid value '5' for flag -t: missing unit in duration '5' (write for example 5s)"),
+        (["-t", "5"], "invalid value '5' for flag -t: missing unit in duration '5'"),
         (["-t="], "invalid value '' for flag -t: invalid duration ''"),
     ],
 )

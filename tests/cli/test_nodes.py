@@ -164,7 +164,7 @@ def test_init_makes_the_file_that_will_be_found_and_uses_the_usual_state_directo
 
 def test_init_on_a_machine_that_has_one_names_it_before_anything_else(run, left, monkeypatch):
     monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
-    rejected(run("init"), f"{left}: exists, and nothing is overwritten", f"remaphore peer show -c {left}")
+    rejected(run("init"), f"{left}: already exists", f"remaphore peer show -c {left}")
 
 
 def test_a_private_key_is_no_name_for_a_node(run, tmp_path):
@@ -187,7 +187,7 @@ def test_keygen_prints_the_public_key_alone(run, tmp_path):
     code, out, err = run("keygen ops.key")
     assert (code, err) == (0, "")
     assert out == PrivateKey.from_text((tmp_path / "ops.key").read_text().strip()).public + "\n"
-    rejected(run("keygen ops.key"), "ops.key: exists")
+    rejected(run("keygen ops.key"), "ops.key: already exists")
 
 
 def test_two_nodes_get_to_know_each_other_by_their_peer_lines(run, left, tmp_path):
@@ -239,7 +239,7 @@ def test_adding_says_what_it_waits_for_at_a_terminal_and_reads_on(run, left, mon
 def test_adding_without_any_stdin_is_told(run, left, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     assert cli.main(["peer", "add", "--verbs", "ping"]) == 2
-    assert "stdin: peer lines: it is closed; name a file" in capsys.readouterr().err
+    assert "stdin: peer lines: stdin is closed\nremaphore: hint: name a file" in capsys.readouterr().err
 
 
 def test_an_endless_stdin_is_refused_and_does_not_fill_the_memory(run, left, monkeypatch):
@@ -252,10 +252,10 @@ def test_an_endless_stdin_is_refused_and_does_not_fill_the_memory(run, left, mon
     ("line", "stdin", "part"),
     [
         (["peer", "add", "--verbs", "ping", RIGHT[:40]], "", "the peer line: the peer line has 3 words instead of 4"),
-        (["peer", "add", "--verbs", "ping", RIGHT[:-1]], "", "does not fit its check, so it was cut or changed"),
+        (["peer", "add", "--verbs", "ping", RIGHT[:-1]], "", "does not match its checksum: it was cut or changed"),
         (["peer", "add", "--verbs", "ping"], "", "no peer line in stdin"),
         (["peer", "add", "--verbs", "ping", "--file", "none"], "", "none: peer lines: no such file"),
-        (["peer", "add", "--verbs", "ping"], "\xff\0", "stdin: no peer line, which begins with"),
+        (["peer", "add", "--verbs", "ping"], "\xff\0", "stdin: not a peer line, which begins with"),
         (["peer", "add", "--verbs", "ping", make_key(3).reveal()], "", "this is a private key"),
         (["peer", "remove", make_key(3).reveal()], "", "this is a private key"),
         (["peer", "show", make_key(3).reveal()], "", "this is a private key"),
@@ -322,9 +322,9 @@ def test_a_peer_line_is_shown_for_each_identity_the_default_one_first_or_for_a_p
 def test_removing_one_of_two_keys_must_say_which(run, left):
     second = peer_line.write(destination="com.right", key=make_key(3).public)
     run(["peer", "add", "--verbs", "ping", RIGHT])
-    rejected(run(["peer", "add", "--verbs", "ping", second]), "com.right is known with another key", "--rotate")
+    rejected(run(["peer", "add", "--verbs", "ping", second]), "com.right is already known with another key", "--rotate")
     assert run(["peer", "add", "--rotate", "--verbs", "ping", second])[0] == 0
-    rejected(run("peer remove com.right"), make_key(2).public, make_key(3).public, "--key KEY, or --all")
+    rejected(run("peer remove com.right"), make_key(2).public, make_key(3).public, "--key KEY, or all with --all")
     assert "removed: com.right" in run(["peer", "remove", "com.right", "--key", make_key(2).public])[2]
     assert [peer.key for peer in search.load(str(left), {}).peers] == [make_key(3).public]
     assert run("peer remove com.right --all")[0] == 0
@@ -359,10 +359,10 @@ def test_a_conversion_says_what_it_made_and_what_to_do_with_the_old_file(run, tm
     for part in ("warning: old.conf:4: unknown key", "made: old.toml, old.key", "check -c old.toml", "delete old.conf"):
         assert part in err
     assert make_key(1).reveal() not in err
-    rejected(run("config convert old.conf"), "old.toml: exists")
+    rejected(run("config convert old.conf"), "old.toml: already exists")
 
 
 def test_a_configuration_of_a_newer_remaphore_is_told_so_in_every_command(run, left):
     left.write_text('quorum = "2 of 3"\n' + left.read_text())
     for line in ("peer list", "config show", ["peer", "add", "--verbs", "ping", RIGHT]):
-        rejected(run(line), f"{left}: quorum: unknown key;", "(a newer remaphore may know it: then update this one)")
+        rejected(run(line), f"{left}: quorum: unknown key", "(if a newer remaphore knows this key, update this one)")
