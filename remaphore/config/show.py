@@ -47,7 +47,11 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
     for number, peer in enumerate(config.peers):
         yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
     for verb in config.verbs:
-        yield from _verb(config, verb)
+        for field in dataclasses.fields(VerbSettings):
+            key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
+            value = getattr(config.verb(verb), field.name)
+            in_seconds = field.name.endswith("_seconds")
+            yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
     yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))
     for name, table in config.plugins.items():
         yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))
@@ -65,15 +69,6 @@ def _login(config: Config) -> Iterator[Setting]:
         file = getattr(tls, name)
         if file:
             yield Setting(f"tls.{name}", str(file), config.origin("tls"))
-
-
-def _verb(config: Config, verb: str) -> Iterator[Setting]:
-    values = config.verb(verb)
-    for field in dataclasses.fields(VerbSettings):
-        key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
-        value = getattr(values, field.name)
-        in_seconds = field.name.endswith("_seconds")
-        yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:

@@ -71,6 +71,10 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         root.checked(f"servers[{number}]", url, checks.server_problem)
     warnings: list[Problem] = []
     identities = _identities(root, source, base, warnings)
+    default = root.text("default_identity") or identities[0].key
+    root.checked("default_identity", default, checks.public_key_problem)
+    if all(identity.key != default for identity in identities):
+        raise root.error("default_identity", "no identity has this key", "use the key of one of [[identities]]")
     others = [(name, Table(document(other, name), source=name, known=_DROP_IN)) for name, other in drop_ins]
     tls = root.table("tls", _TLS)
     if "key_file" in tls:
@@ -89,7 +93,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         tls=Tls(**{key: _file(tls, key, base) for key in _TLS}),
         subject=root.checked("subject", root.text("subject") or DEFAULT_SUBJECT, checks.subject_problem),
         allow_skew_ns=root.duration("allow_skew") or DEFAULT_SKEW_NS,
-        default_identity=_default_identity(root, identities),
+        default_identity=default,
         state_dir=_file(root, "state_dir", base),
         hooks=tuple(base / name for name in root.texts("hooks")),
         verbs=verbs,
@@ -157,16 +161,6 @@ def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -
     if not identities:
         raise root.error("identities", "empty", f"add {_IDENTITY_HINT}")
     return tuple(identities)
-
-
-def _default_identity(root: Table, identities: tuple[Identity, ...]) -> str:
-    key = root.text("default_identity")
-    if key is None:
-        return identities[0].key
-    root.checked("default_identity", key, checks.public_key_problem)
-    if all(identity.key != key for identity in identities):
-        raise root.error("default_identity", "no identity has this key", "use the key of one of [[identities]]")
-    return key
 
 
 def _peers(files: Iterable[tuple[str, Table]], warnings: list[Problem]) -> tuple[Peer, ...]:

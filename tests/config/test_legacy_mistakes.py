@@ -46,7 +46,7 @@ NAME_HINT = "use a name such as com.example.us.left"
         ),
         (
             "subject: a.*\n" + MINIMAL,
-            ":1: subject: not a NATS subject: it holds a wildcard (* or >)",
+            ":1: subject: not a NATS subject: it contains a wildcard (* or >)",
             "use words joined by dots, such as remaphore",
         ),
         (

@@ -134,7 +134,7 @@ NAME_HINT = "use a name such as com.example.us.left"
         (MINIMAL + "[[tls]]\n", "tls: must be a table, not an array", MANUAL),
         (
             'subject = "a b"\n' + MINIMAL,
-            "subject: not a NATS subject: it holds white space or a control character",
+            "subject: not a NATS subject: it contains white space or a control character",
             "use words joined by dots, such as remaphore",
         ),
         (
