@@ -119,9 +119,8 @@ def _read(path: str) -> _Texts:
 
 
 def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:
-    keys = {
-        peer.key: peer for peer in reversed(config.peers)
-    }  # of several with the same key the first takes precedence
+    # Of several with the same key or destination the first takes precedence.
+    keys = {peer.key: peer for peer in reversed(config.peers)}
     known = {peer.destination: peer for peer in reversed(config.peers)}
     for peer in peers:
         if (other := keys.get(peer.key)) is not None:

@@ -1,4 +1,4 @@
-"""What both formats ask of an address, a destination, a subject, a key and a duration."""
+"""The checks that both formats make of an address, a destination, a subject, a key and a duration."""
 
 import pytest
 
@@ -16,7 +16,7 @@ OURS = PrivateKey(b"\1" * 32)
         *("NATS://A", "nats://b\u00fccher.example"),
     ],
 )
-def test_addresses_of_nats_servers_are_taken(url):
+def test_addresses_of_nats_servers_are_accepted(url):
     assert checks.server_problem(url) is None
 
 
@@ -71,7 +71,7 @@ def test_what_nats_would_take_otherwise_is_no_subject(text):
     assert checks.subject_problem(text).what.startswith("not a NATS subject: ")
 
 
-def test_a_public_key_is_taken_and_a_private_one_in_its_place_is_not():
+def test_a_public_key_is_accepted_and_a_private_one_in_its_place_is_not():
     assert checks.public_key_problem(OURS.public) is None
     found = checks.public_key_problem(OURS.reveal())
     assert "is it a private key?" in found.what
@@ -83,7 +83,7 @@ def test_what_no_encoder_produces_is_no_public_key(text):
     assert checks.public_key_problem(text) is not None
 
 
-def test_a_private_key_is_taken_for_its_own_public_key_only():
+def test_a_private_key_is_accepted_for_its_own_public_key_only():
     assert checks.private_key(OURS.reveal(), public=OURS.public).public == OURS.public
     with pytest.raises(KeyFormatError, match=f"belongs to {OURS.public}, not to this identity$") as caught:
         checks.private_key(OURS.reveal(), public=PrivateKey(b"\2" * 32).public)

@@ -1,4 +1,4 @@
-"""From the original's format to TOML: the same meaning, and the private keys in files that nobody else can read."""
+"""Conversion of a legacy .conf to TOML: the same meaning, and private keys in files for their owner alone."""
 
 import json
 import stat
@@ -99,7 +99,7 @@ def test_nothing_is_overwritten_and_nothing_half_made(tmp_path, taken):
         ),
     ],
 )
-def test_what_toml_does_not_take_is_told_and_must_be_corrected_first(tmp_path, text, part):
+def test_what_toml_does_not_take_is_reported_and_must_be_corrected_first(tmp_path, text, part):
     path = write(tmp_path / "old.conf", text)
     with pytest.raises(ConfigError, match=r"old\.conf: cannot be converted: ") as caught:
         convert(path, tmp_path / "new.toml")

@@ -72,7 +72,7 @@ def test_two_nodes_have_two_keys(tmp_path):
     assert first != second
 
 
-def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_told(tmp_path):
+def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_reported(tmp_path):
     creation.create_node(node(tmp_path))
     text = (tmp_path / "etc" / "left.toml").read_text()
     rejected(ConfigError, tmp_path, node(tmp_path), "left.toml: already exists; hint: print this node's peer line")
@@ -81,7 +81,7 @@ def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_told
     rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "link.toml"), "exists")
 
 
-def test_a_configuration_of_the_original_is_not_pushed_aside(tmp_path):
+def test_a_configuration_of_the_legacy_format_is_not_pushed_aside(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "left.conf").write_text("")
     rejected(ConfigError, tmp_path, node(tmp_path), "hint: convert it to TOML: remaphore config convert")
@@ -101,7 +101,7 @@ def test_a_good_key_that_is_there_is_used_as_after_a_kill(tmp_path):
         (make_key(1).reveal(), 0o644, "others can read it (mode 0644); hint: chmod"),
     ],
 )
-def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
+def test_a_bad_key_that_is_there_is_reported_and_stays(tmp_path, text, mode, part):
     (tmp_path / "etc").mkdir()
     key = tmp_path / "etc" / "left.key"
     key.write_text(text)
@@ -123,11 +123,11 @@ def test_what_the_configuration_could_not_hold_is_refused_first(tmp_path, change
     rejected(UsageError, tmp_path, node(tmp_path, **changes), part)
 
 
-def test_a_name_that_toml_cannot_hold_is_told_and_nothing_is_made(tmp_path):
+def test_a_name_that_toml_cannot_hold_is_reported_and_nothing_is_made(tmp_path):
     rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "is not valid UTF-8")
 
 
-def test_a_name_that_would_be_read_as_the_originals_format_is_refused(tmp_path):
+def test_a_name_that_would_be_read_as_the_legacy_format_is_refused(tmp_path):
     rejected(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "must end in .toml; hint: add .toml")
 
 

@@ -57,7 +57,7 @@ def test_their_peers_come_after_the_files_own_in_the_order_of_names_and_say_wher
 
 
 def test_none_or_empty_ones_are_no_peers(folder):
-    (folder / "peers.d" / "empty.toml").write_text("# nobody\n")
+    (folder / "peers.d" / "empty.toml").write_text("# none\n")
     assert load(folder).peers == ()
     (folder / "peers.d" / "empty.toml").unlink()
     assert load(folder).peers == ()
@@ -71,7 +71,7 @@ def test_other_names_are_passed_over(folder, name):
     assert load(folder).peers == ()
 
 
-def test_a_configuration_of_the_original_reads_none(folder):
+def test_a_configuration_of_the_legacy_format_reads_none(folder):
     (folder / "old.conf").write_text(
         f"server: nats://a:4222\ncredentials: c\ndestination: d\n[Identities]\n{OURS.public} {OURS.reveal()} [ping]\n"
     )
@@ -93,7 +93,7 @@ def test_a_configuration_of_the_original_reads_none(folder):
         ("peers = 5\n", ": peers: must be an array, not an integer"),
     ],
 )
-def test_a_mistake_is_told_with_its_file_and_key_path(folder, text, said):
+def test_a_mistake_is_reported_with_its_file_and_key_path(folder, text, said):
     (folder / "peers.d" / "a.toml").write_text(text)
     assert rejection(folder).startswith(f"{folder}/peers.d/a.toml{said}")
     assert OURS.reveal()[:12] not in rejection(folder)

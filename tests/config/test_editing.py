@@ -108,7 +108,7 @@ def test_a_file_without_a_last_newline_or_with_those_of_windows_can_be_edited(ma
     assert text.encode() in main.read_bytes() or b"\r\n# How verbs are run\r\n" in main.read_bytes()
 
 
-def test_several_are_added_at_once_and_a_peer_of_the_original_says_so(main):
+def test_several_are_added_at_once_and_a_peer_of_the_legacy_format_says_so(main):
     old = Peer(destination="com.old", key=make_key(4).public, verbs=frozenset({"ping"}), legacy=True)
     editing.add(str(main), [THREE, old])
     assert peers(main)[2:] == (THREE, old)
@@ -254,7 +254,7 @@ def test_removing_takes_a_peer_out_of_every_file_that_has_it(main):
     assert [path.name for path in (main.parent / "peers.d").iterdir()] == ["c.toml"]
 
 
-def test_the_originals_format_is_refused_with_the_mend(tmp_path):
+def test_the_legacy_format_is_refused_with_the_hint(tmp_path):
     path = tmp_path / "old.conf"
     path.write_text("x")
     for action in (lambda: editing.add(str(path), [THREE]), lambda: editing.remove(str(path), [THREE])):
@@ -318,7 +318,7 @@ def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_private_key_in_the_place_of_a_peer_is_told_and_not_repeated(main, place):
+def test_a_private_key_in_the_place_of_a_peer_is_reported_and_not_repeated(main, place):
     secret = make_key(1).reveal()
     given = {"wanted": secret} if place == 0 else {"wanted": "com.peer1", "key": secret}
     with pytest.raises(UsageError, match="this is a private key") as caught:

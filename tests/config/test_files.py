@@ -72,7 +72,7 @@ def test_a_failure_at_the_second_file_takes_the_first_one_away(tmp_path, monkeyp
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path):
+def test_a_folder_that_is_missing_is_reported(tmp_path):
     with pytest.raises(ConfigError, match=r"none/a: cannot be written: No such file or directory$"):
         files.create_all([new(tmp_path / "none" / "a")])
 

@@ -1,4 +1,4 @@
-"""The peer line: read as it was written, told from one that was cut or mangled, and never a secret in an error."""
+"""The peer line: read as written, rejected if cut or changed, and never a secret in an error."""
 
 import pytest
 from hypothesis import given
@@ -76,7 +76,7 @@ def test_a_line_with_one_character_changed_is_refused_or_the_same(place, charact
         (peer_line.write(destination="com.a", key="0OIl"), "invalid public key"),
     ],
 )
-def test_each_mistake_is_told(text, part):
+def test_each_mistake_is_reported(text, part):
     assert part in rejection(text)
 
 
@@ -91,7 +91,7 @@ def test_each_mistake_is_told(text, part):
     ],
 )
 @pytest.mark.parametrize("bare", [False, True])
-def test_a_private_key_is_told_as_such_with_the_mend_and_is_not_repeated(text, bare):
+def test_a_private_key_is_reported_as_such_with_the_hint_and_is_not_repeated(text, bare):
     said = rejection(text, bare=bare)
     assert "this is a private key; hint: make a new one" in said
     assert "on the node that it must never leave" in said
@@ -105,14 +105,14 @@ def test_a_private_key_cut_in_half_is_refused_and_not_repeated():
     assert half[:10] not in rejection(f"remaphore-peer:1 com.a {half} c0ffee12")
 
 
-def test_a_seed_of_nats_is_told_as_such_and_is_not_repeated():
+def test_a_seed_of_nats_is_reported_as_such_and_is_not_repeated():
     seed = NatsKey("user").seed
     said = rejection(f"com.a {seed}")
     assert "a secret NATS seed" in said
     assert seed[:10] not in said
 
 
-def test_a_node_of_the_original_is_named_by_destination_and_key_where_that_is_asked_for():
+def test_a_node_of_the_legacy_format_is_named_by_destination_and_key_where_that_is_asked_for():
     assert peer_line.read_all(f"com.a {KEY}", "x", bare=True) == (("com.a", KEY),)
     assert peer_line.read_all(LINE, "x", bare=True) == (("com.example.us.left", KEY),)
     assert "invalid public key" in rejection(f"com.a {KEY[:-2]}", bare=True)

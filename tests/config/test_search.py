@@ -1,4 +1,4 @@
-"""Which file is read, by which format, and what is said when there is none that can be."""
+"""Which file is read, in which format, and the error if there is none that can be used."""
 
 import os
 
@@ -65,7 +65,7 @@ def test_the_option_goes_before_the_variable_and_that_before_the_defaults_in_the
 
 
 @pytest.mark.parametrize("name", ["a.conf", "a", "a.toml.bak", "toml"])
-def test_any_name_but_toml_is_the_originals_format(tmp_path, name):
+def test_any_name_but_toml_is_the_legacy_format(tmp_path, name):
     assert search.load(write(tmp_path / name, CONF), {}).legacy
 
 
@@ -77,7 +77,7 @@ def test_toml_is_ours_and_its_paths_count_from_the_file_wherever_we_go_later(tmp
     assert config.hooks == (tmp_path / "hooks.d",)
 
 
-def test_paths_of_the_originals_format_count_from_the_current_directory(tmp_path):
+def test_paths_of_the_legacy_format_count_from_the_current_directory(tmp_path):
     path = write(tmp_path / "a.conf", CONF.replace("/path/to/", ""))
     assert str(search.load(path, {}).auth.file) == "credentials/file"
 
@@ -87,7 +87,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
     assert search.load(write(tmp_path / "a.conf", "\ufeff" + CONF), {}).warnings == ()
 
 
-def test_no_configuration_at_all_names_every_place_and_the_mend(tmp_path):
+def test_no_configuration_at_all_names_every_place_and_the_hint(tmp_path):
     places = (str(tmp_path / "a.toml"), str(tmp_path / "a.conf"))
     assert rejection(None, defaults=places) == (
         "no configuration found in: -c (not given), $REMAPHORE_CONFIG (not set),"
@@ -115,12 +115,12 @@ def test_a_default_that_is_there_but_cannot_be_read_is_not_passed_over(tmp_path)
     )
 
 
-def test_a_directory_is_told_with_its_mend(tmp_path):
+def test_a_directory_is_reported_with_its_hint(tmp_path):
     assert rejection(str(tmp_path)) == f"{tmp_path}: configuration: is a directory; hint: name a file in it"
 
 
 @pytest.mark.parametrize("name", ["a.toml", "a.conf"])
-def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path, name):
+def test_text_that_is_not_utf8_is_reported_with_its_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b'#\ndestination: "Z\xfcrich"\n')
     assert rejection(str(path)) == f"{path}:2: not UTF-8; hint: save the file as UTF-8"
@@ -133,7 +133,7 @@ def test_a_mistake_in_the_file_names_the_file_as_it_was_given(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)])
-def test_the_originals_file_holds_keys_so_that_open_modes_are_warned_about(tmp_path, mode, warned):
+def test_legacy_files_holds_keys_so_that_open_modes_are_warned_about(tmp_path, mode, warned):
     path = write(tmp_path / "a.conf", CONF, mode=mode)
     warnings = search.load(path, {}).warnings
     assert bool(warnings) == warned
@@ -143,7 +143,7 @@ def test_the_originals_file_holds_keys_so_that_open_modes_are_warned_about(tmp_p
     )
 
 
-def test_our_own_file_holds_no_secret_so_that_anybody_may_read_it(tmp_path):
+def test_our_own_file_holds_no_secret_so_that_anyone_may_read_it(tmp_path):
     assert search.load(write(tmp_path / "a.toml", TOML, mode=0o644), {}).warnings == ()
 
 

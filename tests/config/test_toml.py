@@ -1,4 +1,4 @@
-"""The reader of our own format: the documented example, and what each mistake is told."""
+"""The reader of our own format: the documented example, and what it means."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_the_documented_example_is_read_in_full():
     assert not config.legacy
 
 
-def test_defaults_are_the_originals():
+def test_defaults_are_legacy():
     config = read(MINIMAL)
     assert (config.subject, config.allow_skew_ns, config.default_identity) == ("remaphore", 3 * 10**9, OURS.public)
     assert (config.peers, config.hooks, config.state_dir, config.verbs, config.plugins) == ((), (), None, {}, {})

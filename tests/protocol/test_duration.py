@@ -58,7 +58,7 @@ def test_each_term_is_the_exact_product_rounded_down(sign: str, parts: list[tupl
 
 
 @pytest.mark.parametrize("total", [INT64.start, INT64.stop - 1])
-def test_the_longest_durations_are_taken(total: int) -> None:
+def test_the_longest_durations_are_accepted(total: int) -> None:
     assert parse(f"{total}ns") == total
 
 

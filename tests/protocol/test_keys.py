@@ -215,7 +215,7 @@ def test_claims_are_signed_by_the_nkey_in_base64url_without_padding() -> None:
     assert bindings.crypto_sign_open(signature + b"header.claims", raw_public) == b"header.claims"
 
 
-def test_the_seed_of_a_user_is_told_from_all_else() -> None:
+def test_the_seed_of_a_user_is_reported_from_all_else() -> None:
     user = NatsKey("user").seed
     assert keys.is_nats_seed(user)
     for text in (

@@ -1,4 +1,4 @@
-"""The wire: one form per message, nothing but DecodeError for all else."""
+"""The wire: one form per message, and DecodeError for everything else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_message_survives_the_wire_and_its_signature_holds(message: Messag
 
 @bounded
 @given(bodies | st.binary(max_size=40))
-def test_nothing_is_taken_but_what_the_encoder_writes(body: bytes) -> None:
+def test_nothing_is_accepted_but_what_the_encoder_writes(body: bytes) -> None:
     raw = sign_body(body)
     try:
         frame = wire.decode(raw)
@@ -158,7 +158,7 @@ def test_fewer_than_eight_fields_are_no_message(count: int) -> None:
         wire.decode(raw)
 
 
-def test_a_message_of_the_largest_size_is_taken_and_of_one_byte_more_is_not() -> None:
+def test_a_message_of_the_largest_size_is_accepted_and_of_one_byte_more_is_not() -> None:
     rest = len(make_encoded(payload=b""))
     largest = sign_body(body_of(make_encoded(payload=bytes(wire.MAX_MESSAGE_BYTES - rest - 8))))
     largest += bytes(wire.MAX_MESSAGE_BYTES - len(largest))
@@ -227,7 +227,7 @@ def test_the_digest_covers_the_signature_too() -> None:
     assert wire.digest(make_encoded(time_ns=NOW)) != wire.digest(sign_again(make_encoded(time_ns=NOW)))
 
 
-def test_a_destination_as_deep_as_the_limit_is_taken_and_one_part_more_is_not() -> None:
+def test_a_destination_as_deep_as_the_limit_is_accepted_and_one_part_more_is_not() -> None:
     deepest = ".".join("a" * wire.MAX_DESTINATION_DEPTH)
     assert wire.decode(make_encoded(destination=deepest)).destination == deepest
     with pytest.raises(EncodeError, match="the destination has 128 segments, the limit is 127"):
