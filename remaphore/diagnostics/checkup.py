@@ -25,7 +25,8 @@ def check(
     root: the folder in whose systemd directories unit files are looked for.
     """
     for warning in config.warnings:
-        yield from_error(Code.CONFIGURATION_ODD, config.source, ConfigError(warning), level=Level.WARNING)
+        error = ConfigError(warning.what, hint=warning.hint)
+        yield from_error(Code.CONFIGURATION_ODD, config.source, error, level=Level.WARNING)
     what = f"{config.destination}, on {', '.join(config.servers)}"
     yield Finding(Level.OK, Code.CONFIGURATION_OK, config.source, what)
     user = os.geteuid()

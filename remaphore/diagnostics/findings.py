@@ -121,18 +121,17 @@ class Finding:
 
 
 def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = Level.ERROR, hint: str = "") -> Finding:
-    """Return *error* as a finding. Our errors tell their hint after a semicolon; *hint* is for those that do not."""
+    """Return *error* as a finding. *hint*: for errors without one of their own."""
     text = str(error)
     if text.startswith(f"{where}:"):  # also with a line: FILE:3: what
         line, _, text = text.removeprefix(where).partition(": ")
         where += line
     if error.hint != error.default_hint:
         return Finding(level, code, where, text, error.hint)
-    what, separator, words = text.partition("; hint: ")
+    what, separator, words = text.partition("; hint: ")  # of errors whose hint is not a field yet
     if not separator:
         what, _, words = text.partition("; ")
-    own = "" if error.hint == error.default_hint else error.hint
-    return Finding(level, code, where, what, words or own or hint)
+    return Finding(level, code, where, what, words or hint or error.hint)
 
 
 def quote(text: str) -> str:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from remaphore.config.settings import Config
+from remaphore.config.settings import Config, Problem
 from remaphore.diagnostics.files import ending
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import ConfigError
@@ -29,14 +29,15 @@ def check_login(config: Config, *, now: int) -> Iterator[Finding]:
         hint = 'give the broker logins, and write credentials = "FILE" instead of auth = "none"'
         yield Finding(Level.NOTE, Code.LOGIN_NONE, config.source, what, hint)
         return
-    odd: list[str] = []
+    warnings: list[Problem] = []
     try:
-        login = credentials.login(auth, warn=odd.append)
+        login = credentials.login(auth, warn=warnings.append)
     except ConfigError as error:
         yield from_error(Code.LOGIN_UNUSABLE, str(auth.file), error)
         return
-    for line in odd:
-        yield from_error(Code.LOGIN_EXPOSED, str(auth.file), ConfigError(line), level=Level.WARNING)
+    for problem in warnings:
+        exposed = ConfigError(problem.what, hint=problem.hint)
+        yield from_error(Code.LOGIN_EXPOSED, str(auth.file), exposed, level=Level.WARNING)
     if auth.kind == "credentials":
         yield from _check_claims(str(auth.file), login["user_credentials"], now=now)
     if auth.kind in ("password", "token"):

@@ -67,7 +67,7 @@ CASES = [
         Level.WARNING,
         appended(peer("com.three", make_key(2))),
         edited(peer("com.three", make_key(2)), ""),
-        "peers[1].key: the same as peers[0].key, which counts; hint: delete one",
+        "peers[1].key: repeats peers[0].key, which takes precedence; hint: delete one of the two",
     ),
     Case(
         Code.FILE_WRITABLE,
@@ -109,14 +109,14 @@ CASES = [
         Level.ERROR,
         away(lambda machine: machine.key),
         lambda machine: write_private(machine.key, make_key(1).reveal()),
-        "no such file; hint: check the name, or write the file",
+        "no such file; hint: check the name, or create the file",
     ),
     Case(
         Code.KEY_UNUSABLE,
         Level.ERROR,
         lambda machine: write_private(machine.key, ANOTHER.reveal()),
         lambda machine: machine.edit(make_key(1).public, ANOTHER.public),
-        f"the private key belongs to {ANOTHER.public}, not to this identity; hint: put the two together",
+        f"the private key belongs to {ANOTHER.public}, not to this identity; hint: pair each public key with its own",
     ),
     Case(
         Code.LOGIN_NONE,

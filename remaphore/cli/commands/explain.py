@@ -151,9 +151,11 @@ def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[s
         try:
             keys.decode_public(options.sender)
         except KeyFormatError:
-            problem = secret_problem(options.sender)
+            secret = secret_problem(options.sender)
+            if secret is not None:
+                raise UsageError(f"--from: {secret.what}", hint=secret.hint) from None
             raise UsageError(
-                f"--from: {problem or f'{options.sender!r} is neither the destination of a peer nor a public key'}",
+                f"--from: {options.sender!r} is neither the destination of a peer nor a public key",
                 hint="remaphore peer list shows destinations and keys",
             ) from None
         senders = [options.sender]
