@@ -16,7 +16,7 @@ from remaphore.cli.hooks import NOTHING, prepare, to_line
 from remaphore.cli.options.daemon import Explain
 from remaphore.config.peer_line import secret_problem
 from remaphore.config.secrets import read_file, read_stdin
-from remaphore.diagnostics.explain import Contents, Explainer, Explanation, Finding, ask_plan
+from remaphore.diagnostics.explain import CheckResult, Contents, Explainer, Explanation, ask_plan
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
 from remaphore.logs import escape
 from remaphore.protocol import keys
@@ -24,7 +24,7 @@ from remaphore.protocol import keys
 _HEADS = {
     Contents.VERIFIED: "verified",
     Contents.CLAIMED: "claimed by whoever sent it, and not to be trusted",
-    Contents.SUPPOSED: "supposed, and signed by its sender at the time of its arrival",
+    Contents.HYPOTHETICAL: "hypothetical, and signed by its sender at the time of its arrival",
 }
 _LONGEST_SHOWN = 100  # characters of a field
 
@@ -46,7 +46,7 @@ def run(options: Explain) -> int:
 def _questions(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
     for key in explainer.senders(options.sender) or [_public_key(options.sender)]:
         try:
-            answer = explainer.suppose(sender=key, verb=options.verb, to=options.to, now=now)
+            answer = explainer.explain_question(sender=key, verb=options.verb, to=options.to, now=now)
         except EncodeError as error:
             raise UsageError(f"no message can be asked about: {error}") from None
         yield f"{options.verb} from {options.sender} to {options.to}", answer
@@ -66,14 +66,14 @@ def _messages(explainer: Explainer, options: Explain, now: int) -> Iterator[tupl
         source = "stdin" if name == "-" else name
         raw = read_stdin(what="message") if name == "-" else read_file(name, what="message")[0]
         if not options.base64:
-            yield source, explainer.judge(raw, now=now)
+            yield source, explainer.explain(raw, now=now)
             continue
         lines = raw.splitlines()
         if not lines:
             raise UsageError(f"{source}: empty; with --base64, write one message a line")
         for number, line in enumerate(lines, 1):
             place = f"{source}:{number}"
-            yield place, explainer.judge(_decode(line, place), now=now)
+            yield place, explainer.explain(_decode(line, place), now=now)
 
 
 def _decode(line: bytes, place: str) -> bytes:
@@ -94,7 +94,7 @@ def _fields(explanation: Explanation) -> dict[str, object] | None:
         "verb": frame.verb,
         "time_ns": frame.time_ns,
     }
-    if explanation.contents is not Contents.SUPPOSED:
+    if explanation.contents is not Contents.HYPOTHETICAL:
         fields |= {"uuid": frame.uuid.hex(), "wants_reply": frame.wants_reply, "payload_bytes": len(frame.payload)}
     return fields
 
@@ -105,7 +105,7 @@ def _to_json(source: str, explanation: Explanation) -> str:
         "size": explanation.size,
         "verdict": explanation.verdict,
         "reason": explanation.reason,
-        "checks": [asdict(finding) for finding in explanation.findings],
+        "checks": [asdict(check) for check in explanation.checks],
         "contents": explanation.contents,
         "fields": _fields(explanation),
         "steps": [asdict(step) for step in explanation.steps],
@@ -114,11 +114,11 @@ def _to_json(source: str, explanation: Explanation) -> str:
 
 
 def _to_text(source: str, explanation: Explanation) -> str:
-    size = f", {explanation.size} bytes" if explanation.contents is not Contents.SUPPOSED else ""
+    size = f", {explanation.size} bytes" if explanation.contents is not Contents.HYPOTHETICAL else ""
     why = f", {explanation.reason}" if explanation.reason else ""
     lines = [_safe(f"{source}{size}: {explanation.verdict}{why}")]
-    width = max(len(finding.decided_by) for finding in explanation.findings)
-    lines += (_check_line(finding, width) for finding in explanation.findings)
+    width = max(len(check.decided_by) for check in explanation.checks)
+    lines += (_check_line(check, width) for check in explanation.checks)
     fields = _fields(explanation)
     if fields is not None:
         lines.append(f"fields, {_HEADS[explanation.contents]}:")
@@ -128,8 +128,8 @@ def _to_text(source: str, explanation: Explanation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check_line(finding: Finding, width: int) -> str:
-    line = f"  {finding.check:<13} {finding.state:<13} {finding.decided_by:<{width}}  {finding.detail}"
+def _check_line(check: CheckResult, width: int) -> str:
+    line = f"  {check.check:<13} {check.state:<13} {check.decided_by:<{width}}  {check.detail}"
     return _safe(line).rstrip()
 
 

@@ -13,7 +13,7 @@ from remaphore.cli import console
 from remaphore.cli.options.health import Ping
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import quote
-from remaphore.diagnostics.pinger import Pinger, Tally, told_version
+from remaphore.diagnostics.pinger import Pinger, PingStats, reported_version
 from remaphore.diagnostics.probe import Answer
 from remaphore.diagnostics.replies import PING
 from remaphore.node import CONNECT_SECONDS, connect
@@ -29,14 +29,14 @@ def run(options: Ping) -> int:
     config.sender(PING).load()
     expect(config, options.to)
     logs.configure("console", level=logging.WARNING)
-    tally = tasks.run(_ping(options, config))
-    (_write_summary if options.json else _say_summary)(tally)
-    if not tally.answered.total():
+    stats = tasks.run(_ping(options, config))
+    (_write_summary if options.json else _say_summary)(stats)
+    if not stats.answered.total():
         return 1
-    return SOME if tally.missing else 0
+    return SOME if stats.missing else 0
 
 
-async def _ping(options: Ping, config: Config) -> Tally:
+async def _ping(options: Ping, config: Config) -> PingStats:
     async with connect(config, timeout=CONNECT_SECONDS, on_notice=console.say) as node:
         pinger = Pinger(
             node.bus,
@@ -52,7 +52,7 @@ async def _ping(options: Ping, config: Config) -> Tally:
         async for number, answer in pinger.answers():
             sys.stdout.write(_to_json(number, answer) if options.json else to_line(number, answer))
             sys.stdout.flush()
-        return pinger.tally
+        return pinger.stats
 
 
 def to_line(number: int, answer: Answer) -> str:
@@ -79,39 +79,39 @@ def _to_json(number: int, answer: Answer) -> str:
         "skew_ms": _ms(answer.skew_ns),
         "exit_code": reply.exit_code,
         "output": _first_line(reply.output),
-        "version": told_version(reply.output),
+        "version": reported_version(reply.output),
         "bound": reply.bound,
     }
     return json.dumps(row) + "\n"
 
 
-def _write_summary(tally: Tally) -> None:
-    least, average, most = _round_trips(tally)
+def _write_summary(stats: PingStats) -> None:
+    least, average, most = _round_trips(stats)
     row = {
         "kind": "summary",
-        "pings": tally.rounds,
+        "pings": stats.pings,
         "peers": {
-            name: {"asked": asked, "answered": tally.answered[name]} for name, asked in sorted(tally.asked.items())
+            name: {"asked": asked, "answered": stats.answered[name]} for name, asked in sorted(stats.asked.items())
         },
-        "missing": sorted(tally.missing),
+        "missing": sorted(stats.missing),
         "round_trip_ms": {"min": least, "avg": average, "max": most},
     }
     sys.stdout.write(json.dumps(row) + "\n")
 
 
-def _say_summary(tally: Tally) -> None:
-    asked, answered = tally.asked.total(), tally.answered.total()
-    console.say(f"{tally.rounds} {'ping' if tally.rounds == 1 else 'pings'}, {answered} of {asked} answers")
-    for name, number in sorted(tally.missing.items()):
-        console.say(f"missing: {name}, {number} of {tally.asked[name]}")
+def _say_summary(stats: PingStats) -> None:
+    asked, answered = stats.asked.total(), stats.answered.total()
+    console.say(f"{stats.pings} {'ping' if stats.pings == 1 else 'pings'}, {answered} of {asked} answers")
+    for name, number in sorted(stats.missing.items()):
+        console.say(f"missing: {name}, {number} of {stats.asked[name]}")
     if answered:
-        least, average, most = _round_trips(tally)
+        least, average, most = _round_trips(stats)
         console.say(f"round trip min/avg/max {least:.1f}/{average:.1f}/{most:.1f} ms")
 
 
-def _round_trips(tally: Tally) -> tuple[float, float, float]:
-    least, total, most = tally.round_trips_ns
-    return _ms(least), _ms(total) / max(tally.answered.total(), 1), _ms(most)
+def _round_trips(stats: PingStats) -> tuple[float, float, float]:
+    least, total, most = stats.round_trips_ns
+    return _ms(least), _ms(total) / max(stats.answered.total(), 1), _ms(most)
 
 
 def _ms(nanoseconds: int) -> float:

@@ -36,7 +36,7 @@ def test_the_words_are_read(people, options):
 
 
 def test_nothing_of_a_finding_reaches_a_terminal_raw(capsys):
-    show(Finding(Level.ERROR, Code.PEER_REFUSES, NASTY, NASTY, NASTY), to_json=False)
+    show(Finding(Level.ERROR, Code.PEER_REJECTS, NASTY, NASTY, NASTY), to_json=False)
     (line,) = capsys.readouterr().out.splitlines()
     assert all(character.isprintable() for character in line)
     assert "\\x1b]0;title" in line
@@ -55,7 +55,7 @@ def test_an_answer_to_a_ping_is_one_short_line_whatever_a_peer_says(output):
 
 
 def test_a_finding_in_json_is_one_line_of_ascii_and_loses_nothing(capsys):
-    show(Finding(Level.ERROR, Code.PEER_REFUSES, NASTY, NASTY, "", {"a": [1]}), to_json=True)
+    show(Finding(Level.ERROR, Code.PEER_REJECTS, NASTY, NASTY, "", {"a": [1]}), to_json=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isascii()
     row = {"level": "error", "code": "peer-rejects", "where": NASTY, "what": NASTY, "hint": "", "facts": {"a": [1]}}
