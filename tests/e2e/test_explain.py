@@ -248,7 +248,7 @@ def test_a_long_claim_is_cut(config, tmp_path):
 def test_a_question_is_answered_without_a_message(config, words, reason):
     done = explain("-c", config, "--json", *words)
     (row,) = rows(done)
-    assert (row["reason"], row["contents"]) == (reason, "supposed")
+    assert (row["reason"], row["contents"]) == (reason, "hypothetical")
     assert done.returncode == (1 if reason else 0)
 
 
@@ -256,7 +256,7 @@ def test_a_question_says_what_it_supposes(config):
     text = explain("-c", config, "--from", "com.example.one").stdout.decode()
     assert text.startswith("ping from com.example.one to **: accepted\n")
     assert "assumed: there is no message whose signature could be verified" in text
-    assert "fields, assumed" in text
+    assert "fields, hypothetical" in text
 
 
 def test_every_key_of_a_destination_is_asked_about(offline, config):

@@ -47,7 +47,7 @@ def _home() -> Path:
     with suppress(RuntimeError):  # neither $HOME nor an entry in the list of users
         if (home := Path.home()).is_absolute():
             return home
-    raise StateError("no state directory, as this user has no home; set state_dir in the configuration, or HOME")
+    raise StateError("no state directory: this user has no home", hint="set state_dir in the configuration, or HOME")
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from remaphore.errors import LedgerError
 
@@ -76,6 +78,24 @@ class Recorded(NamedTuple):
     resent: int
 
 
+class Inspection(NamedTuple):
+    """What a ledger file looks like from outside, without a daemon.
+
+    version: of its schema, 0 if it has none; damage: why it cannot be used, empty if it is intact (a newer schema is
+    not examined); low_water_mark: the latest time, in Unix nanoseconds, at or before which messages of some sender are
+    rejected.
+    """
+
+    version: int
+    damage: str
+    low_water_mark: int
+
+    @property
+    def newer(self) -> bool:
+        """Whether a newer version of this program wrote the file."""
+        return self.version > VERSION
+
+
 class Store:
     """One open ledger file."""
 
@@ -98,6 +118,21 @@ class Store:
         except LedgerError:
             self.close()
             raise
+
+    @staticmethod
+    def inspect(path: Path) -> Inspection:
+        """Return what the ledger file *path* looks like; it is opened read-only, also while a daemon uses it."""
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version != VERSION:
+                    return Inspection(version, "" if version > VERSION else "it has no schema", 0)
+                (damage,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+                (began,) = database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
+                (latest,) = database.execute("SELECT max(floor) FROM senders").fetchone()
+                return Inspection(version, "" if damage == "ok" else damage, max(began, latest or began))
+        except (sqlite3.Error, OSError, TypeError) as error:
+            return Inspection(0, f"cannot be read: {error}", 0)
 
     def load(self) -> tuple[int, dict[str, int], list[Row]]:
         """Return the low-water mark of unknown senders, those of known ones, and every row."""
