@@ -1,8 +1,8 @@
 """The commands of a page of the documentation, read from its Markdown. CONTRIBUTING.md has the rules.
 
-Whatever a command needs and the page does not show is in a setup file, so that a page read in a terminal contains no test
-code: tests/docs/setup/README.sh for README.md, tests/docs/setup/docs/handlers.sh for docs/handlers.md. A setup file
-names blocks of its page by their first line, in the order of the page:
+A page read in a terminal contains no test code: whatever a command needs and the page does not show is in a setup file,
+tests/docs/setup/README.sh for README.md, tests/docs/setup/docs/handlers.sh for docs/handlers.md. It names blocks of its
+page by their first line, in the order of the page:
 
     # before: left$ remaphore check
     mkdir -p $DESK/left/state

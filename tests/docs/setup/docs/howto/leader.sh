@@ -5,4 +5,3 @@ fleet admin=com.example.admin east=com.example.db.east west=com.example.db.west 
 cp -rp ../east/etc/remaphore/hooks.d ../west/etc/remaphore/
 touch ../east/etc/remaphore/leading
 
-# exit code 5: admin$ remaphore request --check --to com.example.db.east --verb step-down && \
