@@ -14,7 +14,7 @@ NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", PAGE)))
 LIMITS = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| ([\d.]+) \| [^|]+ \|$", PAGE, re.MULTILINE)
 PROMISES = [
     line
-    for line in PAGE.partition("## What is promised")[2].partition("## What is not promised")[0].splitlines()
+    for line in PAGE.partition("## Promises")[2].partition("## What is not promised")[0].splitlines()
     if line.startswith("| ") and not line.startswith("| promise ")
 ]
 
