@@ -1,4 +1,4 @@
-"""Every command of the documentation is typed, as it stands there, and prints what the page shows."""
+"""Every command of the documentation is typed as shown, and prints what the page shows."""
 
 import pytest
 
@@ -10,7 +10,7 @@ PAGES = [str(page) for page in pages() if str(page) not in TYPED_ELSEWHERE]
 WITH_COMMANDS = [page for page in PAGES if any(True for _ in page_blocks(page))]
 
 
-@pytest.mark.timeout(300)  # a page is a score of commands, each with a limit of its own
+@pytest.mark.timeout(300)  # a page has about twenty commands, each with its own limit
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_what_the_page_says_to_type_does_what_it_shows(page, tmp_path):
     desk = Desk(tmp_path)

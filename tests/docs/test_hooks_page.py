@@ -1,4 +1,4 @@
-"""docs/hooks.md lists every hook as it is, and its examples are plugins that work."""
+"""docs/hooks.md lists every hook with its signature, and its examples are working plugins."""
 
 import inspect
 import logging
