@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from remaphore.runtime.broker import find_server
+from remaphore.embedded.broker import find_server
 
 START_SECONDS = 10.0
 

@@ -20,7 +20,7 @@ COMMAND = str(Path(sys.executable).parent / "remaphore")
 SECONDS = 60.0  # for anything to happen; nothing takes that long unless it is broken
 METRICS = '[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "127.0.0.1:0"\n'
 
-ENDS = ("rejected", "refused", "handled")
+ENDS = ("dropped", "rejected", "handled")
 KINDS = ("received", *ENDS)
 
 _COUNT = re.compile(r"^remaphore_messages_(\w+)_total(?:\{.*\})? (\S+)$", re.MULTILINE)

@@ -23,8 +23,8 @@ from benchmarks import broker, limits, pictures, site
 from benchmarks.daemon import resident_mib
 from benchmarks.site import Node
 from remaphore.config.settings import Auth, Config, Identity
+from remaphore.node import Node as ConnectedNode
 from remaphore.protocol.peers import ANY_VERB, Peer
-from remaphore.runtime.node import Node as ConnectedNode
 from remaphore.tasks import spawn
 
 SIZES = (10, 100, 1_000)

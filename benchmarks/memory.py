@@ -28,14 +28,14 @@ begin = time.perf_counter()
 many = load(sys.argv[1], {})
 seconds = time.perf_counter() - begin
 from remaphore.protocol.gate import Filters
-from remaphore.runtime.intake import make_gate
+from remaphore.receiving.inline import make_gate
 few = load(sys.argv[2], {})
 raw = open(sys.argv[3], "rb").read()
 def lookup(config):
     gate, now = make_gate(config, Filters(), subject=""), time.time_ns()
     begin = time.perf_counter()
     for _ in range(5000):
-        gate.screen(raw, now)
+        gate.precheck(gate.decode(raw), now)
     return time.perf_counter() - begin
 rounds = [(lookup(few), lookup(many)) for _ in range(5)]
 print(json.dumps({"load": seconds, "few": min(r[0] for r in rounds), "many": min(r[1] for r in rounds)}))

@@ -63,8 +63,8 @@ class Receiver:
             "L1_per_second": [both.l1.per_second, one.l1.per_second],
         }
 
-    def measure_rejected(self, *, short: bool) -> Samples:
-        """Return the rates of messages that are rejected before anything is verified, in L1."""
+    def measure_dropped(self, *, short: bool) -> Samples:
+        """Return the rates of messages that are dropped before anything is verified, in L1."""
         number = MESSAGES // 2 if short else MESSAGES
         samples: Samples = {}
         for make in (self.misaddressed, self.unknown, self.forbidden):
@@ -121,8 +121,8 @@ class Receiver:
         done = daemon.wait_until(
             lambda: running.counts_since(already, len(messages) + 1), f"the daemon lost messages, see {running.log}"
         )
-        if done["refused"]:
-            raise RuntimeError(f"{done['refused']:.0f} messages were refused, see {running.log}")
+        if done["rejected"]:
+            raise RuntimeError(f"{done['rejected']:.0f} messages were rejected, see {running.log}")
         return judged, time.perf_counter() - begin
 
     def accepted(self, number: int) -> list[bytes]:

@@ -17,7 +17,7 @@ from benchmarks import limits, site
 from benchmarks.daemon import COMMAND
 from benchmarks.report import Samples
 from benchmarks.site import Node
-from remaphore.runtime.broker import Broker
+from remaphore.embedded.broker import Broker
 
 RUNS = 10
 

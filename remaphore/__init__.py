@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from remaphore.hooks.plan import Step as Step
     from remaphore.hooks.status import QueueState as QueueState
     from remaphore.hooks.status import Status as Status
+    from remaphore.node import connect as connect
+    from remaphore.protocol.drop import Drop as Drop
+    from remaphore.protocol.drop import DropReason as DropReason
     from remaphore.protocol.exchange import Summary as Summary
     from remaphore.protocol.message import Message as Message
     from remaphore.protocol.message import Reply as Reply
-    from remaphore.protocol.rejection import Reason as Reason
-    from remaphore.protocol.rejection import Rejection as Rejection
-    from remaphore.runtime.node import connect as connect
 
 _HOME = {
     "Action": "remaphore.hooks.plan",
@@ -45,14 +45,14 @@ _HOME = {
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",
     "QueueState": "remaphore.hooks.status",
-    "Reason": "remaphore.protocol.rejection",
-    "Rejection": "remaphore.protocol.rejection",
+    "DropReason": "remaphore.protocol.drop",
+    "Drop": "remaphore.protocol.drop",
     "Reply": "remaphore.protocol.message",
     "Status": "remaphore.hooks.status",
     "Step": "remaphore.hooks.plan",
     "Summary": "remaphore.protocol.exchange",
     "VerbSettings": "remaphore.config.settings",
-    "connect": "remaphore.runtime.node",
+    "connect": "remaphore.node",
     "hookimpl": "remaphore.hooks.markers",
     "BrokerRefusedError": "remaphore.errors",
     "BrokerUnavailableError": "remaphore.errors",

@@ -1,51 +1,82 @@
 """Every error that remaphore raises on purpose.
 
 One family, so that a caller can catch `RemaphoreError` and be sure that no library's own exception slips through.
-Messages are one line: what happened, what decided it, what mends it. They never hold a private key or a payload.
-Exit codes are no business of this module: `remaphore.cli.main` maps the classes to them.
+An error has two fields: the message, one line `what happened: detail`, and the hint, how to fix it. Neither ever holds
+a private key or a payload. Exit codes are not decided here: `remaphore.cli.main` maps the classes to them.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class RemaphoreError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below.
+
+    hint: how to fix it, one line; the class's `default_hint` where the place that raises it has nothing better. It is
+    empty only for a class that states in `no_hint` why none can exist.
+    """
+
+    default_hint: ClassVar[str] = ""
+    no_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or self.default_hint
 
 
 class UsageError(RemaphoreError):
-    """The command line, or an argument of the Python API, makes no sense."""
+    """The command line, or an argument of the Python API, is invalid."""
+
+    default_hint = "remaphore --help lists commands and options"
 
 
 class ConfigError(RemaphoreError):
     """A configuration file, or a file that it names, cannot be used."""
 
+    default_hint = "see man remaphore.toml"
+
 
 class PluginError(RemaphoreError):
     """An enabled plugin cannot be loaded or configured."""
 
+    default_hint = "remaphore plugins lists what is installed"
+
 
 class DecodeError(RemaphoreError):
-    """Bytes that are no message of this protocol, or not in the one form that the encoder produces."""
+    """Bytes that are not a message of this protocol, or not in the one form that the encoder produces."""
+
+    no_hint = "the bytes come from another machine; the receiver can only drop them"
 
 
 class EncodeError(RemaphoreError):
     """Values that no message can carry, such as a comma in a verb."""
 
+    default_hint = "verbs and destinations hold no comma, and at most the lengths in docs/wire.md"
+
 
 class KeyFormatError(RemaphoreError):
-    """Text that is no key: wrong alphabet, wrong length, or halves that do not belong together."""
+    """Text that is not a key: wrong alphabet, wrong length, or halves that do not belong together."""
+
+    default_hint = "copy the whole key, as remaphore peer show prints it"
 
 
 class NotPermittedError(RemaphoreError):
     """No identity of this node may send this verb."""
 
+    default_hint = "add the verb to the verbs of an identity in the configuration"
+
 
 class NoReceiversError(RemaphoreError):
     """No configured peer matches the destination of a request."""
 
+    default_hint = "remaphore peer list shows the known destinations"
+
 
 class StateError(RemaphoreError):
     """The state directory cannot be used, or another daemon holds it."""
+
+    default_hint = "set state_dir to a directory that the daemon's user may write"
 
 
 class LedgerError(StateError):
@@ -53,7 +84,9 @@ class LedgerError(StateError):
 
 
 class TransportError(RemaphoreError):
-    """The broker cannot be used. The subclasses tell what a caller could decide on."""
+    """The broker cannot be used. The subclasses say what a caller could decide on."""
+
+    default_hint = "remaphore doctor tests the broker and the peers"
 
 
 class BrokerUnavailableError(TransportError):
@@ -61,7 +94,7 @@ class BrokerUnavailableError(TransportError):
 
 
 class BrokerRefusedError(TransportError):
-    """The broker, or TLS, says no: credentials, certificates, an address that cannot be. Trying again will not help."""
+    """The broker, or TLS, refuses: credentials, certificates, an impossible address. Trying again will not help."""
 
 
 class SubjectDeniedError(TransportError):
@@ -69,7 +102,7 @@ class SubjectDeniedError(TransportError):
 
 
 class PayloadTooLargeError(TransportError):
-    """A message is larger than the broker takes."""
+    """A message is larger than the broker accepts."""
 
 
 class ConnectionLostError(TransportError):

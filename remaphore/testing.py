@@ -23,13 +23,13 @@ from remaphore.hooks.dispatch import Outcome, emit, emit_plain
 from remaphore.hooks.manager import empty, implemented, register
 from remaphore.hooks.plan import Step
 from remaphore.hooks.status import Status, Tally
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
-from remaphore.protocol.rejection import Rejection
-from remaphore.runtime.handling import judge
+from remaphore.receiving.processor import judge
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
@@ -82,26 +82,26 @@ def make_message(
     time_ns: int = START_NS,
     wants_reply: bool = False,
     sender: str = "",
-    peer: str = SENDER,
-    matched: str = RECEIVER,
+    sender_name: str = SENDER,
+    own_destination: str = RECEIVER,
 ) -> Message:
     """Return a message as the gate hands it to a plugin: verified, addressed to us, with its digest.
 
-    sender is the base58 key of who signed, one that belongs to *peer* if it is empty. The digest is another for each
-    other message.
+    sender is the base58 key of the signer, derived from *sender_name* if empty. Each distinct message has a digest of
+    its own.
 
-    message = make_message("deploy", "v42", peer="com.example.ci")
+    message = make_message("deploy", "v42", sender_name="com.example.ci")
     """
     message = Message(
-        sender=sender or _key_of(peer),
+        sender=sender or _key_of(sender_name),
         destination=destination,
         verb=verb,
         uuid=uuid,
         time_ns=time_ns,
         wants_reply=wants_reply,
         payload=_bytes(payload),
-        peer=peer,
-        matched=matched,
+        sender_name=sender_name,
+        own_destination=own_destination,
     )
     return replace(message, digest=hashlib.sha256(repr(message).encode()).digest())
 
@@ -205,9 +205,9 @@ class PluginHarness:
         """Tell the plugin that *message* was handled, by itself or another."""
         await self._waiting("handled", message=message, outcome=outcome)
 
-    def rejected(self, rejection: Rejection) -> None:
+    def dropped(self, drop: Drop) -> None:
         """Tell the plugin that something was not taken."""
-        self._plain("rejected", rejection=rejection)
+        self._plain("dropped", drop=drop)
 
     def reloaded(self, config: Config) -> None:
         """Tell the plugin that there is a new configuration."""

@@ -13,7 +13,7 @@ import pytest_asyncio
 import structlog
 
 from remaphore import logs
-from remaphore.runtime.broker import Broker
+from remaphore.embedded.broker import Broker
 from tests.support.nats_server import NatsServer, running
 
 # What the caller ignores or blocks, as nohup and background jobs do, the commands that the tests start would inherit.

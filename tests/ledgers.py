@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from remaphore.protocol.message import Message
-from remaphore.runtime.ledger import FILE, Ledger
+from remaphore.receiving.ledger.ledger import FILE, Ledger
 from tests.factories import NOW, SKEW
 
 WAL = FILE + "-wal"

@@ -7,10 +7,10 @@ import pluggy
 import pytest
 
 import remaphore.testing
-from remaphore import Action, Outcome, Reason, Rejection, Reply, Step, Summary, hookimpl
+from remaphore import Action, Drop, DropReason, Outcome, Reply, Step, Summary, hookimpl
 from remaphore.hooks import specs
+from remaphore.node import Node
 from remaphore.protocol.keys import decode_public
-from remaphore.runtime.node import Node
 from remaphore.testing import START_NS, Clock, MemoryBroker, PluginHarness, make_config, make_message, make_reply
 
 
@@ -48,8 +48,8 @@ class Everything:
         self.events.append(("handled", outcome.plugin, outcome.result, type(outcome.error)))
 
     @hookimpl
-    def remaphore_rejected(self, rejection):
-        self.events.append(("rejected", rejection.reason))
+    def remaphore_dropped(self, drop):
+        self.events.append(("dropped", drop.reason))
 
     @hookimpl
     def remaphore_requested(self, request, expected):
@@ -95,12 +95,12 @@ async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_d
 
 
 async def test_every_hook_can_be_called():
-    summary = Summary(expected=("a",), answered=(), failed=(), refused=(), missing=("a",), rejected=0)
+    summary = Summary(expected=("a",), answered=(), failed=(), rejected=(), missing=("a",), dropped=0)
     async with PluginHarness(Everything) as harness:
         assert harness.hooks == tuple(name for name in vars(specs) if name.startswith("remaphore_"))
         del harness.plugin.events[:]
         harness.reloaded(make_config("com.b"))
-        harness.rejected(Rejection(Reason.MALFORMED))
+        harness.dropped(Drop(DropReason.MALFORMED))
         await harness.requested(make_message("deploy"), ("a",))
         await harness.reply(make_message("deploy"), make_reply(3))
         await harness.finished(make_message("deploy"), summary)
@@ -108,7 +108,7 @@ async def test_every_hook_can_be_called():
         assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
-            ("rejected", Reason.MALFORMED),
+            ("dropped", DropReason.MALFORMED),
             ("requested", ("a",)),
             ("reply", "deploy", 3),
             ("finished", ("a",)),
@@ -142,11 +142,11 @@ async def test_what_the_host_would_not_load_is_an_error():
 
 
 async def test_settings_that_the_plugin_refuses_are_its_own_error():
-    def refuse(self, settings):
+    def reject(self, settings):
         raise ValueError(f"no {settings['x']}")
 
     with pytest.raises(ValueError, match="no 1"):
-        async with PluginHarness(only("remaphore_configure", refuse), settings={"x": 1}):
+        async with PluginHarness(only("remaphore_configure", reject), settings={"x": 1}):
             pytest.fail("it was configured")
 
 
@@ -174,7 +174,7 @@ def test_the_clock_moves_only_when_told():
 
 
 def test_messages_differ_in_their_digest_exactly_if_they_differ():
-    messages = [make_message(), make_message("x"), make_message(payload="x"), make_message(peer="x")]
+    messages = [make_message(), make_message("x"), make_message(payload="x"), make_message(sender_name="x")]
     assert len({message.digest for message in messages}) == 4
     assert {len(message.digest) for message in messages} == {32}
     assert make_message() == make_message()
@@ -183,7 +183,7 @@ def test_messages_differ_in_their_digest_exactly_if_they_differ():
 
 def test_who_signed_is_a_key_that_belongs_to_the_peer():
     assert len(decode_public(make_message().sender)) == 32
-    assert make_message(peer="a").sender == make_reply(peer="a").sender != make_reply(peer="b").sender
+    assert make_message(sender_name="a").sender == make_reply(peer="a").sender != make_reply(peer="b").sender
     assert make_message(sender="K").sender == "K"
 
 

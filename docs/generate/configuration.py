@@ -67,7 +67,11 @@ TABLES = (
                 "Handlers of the daemon; a later folder replaces files of an earlier one by name (default:"
                 " /usr/share/remaphore/hooks.d and /etc/remaphore/hooks.d).",
             ),
-            Key("refusals", "boolean", "Whether the daemon tells a known peer why it would not act (default: true)."),
+            Key(
+                "notify_rejections",
+                "boolean",
+                "Whether the daemon tells a known peer why it would not act (default: true).",
+            ),
         ),
     ),
     Table(

@@ -1,6 +1,6 @@
 """The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
 
-What was rejected for a reason that is part of every day (for another node, for another waiter), and what is wrong with
+What was dropped for a reason that is part of every day (for another node, for another waiter), and what is wrong with
 a reply, is a debug line; what somebody may have to act on is a warning.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import structlog
 
-from remaphore import Message, Outcome, Reason, Rejection, Reply, Summary, hookimpl
+from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookimpl
 
-_EVERYDAY = frozenset({Reason.NOT_ADDRESSED, Reason.FILTERED, Reason.DUPLICATE})
+_EVERYDAY = frozenset({DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE})
 # Of replies: who asks sees them only if it wants to, and in one number otherwise.
-_OF_REPLIES = frozenset({Reason.NOT_A_REPLY, Reason.NOT_ASKED, Reason.ANSWERED_ALREADY, Reason.NOT_BOUND})
+_OF_REPLIES = frozenset(
+    {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
+)
 
 
 class Log:
@@ -35,16 +37,16 @@ class Log:
             self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
 
     @hookimpl
-    def remaphore_rejected(self, rejection: Rejection) -> None:
+    def remaphore_dropped(self, drop: Drop) -> None:
         """Log that something was not taken, and why."""
-        level = "debug" if rejection.reason in _EVERYDAY | _OF_REPLIES else "warning"
+        level = "debug" if drop.reason in _EVERYDAY | _OF_REPLIES else "warning"
         getattr(self._log, level)(
-            "message_rejected",
-            reason=str(rejection.reason),
-            detail=rejection.detail or None,
-            count=rejection.count,
-            size=rejection.size,
-            subject=rejection.subject,
+            "message_dropped",
+            reason=str(drop.reason),
+            detail=drop.detail or None,
+            count=drop.count,
+            size=drop.size,
+            subject=drop.subject,
         )
 
     @hookimpl
@@ -68,7 +70,12 @@ class Log:
 
 
 def _names(message: Message) -> dict[str, object]:
-    return {"verb": message.verb, "peer": message.peer, "id": message.uuid.hex(), "digest": message.digest[:8].hex()}
+    return {
+        "verb": message.verb,
+        "peer": message.sender_name,
+        "id": message.uuid.hex(),
+        "digest": message.digest[:8].hex(),
+    }
 
 
 def _part(message: Message, outcome: Outcome) -> dict[str, object]:

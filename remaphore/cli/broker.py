@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from remaphore.cli.options.local import Broker as Options
-from remaphore.runtime.broker import Broker
+from remaphore.embedded.broker import Broker
 
 
 def run(options: Options) -> int:

@@ -19,9 +19,9 @@ from remaphore.cli.options.health import Check
 from remaphore.cli.run import PLUGINS
 from remaphore.config.search import load
 from remaphore.config.settings import DEFAULT_HOOKS
+from remaphore.diagnostics.checkup import check
+from remaphore.diagnostics.findings import Code, Finding, Level, from_error, to_line
 from remaphore.errors import ConfigError
-from remaphore.runtime.health.checkup import check
-from remaphore.runtime.health.findings import Code, Finding, Level, from_error, to_line
 
 
 def run(options: Check) -> int:
@@ -49,7 +49,7 @@ def to_row(finding: Finding) -> Mapping[str, object]:
         "code": finding.code,
         "where": finding.where,
         "what": finding.what,
-        "mend": finding.mend,
+        "hint": finding.hint,
         "facts": dict(finding.facts),
     }
 

@@ -15,7 +15,7 @@ from remaphore.config.convert import convert
 from remaphore.config.settings import DEFAULT_HOOKS
 from remaphore.config.show import Setting, settings
 from remaphore.logs import escape
-from remaphore.runtime.state import default_root
+from remaphore.receiving.ledger.state import default_root
 
 
 def run(options: Options) -> int:

@@ -9,8 +9,8 @@ from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.check import conclude, show
 from remaphore.cli.options.health import Doctor
-from remaphore.runtime.health.doctor import examine
-from remaphore.runtime.health.findings import Finding, Level
+from remaphore.diagnostics.doctor import examine
+from remaphore.diagnostics.findings import Finding, Level
 
 
 def run(options: Doctor) -> int:

@@ -16,10 +16,10 @@ from remaphore.cli.hooks import NOTHING, prepare, to_line
 from remaphore.cli.options.daemon import Explain
 from remaphore.config.peer_line import secret_problem
 from remaphore.config.secrets import read_file, read_stdin
+from remaphore.diagnostics.explain import Contents, Explainer, Explanation, Finding, ask_plan
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
 from remaphore.logs import escape
 from remaphore.protocol import keys
-from remaphore.runtime.explain import Contents, Explainer, Explanation, Finding, ask_plan
 
 _HEADS = {
     Contents.VERIFIED: "verified",
@@ -30,17 +30,17 @@ _LONGEST_SHOWN = 100  # characters of a field
 
 
 def run(options: Explain) -> int:
-    """Explain; return 0 if all messages are accepted, 1 if one is rejected."""
+    """Explain; return 0 if all messages are accepted, 1 if one is dropped."""
     console.check(key=options.receiver.key, subject_name="")
     config, plugins = prepare(options.receiver.config, options.hooks)
     explainer = Explainer(config, filters=console.filters(options.receiver), plan=partial(ask_plan, plugins))
     now = time.time_ns() if options.at is None else options.at
     found = _questions(explainer, options, now) if options.sender else _messages(explainer, options, now)
-    rejected = False
+    dropped = False
     for source, explanation in found:
         sys.stdout.write(_to_json(source, explanation) if options.json else _to_text(source, explanation))
-        rejected = rejected or explanation.reason is not None
-    return 1 if rejected else 0
+        dropped = dropped or explanation.reason is not None
+    return 1 if dropped else 0
 
 
 def _questions(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:

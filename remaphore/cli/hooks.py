@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from remaphore.cli import console
 from remaphore.cli.options.daemon import Hooks
 from remaphore.config.settings import DEFAULT_HOOKS, Config
+from remaphore.diagnostics.handlers import plan, verbs_of
 from remaphore.hooks.manager import configure, load
 from remaphore.hooks.plan import Action, Step
 from remaphore.logs import escape
-from remaphore.runtime.health.handlers import plan, verbs_of
 
 if TYPE_CHECKING:
     import pluggy
@@ -25,7 +25,7 @@ NOTHING = "  nothing: a request is answered with 127"
 
 
 def run(options: Hooks) -> int:
-    """List; return 0, or 1 if a verb is unsafe and would be refused."""
+    """List; return 0, or 1 if a verb is unsafe and would be rejected."""
     config, plugins = prepare(options.config, options.hooks)
     verbs = [options.verb] if options.verb else sorted(set(verbs_of(config)))
     found = {verb: plan(plugins, verb) for verb in verbs}
@@ -48,7 +48,7 @@ def prepare(path: str | None, hooks: Sequence[str]) -> tuple[Config, pluggy.Plug
 def to_line(step: Step) -> str:
     """Return *step* as a line for people. A payload may be part of it, so nothing of it reaches a terminal raw."""
     what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
-    line = escape(f"  {step.action:<6} {what}" + (f"; {step.mend}" if step.mend else ""))
+    line = escape(f"  {step.action:<6} {what}" + (f"; {step.hint}" if step.hint else ""))
     return line.encode(errors="backslashreplace").decode()
 
 

@@ -12,7 +12,7 @@ from remaphore.cli import console
 from remaphore.cli.options.nodes import Init
 from remaphore.config import creation, peer_line, search
 from remaphore.config.creation import NewNode
-from remaphore.runtime.state import default_root
+from remaphore.receiving.ledger.state import default_root
 
 
 def run(options: Init) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from remaphore.errors import ConfigError, PluginError, RemaphoreError, TransportError, UsageError
+from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError
 
 EXIT_OK = 0
 EXIT_NOTHING = 1  # no message, or no reply, before the time-out
@@ -22,9 +22,6 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 EXIT_PIPE = 141  # 128 + SIGPIPE, which ends the original and most other tools there
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # for our output: files are their writers' business
-
-# Where somebody reads on whom the mend in the message does not help; a wrong command line names its own --help.
-FURTHER = {ConfigError: "man remaphore.toml", TransportError: "remaphore doctor"}
 
 HELP = """\
 remaphore: a remote semaphore. Something on machine B happens after something on machine A, over NATS, signed.
@@ -56,7 +53,7 @@ as the original, with flags of Go (-t 5s, -t=5s, --t 5s):
 
 configuration: -c FILE, $REMAPHORE_CONFIG, ~/.config/remaphore/remaphore.toml, /etc/remaphore/remaphore.toml or .conf
 exit codes: 0 received, sent or answered; 1 nothing came in time; 2 usage or configuration; 3 any other error;
-            4-6 request --check: some are missing, have failed, have refused; 130 Ctrl-C; 141 who read stdout has gone
+            4-6 request --check: some are missing, have failed, have rejected; 130 Ctrl-C; 141 who read stdout has gone
 manual: man remaphore, man remaphore-COMMAND, man remaphore.toml
 
 example:  aws s3 cp bigfile s3://bucket/ && remaphore -s -u upload_done        on the uploader
@@ -101,7 +98,8 @@ def _exit_code(words: list[str]) -> int:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        return _fail(RemaphoreError(f"not all could be written ({error.strerror}); make room and repeat"), EXIT_ERROR)
+        hint = "free some space and run the command again"
+        return _fail(RemaphoreError(f"cannot write output: {error.strerror}", hint=hint), EXIT_ERROR)
     return code
 
 
@@ -110,10 +108,11 @@ def _fail(error: RemaphoreError, code: int) -> int:
 
     with contextlib.suppress(OSError):
         sys.stdout.flush()  # what was found before
-    further = next((f" (see {page})" for kind, page in FURTHER.items() if isinstance(error, kind)), "")
-    # It may quote what a server or a file says.
-    with contextlib.suppress(OSError):  # who read it has gone; the exit code still tells
-        print(f"remaphore: ERROR: {escape(str(error))}{further}", file=sys.stderr)  # noqa: T201 - where errors are shown
+    # Both may quote a server or a file, hence `escape`. If stderr is closed, the exit code still reports the error.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"remaphore: error: {escape(str(error))}\n")
+        if error.hint:
+            sys.stderr.write(f"remaphore: hint: {escape(error.hint)}\n")
     return code
 
 

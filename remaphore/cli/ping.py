@@ -12,13 +12,13 @@ from remaphore import logs, tasks
 from remaphore.cli import console
 from remaphore.cli.options.health import Ping
 from remaphore.config.settings import Config
+from remaphore.diagnostics.findings import quote
+from remaphore.diagnostics.pinger import Pinger, Tally, told_version
+from remaphore.diagnostics.probe import Answer
+from remaphore.diagnostics.replies import PING
+from remaphore.node import CONNECT_SECONDS, connect
 from remaphore.protocol import duration
-from remaphore.runtime.health.findings import quote
-from remaphore.runtime.health.pinger import Pinger, Tally, told_version
-from remaphore.runtime.health.probe import Answer
-from remaphore.runtime.health.replies import PING
-from remaphore.runtime.node import CONNECT_SECONDS, connect
-from remaphore.runtime.requester import expect
+from remaphore.requesting.requester import expect
 
 SOME = 4  # some answers are missing, as `request --check` has it
 

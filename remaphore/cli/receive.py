@@ -14,8 +14,8 @@ from remaphore.cli.options.receiving import Receive
 from remaphore.config.settings import Config
 from remaphore.errors import BrokerUnavailableError
 from remaphore.hooks.manager import configure, load
-from remaphore.runtime.node import connect
-from remaphore.runtime.receiver import Receiver
+from remaphore.node import connect
+from remaphore.receiving.receiver import Receiver
 
 if TYPE_CHECKING:
     import pluggy

@@ -19,23 +19,23 @@ from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import cause, configure, load
+from remaphore.node import CONNECT_SECONDS, connect
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Summary
-from remaphore.protocol.rejection import Rejection
-from remaphore.runtime.node import CONNECT_SECONDS, connect
-from remaphore.runtime.requester import Prospect, expect, names, preview
-from remaphore.runtime.requester import Request as Collected
-from remaphore.runtime.rolling import Pace, Rollout
+from remaphore.requesting.requester import Request as Collected
+from remaphore.requesting.requester import Target, expect, names, preview
+from remaphore.requesting.rollout import BatchPlan, Rollout
 
 if TYPE_CHECKING:
     import pluggy
 
 PLUGINS = ("log", "reply-collector")
 HOOK_SECONDS = 5.0
-EXIT_MISSING, EXIT_FAILED, EXIT_REFUSED = 4, 5, 6  # with --check
+EXIT_MISSING, EXIT_FAILED, EXIT_REJECTED = 4, 5, 6  # with --check
 
 
 def run(options: Request) -> int:
-    """Send and collect; return 0 if a reply came that is no refusal, else 1; with --check see `exit_code`."""
+    """Send and collect; return 0 if a reply came that is no rejection, else 1; with --check see `exit_code`."""
     console.check(key=options.key, subject_name=options.subject)
     config = console.load_config(options.config)
     if options.dry_run:
@@ -54,26 +54,26 @@ def run(options: Request) -> int:
         configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
         logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
         summary = tasks.run(_request(options, config, _Reporter(plugins, writer), destinations, payload))
-    if summary.rejected and not options.verbose:
-        number = "1 reply was" if summary.rejected == 1 else f"{summary.rejected} replies were"
+    if summary.dropped and not options.verbose:
+        number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
         console.say(f"{number} not taken; --verbose shows why")
     return exit_code(summary, check=options.check)
 
 
 def exit_code(summary: Summary, *, check: bool) -> int:
-    """Return 1 if nothing came (a refusal alone is nothing, unless *check*), else 0; *check*: the first that holds.
+    """Return 1 if nothing came (a rejection alone is nothing, unless *check*), else 0; *check*: the first that holds.
 
-    4: some are missing; 5: some failed, or gave what is no exit code; 6: some refused.
+    4: some are missing; 5: some failed, or gave what is no exit code; 6: some rejected.
     """
     if not check:
-        return 0 if set(summary.answered) - set(summary.refused) else 1
+        return 0 if set(summary.answered) - set(summary.rejected) else 1
     if not summary.answered:
         return 1
     if summary.missing:
         return EXIT_MISSING
     if summary.failed or summary.without_code:
         return EXIT_FAILED
-    return EXIT_REFUSED if summary.refused else 0
+    return EXIT_REJECTED if summary.rejected else 0
 
 
 def _wishes(options: Request, config: Config, destinations: Sequence[str]) -> dict[str, object]:
@@ -87,23 +87,23 @@ def _wishes(options: Request, config: Config, destinations: Sequence[str]) -> di
     }
 
 
-def _pace(options: Request) -> Pace | None:
+def _pace(options: Request) -> BatchPlan | None:
     if not options.batch:
         return None
-    return Pace(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
+    return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def _show(prospects: Sequence[Prospect], pace: Pace | None) -> None:
-    asked = [prospect.destination for prospect in prospects if not prospect.obstacle]
+def _show(targets: Sequence[Target], pace: BatchPlan | None) -> None:
+    asked = [target.destination for target in targets if not target.skip_reason]
     batches = pace.batches(asked) if pace else (asked,)
     for number, batch in enumerate(batches, start=1):
         note = f"  batch {number} of {len(batches)}" if pace else ""
         sys.stdout.writelines(logs.escape(f"ask   {name}{note}") + "\n" for name in batch)
-    passed_over = (prospect for prospect in prospects if prospect.obstacle)
+    passed_over = (target for target in targets if target.skip_reason)
     sys.stdout.writelines(logs.escape(f"skip  {name}: {why}") + "\n" for name, why in passed_over)
 
 
-def _say_how_many(destinations: Sequence[str], pace: Pace | None) -> None:
+def _say_how_many(destinations: Sequence[str], pace: BatchPlan | None) -> None:
     batches = f", in batches: {len(pace.batches(destinations))}" if pace else ""
     console.say(f"{len(destinations)} would be asked{batches}")
 
@@ -156,9 +156,9 @@ async def _request(
     deadline = None if options.timeout is None else loop.time() + options.timeout
     pace = _pace(options)
 
-    def rejected(rejection: Rejection) -> None:
+    def dropped(drop: Drop) -> None:
         if options.verbose:  # anybody can send any number of them
-            emit_plain(reporter.hook.remaphore_rejected, rejection=rejection)
+            emit_plain(reporter.hook.remaphore_dropped, drop=drop)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, notice=console.say) as node:
@@ -171,7 +171,7 @@ async def _request(
             key=options.key,
             subject_name=options.subject,
             timeout=options.timeout if pace else left,
-            rejected=rejected,
+            dropped=dropped,
         )
         rollout = Rollout(ask, destinations, to=options.to, pace=pace)
         await _collect(rollout, reporter)

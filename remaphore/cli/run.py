@@ -20,11 +20,11 @@ from remaphore.cli import console
 from remaphore.cli.options.daemon import Run
 from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.hooks.manager import configure, load
-from remaphore.runtime import state
-from remaphore.runtime.daemon import Daemon
-from remaphore.runtime.ledger import Ledger
-from remaphore.runtime.node import Node, connect
-from remaphore.runtime.systemd import Notifier
+from remaphore.node import Node, connect
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.ledger import state
+from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.systemd import Notifier
 from remaphore.tasks import spawn
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _reloader(daemon: Daemon, node: Node, notifier: Notifier, options: Run) -> C
         notifier.reloading()
         taken = daemon.reload(lambda: read_config(options))
         state = "receiving" if node.bus.connected else "waiting for the broker"
-        notifier.ready(state if taken else f"{state}; the new configuration was refused, see the log")
+        notifier.ready(state if taken else f"{state}; the new configuration was rejected, see the log")
 
     return reload
 

@@ -9,7 +9,7 @@ from remaphore import tasks
 from remaphore.cli import console
 from remaphore.cli.options.sending import Send
 from remaphore.config.settings import Config
-from remaphore.runtime.node import CONNECT_SECONDS, connect
+from remaphore.node import CONNECT_SECONDS, connect
 
 
 def run(options: Send) -> int:

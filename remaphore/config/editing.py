@@ -40,7 +40,7 @@ def add(path: str, peers: Sequence[Peer], *, drop_in: bool = False, rotate: bool
     """Add *peers* to the configuration *path*, all or none, and return the names of the files that have changed.
 
     drop_in: to `peers.d/DESTINATION.toml` instead of the file itself. rotate: they are further keys of destinations
-    that are known, which is refused else. Raises ConfigError, and then no file has changed.
+    that are known, which is rejected else. Raises ConfigError, and then no file has changed.
     """
     with files.locked(_folder(path)):
         before = _read(path)
@@ -82,7 +82,7 @@ def check_format(path: str) -> None:
 def choose(config: Config, wanted: str, *, key: str = "", every: bool = False) -> tuple[Peer, ...]:
     """Return the peers of *config* that *wanted* names: a destination, or a public key.
 
-    A destination with several keys is refused, unless *key* says which, or *every* that all are meant. Raises
+    A destination with several keys is rejected, unless *key* says which, or *every* that all are meant. Raises
     UsageError, which quotes no private key that was given by mistake.
     """
     for given in (wanted, key):

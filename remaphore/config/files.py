@@ -125,4 +125,4 @@ def _reporting(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: a name in it would not be UTF-8, so nothing was changed; choose another") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{path}: cannot be written ({reason}); nothing was changed, mend that and repeat") from None
+        raise ConfigError(f"{path}: cannot be written ({reason}); nothing was changed, hint that and repeat") from None

@@ -95,7 +95,7 @@ def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> str | 
     """
     name = shlex.quote(str(path))
     if info.st_uid not in (_ROOT, user):
-        return f"it belongs to uid {info.st_uid}, who can change it; mend it: chown {user} {name}"
+        return f"it belongs to uid {info.st_uid}, who can change it; hint: chown {user} {name}"
     found = []
     if info.st_mode & stat.S_IROTH:
         found.append("others can read it")
@@ -103,7 +103,7 @@ def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> str | 
         found.append("group or others can write it")
     if not found:
         return None
-    return f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o}); mend it: chmod go-w,o-r {name}"
+    return f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o}); hint: chmod go-w,o-r {name}"
 
 
 def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], PrivateKey]:

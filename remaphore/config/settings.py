@@ -104,7 +104,7 @@ class Config:
     allow_skew_ns: nanoseconds, either way. verbs: those with a table of their own. plugins: the
     table of each plugin, as it stands in the file.
     warnings: what is odd in the file, one line each; a command prints them once. original: the file is in the
-    original's format, so every peer is taken to run the original. refusals: whether the daemon tells a known peer why
+    original's format, so every peer is taken to run the original. rejections: whether the daemon tells a known peer why
     it would not act. origins: where each setting of the file stands.
     """
 
@@ -124,7 +124,7 @@ class Config:
     enabled_plugins: tuple[str, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=_no_tables)
     original: bool = False
-    refusals: bool = True
+    notify_rejections: bool = True
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=_no_origins, repr=False, compare=False)
 

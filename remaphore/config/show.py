@@ -36,7 +36,9 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
     yield Setting("default_identity", config.default_identity, config.origin("default_identity"))
     yield Setting("state_dir", str(config.state_dir or state_dir), config.origin("state_dir"))
     yield Setting("hooks", [str(folder) for folder in config.hooks or hooks], config.origin("hooks"))
-    yield Setting("refusals", config.refusals and not config.original, _refusals_origin(config))
+    yield Setting(
+        "notify_rejections", config.notify_rejections and not config.original, _notify_rejections_origin(config)
+    )
     yield from _identities(config)
     yield from _peers(config)
     for verb in config.verbs:
@@ -46,8 +48,8 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
         yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))
 
 
-def _refusals_origin(config: Config) -> str:
-    return f"{config.source}: the original's format" if config.original else config.origin("refusals")
+def _notify_rejections_origin(config: Config) -> str:
+    return f"{config.source}: the original's format" if config.original else config.origin("notify_rejections")
 
 
 def _login(config: Config) -> Iterator[Setting]:

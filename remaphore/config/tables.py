@@ -28,7 +28,7 @@ class Table:
     """One table: *at* is its path, empty for the whole file; *known* its keys, None if any will do.
 
     The methods return None (or an empty tuple) for a key that is not there, unless it is required; all of them raise
-    ConfigError. *top* are the keys that only the head of the file may hold, for the mend.
+    ConfigError. *top* are the keys that only the head of the file may hold, for the hint.
     """
 
     __slots__ = ("_at", "_data", "_source", "_top")

@@ -26,7 +26,7 @@ from remaphore.protocol.peers import Peer
 
 _TOP = (
     *("destination", "servers", "credentials", "auth", "tls", "subject", "allow_skew", "default_identity"),
-    *("state_dir", "hooks", "refusals", "identities", "peers", "verbs", "plugins"),
+    *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins"),
 )
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
 _TLS = ("ca_file", "cert_file", "key_file")
@@ -71,7 +71,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         verbs=_verbs(root),
         enabled_plugins=_enabled(root),
         plugins=_plugins(root),
-        refusals=root.boolean("refusals") is not False,
+        notify_rejections=root.boolean("notify_rejections") is not False,
         warnings=tuple(warnings),
         origins=_origins(root, source),
     )

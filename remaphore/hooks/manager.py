@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GROUP = "remaphore.plugins"
 # Called in the receive loop, or before there is one: an `async def` could not be awaited there.
-PLAIN = frozenset(f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "rejected", "plan"))
+PLAIN = frozenset(f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "dropped", "plan"))
 
 
 def find(candidates: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What would become of a step: it runs, it is passed over, or it makes the whole verb be refused."""
+    """What would become of a step: it runs, it is passed over, or it makes the whole verb be rejected."""
 
     RUN = "run"
     SKIP = "skip"
@@ -16,10 +16,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that would be done, or not: what it is called, the exact argv, and otherwise why not, and the mend."""
+    """One thing that would be done, or not: what it is called, the exact argv, and otherwise why not, and the hint."""
 
     action: Action
     name: str
     argv: tuple[str, ...] = ()
     reason: str = ""
-    mend: str = ""
+    hint: str = ""

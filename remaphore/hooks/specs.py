@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from remaphore.hooks.dispatch import Outcome
     from remaphore.hooks.plan import Step
     from remaphore.hooks.status import Status
+    from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
     from remaphore.protocol.message import Message, Reply
-    from remaphore.protocol.rejection import Rejection
 
 
 @hookspec
@@ -52,7 +52,7 @@ def remaphore_handled(message: Message, outcome: Outcome) -> None:
 
 
 @hookspec
-def remaphore_rejected(rejection: Rejection) -> None:
+def remaphore_dropped(drop: Drop) -> None:
     """The gate said no. Nothing of the message is passed on, because nothing of it is verified. Plain."""
 
 

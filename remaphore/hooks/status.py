@@ -1,6 +1,6 @@
 """What a daemon is doing, in numbers. Plugins get `Status`, which reads; the daemon alone writes the `Tally`.
 
-Everything that arrived is in exactly one place: received = checking + rejected + refused + handled + waiting + running.
+Everything that arrived is in exactly one place: received = checking + dropped + rejected + handled + waiting + running.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from remaphore.protocol.rejection import Reason
+from remaphore.protocol.drop import DropReason
 
 # A peer that may send any verb could make us count for ever; what has handlers is far less.
 MAX_VERBS = 1_000
@@ -29,8 +29,8 @@ class Tally:
     """The counters, from the start of the daemon on."""
 
     received: int = 0
-    rejected: Counter[Reason] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
 
@@ -71,14 +71,14 @@ class Status:
         return self._checking()
 
     @property
-    def rejected(self) -> Mapping[Reason, int]:
+    def dropped(self) -> Mapping[DropReason, int]:
         """Messages that the gate did not take, by reason."""
-        return dict(self._tally.rejected)
+        return dict(self._tally.dropped)
 
     @property
-    def refused(self) -> Mapping[str, int]:
-        """Verified messages that were not acted on, by why: busy, expired, stopping, ledger, or a `Reason`."""
-        return dict(self._tally.refused)
+    def rejected(self) -> Mapping[str, int]:
+        """Verified messages that were not acted on, by why: busy, expired, stopping, ledger, or a `DropReason`."""
+        return dict(self._tally.rejected)
 
     @property
     def handled(self) -> Mapping[str, int]:

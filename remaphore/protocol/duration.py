@@ -33,7 +33,7 @@ _INT64_MAX = 2**63 - 1
 def parse(text: str) -> int:
     """Return the nanoseconds that *text* means.
 
-    Raises ValueError, with the reason, for what Go refuses: no unit, an unknown unit, an empty text, more than 64 bit.
+    Raises ValueError, with the reason, for what Go rejects: no unit, an unknown unit, an empty text, more than 64 bit.
     """
     negative = text.startswith("-")
     rest = text[1:] if text[:1] in ("-", "+") else text

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from remaphore.errors import DecodeError
 from remaphore.protocol import wire
-from remaphore.protocol.gate import untimely
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.gate import skew_error
 from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid
 from remaphore.protocol.peers import Peer, by_key
-from remaphore.protocol.rejection import Reason, Rejection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """How a request ended: destinations, in the order of the configuration, and the number of replies not taken.
 
-    expected: whom the pattern addresses. answered holds failed, whose exit code was not 0, refused, who would not act,
+    expected: whom the pattern addresses. answered holds failed, whose exit code was not 0, rejected, who would not act,
     and without_code, whose reply has no exit code (`NO_DATA`): an answer, no failure, and no success either. missing:
     asked, and silent. not_asked: those whose turn never came, in a request that goes out in batches.
     """
@@ -31,16 +31,16 @@ class Summary:
     expected: tuple[str, ...]
     answered: tuple[str, ...]
     failed: tuple[str, ...]
-    refused: tuple[str, ...]
+    rejected: tuple[str, ...]
     missing: tuple[str, ...]
-    rejected: int
+    dropped: int
     without_code: tuple[str, ...] = ()
     not_asked: tuple[str, ...] = ()
 
     @property
     def ok(self) -> tuple[str, ...]:
         """Those who answered with the exit code 0."""
-        others = {*self.failed, *self.refused, *self.without_code}
+        others = {*self.failed, *self.rejected, *self.without_code}
         return tuple(name for name in self.answered if name not in others)
 
 
@@ -54,7 +54,7 @@ class Exchange:
         """
         self.request = request
         self.replies: dict[str, Reply] = {}
-        self.rejected = 0
+        self.dropped = 0
         self._responders = by_key(responders)
         self.expected = tuple(dict.fromkeys(peer.destination for peer in self._responders.values()))
         self._uuid = reply_uuid(request.digest)
@@ -77,40 +77,40 @@ class Exchange:
         return Summary(
             expected=self.expected,
             answered=tuple(name for name, _ in answers),
-            failed=tuple(name for name, reply in answers if reply.exit_code and not reply.refused),
-            refused=tuple(name for name, reply in answers if reply.refused),
+            failed=tuple(name for name, reply in answers if reply.exit_code and not reply.rejected),
+            rejected=tuple(name for name, reply in answers if reply.rejected),
             missing=self.missing,
-            rejected=self.rejected,
+            dropped=self.dropped,
             without_code=tuple(name for name, reply in answers if reply.exit_code is None),
         )
 
-    def admit(self, raw: bytes, now: int) -> Reply | Rejection:
+    def admit(self, raw: bytes, now: int) -> Reply | Drop:
         """Judge *raw*, which arrived on the reply subject at *now* (Unix nanoseconds)."""
         try:
             frame = wire.decode(raw)
         except DecodeError as error:
-            return self._reject(Reason.MALFORMED, str(error), raw)
+            return self._drop(DropReason.MALFORMED, str(error), raw)
         failure = self._screen(frame, now)
         if failure is not None:
-            return self._reject(*failure, raw)
+            return self._drop(*failure, raw)
         if not wire.verify(frame):
-            return self._reject(Reason.BAD_SIGNATURE, "", raw)
+            return self._drop(DropReason.BAD_SIGNATURE, "", raw)
         return self._take(frame, self._responders[frame.sender])
 
-    def _screen(self, frame: wire.Frame, now: int) -> tuple[Reason, str] | None:
+    def _screen(self, frame: wire.Frame, now: int) -> tuple[DropReason, str] | None:
         if frame.destination or frame.verb != REPLY_VERB or frame.wants_reply:
-            return Reason.NOT_A_REPLY, "a request, by its destination, verb or flag"
+            return DropReason.NOT_A_REPLY, "a request, by its destination, verb or flag"
         peer = self._responders.get(frame.sender)
         if peer is None:
-            return Reason.NOT_ASKED, "no peer that the request addressed has this key"
+            return DropReason.NOT_ASKED, "no peer that the request addressed has this key"
         if peer.destination in self.replies:
-            return Reason.ANSWERED_ALREADY, "this destination has answered"
-        late = untimely(frame.time_ns, now, self._allow_skew_ns)
+            return DropReason.ANSWERED_ALREADY, "this destination has answered"
+        late = skew_error(frame.time_ns, now, self._allow_skew_ns)
         if late is not None:
-            return Reason.OUTSIDE_WINDOW, late
+            return DropReason.OUTSIDE_WINDOW, late
         if frame.uuid != self._uuid and not peer.original:
             # A peer that runs the original needs `compatibility = "original"` on its table.
-            return Reason.NOT_BOUND, "its uuid does not name this request"
+            return DropReason.NOT_BOUND, "its uuid does not name this request"
         return None
 
     def _take(self, frame: wire.Frame, peer: Peer) -> Reply:
@@ -124,6 +124,6 @@ class Exchange:
         self.replies[peer.destination] = reply
         return reply
 
-    def _reject(self, reason: Reason, detail: str, raw: bytes) -> Rejection:
-        self.rejected += 1
-        return Rejection(reason, detail, len(raw), self._subject)
+    def _drop(self, reason: DropReason, detail: str, raw: bytes) -> Drop:
+        self.dropped += 1
+        return Drop(reason, detail, len(raw), self._subject)

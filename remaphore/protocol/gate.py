@@ -1,4 +1,4 @@
-"""The gate: bytes and a time in, a trusted `Message` or a `Rejection` out.
+"""The gate: bytes and a time in, a trusted `Message` or a `Drop` out.
 
 It is where every promise about who may do what is kept, so it does no I/O, and the order of its checks is written down
 once, in `CHECKS`: cheap ones first, the signature after them, the replay check last. Nothing that a message claims is
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from remaphore.errors import DecodeError
 from remaphore.protocol import duration, wire
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import Peer
-from remaphore.protocol.rejection import Reason, Rejection
 from remaphore.protocol.replay import ReplayWindow
 
 
@@ -33,7 +33,7 @@ class Filters:
     verbs: frozenset[str] | None = None
     sender: str | None = None
 
-    def refuse(self, frame: wire.Frame) -> str | None:
+    def reject(self, frame: wire.Frame) -> str | None:
         """Return why *frame* is not wanted, or None."""
         if self.uuid is not None and frame.uuid != self.uuid:
             return "another uuid"
@@ -57,14 +57,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: a name for people, and the reason it rejects for, which is no other check's."""
+    """One check: a name for people, and the reason it drops for, which is no other check's."""
 
     name: str
-    reason: Reason
+    reason: DropReason
 
 
 @dataclass(frozen=True, slots=True)
-class Screening(Check):
+class Precheck(Check):
     """A check that needs no signature and leaves no trace: *test* returns why it failed, or None."""
 
     test: Callable[[Gate, wire.Frame, int], str | None]
@@ -85,7 +85,8 @@ class Gate:
     10. replay: what was signed was not taken before
 
     `admit` does all. A receiver that verifies elsewhere (signatures take 50 microseconds, all the rest 5) calls
-    `screen`, then `wire.verify`, then `settle`, in the order of arrival: `settle` is check and insert in one step.
+    `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` is check and insert in
+    one step.
     """
 
     def __init__(self, policy: Policy, window: ReplayWindow | None = None) -> None:
@@ -93,38 +94,45 @@ class Gate:
         self.policy = policy
         self.window = window or ReplayWindow(allow_skew_ns=policy.allow_skew_ns)
 
-    def admit(self, raw: bytes, now: int) -> Message | Rejection:
+    def admit(self, raw: bytes, now: int) -> Message | Drop:
         """Judge *raw*, which arrived at *now* (Unix nanoseconds)."""
-        frame = self.screen(raw, now)
-        if isinstance(frame, Rejection):
+        frame = self.decode(raw)
+        if isinstance(frame, Drop):
             return frame
-        return self.settle(frame, now, verified=wire.verify(frame))
+        return self.precheck(frame, now) or self.commit(frame, now, verified=wire.verify(frame))
 
-    def screen(self, raw: bytes, now: int) -> wire.Frame | Rejection:
-        """Do all that needs no signature."""
+    def decode(self, raw: bytes) -> wire.Frame | Drop:
+        """Return the fields of *raw*, none of which is verified, or why it has no shape."""
         try:
-            frame = wire.decode(raw)
+            return wire.decode(raw)
         except DecodeError as error:
-            return self._reject(SHAPE, str(error), raw)
-        for check in SCREENING:
+            return self._drop(SHAPE, str(error), raw)
+
+    def precheck(self, frame: wire.Frame, now: int) -> Drop | None:
+        """Run every check that needs no signature and leaves no trace; return the first failure, or None."""
+        for check in PRECHECKS:
             failure = check.test(self, frame, now)
             if failure is not None:
-                return self._reject(check, failure, raw)
-        return frame
+                return self._drop(check, failure, frame.raw)
+        return None
 
-    def settle(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Rejection:
+    def commit(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Drop:
         """Take a screened *frame* whose signature was found good (*verified*), unless it was taken before."""
         if not verified:
-            return self._reject(SIGNATURE, "", frame.raw)
+            return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
         if not self.window.take(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
-            return self._reject(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
-        return frame.message(digest, peer=self.policy.peers[frame.sender].destination, matched=self._matched(frame))
+            return self._drop(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
+        return frame.message(
+            digest,
+            sender_name=self.policy.peers[frame.sender].destination,
+            own_destination=self._own_destination(frame),
+        )
 
-    def _reject(self, check: Check, detail: str, raw: bytes) -> Rejection:
-        return Rejection(check.reason, detail, len(raw), self.policy.subject)
+    def _drop(self, check: Check, detail: str, raw: bytes) -> Drop:
+        return Drop(check.reason, detail, len(raw), self.policy.subject)
 
-    def _matched(self, frame: wire.Frame) -> str:
+    def _own_destination(self, frame: wire.Frame) -> str:
         own, filters = self.policy.destination, self.policy.filters
         if filters.any_destination:
             return ""
@@ -132,7 +140,7 @@ class Gate:
         return own if filters.pattern is None or matches(own, frame.destination) else ""
 
 
-def untimely(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
+def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
     """Return how far *time_ns* is off if that is more than is allowed, or None."""
     skew = now - time_ns
     if abs(skew) <= allow_skew_ns:
@@ -154,8 +162,8 @@ def _not_permitted(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     return None if gate.policy.peers[frame.sender].may_send(frame.verb) else "not among the peer's verbs"
 
 
-def _untimely(gate: Gate, frame: wire.Frame, now: int) -> str | None:
-    return untimely(frame.time_ns, now, gate.policy.allow_skew_ns)
+def _outside_window(gate: Gate, frame: wire.Frame, now: int) -> str | None:
+    return skew_error(frame.time_ns, now, gate.policy.allow_skew_ns)
 
 
 def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
@@ -168,25 +176,25 @@ def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 
 
 def _filtered(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    return gate.policy.filters.refuse(frame)
+    return gate.policy.filters.reject(frame)
 
 
 def _duplicate(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     return "these bytes were taken before" if gate.window.knows(wire.digest(frame.raw)) else None
 
 
-SHAPE = Check("shape", Reason.MALFORMED)
-SCREENING = (
-    Screening("request", Reason.NOT_A_REQUEST, _not_a_request),
-    Screening("sender", Reason.UNKNOWN_SENDER, _unknown),
-    Screening("verb", Reason.VERB_NOT_PERMITTED, _not_permitted),
-    Screening("time", Reason.OUTSIDE_WINDOW, _untimely),
-    Screening("destination", Reason.NOT_ADDRESSED, _not_addressed),
-    Screening("filters", Reason.FILTERED, _filtered),
-    Screening("duplicate", Reason.DUPLICATE, _duplicate),
+SHAPE = Check("shape", DropReason.MALFORMED)
+PRECHECKS = (
+    Precheck("request", DropReason.NOT_A_REQUEST, _not_a_request),
+    Precheck("sender", DropReason.UNKNOWN_SENDER, _unknown),
+    Precheck("verb", DropReason.VERB_NOT_PERMITTED, _not_permitted),
+    Precheck("time", DropReason.OUTSIDE_WINDOW, _outside_window),
+    Precheck("destination", DropReason.NOT_ADDRESSED, _not_addressed),
+    Precheck("filters", DropReason.FILTERED, _filtered),
+    Precheck("duplicate", DropReason.DUPLICATE, _duplicate),
 )
-SIGNATURE = Check("signature", Reason.BAD_SIGNATURE)
-REPLAY = Check("replay", Reason.REPLAYED)
+SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
+REPLAY = Check("replay", DropReason.REPLAYED)
 
-# All there are, in order: a rejection's reason is that of one of these, and all before it have passed.
-CHECKS: tuple[Check, ...] = (SHAPE, *SCREENING, SIGNATURE, REPLAY)
+# All there are, in order: a drop's reason is that of one of these, and all before it have passed.
+CHECKS: tuple[Check, ...] = (SHAPE, *PRECHECKS, SIGNATURE, REPLAY)

@@ -11,7 +11,7 @@ from typing import Self
 UUID_BYTES = 12  # the wire's most; longer texts are hashed down to it
 
 REPLY_VERB = "reply"
-REFUSED = b"remaphore: refused: "  # how the output of a refusal begins
+REJECTED = b"remaphore: refused: "  # how the output of a rejection begins
 NO_DATA = b"NO_DATA"  # the payload of a reply from a receiver that runs nothing
 
 # What Go's strings.TrimFunc(unicode.IsSpace) takes off; Python's str.strip would also take U+001C to U+001F.
@@ -29,8 +29,8 @@ class Message:
     bytes; text is UTF-8.
 
     The gate fills in what only a receiver knows: digest, the SHA-256 of the whole message as it was sent, which names
-    the reply subject; peer, the sender's destination in our configuration; matched, our own destination if the
-    pattern reaches it, else empty.
+    the reply subject; sender_name, the sender's destination in our configuration; own_destination, this node's
+    destination if the pattern reaches it, else empty.
     """
 
     sender: str
@@ -41,8 +41,8 @@ class Message:
     wants_reply: bool = False
     payload: bytes = b""
     digest: bytes = b""
-    peer: str = ""
-    matched: str = ""
+    sender_name: str = ""
+    own_destination: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Reply:
         return self.payload.decode(errors="surrogateescape").strip(_GO_SPACE).encode(errors="surrogateescape")
 
     @property
-    def refused(self) -> bool:
+    def rejected(self) -> bool:
         """Whether the responder says that it would not act: `exit-code,remaphore: refused: reason`."""
-        return bool(self.exit_code) and self.output.startswith(REFUSED)
+        return bool(self.exit_code) and self.output.startswith(REJECTED)
 
 
 def uuid_from_text(text: str) -> bytes:

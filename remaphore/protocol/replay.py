@@ -4,7 +4,7 @@ A message is known by who signed it and the SHA-256 of what was signed: a peer c
 bytes, so the hash of the whole message would not do. What was signed before the window opened may be forgotten, but
 forgetting must not open the window again when a clock steps back, the window grows, or a sender fills its quota:
 dropping an entry raises that sender's *floor* to the entry's time, and what was signed at or before the floor is
-refused.
+rejected.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Journal(Protocol):
     def taken(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
         """A message of *sender* was taken; *identity* is the SHA-256 of what was signed."""
 
-    def dropped(self, sender: str, digest: bytes, *, floor: int) -> None:
-        """The one with *digest* was forgotten, and what *sender* signed at or before *floor* will be refused."""
+    def evicted(self, sender: str, digest: bytes, *, floor: int) -> None:
+        """The one with *digest* was forgotten, and what *sender* signed at or before *floor* will be rejected."""
 
 
 @dataclass(slots=True)
@@ -114,4 +114,4 @@ class ReplayWindow:
             self._digests.discard(digest)
             memory.floor = max(memory.floor, time_ns)
             if self._journal is not None:
-                self._journal.dropped(sender, digest, floor=memory.floor)
+                self._journal.evicted(sender, digest, floor=memory.floor)

@@ -48,7 +48,7 @@ class Frame(NamedTuple):
         """The bytes that the signature covers: those that arrived, never encoded again."""
         return self.raw[len(self.sender) + len(self.signature) + 2 :]
 
-    def message(self, digest: bytes = b"", *, peer: str = "", matched: str = "") -> Message:
+    def message(self, digest: bytes = b"", *, sender_name: str = "", own_destination: str = "") -> Message:
         """Return the contents as a `Message`. Only who has verified the signature may call this.
 
         *digest*: that of `raw`, for who has it already.
@@ -62,8 +62,8 @@ class Frame(NamedTuple):
             wants_reply=self.wants_reply,
             payload=self.payload,
             digest=digest or hashlib.sha256(self.raw).digest(),
-            peer=peer,
-            matched=matched,
+            sender_name=sender_name,
+            own_destination=own_destination,
         )
 
 

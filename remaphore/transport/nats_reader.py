@@ -60,7 +60,7 @@ class ReadingClient(Client):
         # Without this, tls:// falls back to clear text and sends the login to whoever answers (fixed only in
         # nats-core: nats.py pull request 912). CONNECT has not been sent yet when this runs.
         if initial_connection and self._require_tls and not info.get("tls_required"):
-            text = "the server offers no TLS, and clear text is not an alternative; mend the server, or use nats://"
+            text = "the server offers no TLS, and clear text is not an alternative; hint the server, or use nats://"
             raise DialError(Failure(text, final=True))
         # The rest of nats-py's is left out: a pool that grows with each server that a broker tells of.
         most = info.get("max_payload", 0)

@@ -1,7 +1,7 @@
 """Addresses of servers, and why one of them could not be used.
 
 A failure is *final* when trying again cannot help: the server, TLS or the name service said no. Everything else, from
-a refused connection to silence, may be a broker that is just starting. No text here holds a password of a URL.
+a rejected connection to silence, may be a broker that is just starting. No text here holds a password of a URL.
 """
 
 from __future__ import annotations

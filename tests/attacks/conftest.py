@@ -9,9 +9,9 @@ import pytest
 from remaphore.hooks import specs
 from remaphore.hooks.markers import PROJECT, hookimpl
 from remaphore.protocol.message import Reply
-from remaphore.runtime import daemon as module
-from remaphore.runtime.daemon import Daemon
-from remaphore.runtime.ledger import Ledger
+from remaphore.receiving import daemon as module
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.testing import Clock
 from remaphore.transport.memory import MemoryBroker
@@ -30,7 +30,7 @@ class Target:
         self.clock = clock
         self.release = asyncio.Event()
         self.ran = []
-        self.rejected = []
+        self.dropped = []
         self.daemon = self.status = None  # no property: some versions of pluggy read those of a plugin
 
     @hookimpl
@@ -41,8 +41,8 @@ class Target:
         return Reply(0, message.payload)
 
     @hookimpl
-    def remaphore_rejected(self, rejection):
-        self.rejected.append(rejection)
+    def remaphore_dropped(self, drop):
+        self.dropped.append(drop)
 
     @hookimpl
     def remaphore_shutdown(self, reason):

@@ -1,7 +1,7 @@
 """Making a receiver send more than was sent to it.
 
 Who: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: nobody unknown is
-answered; refusals keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times at most,
+answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times at most,
 and no reply is ever answered.
 """
 
@@ -9,8 +9,8 @@ import pytest
 
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
-from remaphore.runtime import daemon as module
-from remaphore.runtime import ledger
+from remaphore.receiving import daemon as module
+from remaphore.receiving.ledger import ledger
 from tests.factories import NOW, SKEW, make_encoded, make_key, make_reply, make_request, sign_again
 from tests.nodes import make_config
 

@@ -92,7 +92,7 @@ async def test_oddities_of_anyone_cost_a_daemon_no_connection_and_its_requesters
     assert (answered, reconnects) == (requests, 0)
     daemon.stop()
     assert not [line for line in daemon.lines if "broker" in line or "Traceback" in line]
-    # One kind of rejection is one line at first, one each 15 seconds, and one at the end.
+    # One kind of drop is one line at first, one each 15 seconds, and one at the end.
     told = [line for line in daemon.lines if "reason=malformed" in line]
     assert 1 <= len(told) <= 2 + requests * 0.15 / 15
     assert len([line for line in daemon.lines if "WARN" in line.upper()]) == len(told)

@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 
+from remaphore.node import Node
 from remaphore.protocol import subject
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.gate import Filters
-from remaphore.protocol.rejection import Reason
-from remaphore.runtime.node import Node
 from remaphore.transport.memory import MemoryBroker
 from tests.factories import body_of, make_encoded, make_gate, make_key, make_reply, make_request, sign_again, sign_body
 from tests.nodes import clock, make_config
@@ -61,22 +61,22 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_forged_reply_is_not_taken_and_does_not_keep_the_true_one_out(kind):
-    broker, rejected = MemoryBroker(), []
+    broker, dropped = MemoryBroker(), []
     node = Node(broker.connect(), make_config(1), clock=clock)
-    async with node.request("ping", to="com.two", timeout=10, rejected=rejected.append) as asked:
+    async with node.request("ping", to="com.two", timeout=10, dropped=dropped.append) as asked:
         where = subject.for_replies("remaphore", asked.message.digest)
         await broker.connect().publish(where, forge(kind, asked.message))
         await broker.connect().publish(where, make_reply(2, asked.message))
         got = [(reply.peer, reply.exit_code, reply.output) async for reply in asked]
     assert got == [("com.two", 0, b"ok")]
-    assert [rejection.reason for rejection in rejected] == [rejected[0].reason]
-    assert rejected[0].reason is not Reason.ANSWERED_ALREADY
+    assert [drop.reason for drop in dropped] == [dropped[0].reason]
+    assert dropped[0].reason is not DropReason.ANSWERED_ALREADY
 
 
 async def test_only_the_first_reply_of_a_destination_counts_however_often_it_is_sent_or_signed():
-    broker, rejected = MemoryBroker(), []
+    broker, dropped = MemoryBroker(), []
     node = Node(broker.connect(), make_config(1), clock=clock)
-    async with node.request("ping", to="com.**", timeout=10, rejected=rejected.append) as asked:
+    async with node.request("ping", to="com.**", timeout=10, dropped=dropped.append) as asked:
         where = subject.for_replies("remaphore", asked.message.digest)
         first = make_reply(2, asked.message)
         second = make_reply(2, asked.message, payload=b"1,changed my mind")
@@ -84,12 +84,12 @@ async def test_only_the_first_reply_of_a_destination_counts_however_often_it_is_
             await broker.connect().publish(where, raw)
         got = [(reply.peer, reply.output) async for reply in asked]
     assert got == [("com.two", b"ok"), ("com.three", b"ok")]
-    assert [str(rejection.reason) for rejection in rejected] == ["answered-already"] * 3
+    assert [str(drop.reason) for drop in dropped] == ["answered-already"] * 3
 
 
 def test_a_captured_reply_runs_nothing_where_the_destination_is_not_looked_at_either():
     gate = make_gate(filters=Filters(any_destination=True))
-    assert gate.admit(make_reply(1, OTHER), OTHER.time_ns).reason is Reason.NOT_A_REQUEST
+    assert gate.admit(make_reply(1, OTHER), OTHER.time_ns).reason is DropReason.NOT_A_REQUEST
 
 
 async def test_a_reply_that_is_sent_to_the_subject_of_messages_runs_nothing(target):
@@ -111,7 +111,7 @@ async def test_forged_replies_without_number_fill_no_queue():
         assert len(asked._exchange.replies) == 1
         await broker.connect().publish(where, make_reply(3, asked.message))
         assert [reply.output async for reply in asked] == [b"0", b"ok"]
-    assert asked.summary().rejected == 1_999
+    assert asked.summary().dropped == 1_999
 
 
 async def test_an_unbound_reply_of_a_peer_that_may_send_them_is_marked():

@@ -22,11 +22,11 @@ from remaphore import Message, Reply, logs
 from remaphore.cli.candidates import _Asked, _patterns
 from remaphore.cli.words import parsing
 from remaphore.config import checks, creation, editing, original, peer_line, roundtrip, show, toml
+from remaphore.diagnostics import login, pinger, unit
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import duration, keys, match, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
-from remaphore.runtime.health import login, pinger, unit
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
 from remaphore_plugins.reply_collector import folding, formats, machine, tally, terminal
@@ -127,7 +127,7 @@ SCANNERS = {
     ),
     "terminal, not UTF-8": (lambda text: terminal.for_terminal(octets(text)), ["\udcff\x1b]", "\udcff", "é"]),
     "clip": (lambda text: terminal.clip(text, 80), ["a", "\u0301", "中"]),
-    "refusal": (lambda text: tally.judge(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
+    "rejection": (lambda text: tally.judge(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
     "lines": (lambda text: formats.Lines(terminal=True).reply(REQUEST, reply(text)), ["\x1b]", "\n", " ", "\udcff"]),
     "fold": (shown_folded, ["\x1b]", "\n", "\u0301"]),
     "jsonl": (lambda text: machine.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
@@ -220,8 +220,8 @@ EXPRESSIONS = {
     "remaphore/config/toml.py": SCANNERS["error of TOML"],
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
-    "remaphore/runtime/health/pinger.py": SCANNERS["version"],
-    "remaphore/runtime/state.py": "at most 65 characters are looked at",
+    "remaphore/diagnostics/pinger.py": SCANNERS["version"],
+    "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
@@ -234,7 +234,7 @@ EXPRESSIONS = {
 
 
 def seconds(scan, text):
-    """Return the CPU time of *scan*, which may refuse the text."""
+    """Return the CPU time of *scan*, which may reject the text."""
     gc.disable()  # as commands have it at their start: its work grows with all objects that there are
     started = time.process_time()
     with contextlib.suppress(RemaphoreError, ValueError):

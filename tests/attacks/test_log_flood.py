@@ -1,7 +1,7 @@
-"""Filling the disk, or the screen, by what is logged about rejected messages and replies.
+"""Filling the disk, or the screen, by what is logged about dropped messages and replies.
 
 Who: every outsider, with any number of messages; a permitted peer, with long verbs. What must happen: a flood of
-rejections is one line for each reason, then one each 15 seconds with their number, and no line is long. On the side
+drops is one line for each reason, then one each 15 seconds with their number, and no line is long. On the side
 that asks it is one number at the end. Messages that are taken have a line each: who may send is trusted with that.
 """
 
@@ -10,7 +10,7 @@ import logging
 import structlog
 
 from remaphore import logs
-from remaphore.protocol.rejection import Reason
+from remaphore.protocol.drop import DropReason
 from remaphore_plugins.log import Log
 from tests.factories import NOW, SKEW, make_encoded, make_message, make_reply, make_request
 
@@ -34,12 +34,17 @@ async def test_a_flood_of_rejections_of_every_kind_is_a_line_for_each_kind(targe
     async with target() as daemon:
         for number in range(FLOOD // 7):
             await daemon.hit(*one_of_each(number))
-        told = [rejection.reason for rejection in daemon.rejected]
+        told = [drop.reason for drop in daemon.dropped]
         assert len(told) == len(set(told))
-        assert set(told) >= {Reason.MALFORMED, Reason.UNKNOWN_SENDER, Reason.OUTSIDE_WINDOW, Reason.NOT_ADDRESSED}
-        assert sum(daemon.status.rejected.values()) > FLOOD // 2
+        assert set(told) >= {
+            DropReason.MALFORMED,
+            DropReason.UNKNOWN_SENDER,
+            DropReason.OUTSIDE_WINDOW,
+            DropReason.NOT_ADDRESSED,
+        }
+        assert sum(daemon.status.dropped.values()) > FLOOD // 2
     # What was held back is told at the end, in numbers: nothing was lost.
-    assert sum(rejection.count for rejection in daemon.rejected) > FLOOD // 2
+    assert sum(drop.count for drop in daemon.dropped) > FLOOD // 2
 
 
 def test_no_value_of_a_line_is_longer_than_the_limit(capsys):

@@ -10,8 +10,8 @@ import random
 import pytest
 
 from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.message import Message
-from remaphore.protocol.rejection import Rejection
 from tests.factories import (
     NOW,
     body_of,
@@ -87,7 +87,7 @@ def test_of_mutated_messages_none_is_admitted_and_none_crashes(count):
         original = chance.choice(ORIGINALS)
         mutant = mutate(chance, original)
         verdict = gate.admit(mutant, NOW)
-        assert isinstance(verdict, Rejection) or mutant in ORIGINALS, mutant
+        assert isinstance(verdict, Drop) or mutant in ORIGINALS, mutant
         changed += mutant not in ORIGINALS
     assert changed > count * 0.9
 
@@ -107,5 +107,5 @@ def test_of_mutated_bodies_that_a_peer_signs_only_canonical_ones_are_admitted(co
             }
             assert wire.encode(make_message(payload=verdict.payload, **fields), make_key()) == raw
         else:
-            assert isinstance(verdict, Rejection)
+            assert isinstance(verdict, Drop)
     assert 0 < admitted < count

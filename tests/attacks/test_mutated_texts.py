@@ -1,7 +1,7 @@
 """Configurations, patterns and replies, changed at random.
 
 Who: whoever edits a file by mistake, a permitted peer that chooses a pattern, a responder that chooses what it sends.
-What must happen: a configuration is read or refused with one line; a pattern gets an answer; a reply gets a verdict,
+What must happen: a configuration is read or rejected with one line; a pattern gets an answer; a reply gets a verdict,
 and none is taken but the unmodified one. More on configurations: tests/config/test_robustness.py.
 """
 
@@ -9,10 +9,10 @@ import random
 
 import pytest
 
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Exchange
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Reply
-from remaphore.protocol.rejection import Rejection
 from tests.attacks.test_mutated_messages import mutate
 from tests.config.test_robustness import CONF, READERS, TOML, refuses_cleanly
 from tests.factories import NOW, OWN, SKEW, make_peer, make_reply, make_request
@@ -58,7 +58,7 @@ def test_of_mutated_replies_none_is_taken_and_none_crashes(count):
     for _ in range(count):
         mutant = mutate(chance, genuine)
         if mutant != genuine:
-            assert isinstance(exchange.admit(mutant, NOW), Rejection), mutant
+            assert isinstance(exchange.admit(mutant, NOW), Drop), mutant
     assert isinstance(exchange.admit(genuine, NOW), Reply)
 
 
@@ -69,5 +69,5 @@ def test_any_payload_of_a_reply_is_read(count):
         payload = mutate(chance, b"-12,remaphore: refused: busy: \xff")
         reply = Reply.parse(payload)
         assert isinstance(reply.text, bytes)
-        assert reply.refused in (True, False)
+        assert reply.rejected in (True, False)
         assert reply.exit_code is None or reply.payload.partition(b",")[2] == payload.partition(b",")[2]

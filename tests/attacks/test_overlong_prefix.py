@@ -6,8 +6,8 @@ and the next message is taken.
 
 import pytest
 
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.match import matches
-from remaphore.protocol.rejection import Reason
 from tests.factories import OWN, make_encoded, make_gate
 
 PATTERNS = [
@@ -30,8 +30,8 @@ PATTERNS = [
 def test_a_pattern_longer_than_the_name_is_no_match_and_no_crash(pattern):
     assert not matches(OWN, pattern)
     assert not matches("com", pattern)
-    rejected = make_gate().admit(make_encoded(destination=pattern), 1_700_000_000 * 10**9)
-    assert rejected.reason is Reason.NOT_ADDRESSED
+    dropped = make_gate().admit(make_encoded(destination=pattern), 1_700_000_000 * 10**9)
+    assert dropped.reason is DropReason.NOT_ADDRESSED
 
 
 async def test_the_daemon_takes_the_next_message_after_all_of_them(target):

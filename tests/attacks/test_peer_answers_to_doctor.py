@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from remaphore.runtime.health.findings import Code, to_line
-from tests.runtime.doctor_cases import TOLD, TWO, US, Site, respond
+from remaphore.diagnostics.findings import Code, to_line
+from tests.diagnostics.doctor_cases import TOLD, TWO, US, Site, respond
 
 LONGEST = 1500  # characters of a line, however much a peer says
 
@@ -43,9 +43,9 @@ NONSENSE = {
     "one long verb": told(verbs=["x" * 900_000]),
     "long names": told(known_as="x" * 300_000, destination="y" * 300_000, version="z" * 300_000),
     "names that are none": told(known_as=["x"] * 100_000, destination={}, version=[1] * 100_000),
-    "a long refusal": b"77,remaphore: refused: " + b"x" * 900_000,
-    "a long refusal of our time": b"77,remaphore: refused: outside-window: " + b"x" * 900_000,
-    "a refusal that is not UTF-8": b"77,remaphore: refused: \xff\xfe",
+    "a long rejection": b"77,remaphore: refused: " + b"x" * 900_000,
+    "a long rejection of our time": b"77,remaphore: refused: outside-window: " + b"x" * 900_000,
+    "a rejection that is not UTF-8": b"77,remaphore: refused: \xff\xfe",
     "no exit code": b"x" * 900_000,
 }
 

@@ -1,7 +1,7 @@
-"""A message that was refused, sent again when it would be taken.
+"""A message that was rejected, sent again when it would be taken.
 
 Who: the broker and every outsider, who keep what they saw. When: after a reload that permits the verb; when the clock
-has reached a time in the future; after a queue that was full has room. What must happen: who was told "refused" can
+has reached a time in the future; after a queue that was full has room. What must happen: who was told "rejected" can
 rely on it: the message never starts.
 """
 
@@ -57,7 +57,7 @@ async def test_what_a_full_queue_refused_does_not_start_when_there_is_room(targe
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})) as daemon:
         raws = [make_encoded(verb="wait", payload=b"%d" % n, time_ns=NOW + n, wants_reply=True) for n in range(3)]
         await daemon.hit(*raws)
-        assert daemon.status.refused["busy"] == 2  # the queue had room for one before its worker took that
+        assert daemon.status.rejected["busy"] == 2  # the queue had room for one before its worker took that
         daemon.release.set()
         await daemon.quiet()
         await daemon.hit(*raws)

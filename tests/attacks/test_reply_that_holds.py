@@ -44,8 +44,8 @@ def answer(number, message):
     what, _, rest = message.payload.decode().partition(" ")
     if number == 1:
         piece = SOURCES[what.replace("_", " ")]
-        refused = "remaphore: refused: " if "refused" in rest else ""
-        return (77 if refused else 0), refused + (piece * LENGTH)[: LENGTH // len(piece.encode())]
+        rejected = "remaphore: refused: " if "rejected" in rest else ""
+        return (77 if rejected else 0), rejected + (piece * LENGTH)[: LENGTH // len(piece.encode())]
     if "late" in rest:
         return late()
     return None if "silent" in rest else (0, "done")
@@ -120,10 +120,10 @@ def test_a_hostile_reply_of_a_mebibyte_takes_no_more_cpu_than_a_fraction_of_a_se
 
 def test_a_hostile_refusal_holds_no_request_either(two):
     for form in ("--jsonl", "--json", "--fold", "--failed"):
-        words = (form, "--check", "--to", "com.db.1", "--timeout", "30s", "unterminated_strings refused")
+        words = (form, "--check", "--to", "com.db.1", "--timeout", "30s", "unterminated_strings rejected")
         done = subprocess.run(command(two, *words), capture_output=True, timeout=SECONDS, check=False)
         assert done.returncode == 6
-        assert b"1 refused" in done.stderr
+        assert b"1 rejected" in done.stderr
 
 
 class Stalled:
@@ -171,9 +171,9 @@ class Stalled:
 
 @pytest.mark.parametrize("form", ["--jsonl", "--json", "--fold", "--failed"])
 def test_one_ctrl_c_ends_a_request_whose_pipe_is_full(two, form):
-    # As refusals, so that --failed shows them; the other node is silent, so that it does not end by itself.
+    # As rejections, so that --failed shows them; the other node is silent, so that it does not end by itself.
     before = len(two.received)
-    with Stalled(two, form, "--timeout", "0", "x refused silent" if form == "--failed" else "x silent") as stalled:
+    with Stalled(two, form, "--timeout", "0", "x rejected silent" if form == "--failed" else "x silent") as stalled:
         if form in ("--jsonl", "--failed"):
             stalled.wait_until_full()
         else:  # the document comes at the end: the write that waits is the one after Ctrl-C

@@ -22,12 +22,12 @@ from remaphore.cli.main import main
 from remaphore.config import original, search, toml
 from remaphore.config.settings import Auth
 from remaphore.errors import ConfigError, RemaphoreError
+from remaphore.messaging.signer import Signer
+from remaphore.node import connect
 from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.keys import NatsKey, PrivateKey
 from remaphore.protocol.message import Reply
-from remaphore.protocol.rejection import Reason, Rejection
-from remaphore.runtime.node import connect
-from remaphore.runtime.signer import Signer
 from remaphore.transport import credentials
 from tests.factories import make_key, make_message, make_peer, make_seed
 
@@ -76,7 +76,7 @@ allow_skew = "5s"
 default_identity = "{public}"
 state_dir = "s"
 hooks = ["h"]
-refusals = true
+notify_rejections = true
 [[identities]]
 key = "{public}"
 private_key_file = "k"
@@ -224,7 +224,7 @@ def values(config):
         "peer": make_peer(),
         "message": message,
         "reply": Reply(0, b"x"),
-        "rejection": Rejection(Reason.MALFORMED),
+        "drop": Drop(DropReason.MALFORMED),
         "signer": Signer(config),
         "outgoing": Signer(config).compose("ping", to="**", payload=b""),
     }

@@ -7,9 +7,9 @@ number; what was turned away was not taken, so it starts if it is sent again onc
 import asyncio
 import threading
 
-from remaphore.protocol.rejection import Reason
-from remaphore.runtime import ledger
-from remaphore.runtime.store import Store
+from remaphore.protocol.drop import DropReason
+from remaphore.receiving.ledger import ledger
+from remaphore.receiving.ledger.store import Store
 from tests.factories import NOW, make_encoded
 
 LIMIT = 20
@@ -34,7 +34,7 @@ async def test_a_disk_that_does_not_keep_up_bounds_what_is_taken_and_loses_nothi
             while daemon.daemon._verifier.waiting:
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
-        assert daemon.status.rejected[Reason.BUSY] > 200
+        assert daemon.status.dropped[DropReason.BUSY] > 200
         assert len(daemon.daemon._ledger._pending) < 3 * LIMIT
         disk.set()
         await daemon.quiet()

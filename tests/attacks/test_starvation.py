@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from remaphore.config.settings import VerbSettings
-from remaphore.runtime import queues
+from remaphore.receiving import queues
 from tests.factories import NOW, make_encoded, make_key
 from tests.nodes import make_config
 
@@ -24,7 +24,7 @@ async def test_a_peer_that_fills_the_queue_of_a_verb_makes_room_for_another(targ
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=10)})) as daemon:
         await daemon.hit(*flood(50))
         await daemon.hit(*(make_encoded(3, verb="wait", payload=b"%d" % n, time_ns=NOW + n) for n in range(20)))
-        assert daemon.status.refused["displaced"] in (4, 5)  # one of the ten may have been taken out to run before
+        assert daemon.status.rejected["displaced"] in (4, 5)  # one of the ten may have been taken out to run before
         daemon.release.set()
         await daemon.daemon._queues.join()
         assert [payload for _, payload in daemon.ran if payload != b"x"] == [b"0", b"1", b"2", b"3", b"4"]
@@ -38,7 +38,7 @@ async def test_a_peer_that_fills_all_room_with_many_verbs_makes_room_for_another
         for number in range(90):
             await daemon.hit(make_encoded(1, verb=f"wait{number % 3}", payload=b"x" * 1_000, time_ns=NOW + number))
         await daemon.hit(*(make_encoded(3, verb="wait0", payload=b"%d" % n, time_ns=NOW + n) for n in range(5)))
-        assert daemon.status.refused["displaced"] >= 1
+        assert daemon.status.rejected["displaced"] >= 1
         daemon.release.set()
         await daemon.daemon._queues.join()
         assert [payload for _, payload in daemon.ran if len(payload) == 1] == [b"0", b"1", b"2", b"3", b"4"]
@@ -48,7 +48,7 @@ async def test_who_has_no_more_than_the_others_displaces_nobody(target):
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=4)})) as daemon:
         await daemon.hit(*flood(2), *(make_encoded(3, verb="wait", time_ns=NOW + n) for n in range(9)))
         await daemon.hit(*flood(20)[2:])
-        assert daemon.status.refused["displaced"] <= 2
+        assert daemon.status.rejected["displaced"] <= 2
         assert daemon.daemon._queues.state()["wait"].waiting == 4
 
 
@@ -72,6 +72,6 @@ async def test_forgeries_in_the_name_of_a_peer_do_not_keep_its_messages_out(targ
 async def test_a_peer_that_invents_verbs_does_not_keep_another_out(target):
     async with target() as daemon:
         await daemon.hit(*(make_encoded(1, verb=f"wait{number}", time_ns=NOW + number) for number in range(600)))
-        assert daemon.status.refused["busy"] == 600 - queues.MAX_WORKERS_PER_SENDER
+        assert daemon.status.rejected["busy"] == 600 - queues.MAX_WORKERS_PER_SENDER
         await daemon.hit(make_encoded(3, verb="deploy", payload=b"true"))
         assert ("deploy", b"true") in daemon.ran

@@ -9,8 +9,8 @@ from remaphore.cli import ping, words
 from remaphore.cli.check import conclude, show
 from remaphore.cli.main import main
 from remaphore.cli.options.health import Check, Doctor, Ping
-from remaphore.runtime.health.findings import Code, Finding, Level
-from remaphore.runtime.health.probe import Answer
+from remaphore.diagnostics.findings import Code, Finding, Level
+from remaphore.diagnostics.probe import Answer
 from tests.support.machine import Machine
 from tests.support.plugin_dist import installer
 
@@ -58,7 +58,7 @@ def test_a_finding_in_json_is_one_line_of_ascii_and_loses_nothing(capsys):
     show(Finding(Level.ERROR, Code.PEER_REFUSES, NASTY, NASTY, "", {"a": [1]}), to_json=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isascii()
-    row = {"level": "error", "code": "peer-refuses", "where": NASTY, "what": NASTY, "mend": "", "facts": {"a": [1]}}
+    row = {"level": "error", "code": "peer-rejects", "where": NASTY, "what": NASTY, "hint": "", "facts": {"a": [1]}}
     assert json.loads(line) == row
 
 

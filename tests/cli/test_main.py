@@ -8,9 +8,17 @@ import sys
 import pytest
 
 from docs.generate import man
+from remaphore import errors
 from remaphore.cli import main as cli
 from remaphore.cli import words
-from remaphore.errors import BrokerUnavailableError, ConfigError, NoReceiversError, PluginError, UsageError
+from remaphore.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    NoReceiversError,
+    PluginError,
+    RemaphoreError,
+    UsageError,
+)
 
 
 def run(*words):
@@ -38,23 +46,17 @@ def test_help_imports_neither_nats_nor_nacl():
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "further"),
-    [
-        (UsageError, 2, ""),
-        (ConfigError, 2, " (see man remaphore.toml)"),
-        (PluginError, 2, ""),
-        (NoReceiversError, 3, ""),
-        (BrokerUnavailableError, 3, " (see remaphore doctor)"),
-    ],
+    ("error", "code"),
+    [(UsageError, 2), (ConfigError, 2), (PluginError, 2), (NoReceiversError, 3), (BrokerUnavailableError, 3)],
 )
-def test_errors_become_one_line_on_stderr_and_an_exit_code(error, code, further, monkeypatch, capsys):
+def test_an_error_becomes_a_line_a_hint_and_an_exit_code(error, code, monkeypatch, capsys):
     def fail(words):
-        raise error("what happened")
+        raise error("what happened", hint="how to fix it")
 
     monkeypatch.setattr(cli, "_run", fail)
     assert cli.main([]) == code
     shown = capsys.readouterr()
-    assert shown.err == f"remaphore: ERROR: what happened{further}\n"
+    assert shown.err == "remaphore: error: what happened\nremaphore: hint: how to fix it\n"
     assert shown.out == ""
 
 
@@ -79,14 +81,23 @@ def run_without_reader(*words):
 def test_a_reader_that_has_gone_is_no_traceback_and_changes_the_code_of_no_error(words, code):
     only_of_results, of_all = run_without_reader(*words)
     assert (only_of_results.returncode, of_all.returncode) == (code, code)
-    assert only_of_results.stderr.count("\n") == (code == 2)
+    assert only_of_results.stderr.count("error: ") == (code == 2)
 
 
-def test_where_an_error_sends_its_reader_is_there():
-    pages, listed = man.pages("1"), cli.HELP
-    for further in cli.FURTHER.values():
-        tool, name = further.split()
-        assert any(page.startswith(f"{name}.") for page in pages) if tool == "man" else f"  {name} " in listed, further
+def error_classes():
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RemaphoreError)]
+
+
+def test_the_page_and_the_commands_that_default_hints_name_exist():
+    hints = " ".join(kind.default_hint for kind in error_classes())
+    pages = {name.rpartition(".")[0] for name in man.pages("1")}
+    assert set(re.findall(r"man ([\w.-]+)", hints)) <= pages
+    assert {f"remaphore-{command}" for command in re.findall(r"remaphore ([a-z]+)", hints)} <= pages
+
+
+@pytest.mark.parametrize("kind", [kind for kind in error_classes() if kind is not RemaphoreError])
+def test_an_error_class_has_a_hint_or_states_why_none_can_exist(kind):
+    assert bool(kind.default_hint) != bool(kind.no_hint)
 
 
 @pytest.mark.parametrize(
@@ -109,5 +120,5 @@ def test_wrong_usage_exits_2_with_a_line_that_says_what(words, message):
     assert done.returncode == 2
     assert done.stdout == ""
     assert message in done.stderr
-    assert done.stderr.startswith("remaphore: ERROR: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("remaphore: error: ")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["error", "hint"]

@@ -62,7 +62,7 @@ def test_the_bundled_plugins_are_listed_with_distribution_and_hooks(capsys):
     assert {"exec-script", "log", "metrics", "reply-collector"} <= set(rows)
     assert rows["log"]["distribution"].startswith("remaphore ")
     assert rows["log"]["enabled"]
-    assert "remaphore_rejected" in rows["log"]["hooks"]
+    assert "remaphore_dropped" in rows["log"]["hooks"]
 
 
 def test_without_a_configuration_that_is_said_on_stderr(capsys):

@@ -29,5 +29,5 @@ def test_it_is_one_line_that_names_the_source(tmp_path, capsys, monkeypatch, wor
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * (1024 * 1024 + 1))))
     assert main([word, "-c", str(config), source]) == 2
     shown = capsys.readouterr()
-    assert shown.err.startswith(f"remaphore: ERROR: {message}")
-    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert shown.err.startswith(f"remaphore: error: {message}")
+    assert (shown.out, shown.err.count("error: ")) == ("", 1)

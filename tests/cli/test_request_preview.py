@@ -35,7 +35,7 @@ def test_nobody_would_be_asked_if_the_identity_may_not_send_the_verb(config, cap
     reasons = [line.partition(": ")[2] for line in out.splitlines()]
     assert [line.split(":")[0] for line in out.splitlines()] == ["skip  com.example.two", "skip  org.example.three"]
     assert all("may send ping, not 'deploy'" in reason for reason in reasons)
-    assert err.startswith("remaphore: ERROR: no private key with sender permission found")
+    assert err.startswith("remaphore: error: no private key with sender permission found")
 
 
 def test_a_pattern_that_reaches_nobody_is_the_error_that_the_request_would_be(config, capsys):

@@ -54,16 +54,16 @@ def test_mistakes_are_usage_errors(given, message):
         words.read(["request", *given.split()])
 
 
-def summary(ok=0, failed=0, refused=0, missing=0, without_code=0, not_asked=0):
-    groups = [("o", ok), ("f", failed), ("r", refused), ("m", missing), ("w", without_code), ("n", not_asked)]
+def summary(ok=0, failed=0, rejected=0, missing=0, without_code=0, not_asked=0):
+    groups = [("o", ok), ("f", failed), ("r", rejected), ("m", missing), ("w", without_code), ("n", not_asked)]
     names = {kind: tuple(f"{kind}{number}" for number in range(count)) for kind, count in groups}
     return Summary(
         expected=sum(names.values(), ()),
         answered=names["o"] + names["f"] + names["r"] + names["w"],
         failed=names["f"],
-        refused=names["r"],
+        rejected=names["r"],
         missing=names["m"],
-        rejected=0,
+        dropped=0,
         without_code=names["w"],
         not_asked=names["n"],
     )
@@ -74,13 +74,13 @@ def summary(ok=0, failed=0, refused=0, missing=0, without_code=0, not_asked=0):
     [
         ({"ok": 2}, 0, 0),
         ({"missing": 2}, 1, 1),
-        ({"refused": 2}, 1, 6),
-        ({"refused": 1, "missing": 1}, 1, 4),
+        ({"rejected": 2}, 1, 6),
+        ({"rejected": 1, "missing": 1}, 1, 4),
         ({"failed": 2}, 0, 5),
         ({"without_code": 1}, 0, 5),
-        ({"ok": 1, "refused": 1}, 0, 6),
-        ({"failed": 1, "refused": 1}, 0, 5),
-        ({"ok": 1, "failed": 1, "refused": 1, "missing": 1}, 0, 4),
+        ({"ok": 1, "rejected": 1}, 0, 6),
+        ({"failed": 1, "rejected": 1}, 0, 5),
+        ({"ok": 1, "failed": 1, "rejected": 1, "missing": 1}, 0, 4),
         ({"failed": 1, "not_asked": 1}, 0, 5),
     ],
 )
@@ -90,7 +90,7 @@ def test_check_tells_missing_before_failed_before_refused(counts, plain, checked
 
 
 def test_who_succeeded_is_who_did_nothing_else():
-    assert summary(ok=2, failed=1, refused=1, missing=1, without_code=1).ok == ("o0", "o1")
+    assert summary(ok=2, failed=1, rejected=1, missing=1, without_code=1).ok == ("o0", "o1")
 
 
 def test_the_page_about_requests_names_every_option_that_only_they_have():

@@ -7,7 +7,7 @@ import pytest
 from remaphore.cli import send
 from remaphore.cli.options.sending import Send
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from remaphore.transport import nats_client
 from tests.nodes import make_config
 from tests.support.nats_server import until

@@ -97,10 +97,10 @@ async def test_notices_are_dropped_while_too_much_waits_and_results_are_not(pipe
 async def test_without_a_thread_it_is_written_all_the_same(pipe, monkeypatch):
     source, stream = pipe
 
-    def refuse(_thread):
+    def reject(_thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", reject)
     with subprocess.Popen(["wc", "-c"], stdin=source, stdout=subprocess.PIPE) as reader:  # noqa: ASYNC220 - no thread
         Writer().write_result(stream, LARGE)
         stream.close()

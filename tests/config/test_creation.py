@@ -26,7 +26,7 @@ def tree(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def refused(kind, folder, wanted, part):
+def rejected(kind, folder, wanted, part):
     before = tree(folder)
     with pytest.raises(kind) as caught:
         creation.create_node(wanted)
@@ -75,16 +75,16 @@ def test_two_nodes_have_two_keys(tmp_path):
 def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_told(tmp_path):
     creation.create_node(node(tmp_path))
     text = (tmp_path / "etc" / "left.toml").read_text()
-    refused(ConfigError, tmp_path, node(tmp_path), "left.toml: exists, and nothing is overwritten; this node's peer")
+    rejected(ConfigError, tmp_path, node(tmp_path), "left.toml: exists, and nothing is overwritten; this node's peer")
     assert (tmp_path / "etc" / "left.toml").read_text() == text
     (tmp_path / "etc" / "link.toml").symlink_to("nowhere")
-    refused(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "link.toml"), "exists")
+    rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "link.toml"), "exists")
 
 
 def test_a_configuration_of_the_original_is_not_pushed_aside(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "left.conf").write_text("")
-    refused(ConfigError, tmp_path, node(tmp_path), "make TOML of it instead: remaphore config convert")
+    rejected(ConfigError, tmp_path, node(tmp_path), "make TOML of it instead: remaphore config convert")
 
 
 def test_a_good_key_that_is_there_is_used_as_after_a_kill(tmp_path):
@@ -98,7 +98,7 @@ def test_a_good_key_that_is_there_is_used_as_after_a_kill(tmp_path):
     [
         ("garbage", 0o600, "left.key: private key: bad private key"),
         ("", 0o600, "left.key: private key: the file is empty"),
-        (make_key(1).reveal(), 0o644, "others can read it (mode 0644); mend it: chmod"),
+        (make_key(1).reveal(), 0o644, "others can read it (mode 0644); hint: chmod"),
     ],
 )
 def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
@@ -106,7 +106,7 @@ def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
     key = tmp_path / "etc" / "left.key"
     key.write_text(text)
     key.chmod(mode)
-    refused(ConfigError, tmp_path, node(tmp_path), part)
+    rejected(ConfigError, tmp_path, node(tmp_path), part)
     assert key.read_text() == text
 
 
@@ -120,15 +120,15 @@ def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
     ],
 )
 def test_what_the_configuration_could_not_hold_is_refused_first(tmp_path, changes, part):
-    refused(UsageError, tmp_path, node(tmp_path, **changes), part)
+    rejected(UsageError, tmp_path, node(tmp_path, **changes), part)
 
 
 def test_a_name_that_toml_cannot_hold_is_told_and_nothing_is_made(tmp_path):
-    refused(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "would not be UTF-8")
+    rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "would not be UTF-8")
 
 
 def test_a_name_that_would_be_read_as_the_originals_format_is_refused(tmp_path):
-    refused(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "ends in .toml; name it so")
+    rejected(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "ends in .toml; name it so")
 
 
 def test_a_failure_leaves_neither_files_nor_folders(tmp_path, monkeypatch):

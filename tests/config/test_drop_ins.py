@@ -35,7 +35,7 @@ def load(folder, name="main.toml"):
     return search.load(str(folder / name), {})
 
 
-def refusal(folder):
+def rejection(folder):
     with pytest.raises(ConfigError) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
@@ -95,14 +95,14 @@ def test_a_configuration_of_the_original_reads_none(folder):
 )
 def test_a_mistake_is_told_with_its_file_and_key_path(folder, text, said):
     (folder / "peers.d" / "a.toml").write_text(text)
-    assert refusal(folder).startswith(f"{folder}/peers.d/a.toml{said}")
-    assert OURS.reveal()[:12] not in refusal(folder)
+    assert rejection(folder).startswith(f"{folder}/peers.d/a.toml{said}")
+    assert OURS.reveal()[:12] not in rejection(folder)
 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_is_named(folder):
     name = folder / "peers.d" / "a.toml"
     name.write_bytes(b"#\n\xff")
-    assert refusal(folder) == f"{name}:2: not UTF-8; save the file as UTF-8"
+    assert rejection(folder) == f"{name}:2: not UTF-8; save the file as UTF-8"
     name.unlink()
     for make in (
         name.mkdir,
@@ -111,14 +111,14 @@ def test_a_file_that_cannot_be_read_is_an_error_and_is_named(folder):
         lambda: name.symlink_to(name),
     ):
         make()
-        assert refusal(folder) == f"{name}: peers: no regular file; take it out of peers.d"
+        assert rejection(folder) == f"{name}: peers: no regular file; take it out of peers.d"
         name.rmdir() if name.is_dir() else name.unlink()
 
 
 def test_a_file_in_the_place_of_the_folder_is_an_error(folder):
     (folder / "peers.d").rmdir()
     (folder / "peers.d").write_text("")
-    said = refusal(folder)
+    said = rejection(folder)
     assert (
         said == f"{folder}/peers.d: peers: cannot be read (Not a directory); check that it is a directory, and its mode"
     )
@@ -147,7 +147,7 @@ def test_the_folder_is_that_of_the_name_that_was_given_as_for_all_paths(folder, 
 def test_the_limit_of_peers_counts_all_files(folder, monkeypatch):
     (folder / "peers.d" / "a.toml").write_text(peer("com.a"))
     monkeypatch.setattr(search, "MAX_PEERS", 0)
-    assert "1 peers, the most is 0" in refusal(folder)
+    assert "1 peers, the most is 0" in rejection(folder)
 
 
 def test_each_file_is_read_once_however_many_there_are(folder, monkeypatch):

@@ -1,4 +1,4 @@
-"""Adding and removing peers: what changes, what stays, and what is refused with nothing changed."""
+"""Adding and removing peers: what changes, what stays, and what is rejected with nothing changed."""
 
 import fcntl
 import os
@@ -73,7 +73,7 @@ def files_of(path):
     return {str(each.relative_to(path.parent)): each.read_bytes() for each in path.parent.rglob("*") if each.is_file()}
 
 
-def refused(path, action, part):
+def rejected(path, action, part):
     before = files_of(path)
     with pytest.raises(ConfigError) as caught:
         action()
@@ -145,9 +145,9 @@ def test_adding_and_removing_leaves_the_file_as_it_was(main):
 
 def test_without_tomlkit_the_file_is_not_edited_and_both_ways_on_are_named(main, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomlkit", None)
-    refused(main, lambda: editing.add(str(main), [THREE]), "pip install 'remaphore[operator]'")
-    refused(main, lambda: editing.add(str(main), [THREE]), "--drop-in")
-    refused(main, lambda: editing.remove(str(main), [ONE]), "pip install 'remaphore[operator]'")
+    rejected(main, lambda: editing.add(str(main), [THREE]), "pip install 'remaphore[operator]'")
+    rejected(main, lambda: editing.add(str(main), [THREE]), "--drop-in")
+    rejected(main, lambda: editing.remove(str(main), [ONE]), "pip install 'remaphore[operator]'")
     editing.add(str(main), [THREE], drop_in=True)
     assert destinations(main)[-1] == "com.peer3"
     editing.remove(str(main), [THREE])
@@ -156,7 +156,7 @@ def test_without_tomlkit_the_file_is_not_edited_and_both_ways_on_are_named(main,
 
 def test_peers_that_stand_apart_are_not_put_together_behind_your_back(main):
     main.write_text(HEAD + PEERS + TAIL + BLOCK)
-    refused(main, lambda: editing.add(str(main), [make_peer(4)]), "its [[peers]] do not stand together; put them")
+    rejected(main, lambda: editing.add(str(main), [make_peer(4)]), "its [[peers]] do not stand together; put them")
     editing.add(str(main), [make_peer(4)], drop_in=True)
     assert len(peers(main)) == 4
 
@@ -170,9 +170,9 @@ def test_an_edit_that_would_change_anything_else_is_not_made(main, monkeypatch):
         lambda text, *_: text,
     ):
         monkeypatch.setattr(roundtrip, "append", wrong)
-        refused(main, lambda: editing.add(str(main), [THREE]), "the edit would change more than the peers")
+        rejected(main, lambda: editing.add(str(main), [THREE]), "the edit would change more than the peers")
     monkeypatch.setattr(roundtrip, "append", lambda *_: "broken")
-    refused(main, lambda: editing.add(str(main), [THREE]), "not TOML")
+    rejected(main, lambda: editing.add(str(main), [THREE]), "not TOML")
 
 
 def test_a_drop_in_is_a_file_of_its_own_and_the_main_file_stays(main):
@@ -199,7 +199,7 @@ def test_a_second_key_goes_into_the_same_drop_in(main):
 @pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc/passwd", ".hidden", "..", "z\u00fcrich", "x" * 300])
 def test_a_destination_that_is_no_safe_file_name_makes_no_drop_in(main, name):
     peer = make_peer(3, name)
-    refused(main, lambda: editing.add(str(main), [peer], drop_in=True), "leave out --drop-in")
+    rejected(main, lambda: editing.add(str(main), [peer], drop_in=True), "leave out --drop-in")
     editing.add(str(main), [peer])
     assert peers(main)[-1] == peer
 
@@ -208,36 +208,36 @@ def test_a_destination_that_is_no_safe_file_name_makes_no_drop_in(main, name):
 def test_a_key_that_is_known_is_refused_with_its_place(main, drop_in):
     for rotate in (False, True):
         for name in ("com.peer1", "com.another"):
-            refused(
+            rejected(
                 main,
                 lambda name=name, rotate=rotate: editing.add(
                     str(main), [make_peer(1, name)], drop_in=drop_in, rotate=rotate
                 ),
                 f"is known, as that of com.peer1: {main}: peers[0]; nothing to add, or first: remaphore peer remove",
             )
-    refused(main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is known")
+    rejected(main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is known")
 
 
 @pytest.mark.parametrize("drop_in", [False, True])
 def test_another_key_for_a_known_destination_is_added_only_if_that_is_said(main, drop_in):
     second = make_peer(3, "com.peer1", "ping")
-    refused(
+    rejected(
         main,
         lambda: editing.add(str(main), [second], drop_in=drop_in),
         f"com.peer1 is known with another key: {main}: peers[0]; if both are its own, as while it changes keys: --rot",
     )
-    refused(main, lambda: editing.add(str(main), [THREE, make_peer(4, "com.peer3")]), "known with another key: given")
+    rejected(main, lambda: editing.add(str(main), [THREE, make_peer(4, "com.peer3")]), "known with another key: given")
     editing.add(str(main), [second], drop_in=drop_in, rotate=True)
     assert [peer.key for peer in peers(main) if peer.destination == "com.peer1"] == [ONE.key, second.key]
 
 
 def test_a_rotation_of_a_destination_that_is_not_known_is_refused(main):
-    refused(main, lambda: editing.add(str(main), [THREE], rotate=True), "com.peer3 is not known, so it has no key to")
+    rejected(main, lambda: editing.add(str(main), [THREE], rotate=True), "com.peer3 is not known, so it has no key to")
 
 
 def test_a_peer_in_peers_d_counts_as_known(main):
     editing.add(str(main), [THREE], drop_in=True)
-    refused(main, lambda: editing.add(str(main), [THREE]), "peers.d/com.peer3.toml: peers[0]")
+    rejected(main, lambda: editing.add(str(main), [THREE]), "peers.d/com.peer3.toml: peers[0]")
 
 
 def test_removing_takes_a_peer_out_of_every_file_that_has_it(main):
@@ -256,14 +256,14 @@ def test_the_originals_format_is_refused_with_the_mend(tmp_path):
     path = tmp_path / "old.conf"
     path.write_text("x")
     for action in (lambda: editing.add(str(path), [THREE]), lambda: editing.remove(str(path), [THREE])):
-        refused(
+        rejected(
             path, action, "in the original's format, which is not edited; make TOML of it: remaphore config convert"
         )
 
 
 def test_a_configuration_with_an_error_is_not_edited(main):
     main.write_text((HEAD + PEERS).replace("verbs =", "verb ="))
-    refused(main, lambda: editing.add(str(main), [THREE]), "identities[0].verb: unknown key")
+    rejected(main, lambda: editing.add(str(main), [THREE]), "identities[0].verb: unknown key")
 
 
 def test_a_link_is_followed_and_stays(main, tmp_path):

@@ -23,7 +23,7 @@ def read(text):
     return original.parse(text, "test.conf")
 
 
-def refusal(text):
+def rejection(text):
     with pytest.raises(ConfigError) as caught:
         read(text)
     return str(caught.value)
@@ -32,7 +32,7 @@ def refusal(text):
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_accepts_and_refuses_what_the_vectors_say(vector):
     if vector["expected"] == "error":
-        assert refusal(vector["text"]).startswith("test.conf:")
+        assert rejection(vector["text"]).startswith("test.conf:")
         return
     config = read(vector["text"])
     assert bool(config.warnings) or not vector.get("expected_warning", False)

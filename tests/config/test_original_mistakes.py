@@ -17,7 +17,7 @@ def read(text):
     return original.parse(text, "test.conf")
 
 
-def refusal(text):
+def rejection(text):
     with pytest.raises(ConfigError) as caught:
         read(text)
     return str(caught.value)
@@ -113,7 +113,7 @@ TOO_LONG = "too long for a public key (is it a private one?); write the 32 bytes
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_mend(text, message):
-    assert refusal(text) == message
+    assert rejection(text) == message
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ KEY = make_key(1).public
 LINE = peer_line.write(destination="com.example.us.left", key=KEY)
 
 
-def refusal(text, **options):
+def rejection(text, **options):
     with pytest.raises(UsageError) as caught:
         peer_line.read_all(text, "the peer line", **options)
     assert "\n" not in str(caught.value)
@@ -35,12 +35,14 @@ def test_several_lines_are_read_in_order_with_comments_between():
     other = peer_line.write(destination="com.b", key=make_key(2).public)
     found = peer_line.read_all(f"# ours\n{LINE}\n\n{other}\n", "x")
     assert found == (("com.example.us.left", KEY), ("com.b", make_key(2).public))
-    assert refusal(f"# ours\n{LINE}\n\n{other[:-1]}\n").startswith("the peer line, line 4: the peer line does not fit")
+    assert rejection(f"# ours\n{LINE}\n\n{other[:-1]}\n").startswith(
+        "the peer line, line 4: the peer line does not fit"
+    )
 
 
 @pytest.mark.parametrize("length", range(len(LINE)))
 def test_a_line_cut_at_any_place_is_refused(length):
-    said = refusal(LINE[:length])
+    said = rejection(LINE[:length])
     assert "remaphore peer show" in said or "this remaphore reads" in said
     assert KEY[:8] not in said
 
@@ -52,7 +54,7 @@ def test_a_line_with_one_character_changed_is_refused_or_the_same(place, charact
     if changed.split() == LINE.split() and len(changed.splitlines()) == 1:
         assert peer_line.read_all(changed, "x") == (("com.example.us.left", KEY),)
     else:
-        assert KEY[:12] not in refusal(changed)
+        assert KEY[:12] not in rejection(changed)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_line_with_one_character_changed_is_refused_or_the_same(place, charact
     ],
 )
 def test_each_mistake_is_told(text, part):
-    assert part in refusal(text)
+    assert part in rejection(text)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_each_mistake_is_told(text, part):
 )
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_private_key_is_told_as_such_with_the_mend_and_is_not_repeated(text, bare):
-    said = refusal(text, bare=bare)
+    said = rejection(text, bare=bare)
     assert "this is a private key, which must never leave its node" in said
     assert "remaphore keygen" in said
     assert make_key(1).reveal()[:10] not in said
@@ -95,13 +97,13 @@ def test_a_private_key_is_told_as_such_with_the_mend_and_is_not_repeated(text, b
 
 def test_a_private_key_cut_in_half_is_refused_and_not_repeated():
     half = make_key(1).reveal()[:44]
-    assert half[:10] not in refusal(half)
-    assert half[:10] not in refusal(f"remaphore-peer:1 com.a {half} c0ffee12")
+    assert half[:10] not in rejection(half)
+    assert half[:10] not in rejection(f"remaphore-peer:1 com.a {half} c0ffee12")
 
 
 def test_a_seed_of_nats_is_told_as_such_and_is_not_repeated():
     seed = NatsKey("user").seed
-    said = refusal(f"com.a {seed}")
+    said = rejection(f"com.a {seed}")
     assert "a secret seed of NATS" in said
     assert seed[:10] not in said
 
@@ -109,15 +111,15 @@ def test_a_seed_of_nats_is_told_as_such_and_is_not_repeated():
 def test_a_node_of_the_original_is_named_by_destination_and_key_where_that_is_asked_for():
     assert peer_line.read_all(f"com.a {KEY}", "x", bare=True) == (("com.a", KEY),)
     assert peer_line.read_all(LINE, "x", bare=True) == (("com.example.us.left", KEY),)
-    assert "bad public key" in refusal(f"com.a {KEY[:-2]}", bare=True)
-    assert "neither a peer line nor DESTINATION PUBLICKEY" in refusal("com.a", bare=True)
-    assert "neither a peer line nor DESTINATION PUBLICKEY" in refusal(f"com.a {KEY} [ping]", bare=True)
+    assert "bad public key" in rejection(f"com.a {KEY[:-2]}", bare=True)
+    assert "neither a peer line nor DESTINATION PUBLICKEY" in rejection("com.a", bare=True)
+    assert "neither a peer line nor DESTINATION PUBLICKEY" in rejection(f"com.a {KEY} [ping]", bare=True)
 
 
 @bounded
 @given(text=st.text(max_size=80))
 def test_any_other_text_is_refused_in_one_line(text):
-    assert "\n" not in refusal(text)
+    assert "\n" not in rejection(text)
 
 
 def test_a_public_key_is_no_secret():

@@ -29,7 +29,7 @@ def write(path, text, *, mode=0o600):
     return str(path)
 
 
-def refusal(path, environ=None, defaults=()):
+def rejection(path, environ=None, defaults=()):
     with pytest.raises(ConfigError) as caught:
         search.load(path, environ or {}, defaults=defaults)
     return str(caught.value)
@@ -89,7 +89,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
 
 def test_no_configuration_at_all_names_every_place_and_the_mend(tmp_path):
     places = (str(tmp_path / "a.toml"), str(tmp_path / "a.conf"))
-    assert refusal(None, defaults=places) == (
+    assert rejection(None, defaults=places) == (
         "no configuration found, looked at -c (not given), $REMAPHORE_CONFIG (not set),"
         f" {places[0]}, {places[1]}; {MEND}, and name it with -c FILE"
     )
@@ -98,10 +98,10 @@ def test_no_configuration_at_all_names_every_place_and_the_mend(tmp_path):
 def test_a_named_file_that_is_missing_is_an_error_even_if_a_default_is_there(tmp_path):
     default = write(tmp_path / "a.conf", CONF)
     missing = str(tmp_path / "none")
-    assert refusal(missing, defaults=(default,)) == (
+    assert rejection(missing, defaults=(default,)) == (
         f"{missing}: configuration: no such file; check the name, or {MEND}"
     )
-    assert refusal(None, {"REMAPHORE_CONFIG": missing}, defaults=(default,)) == (
+    assert rejection(None, {"REMAPHORE_CONFIG": missing}, defaults=(default,)) == (
         f"{missing}: configuration, named by $REMAPHORE_CONFIG: no such file; check the name, or {MEND}"
     )
 
@@ -109,26 +109,26 @@ def test_a_named_file_that_is_missing_is_an_error_even_if_a_default_is_there(tmp
 def test_a_default_that_is_there_but_cannot_be_read_is_not_passed_over(tmp_path):
     loop = tmp_path / "loop.toml"
     loop.symlink_to(loop)
-    assert refusal(None, defaults=(str(loop), write(tmp_path / "a.conf", CONF))) == (
+    assert rejection(None, defaults=(str(loop), write(tmp_path / "a.conf", CONF))) == (
         f"{loop}: configuration: cannot be read (Too many levels of symbolic links); check the name and who may read it"
     )
 
 
 def test_a_directory_is_told_with_its_mend(tmp_path):
-    assert refusal(str(tmp_path)) == f"{tmp_path}: configuration: a directory; name a file in it"
+    assert rejection(str(tmp_path)) == f"{tmp_path}: configuration: a directory; name a file in it"
 
 
 @pytest.mark.parametrize("name", ["a.toml", "a.conf"])
 def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b'#\ndestination: "Z\xfcrich"\n')
-    assert refusal(str(path)) == f"{path}:2: not UTF-8; save the file as UTF-8"
+    assert rejection(str(path)) == f"{path}:2: not UTF-8; save the file as UTF-8"
 
 
 def test_a_mistake_in_the_file_names_the_file_as_it_was_given(tmp_path, monkeypatch):
     write(tmp_path / "a.conf", CONF + "x\n")
     monkeypatch.chdir(tmp_path)
-    assert refusal("a.conf").startswith("a.conf:12: 1 of 3 fields; write ")
+    assert rejection("a.conf").startswith("a.conf:12: 1 of 3 fields; write ")
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)])
@@ -137,7 +137,7 @@ def test_the_originals_file_holds_keys_so_that_open_modes_are_warned_about(tmp_p
     warnings = search.load(path, {}).warnings
     assert bool(warnings) == warned
     assert all(
-        warning.startswith(f"{path}: it holds private keys: ") and warning.endswith(f"; mend it: chmod go-w,o-r {path}")
+        warning.startswith(f"{path}: it holds private keys: ") and warning.endswith(f"; hint: chmod go-w,o-r {path}")
         for warning in warnings
     )
 
@@ -163,4 +163,4 @@ def test_more_peers_than_the_limit_are_refused_and_as_many_are_not(tmp_path, mon
     monkeypatch.setattr(search, "MAX_PEERS", count)
     assert search.load(path, {})
     monkeypatch.setattr(search, "MAX_PEERS", count - 1)
-    assert refusal(path).startswith(f"{path}: {count} peers, the most is {count - 1}; ")
+    assert rejection(path).startswith(f"{path}: {count} peers, the most is {count - 1}; ")

@@ -18,7 +18,7 @@ def write(path, *, mode=0o600, content="hush"):
     return path
 
 
-def refusal(path, **options):
+def rejection(path, **options):
     with pytest.raises(ConfigError) as caught:
         secrets.read_secret(path, what="the token", **options)
     return str(caught.value)
@@ -44,20 +44,20 @@ def test_a_file_for_the_owner_and_its_group_is_read_without_white_space_at_its_e
 )
 def test_a_file_that_others_can_read_or_change_is_refused_with_the_chmod_line(tmp_path, mode, finding):
     path = write(tmp_path / "t", mode=mode)
-    assert refusal(path) == f"{path}: the token: {finding}; mend it: chmod go-w,o-r {path}"
+    assert rejection(path) == f"{path}: the token: {finding}; hint: chmod go-w,o-r {path}"
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o666, 0o777])
 def test_the_chmod_line_mends_what_it_is_given_for(tmp_path, mode):
     path = write(tmp_path / "t", mode=mode)
-    command = refusal(path).rpartition("mend it: ")[2]
+    command = rejection(path).rpartition("hint: ")[2]
     assert os.waitstatus_to_exitcode(os.system(command)) == 0
     assert secrets.read_secret(path, what="the token") == "hush"
 
 
 def test_the_chmod_line_can_be_pasted_whatever_the_name(tmp_path):
     path = write(tmp_path / "a b;c", mode=0o644)
-    assert refusal(path).endswith(f"chmod go-w,o-r '{path}'")
+    assert rejection(path).endswith(f"chmod go-w,o-r '{path}'")
 
 
 @pytest.mark.parametrize("owner", [0, 1000])
@@ -68,7 +68,7 @@ def test_root_and_the_user_may_own_a_secret_that_a_group_reads(owner):
 @pytest.mark.parametrize(("owner", "user"), [(1001, 1000), (1000, 0)])
 def test_a_secret_of_somebody_else_is_refused_even_for_root(owner, user):
     assert secrets.mode_problem(status(mode=0o600, owner=owner), "f", user=user) == (
-        f"it belongs to uid {owner}, who can change it; mend it: chown {user} f"
+        f"it belongs to uid {owner}, who can change it; hint: chown {user} f"
     )
 
 
@@ -76,14 +76,14 @@ def test_the_originals_files_are_warned_about_and_read(tmp_path):
     path = write(tmp_path / "t", mode=0o644)
     warnings = []
     assert secrets.read_secret(path, what="the token", lenient=True, warn=warnings.append) == "hush"
-    assert warnings == [f"{path}: the token: others can read it (mode 0644); mend it: chmod go-w,o-r {path}"]
+    assert warnings == [f"{path}: the token: others can read it (mode 0644); hint: chmod go-w,o-r {path}"]
 
 
 def test_a_link_is_judged_by_the_file_that_is_read(tmp_path):
     target = write(tmp_path / "t", mode=0o644)
     link = tmp_path / "link"
     link.symlink_to(target)
-    assert "others can read it" in refusal(link)
+    assert "others can read it" in rejection(link)
 
 
 def test_the_descriptor_is_judged_and_not_what_the_path_means_by_then(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_the_descriptor_is_judged_and_not_what_the_path_means_by_then(tmp_path, 
         return descriptor
 
     monkeypatch.setattr(secrets, "_open", open_and_exchange)
-    assert "others can read it" in refusal(path)
+    assert "others can read it" in rejection(path)
 
 
 @pytest.mark.parametrize("lenient", [False, True])
@@ -115,11 +115,11 @@ def test_a_file_that_cannot_be_used_is_told_with_its_mend(tmp_path, lenient):
         binary: "not text; check that it is the right file",
     }
     for path, problem in cases.items():
-        assert refusal(path, lenient=lenient) == f"{path}: the token: {problem}"
+        assert rejection(path, lenient=lenient) == f"{path}: the token: {problem}"
 
 
 def test_a_name_that_no_file_can_have_is_told_in_one_line():
-    assert refusal(Path("a\0b")) == "'a\\x00b': the token: no file can have this name; correct it"
+    assert rejection(Path("a\0b")) == "'a\\x00b': the token: no file can have this name; correct it"
 
 
 def test_a_file_without_end_is_not_read_to_its_end():

@@ -21,7 +21,7 @@ TOML = f"""destination = "com.own"
 servers = ["nats://a:4222", "nats://b"]
 allow_skew = "1500ms"
 hooks = ["h"]
-refusals = false
+notify_rejections = false
 [auth]
 user = "u"
 password_file = "p"
@@ -69,7 +69,7 @@ def test_each_value_of_a_toml_file_names_its_key():
     assert found["auth.file"] == ("/etc/r/p", "f.toml: auth")
     assert found["tls.ca_file"] == ("/etc/r/ca.pem", "f.toml: tls")
     assert found["hooks"] == (["/etc/r/h"], "f.toml: hooks")
-    assert found["refusals"] == (False, "f.toml: refusals")
+    assert found["notify_rejections"] == (False, "f.toml: notify_rejections")
     assert found["identities[0]"][0]["private_key_file"] == "/etc/r/own.key"
     assert found["peers[0]"] == (
         {"destination": "com.a", "key": make_key(2).public, "verbs": ["*"]},
@@ -97,7 +97,7 @@ def test_each_value_of_the_originals_format_names_its_line():
         {"destination": "com.a", "key": make_key(2).public, "compatibility": "original", "verbs": ["ping"]},
         "f.conf:7",
     )
-    assert found["refusals"] == (False, "f.conf: the original's format")
+    assert found["notify_rejections"] == (False, "f.conf: the original's format")
 
 
 @pytest.mark.parametrize("config", [original.parse(CONF, "f"), toml.parse(TOML, "f", Path("/etc/r"))])

@@ -183,4 +183,4 @@ def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(tmp_p
     file.chmod(0o644)
     with pytest.raises(ConfigError) as caught:
         read(MINIMAL, tmp_path).identities[0].load()
-    assert str(caught.value).endswith(f"others can read it (mode 0644); mend it: chmod go-w,o-r {file}")
+    assert str(caught.value).endswith(f"others can read it (mode 0644); hint: chmod go-w,o-r {file}")

@@ -22,7 +22,7 @@ def read(text, base=BASE):
     return toml.parse(text, "remaphore.toml", base)
 
 
-def refusal(text):
+def rejection(text):
     with pytest.raises(ConfigError) as caught:
         read(text)
     return str(caught.value)
@@ -200,7 +200,7 @@ NAME_MEND = "write a name such as com.crypto.us.left"
     ],
 )
 def test_a_mistake_is_told_with_its_key_path_and_mend(text, message):
-    assert refusal(text) == f"remaphore.toml: {message}"
+    assert rejection(text) == f"remaphore.toml: {message}"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_mistake_is_told_with_its_key_path_and_mend(text, message):
     ],
 )
 def test_what_is_not_toml_is_told_with_its_line(text, message):
-    said = refusal(text)
+    said = rejection(text)
     assert said.startswith(message)
     assert "not TOML" in said
 
@@ -247,4 +247,4 @@ def test_a_key_that_is_listed_twice_is_warned_about():
     ],
 )
 def test_a_private_key_in_a_wrong_place_is_in_no_error(text):
-    assert OURS.reveal()[:20] not in refusal(text)
+    assert OURS.reveal()[:20] not in rejection(text)

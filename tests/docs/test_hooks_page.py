@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from remaphore import Action, Outcome, Reason, Rejection, Reply, Step, Summary
+from remaphore import Action, Drop, DropReason, Outcome, Reply, Step, Summary
 from remaphore.cli import request
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import GROUP, PLAIN, implemented, load
 from remaphore.hooks.status import Status, Tally
-from remaphore.runtime import daemon, handling, receiver, rejections
+from remaphore.receiving import daemon, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -48,14 +48,14 @@ def test_every_hook_that_the_page_names_exists():
 def test_the_limits_on_the_page_are_those_of_the_code():
     limited = {name for name in HOOKS if "5 seconds" in SECTIONS[name]}
     assert limited == {name for name in HOOKS if name not in PLAIN}
-    assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, handling.NOTE_SECONDS} == {5.0}
+    assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
     assert {receiver.STOP_SECONDS, request.HOOK_SECONDS} == {5.0}
-    assert f"every {rejections.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_rejected"]
+    assert f"every {throttle.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_dropped"]
     assert f"{daemon.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
 
 
 def summary():
-    return Summary(expected=("a", "b"), answered=("a",), failed=(), refused=(), missing=("b",), rejected=0)
+    return Summary(expected=("a", "b"), answered=("a",), failed=(), rejected=(), missing=("b",), dropped=0)
 
 
 def status():
@@ -68,14 +68,14 @@ CALLS = {
     "remaphore_configure": (lambda: {"config": make_config(), "settings": {"threshold": 3}}, "threshold is 3"),
     "remaphore_startup": (lambda: {"status": status()}, "connected: True, received: 3"),
     "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
-    "remaphore_admitted": (lambda: {"message": make_message("deploy", peer="a")}, "deploy from a waits"),
-    "remaphore_message": (lambda: {"message": make_message("greet", peer="a")}, Reply(0, b"Hello, a")),
+    "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a waits"),
+    "remaphore_message": (lambda: {"message": make_message("greet", sender_name="a")}, Reply(0, b"Hello, a")),
     "remaphore_handled": (
         lambda: {"message": make_message("deploy"), "outcome": Outcome("h", "other", 1.0, error=OSError("x"))},
         "other failed at deploy: OSError('x')",
     ),
-    "remaphore_rejected": (
-        lambda: {"rejection": Rejection(Reason.BAD_SIGNATURE, subject="s", count=2)},
+    "remaphore_dropped": (
+        lambda: {"drop": Drop(DropReason.BAD_SIGNATURE, subject="s", count=2)},
         "2 forged on s",
     ),
     "remaphore_requested": (

@@ -22,15 +22,15 @@ import remaphore
 from remaphore.protocol import subject, wire
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply
-from remaphore.runtime.ledger import FILE
-from remaphore.runtime.store import DONE, STARTED
+from remaphore.receiving.ledger.ledger import FILE
+from remaphore.receiving.ledger.store import DONE, STARTED
 from tests.ledgers import WAL, states
 
 ALL = subject.for_messages("remaphore")
 LOAD = 40
 # What is sent again at one time: far fewer than a verb's queue holds, and than are answered at one time.
 CHUNK = 20
-# What has left the window of 30 seconds is refused for its age, which is not what is tried here.
+# What has left the window of 30 seconds is rejected for its age, which is not what is tried here.
 YOUNG = 20 * SECOND
 
 
@@ -177,8 +177,8 @@ async def test_on_a_full_disk_nothing_starts_without_a_record_and_everybody_is_t
     resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
     replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]
     ran = sum(reply.exit_code == 0 for reply in replies)
-    refused = sum((reply.exit_code, reply.output) == (75, NO_LEDGER) for reply in replies)
-    assert (ran + refused, ran > 0, refused > 0) == (len(replies), True, True)
+    rejected = sum((reply.exit_code, reply.output) == (75, NO_LEDGER) for reply in replies)
+    assert (ran + rejected, ran > 0, rejected > 0) == (len(replies), True, True)
     await site.kill()
     assert sum(site.starts().values()) == ran
     assert site.unrecorded() == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.runtime.health.findings import Code
+from remaphore.diagnostics.findings import Code
 from tests.e2e.conftest import DESTINATIONS, SECONDS
 from tests.factories import make_key
 from tests.support.machine import type_in
@@ -53,7 +53,7 @@ def test_check_tells_what_is_wrong_and_is_green_once_its_mends_are_typed(fleet, 
     wrong = [row for row in rows(done) if row["level"] in ("warning", "error")]
     assert (done.returncode, [row["code"] for row in wrong]) == (1, ["key-unusable", "handler-unsafe"])
     for row in wrong:
-        type_in(row["mend"])
+        type_in(row["hint"])
     done = fleet.run("check", "-c", config)
     assert done.returncode == 0
     levels = {line.split()[0] for line in done.stdout.splitlines()}
@@ -93,7 +93,7 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     (silent,) = [row for row in rows(first) if row["code"] == Code.PEER_SILENT]
     key = make_key(1).public
     question = f"remaphore explain --from {key} --verb permissions --to {TWO}"
-    assert question in silent["mend"]
+    assert question in silent["hint"]
     asked = fleet.run(*question.split()[1:], "-c", two)
     assert (asked.returncode, "sender        failed" in asked.stdout) == (1, True)
     # It does not know us: let it, but for another verb first.
@@ -105,7 +105,7 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded")
     second = fleet.run("doctor", "-c", one, "--json", "--timeout", "30s")
-    assert (second.returncode, codes(second, "note", "warning", "error")) == (0, ["permissions-refused"])
+    assert (second.returncode, codes(second, "note", "warning", "error")) == (0, ["permissions-rejected"])
     two.write_text(two.read_text().replace('["ping"]', '["ping", "permissions"]'))
     daemon.lines.clear()
     daemon.popen.send_signal(signal.SIGHUP)
@@ -205,4 +205,4 @@ def test_mistakes_exit_2_with_one_line(words, part, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert part in shown.err
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("error: ") == 1

@@ -8,9 +8,9 @@ import pytest
 
 from remaphore.cli import main as cli
 from remaphore.config import search
+from remaphore.node import Node
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import Message, Reply
-from remaphore.protocol.rejection import Reason, Rejection
-from remaphore.runtime.node import Node
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 
@@ -64,7 +64,7 @@ class Pair:
 
     async def _listen(self, broker, node, news, code=None):
         own = Node(broker.connect(), self.config(node))
-        async with aclosing(own.receive(rejected=news.put_nowait)) as messages:
+        async with aclosing(own.receive(dropped=news.put_nowait)) as messages:
             async for message in messages:
                 news.put_nowait(message)
                 if code is not None:
@@ -72,7 +72,7 @@ class Pair:
 
     async def _ask(self, broker, news):
         node = Node(broker.connect(), self.config("right"))
-        async with node.request("ping", to="com.left", timeout=None, rejected=news.put_nowait) as exchange:
+        async with node.request("ping", to="com.left", timeout=None, dropped=news.put_nowait) as exchange:
             assert exchange.expected == ("com.left",)
             async for reply in exchange:
                 news.put_nowait(reply)
@@ -114,7 +114,7 @@ async def test_both_keys_count_during_the_overlap_and_only_the_new_one_after_it(
     new = capsys.readouterr().out.strip()
     pair.begin(new)
 
-    assert (await pair.heard(new)).reason is Reason.UNKNOWN_SENDER
+    assert (await pair.heard(new)).reason is DropReason.UNKNOWN_SENDER
     assert isinstance(await pair.heard(old), Message)
 
     pair.type("right", "peer", "add", "--rotate", "--verbs", "ping", pair.type("left", "peer", "show", new))
@@ -130,10 +130,10 @@ async def test_both_keys_count_during_the_overlap_and_only_the_new_one_after_it(
     assert (reply.sender, reply.peer, reply.bound) == (new, "com.left", True)
 
     pair.type("right", "peer", "remove", "com.left", "--key", old)
-    assert (await pair.heard(old)).reason is Reason.UNKNOWN_SENDER
+    assert (await pair.heard(old)).reason is DropReason.UNKNOWN_SENDER
     assert (await pair.heard(new)).sender == new
     assert (await pair.answered()).sender == new
     pair.switch(old)
     reply = await pair.answered()
-    assert isinstance(reply, Rejection)
-    assert reply.reason is Reason.NOT_ASKED
+    assert isinstance(reply, Drop)
+    assert reply.reason is DropReason.NOT_ASKED

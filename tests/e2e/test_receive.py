@@ -72,7 +72,7 @@ def test_a_verb_that_the_peer_may_not_send_is_not_run_and_named(fleet, nodes, no
     receiver = fleet.start("-c", careful, note)
     ran = receive_one(fleet, receiver, ("-c", nodes["one"], "-s", "-v", "wipe"), ("-c", nodes["one"], "-s", "yes"))
     assert ran == ["ping yes"]
-    assert "reason=verb-not-permitted" in receiver.wait_for("message_rejected")
+    assert "reason=verb-not-permitted" in receiver.wait_for("message_dropped")
 
 
 def test_the_script_gets_its_arguments_and_exactly_this_environment(fleet, nodes):

@@ -141,7 +141,7 @@ def test_a_full_disk_is_an_error_and_no_success(three):
         done = run(three, "ooo", stdout=full, timeout="30s")
     assert done.returncode == 3
     assert done.stderr == (
-        "remaphore: ERROR: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
+        "remaphore: error: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
     )
 
 
@@ -170,8 +170,8 @@ def test_output_that_was_closed_before_the_start_is_lost_and_no_error(three, clo
 def test_the_summary_is_for_the_word_alone(three):
     done = run(three, "oro", timeout="30s")
     assert done.stderr.splitlines() == [
-        "remaphore: 3 expected, 2 ok, 1 refused",
-        "remaphore: refused (busy): com.db.2",
+        "remaphore: 3 expected, 2 ok, 1 rejected",
+        "remaphore: rejected (busy): com.db.2",
     ]
 
 

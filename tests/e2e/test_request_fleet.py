@@ -20,7 +20,7 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json"
 RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})
 DOCUMENT = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/document"}]})
 REFUSAL = "remaphore: refused: verb-not-permitted: not among the verbs"
-KINDS = {"request": 1, "reply": 180, "refusal": 17, "missing": 3, "summary": 1}
+KINDS = {"request": 1, "reply": 180, "rejection": 17, "missing": 3, "summary": 1}
 PROGRESS = "197/200 answered, 77 failed, waiting for com.db.198 com.db.199 com.db.200"
 GROUPS = [
     "com.db.[1-120] (120): exit code 0",
@@ -28,13 +28,13 @@ GROUPS = [
     "com.db.[121-180] (60): failed (exit code 1)",
     "  no space left on device",
     "  see the log",
-    "com.db.[181-197] (17): refused (verb-not-permitted: not among the verbs)",
+    "com.db.[181-197] (17): rejected (verb-not-permitted: not among the verbs)",
     "com.db.[198-200] (3): missing",
 ]
 INTERRUPTED = [
-    "remaphore: interrupted: 200 expected, 120 ok, 60 failed, 17 refused, 3 missing",
+    "remaphore: interrupted: 200 expected, 120 ok, 60 failed, 17 rejected, 3 missing",
     "remaphore: failed (exit code 1): com.db.[121-180]",
-    "remaphore: refused (verb-not-permitted: not among the verbs): com.db.[181-197]",
+    "remaphore: rejected (verb-not-permitted: not among the verbs): com.db.[181-197]",
     "remaphore: missing: com.db.198, com.db.199, com.db.200",
 ]
 
@@ -129,17 +129,17 @@ def assert_json_lines(text):
     assert (kinds[0], kinds[-1], set(kinds[-4:-1])) == ("request", "summary", {"missing"})
     request, summary = records[0], records[-1]
     assert {record["request"] for record in records if "request" in record} == {request["hash"]}
-    assert [name for kind in ("ok", "failed", "refused", "missing") for name in summary[kind]] == request["expected"]
-    refused = next(record for record in records if record["kind"] == "refusal")
-    assert (refused["reason"], refused["detail"]) == ("verb-not-permitted", "not among the verbs")
-    assert refused["output"] == REFUSAL
+    assert [name for kind in ("ok", "failed", "rejected", "missing") for name in summary[kind]] == request["expected"]
+    rejected = next(record for record in records if record["kind"] == "rejection")
+    assert (rejected["reason"], rejected["detail"]) == ("verb-not-permitted", "not among the verbs")
+    assert rejected["output"] == REFUSAL
 
 
 def assert_document(text):
     document = json.loads(text)
     DOCUMENT.validate(document)
     assert {key: len(value) for key, value in document.items() if key != "summary"} == {
-        "requests": 1, "replies": 180, "refusals": 17, "missing": 3
+        "requests": 1, "replies": 180, "rejections": 17, "missing": 3
     }  # fmt: skip
     assert len(document["summary"]["ok"]) == 120
 

@@ -107,7 +107,7 @@ def test_a_reload_takes_new_peers_and_refuses_a_bad_file(fleet, nodes, hooks):
     good = config.read_text()
     config.write_text(good + "nonsense = 1\n")
     daemon.popen.send_signal(signal.SIGHUP)
-    daemon.wait_for("reload_refused")
+    daemon.wait_for("reload_rejected")
     config.write_text(f'state_dir = "{fleet.folder}/state"\n' + fleet.config("two").read_text())
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded peers=2")

@@ -44,7 +44,7 @@ def test_a_shell_line_goes_on_after_the_message(fleet, nodes):
 
 def test_sending_loads_neither_plugins_nor_what_receives_and_requests(fleet, nodes):
     others = {"pluggy", "structlog", "remaphore_plugins", "argparse", "remaphore.protocol.gate"}
-    others |= {"remaphore.protocol.exchange", "remaphore.runtime.intake", "remaphore.runtime.requester"}
+    others |= {"remaphore.protocol.exchange", "remaphore.receiving.inline", "remaphore.requesting.requester"}
     send = f"main(['-s', '-c', {str(nodes['one'])!r}])"
     code = f"import sys; from remaphore.cli.main import main; print({send}, {others} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

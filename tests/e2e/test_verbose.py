@@ -46,7 +46,7 @@ async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_rea
     words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "1s")
     code, lines = await asked(fleet, nodes, *words, replies=[b"one", b"two"])
     assert code == 1
-    assert len([line for line in lines if "message_rejected reason=malformed" in line]) == 2
+    assert len([line for line in lines if "message_dropped reason=malformed" in line]) == 2
     assert not [line for line in lines if "not taken" in line]
 
 

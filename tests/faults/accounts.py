@@ -8,8 +8,8 @@ UNDER_WAY = "under way"
 
 # How often a handler may have been started for a request that ended so. Of what is lost, the request may be, or the
 # reply; a run that was interrupted by kill -9 may not have come to the handler's first line.
-_IN_TROUBLE = {"answered": {1}, "refused": {0}, "lost": {0, 1}, "interrupted 143": {0, 1}}
-# While nothing is broken, nothing may be lost, refused or interrupted.
+_IN_TROUBLE = {"answered": {1}, "rejected": {0}, "lost": {0, 1}, "interrupted 143": {0, 1}}
+# While nothing is broken, nothing may be lost, rejected or interrupted.
 _IN_CALM = {"answered": {1}}
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import remaphore
 from remaphore.errors import TransportError
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from tests.e2e.conftest import Process
 from tests.factories import make_key
 
@@ -141,7 +141,7 @@ async def ask(node: Node, verb: str, payload: str = "", *, timeout: float = 10.0
 
 
 async def asked(node: Node, verb: str, payload: str, *, timeout: float = 10.0) -> str:
-    """Return how a request ended, for the checker: answered, refused, or lost; never an exception."""
+    """Return how a request ended, for the checker: answered, rejected, or lost; never an exception."""
     try:
         answer = await ask(node, verb, payload, timeout=timeout)
     except TransportError:
@@ -150,7 +150,7 @@ async def asked(node: Node, verb: str, payload: str, *, timeout: float = 10.0) -
         return "lost"
     code, text = answer
     if text.startswith("remaphore: refused"):
-        return "refused"
+        return "rejected"
     return "answered" if code == 0 else f"interrupted {code}"
 
 

@@ -19,7 +19,7 @@ def checked(end: str, started: int, *, calm: bool) -> list[str]:
 
 @pytest.mark.parametrize(
     ("end", "started"),
-    [("answered", 1), ("refused", 0), ("lost", 0), ("lost", 1), ("interrupted 143", 0), ("interrupted 143", 1)],
+    [("answered", 1), ("rejected", 0), ("lost", 0), ("lost", 1), ("interrupted 143", 0), ("interrupted 143", 1)],
 )
 def test_what_a_fault_explains_is_not_named(end: str, started: int) -> None:
     assert checked(end, started, calm=False) == []
@@ -31,7 +31,7 @@ def test_what_a_fault_explains_is_not_named(end: str, started: int) -> None:
         ("answered", 0),
         ("answered", 2),
         ("lost", 2),
-        ("refused", 1),
+        ("rejected", 1),
         ("interrupted 143", 2),
         ("interrupted 1", 1),
         ("under way", 0),
@@ -41,7 +41,7 @@ def test_what_no_fault_explains_is_named(end: str, started: int) -> None:
     assert checked(end, started, calm=False) == [f"{end}, started {started} times"]
 
 
-@pytest.mark.parametrize(("end", "started"), [("lost", 0), ("lost", 1), ("refused", 0), ("interrupted 143", 1)])
+@pytest.mark.parametrize(("end", "started"), [("lost", 0), ("lost", 1), ("rejected", 0), ("interrupted 143", 1)])
 def test_what_is_lost_while_nothing_is_broken_is_named(end: str, started: int) -> None:
     assert checked(end, started, calm=True) == [f"{end} in calm, started {started} times"]
 

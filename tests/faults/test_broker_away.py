@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from remaphore.tasks import spawn
 from tests.e2e.conftest import Process
 from tests.faults.conftest import MakeSite
@@ -134,7 +134,7 @@ class Stopped(Wire):
     def cut(self) -> None:
         self.server.signal(signal.SIGSTOP)
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         self.server.resume()
 
 
@@ -161,7 +161,7 @@ async def cut_and_mended(way: str, folder: Path, site: Site) -> None:
             daemon = await site.daemon(site.counting("note"), ping=PING, env=notified(site))
             wire.cut()
             await missed(daemon, told)
-            wire.mend()
+            wire.hint()
             await said(daemon, "connected to")
             await until(lambda: any("STATUS=connected to" in text for text in told))
             async with site.requester() as node:

@@ -13,13 +13,13 @@ import pytest
 from remaphore import Message, Reply, hookimpl
 from remaphore.hooks import specs
 from remaphore.hooks.markers import PROJECT
+from remaphore.node import Node
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.gate import Filters
-from remaphore.protocol.rejection import Rejection
-from remaphore.runtime.daemon import Daemon
-from remaphore.runtime.intake import Intake, make_gate
-from remaphore.runtime.ledger import Ledger
-from remaphore.runtime.node import Node
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.inline import Intake, make_gate
+from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from tests.factories import NOW, SKEW, make_encoded
@@ -103,7 +103,7 @@ async def test_nothing_starts_twice_while_the_daemons_clock_steps_to_and_fro(ste
             await again(broker, number)
         right.now += SECOND
         assert await ask(broker, right, "after") == "done"
-    # What was refused while the clock was wrong is taken when it comes again in time: it had not started.
+    # What was rejected while the clock was wrong is taken when it comes again in time: it had not started.
     assert sorted(recorder.started) == sorted(set(recorder.started))
     assert {b"before", b"wrong like it", b"after"} <= set(recorder.started)
 
@@ -125,13 +125,13 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
 def test_a_receiver_takes_nothing_twice_while_its_clock_steps_to_and_fro(step: int) -> None:
-    clock, taken, rejected = Clock(), list[Message](), list[Rejection]()
+    clock, taken, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
-    intake = Intake(gate, taken=taken.append, rejected=rejected.append, clock=clock)
+    intake = Intake(gate, taken=taken.append, dropped=dropped.append, clock=clock)
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now
         intake.deliver(sent)
         intake.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
     assert [message.payload for message in taken] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
-    assert len(rejected) == 3
+    assert len(dropped) == 3

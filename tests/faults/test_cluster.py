@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from remaphore.tasks import spawn
 from tests.e2e.conftest import Process
 from tests.faults.accounts import Accounts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from remaphore.tasks import spawn
 from remaphore.transport import nats_client, nats_link
 from tests.e2e.conftest import Process
@@ -21,7 +21,7 @@ from tests.support.nats_server import NatsServer, connected, running, until
 
 SUBJECT = "remaphore.all"
 AT_A_TIME = 500  # messages that wait for the broker's confirmation: the flood is as fast as it can be
-ALL = ("remaphore_messages_rejected_total", "remaphore_messages_refused_total", "remaphore_messages_handled_total")
+ALL = ("remaphore_messages_dropped_total", "remaphore_messages_rejected_total", "remaphore_messages_handled_total")
 
 
 def flood(node: Node, count: int) -> list[bytes]:

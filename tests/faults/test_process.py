@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from remaphore.node import Node
 from remaphore.protocol import wire
-from remaphore.runtime.node import Node
-from remaphore.runtime.systemd import Notifier
-from remaphore.runtime.verifier import Arrival, Verifier
+from remaphore.receiving.systemd import Notifier
+from remaphore.receiving.verifier import Arrival, Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.dialer import Dialer, Prepare
 from remaphore.transport.nats_link import Link

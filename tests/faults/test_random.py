@@ -1,4 +1,4 @@
-"""Random faults, and a checker that accounts for every request: answered, refused, or reported lost; nothing else."""
+"""Random faults, and a checker that accounts for every request: answered, rejected, or reported lost; nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from remaphore.errors import TransportError
-from remaphore.runtime.node import Node
+from remaphore.node import Node
 from remaphore.tasks import spawn
 from tests.e2e.conftest import Process
 from tests.faults.accounts import Accounts

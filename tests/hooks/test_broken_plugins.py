@@ -10,13 +10,13 @@ import structlog
 from remaphore import hookimpl
 from remaphore.config.settings import VerbSettings
 from remaphore.hooks.manager import empty, register
+from remaphore.node import Node
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
-from remaphore.protocol.rejection import Reason
-from remaphore.runtime import daemon as daemon_module
-from remaphore.runtime import handling
-from remaphore.runtime.daemon import Daemon
-from remaphore.runtime.ledger import Ledger
-from remaphore.runtime.node import Node
+from remaphore.receiving import daemon as daemon_module
+from remaphore.receiving import processor
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.testing import Clock, MemoryBroker, make_config
 from tests.support.nats_server import until
@@ -115,7 +115,7 @@ WAITING = {
     "handled": ("message", "outcome"),
     "shutdown": ("reason",),
 }
-IN_PLACE = {"admitted": ("message",), "rejected": ("rejection",), "reloaded": ("config",)}
+IN_PLACE = {"admitted": ("message",), "dropped": ("drop",), "reloaded": ("config",)}
 CASES = [
     *((hook, arguments, fault) for hook, arguments in WAITING.items() for fault in (*PLAIN, *LATE)),
     *((hook, arguments, fault) for hook, arguments in IN_PLACE.items() for fault in PLAIN),
@@ -140,7 +140,7 @@ def _short_limits(monkeypatch):
         (daemon_module, "HOOK_SECONDS"),
         (daemon_module, "STOP_SECONDS"),
         (daemon_module, "DRAIN_SECONDS"),
-        (handling, "NOTE_SECONDS"),
+        (processor, "NOTE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.05)
 
@@ -192,7 +192,7 @@ async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_n
             await broker.connect().publish("remaphore.all", b"nonsense")
             assert daemon.reload(lambda: config)
             assert await asyncio.gather(*(ask(node, f"{n}") for n in range(5))) == [[(0, b"%d" % n)] for n in range(5)]
-        assert daemon.tally.rejected == {Reason.MALFORMED: 1}
+        assert daemon.tally.dropped == {DropReason.MALFORMED: 1}
         assert daemon.tally.handled == {"ping": 6}
         assert daemon.tally.replies == {"sent": 6}
 
@@ -232,7 +232,7 @@ async def test_a_request_that_only_a_broken_plugin_acts_on_is_answered_with_minu
         assert await ask(Node(broker.connect(), config, clock=CLOCK), "x") == [(-1, b"")]
 
 
-@pytest.mark.parametrize("hook", ["startup", "admitted", "handled", "rejected", "shutdown"])
+@pytest.mark.parametrize("hook", ["startup", "admitted", "handled", "dropped", "shutdown"])
 async def test_what_a_plugin_did_wrong_is_logged_with_its_name_and_its_hook(tmp_path, hook):
     broker, config = MemoryBroker(), make_config()
     plugin = broken(hook, {**WAITING, **IN_PLACE}[hook], raises)

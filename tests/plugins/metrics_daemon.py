@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from remaphore import Config, Reply, hookimpl
 from remaphore.hooks import manager
-from remaphore.runtime.daemon import Daemon
-from remaphore.runtime.ledger import Ledger
-from remaphore.runtime.node import Node
+from remaphore.node import Node
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from remaphore_plugins.metrics import Metrics

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from remaphore import Message, Outcome, Reason, Rejection, Reply, logs
+from remaphore import Drop, DropReason, Message, Outcome, Reply, logs
 from remaphore_plugins.log import Log
 
 MESSAGE = Message(
@@ -18,7 +18,7 @@ MESSAGE = Message(
     uuid=b"id",
     time_ns=0,
     payload=b"hidden payload",
-    peer="com.a",
+    sender_name="com.a",
     digest=b"d" * 32,
 )
 
@@ -65,25 +65,25 @@ def test_payload_and_output_are_not_logged(capsys):
 @pytest.mark.parametrize(
     ("reason", "level"),
     [
-        *((reason, "debug") for reason in (Reason.NOT_ADDRESSED, Reason.FILTERED, Reason.DUPLICATE)),
-        *((reason, "debug") for reason in (Reason.NOT_A_REPLY, Reason.NOT_ASKED, Reason.ANSWERED_ALREADY)),
-        (Reason.NOT_BOUND, "debug"),
-        (Reason.BAD_SIGNATURE, "warning"),
+        *((reason, "debug") for reason in (DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE)),
+        *((reason, "debug") for reason in (DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY)),
+        (DropReason.NOT_BOUND, "debug"),
+        (DropReason.BAD_SIGNATURE, "warning"),
     ],
 )
 def test_what_is_part_of_every_day_is_a_debug_line_and_the_rest_a_warning(capsys, reason, level):
-    rejection = Rejection(reason, "detail", 7, "remaphore.all", 12)
-    (line,) = to_json(capsys, lambda: Log().remaphore_rejected(rejection))
+    drop = Drop(reason, "detail", 7, "remaphore.all", 12)
+    (line,) = to_json(capsys, lambda: Log().remaphore_dropped(drop))
     assert (line["level"], line["reason"], line["count"]) == (level, reason, 12)
 
 
 def test_for_people_a_line_is_short_and_holds_no_control_character(capsys):
     logs.configure("console")
-    Log().remaphore_rejected(Rejection(Reason.MALFORMED, "a\x1b[31m\nb", 7, "remaphore.all"))
+    Log().remaphore_dropped(Drop(DropReason.MALFORMED, "a\x1b[31m\nb", 7, "remaphore.all"))
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
     assert "\x1b" not in shown
-    assert "warning message_rejected reason=malformed detail=a\\x1b[31m\\x0ab count=1" in shown
+    assert "warning message_dropped reason=malformed detail=a\\x1b[31m\\x0ab count=1" in shown
 
 
 def test_the_standard_librarys_loggers_end_in_the_same_place(capsys):
@@ -134,7 +134,7 @@ async def test_the_lines_of_one_turn_of_the_loop_are_one_write_in_their_order(mo
     monkeypatch.setattr(sys, "stderr", stderr)
     logs.configure("json")
     for number in range(50):
-        Log().remaphore_rejected(Rejection(Reason.MALFORMED, str(number), 7, "remaphore.all"))
+        Log().remaphore_dropped(Drop(DropReason.MALFORMED, str(number), 7, "remaphore.all"))
     assert stderr.writes == 0
     await asyncio.sleep(0)
     assert stderr.writes == 1

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from structlog.testing import capture_logs
 
-from remaphore import PluginError, Reason, Status, VerbSettings
+from remaphore import DropReason, PluginError, Status, VerbSettings
 from remaphore.hooks import manager
 from remaphore.hooks.status import Tally
 from remaphore.protocol.peers import Peer
-from remaphore.runtime.queues import MAX_WORKERS_PER_SENDER
+from remaphore.receiving.queues import MAX_WORKERS_PER_SENDER
 from remaphore_plugins.metrics import Metrics, families, server
 from remaphore_plugins.metrics.families import StatusCollector
 from remaphore_plugins.metrics.server import MetricsServer
@@ -74,9 +74,9 @@ async def test_what_was_received_is_the_sum_of_what_became_of_it(serving):
         await served.handled(3)
         series = await served.scrape()
         assert series["remaphore_messages_received_total",] == 10
-        assert series["remaphore_messages_refused_total", "busy"] == 2
-        assert series["remaphore_messages_rejected_total", "malformed"] == 1
-        assert series["remaphore_messages_rejected_total", "unknown-sender"] == 1
+        assert series["remaphore_messages_rejected_total", "busy"] == 2
+        assert series["remaphore_messages_dropped_total", "malformed"] == 1
+        assert series["remaphore_messages_dropped_total", "unknown-sender"] == 1
         assert total(series, "remaphore_messages_handled_total") == 3
         assert series["remaphore_queue_length", "wait"] == 2
         assert series["remaphore_queue_running", "wait"] == 1
@@ -85,8 +85,8 @@ async def test_what_was_received_is_the_sum_of_what_became_of_it(serving):
             total(
                 series,
                 "remaphore_messages_handled_total",
-                "remaphore_messages_refused_total",
                 "remaphore_messages_rejected_total",
+                "remaphore_messages_dropped_total",
                 "remaphore_queue_length",
                 "remaphore_queue_running",
             )
@@ -116,9 +116,9 @@ async def test_runs_are_counted_by_result_and_each_is_in_the_histogram(serving):
 async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
     async with serving(replace(make_config(2), verbs={"deploy": VerbSettings()})) as served:
         series = await served.scrape()
-    assert {key[1] for key in series if key[0] == "remaphore_messages_rejected_total"} == set(map(str, Reason))
-    for refusal in ("busy", "displaced", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
-        assert series["remaphore_messages_refused_total", refusal] == 0
+    assert {key[1] for key in series if key[0] == "remaphore_messages_dropped_total"} == set(map(str, DropReason))
+    for rejection in ("busy", "displaced", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
+        assert series["remaphore_messages_rejected_total", rejection] == 0
     assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0
     assert series["remaphore_replies_total", "sent"] == series["remaphore_replies_total", "failed"] == 0
     assert series["remaphore_build_info", platform.python_version(), version("remaphore")] == 1
@@ -150,7 +150,7 @@ async def test_ten_thousand_verbs_of_a_permitted_peer_add_one_series_to_each_met
         for number in range(10_000):
             await served.send(f"wait-{number}")
         queued = await served.scrape()
-        while queued["remaphore_messages_refused_total", "busy"] < 10_000 - MAX_WORKERS_PER_SENDER:
+        while queued["remaphore_messages_rejected_total", "busy"] < 10_000 - MAX_WORKERS_PER_SENDER:
             queued = await served.scrape()
         assert queued["remaphore_queue_running", "other"] == MAX_WORKERS_PER_SENDER
         served.handler.release.set()
@@ -188,7 +188,7 @@ async def test_what_a_reload_forbids_is_counted_as_refused(serving):
         served.daemon.reload(lambda: make_config(2, peers=(narrowed,)))
         served.handler.release.set()
         await served.handled(1)
-        assert (await served.scrape())["remaphore_messages_refused_total", "not-permitted"] == 1
+        assert (await served.scrape())["remaphore_messages_rejected_total", "not-permitted"] == 1
 
 
 async def test_two_daemons_in_one_process_count_each_their_own(serving):
@@ -203,7 +203,7 @@ async def test_openmetrics_is_served_to_who_asks_for_it(serving):
     async with serving() as served:
         accept = "application/openmetrics-text; version=1.0.0"
         text = await asyncio.to_thread(fetch, served.metrics.url, accept)
-        assert "remaphore_messages_rejected" in {family.name for family in parse_openmetrics(text)}
+        assert "remaphore_messages_dropped" in {family.name for family in parse_openmetrics(text)}
 
 
 async def test_a_scrape_can_name_the_metrics_that_it_wants(serving):

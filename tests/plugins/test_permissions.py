@@ -23,7 +23,7 @@ KNOWN = peers(("com.ann", "key-of-ann", ["permissions", "deploy"]), ("com.bob", 
 
 async def ask(config, sender, **options):
     async with PluginHarness(Permissions, config=config, **options) as harness:
-        return await harness.message(make_message("permissions", sender=sender, peer="com.ann"))
+        return await harness.message(make_message("permissions", sender=sender, sender_name="com.ann"))
 
 
 async def test_the_answer_says_what_the_asking_peer_may_do():

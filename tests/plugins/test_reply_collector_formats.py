@@ -17,15 +17,15 @@ from tests.factories import bounded
 
 REQUEST = make_message("deploy", "v42", wants_reply=True)
 NAMES = ("com.a", "com.b", "com.c")
-REFUSED = "remaphore: refused: "
+REJECTED = "remaphore: refused: "
 
 
-async def shown(capfdbinary, *replies, reason="done", names=NAMES, asked=None, rejected=0, **settings):
+async def shown(capfdbinary, *replies, reason="done", names=NAMES, asked=None, dropped=0, **settings):
     """Return stdout and stderr of a request to *names* that got *replies*."""
     harness = PluginHarness(ReplyCollector, settings={"expected": names, "summary": True, **settings})
     asked = names if asked is None else asked
     missing = tuple(name for name in asked if name not in {reply.peer for reply in replies})
-    summary = Summary(expected=asked, answered=(), failed=(), refused=(), missing=missing, rejected=rejected)
+    summary = Summary(expected=asked, answered=(), failed=(), rejected=(), missing=missing, dropped=dropped)
     await harness.__aenter__()
     await harness.requested(REQUEST, asked)
     for reply in replies:
@@ -42,7 +42,7 @@ async def test_equal_replies_are_folded_and_what_needs_attention_comes_last(capf
         make_reply(0, "done\n", peer="com.db.3"),
         make_reply(0, "done", peer="com.db.1"),
         make_reply(0, "also\ndone", peer="com.db.2"),
-        make_reply(77, REFUSED + "busy", peer="com.db.9"),
+        make_reply(77, REJECTED + "busy", peer="com.db.9"),
         make_reply(None, "NO_DATA", peer="com.db.8"),
         names=tuple(f"com.db.{number}" for number in range(1, 13)),
         asked=tuple(f"com.db.{number}" for number in range(1, 11)),
@@ -58,7 +58,7 @@ async def test_equal_replies_are_folded_and_what_needs_attention_comes_last(capf
         "  NO_DATA",
         "com.db.7 (1): failed (exit code 1)",
         "  disk full",
-        "com.db.9 (1): refused (busy)",
+        "com.db.9 (1): rejected (busy)",
         "com.db.[4-6,10] (4): missing",
         "com.db.[11-12] (2): not asked",
     ]
@@ -84,10 +84,10 @@ def test_folded_outputs_do_nothing_to_a_terminal_and_are_whole_in_a_file():
 
 
 async def test_no_refusal_can_write_a_second_line(capfdbinary):
-    evil = make_reply(77, REFUSED + "busy\n\x1b[2Jcom.b (1): exit code 0\r\u2028x", peer="com.a")
+    evil = make_reply(77, REJECTED + "busy\n\x1b[2Jcom.b (1): exit code 0\r\u2028x", peer="com.a")
     out, err = await shown(capfdbinary, evil, names=("com.a",), format="fold")
-    assert out.decode() == "com.a (1): refused (busy com.b (1): exit code 0 x)\n".replace("0 x", "0x")
-    assert err.decode().splitlines()[1:] == ["remaphore: refused (busy com.b (1): exit code 0x): com.a"]
+    assert out.decode() == "com.a (1): rejected (busy com.b (1): exit code 0 x)\n".replace("0 x", "0x")
+    assert err.decode().splitlines()[1:] == ["remaphore: rejected (busy com.b (1): exit code 0x): com.a"]
 
 
 @bounded
@@ -117,15 +117,15 @@ async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfd
     names = tuple(f"com.n{number}" for number in range(1, 31))
     replies = [make_reply(2, "x", peer=name) for name in names[:2]]
     replies += [make_reply(3, "y", peer=names[2]), make_reply(None, "NO_DATA", peer=names[3])]
-    replies += [make_reply(77, REFUSED + "outside-window: 41s behind", peer=names[4])]
+    replies += [make_reply(77, REJECTED + "outside-window: 41s behind", peer=names[4])]
     replies += [make_reply(0, "", peer=name) for name in names[5:10]]
     _, err = await shown(capfdbinary, *replies, names=names, asked=names[:25])
     assert err.decode().splitlines() == [
-        "remaphore: 30 expected, 5 ok, 1 without exit code, 3 failed, 1 refused, 15 missing, 5 not asked",
+        "remaphore: 30 expected, 5 ok, 1 without exit code, 3 failed, 1 rejected, 15 missing, 5 not asked",
         "remaphore: without exit code: com.n4",
         "remaphore: failed (exit code 2): com.n1, com.n2",
         "remaphore: failed (exit code 3): com.n3",
-        "remaphore: refused (outside-window: 41s behind): com.n5",
+        "remaphore: rejected (outside-window: 41s behind): com.n5",
         "remaphore: missing: com.n[11-25]",
         "remaphore: not asked: com.n26, com.n27, com.n28, com.n29, com.n30",
     ]
@@ -170,10 +170,10 @@ async def test_what_succeeded_can_be_left_out_and_is_counted(capfdbinary, form):
 
 async def test_the_json_of_an_interrupted_request_says_so(capfdbinary):
     out, err = await shown(
-        capfdbinary, make_reply(0, "x", peer="com.a"), format="json", reason="interrupted", rejected=2
+        capfdbinary, make_reply(0, "x", peer="com.a"), format="json", reason="interrupted", dropped=2
     )
     summary = json.loads(out)["summary"]
-    assert (summary["interrupted"], summary["rejected"], summary["missing"]) == (True, 2, ["com.b", "com.c"])
+    assert (summary["interrupted"], summary["dropped"], summary["missing"]) == (True, 2, ["com.b", "com.c"])
     assert err.startswith(b"remaphore: interrupted: 3 expected, 1 ok, 2 missing\n")
 
 
@@ -189,7 +189,7 @@ async def test_settings_from_a_file_are_refused():
         (Reply(0, b"remaphore: refused: not really"), "ok"),
         (Reply(1, b"x"), "failed"),
         (Reply(-1, b""), "failed"),
-        (Reply(77, b"remaphore: refused: busy"), "refused"),
+        (Reply(77, b"remaphore: refused: busy"), "rejected"),
         (Reply(77, b"my own 77"), "failed"),
         (Reply(None, b"NO_DATA"), "without_code"),
         (Reply(None, b"remaphore: refused: busy"), "without_code"),

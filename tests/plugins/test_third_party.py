@@ -95,8 +95,8 @@ def test_a_plugin_that_is_installed_and_not_enabled_does_nothing(fleet, start):
 def test_settings_that_the_plugin_refuses_end_the_daemon_before_it_connects(start):
     daemon = start(settings(greting="Hi"), ready=None)
     assert daemon.finish() == (2, "")
-    assert daemon.lines[-1] == (
-        "remaphore: ERROR: plugin 'greeter' cannot be configured: unknown keys: greting; known are greeting, notes"
+    assert daemon.lines[-2] == (
+        "remaphore: error: plugin 'greeter' cannot be configured: unknown keys: greting; known are greeting, notes"
     )
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.exchange import Exchange
-from remaphore.protocol.gate import SCREENING
-from remaphore.protocol.message import NO_DATA, REFUSED, Reply
+from remaphore.protocol.gate import PRECHECKS
+from remaphore.protocol.message import NO_DATA, REJECTED, Reply
 from remaphore.protocol.peers import Peer
-from remaphore.protocol.rejection import Reason, Rejection
 from tests.factories import (
     NOW,
     SKEW,
@@ -33,13 +33,13 @@ REQUEST = make_request(1)
 LEFT, RIGHT = make_peer(2, "com.left"), make_peer(3, "com.right")
 
 CHECKS = {
-    "shape": Reason.MALFORMED,
-    "reply": Reason.NOT_A_REPLY,
-    "asked": Reason.NOT_ASKED,
-    "first": Reason.ANSWERED_ALREADY,
-    "time": Reason.OUTSIDE_WINDOW,
-    "bound": Reason.NOT_BOUND,
-    "signature": Reason.BAD_SIGNATURE,
+    "shape": DropReason.MALFORMED,
+    "reply": DropReason.NOT_A_REPLY,
+    "asked": DropReason.NOT_ASKED,
+    "first": DropReason.ANSWERED_ALREADY,
+    "time": DropReason.OUTSIDE_WINDOW,
+    "bound": DropReason.NOT_BOUND,
+    "signature": DropReason.BAD_SIGNATURE,
 }
 
 
@@ -47,12 +47,12 @@ def make_exchange(*responders: Peer) -> Exchange:
     return Exchange(REQUEST, responders or (LEFT, RIGHT), allow_skew_ns=SKEW, subject="remaphore.replies")
 
 
-def reason(verdict: Reply | Rejection) -> Reason:
-    assert isinstance(verdict, Rejection)
+def reason(verdict: Reply | Drop) -> DropReason:
+    assert isinstance(verdict, Drop)
     return verdict.reason
 
 
-def taken(verdict: Reply | Rejection) -> Reply:
+def taken(verdict: Reply | Drop) -> Reply:
     assert isinstance(verdict, Reply)
     return verdict
 
@@ -86,9 +86,9 @@ def test_each_broken_rule_alone_is_rejected_for_its_own_reason(name: str) -> Non
     exchange, raw = build({name})
     before = exchange.summary()
     verdict = exchange.admit(raw, NOW)
-    assert isinstance(verdict, Rejection)
-    assert verdict == Rejection(CHECKS[name], verdict.detail, len(raw), "remaphore.replies")
-    assert exchange.rejected == 1
+    assert isinstance(verdict, Drop)
+    assert verdict == Drop(CHECKS[name], verdict.detail, len(raw), "remaphore.replies")
+    assert exchange.dropped == 1
     assert (exchange.summary().answered, exchange.missing) == (before.answered, before.missing)
 
 
@@ -127,17 +127,17 @@ def test_a_signature_is_verified_for_nothing_that_breaks_a_cheap_rule(
     ],
 )
 def test_what_differs_from_a_reply_in_one_field_is_none(changes: dict[str, object]) -> None:
-    assert reason(make_exchange().admit(make_reply(2, REQUEST, **changes), NOW)) is Reason.NOT_A_REPLY
+    assert reason(make_exchange().admit(make_reply(2, REQUEST, **changes), NOW)) is DropReason.NOT_A_REPLY
 
 
 def test_a_request_that_is_sent_to_the_reply_subject_is_no_reply() -> None:
     for verb in ("ping", "reply"):
-        assert reason(make_exchange().admit(make_encoded(2, verb=verb), NOW)) is Reason.NOT_A_REPLY
+        assert reason(make_exchange().admit(make_encoded(2, verb=verb), NOW)) is DropReason.NOT_A_REPLY
 
 
 def test_the_request_itself_is_no_reply() -> None:
     raw = wire.encode(REQUEST, make_key(1))
-    assert reason(make_exchange(make_peer(1)).admit(raw, NOW)) is Reason.NOT_A_REPLY
+    assert reason(make_exchange(make_peer(1)).admit(raw, NOW)) is DropReason.NOT_A_REPLY
 
 
 def test_a_reply_is_taken_whatever_verbs_its_sender_may_send() -> None:
@@ -146,12 +146,12 @@ def test_a_reply_is_taken_whatever_verbs_its_sender_may_send() -> None:
 
 
 def test_a_known_peer_that_was_not_addressed_is_not_believed() -> None:
-    assert reason(make_exchange(LEFT).admit(make_reply(3, REQUEST), NOW)) is Reason.NOT_ASKED
+    assert reason(make_exchange(LEFT).admit(make_reply(3, REQUEST), NOW)) is DropReason.NOT_ASKED
 
 
 def test_where_nobody_was_asked_nobody_is_believed() -> None:
     exchange = Exchange(REQUEST, (), allow_skew_ns=SKEW)
-    assert reason(exchange.admit(make_reply(2, REQUEST), NOW)) is Reason.NOT_ASKED
+    assert reason(exchange.admit(make_reply(2, REQUEST), NOW)) is DropReason.NOT_ASKED
     assert exchange.expected == exchange.missing == ()
 
 
@@ -161,7 +161,7 @@ def test_where_nobody_was_asked_nobody_is_believed() -> None:
 def test_a_second_reply_is_refused_and_the_first_one_stands() -> None:
     exchange = make_exchange()
     first = taken(exchange.admit(make_reply(2, REQUEST), NOW))
-    assert reason(exchange.admit(make_reply(2, REQUEST, payload=b"1,other"), NOW)) is Reason.ANSWERED_ALREADY
+    assert reason(exchange.admit(make_reply(2, REQUEST, payload=b"1,other"), NOW)) is DropReason.ANSWERED_ALREADY
     assert exchange.replies == {"com.left": first}
 
 
@@ -169,12 +169,12 @@ def test_the_same_reply_again_or_signed_again_is_refused() -> None:
     exchange, raw = make_exchange(), make_reply(2, REQUEST)
     taken(exchange.admit(raw, NOW))
     for copy in (raw, sign_again(raw, 2)):
-        assert reason(exchange.admit(copy, NOW)) is Reason.ANSWERED_ALREADY
+        assert reason(exchange.admit(copy, NOW)) is DropReason.ANSWERED_ALREADY
 
 
 def test_a_forged_reply_does_not_take_the_place_of_the_true_one() -> None:
     exchange, forged = build({"signature"})
-    assert reason(exchange.admit(forged, NOW)) is Reason.BAD_SIGNATURE
+    assert reason(exchange.admit(forged, NOW)) is DropReason.BAD_SIGNATURE
     assert exchange.missing == ("com.left", "com.right")
     assert taken(exchange.admit(make_reply(2, REQUEST), NOW)).peer == "com.left"
 
@@ -185,7 +185,7 @@ def test_a_destination_with_two_keys_answers_once_with_either(first: int, second
     assert exchange.expected == ("com.left", "com.right")
     assert taken(exchange.admit(make_reply(first, REQUEST), NOW)).sender == make_key(first).public
     assert exchange.missing == ("com.right",)
-    assert reason(exchange.admit(make_reply(second, REQUEST), NOW)) is Reason.ANSWERED_ALREADY
+    assert reason(exchange.admit(make_reply(second, REQUEST), NOW)) is DropReason.ANSWERED_ALREADY
 
 
 def test_of_a_key_on_two_lines_the_first_one_counts() -> None:
@@ -205,7 +205,7 @@ def test_a_reply_at_the_edge_of_the_window_is_taken(skew: int) -> None:
 @pytest.mark.parametrize("skew", [-SKEW - 1, SKEW + 1])
 def test_a_reply_outside_the_window_is_refused(skew: int) -> None:
     raw = make_reply(2, REQUEST, time_ns=NOW + skew)
-    assert reason(make_exchange().admit(raw, NOW)) is Reason.OUTSIDE_WINDOW
+    assert reason(make_exchange().admit(raw, NOW)) is DropReason.OUTSIDE_WINDOW
 
 
 # Which request a reply belongs to.
@@ -213,18 +213,18 @@ def test_a_reply_outside_the_window_is_refused(skew: int) -> None:
 
 def test_a_reply_that_was_captured_from_another_request_is_refused() -> None:
     other = make_request(1, time_ns=NOW - 1)
-    assert reason(make_exchange().admit(make_reply(2, other), NOW)) is Reason.NOT_BOUND
+    assert reason(make_exchange().admit(make_reply(2, other), NOW)) is DropReason.NOT_BOUND
 
 
 def test_a_request_that_differs_in_its_signature_alone_has_other_replies() -> None:
     again = wire.decode(sign_again(wire.encode(REQUEST, make_key(1)))).message()
-    assert reason(make_exchange().admit(make_reply(2, again), NOW)) is Reason.NOT_BOUND
+    assert reason(make_exchange().admit(make_reply(2, again), NOW)) is DropReason.NOT_BOUND
 
 
 @pytest.mark.parametrize("uuid", [b"random uuid!", REQUEST.digest[:11], REQUEST.digest[1:13]])
 def test_a_reply_of_an_original_peer_is_taken_and_marked_as_not_bound(uuid: bytes) -> None:
     raw = make_reply(2, REQUEST, uuid=uuid)
-    assert reason(make_exchange().admit(raw, NOW)) is Reason.NOT_BOUND
+    assert reason(make_exchange().admit(raw, NOW)) is DropReason.NOT_BOUND
     assert not taken(make_exchange(make_peer(2, "com.left", original=True)).admit(raw, NOW)).bound
 
 
@@ -235,7 +235,7 @@ def test_a_bound_reply_of_an_original_peer_is_marked_as_bound() -> None:
 
 def test_one_original_peer_makes_no_other_peer_s_replies_pass_unbound() -> None:
     exchange = make_exchange(make_peer(2, "com.left", original=True), RIGHT)
-    assert reason(exchange.admit(make_reply(3, REQUEST, uuid=b"random"), NOW)) is Reason.NOT_BOUND
+    assert reason(exchange.admit(make_reply(3, REQUEST, uuid=b"random"), NOW)) is DropReason.NOT_BOUND
 
 
 # How things stand.
@@ -244,16 +244,16 @@ def test_one_original_peer_makes_no_other_peer_s_replies_pass_unbound() -> None:
 def test_the_summary_names_everybody_once_in_the_order_of_the_configuration() -> None:
     peers = [make_peer(number, f"com.n{number}") for number in (7, 3, 5, 4, 6, 2)]
     exchange = make_exchange(*peers)
-    for number, payload in ((4, b"0,fine"), (3, b"2,bad"), (5, NO_DATA), (7, b"77," + REFUSED + b"no"), (6, b"-1,")):
+    for number, payload in ((4, b"0,fine"), (3, b"2,bad"), (5, NO_DATA), (7, b"77," + REJECTED + b"no"), (6, b"-1,")):
         taken(exchange.admit(make_reply(number, REQUEST, payload=payload), NOW))
     exchange.admit(b"noise", NOW)
     summary = exchange.summary()
     assert summary.expected == ("com.n7", "com.n3", "com.n5", "com.n4", "com.n6", "com.n2")
     assert summary.answered == ("com.n7", "com.n3", "com.n5", "com.n4", "com.n6")
     assert summary.failed == ("com.n3", "com.n6")
-    assert summary.refused == ("com.n7",)
+    assert summary.rejected == ("com.n7",)
     assert summary.missing == exchange.missing == ("com.n2",)
-    assert summary.rejected == exchange.rejected == 1
+    assert summary.dropped == exchange.dropped == 1
 
 
 def test_a_rejected_reply_tells_nothing_of_itself() -> None:
@@ -266,14 +266,14 @@ def test_a_rejected_reply_tells_nothing_of_itself() -> None:
 
 
 def test_every_reason_is_reached_but_the_one_that_queues_give() -> None:
-    gate = {check.reason for check in SCREENING} | {Reason.MALFORMED, Reason.BAD_SIGNATURE, Reason.REPLAYED}
-    assert gate | set(CHECKS.values()) | {Reason.BUSY} == set(Reason)
+    gate = {check.reason for check in PRECHECKS} | {DropReason.MALFORMED, DropReason.BAD_SIGNATURE, DropReason.REPLAYED}
+    assert gate | set(CHECKS.values()) | {DropReason.BUSY} == set(DropReason)
 
 
 @bounded
 @given(st.binary(max_size=60) | st.lists(st.binary(max_size=5), min_size=8, max_size=8).map(b",".join), st.integers())
 def test_random_bytes_get_a_rejection_at_any_time(raw: bytes, now: int) -> None:
-    assert isinstance(make_exchange().admit(raw, now), Rejection)
+    assert isinstance(make_exchange().admit(raw, now), Drop)
 
 
 @bounded
@@ -281,12 +281,12 @@ def test_random_bytes_get_a_rejection_at_any_time(raw: bytes, now: int) -> None:
 def test_whatever_a_responder_signs_gets_a_verdict(payload: bytes, now: int, scrap: bytes) -> None:
     exchange, head = make_exchange(), body_of(make_reply(2, REQUEST, payload=payload))
     for body in (head, scrap + head, head.replace(b"_", scrap), payload):
-        assert isinstance(exchange.admit(sign_body(body, 2), now), Reply | Rejection)
+        assert isinstance(exchange.admit(sign_body(body, 2), now), Reply | Drop)
 
 
 def test_every_flipped_bit_of_a_reply_is_refused() -> None:
     raw, exchange = make_reply(2, REQUEST), make_exchange(make_peer(2, "com.left", original=True))
     for at, bit in itertools.product(range(len(raw)), range(8)):
         altered = raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :]
-        assert isinstance(exchange.admit(altered, NOW), Rejection)
+        assert isinstance(exchange.admit(altered, NOW), Drop)
     assert taken(exchange.admit(raw, NOW)).exit_code == 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from remaphore.protocol.gate import Filters, untimely
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.gate import Filters, skew_error
 from remaphore.protocol.message import REPLY_VERB, Message
-from remaphore.protocol.rejection import Reason, Rejection
 from tests.factories import NOW, OWN, SKEW, make_encoded, make_gate, make_key, make_peer, make_reply, make_request
 
 
-def rejected(verdict: object) -> Rejection:
-    assert isinstance(verdict, Rejection)
+def dropped(verdict: object) -> Drop:
+    assert isinstance(verdict, Drop)
     return verdict
 
 
@@ -24,13 +24,13 @@ def rejected(verdict: object) -> Rejection:
 def test_what_has_no_destination_is_no_request(verb: str, wants_reply: bool, any_destination: bool) -> None:
     gate = make_gate(filters=Filters(any_destination=any_destination, pattern=None if any_destination else ""))
     raw = make_encoded(destination="", verb=verb, wants_reply=wants_reply)
-    assert rejected(gate.admit(raw, NOW)).reason is Reason.NOT_A_REQUEST
+    assert dropped(gate.admit(raw, NOW)).reason is DropReason.NOT_A_REQUEST
 
 
 def test_a_captured_reply_is_no_request() -> None:
     raw = make_reply(1, make_request(2))
     verdict = make_gate(filters=Filters(any_destination=True)).admit(raw, NOW)
-    assert rejected(verdict).reason is Reason.NOT_A_REQUEST
+    assert dropped(verdict).reason is DropReason.NOT_A_REQUEST
 
 
 # Permission.
@@ -39,19 +39,19 @@ def test_a_captured_reply_is_no_request() -> None:
 def test_the_verb_is_compared_as_it_is_written() -> None:
     gate = make_gate(make_peer(1, "com.sender", "ping"))
     for verb in ("Ping", "ping ", "", "*", "pin"):
-        assert rejected(gate.admit(make_encoded(verb=verb), NOW)).reason is Reason.VERB_NOT_PERMITTED
+        assert dropped(gate.admit(make_encoded(verb=verb), NOW)).reason is DropReason.VERB_NOT_PERMITTED
 
 
 def test_a_peer_may_not_send_what_only_another_peer_may() -> None:
     gate = make_gate(make_peer(1, "com.a", "ping"), make_peer(2, "com.b", "deploy"))
-    assert rejected(gate.admit(make_encoded(1, verb="deploy"), NOW)).reason is Reason.VERB_NOT_PERMITTED
+    assert dropped(gate.admit(make_encoded(1, verb="deploy"), NOW)).reason is DropReason.VERB_NOT_PERMITTED
     assert isinstance(gate.admit(make_encoded(2, verb="deploy"), NOW), Message)
 
 
 @pytest.mark.parametrize("end", [b" ", b"\n", b"\0", b"1"])
 def test_a_key_that_is_written_otherwise_is_unknown(end: bytes) -> None:
     raw = make_encoded().replace(b",", end + b",", 1)
-    assert rejected(make_gate().admit(raw, NOW)).reason is Reason.UNKNOWN_SENDER
+    assert dropped(make_gate().admit(raw, NOW)).reason is DropReason.UNKNOWN_SENDER
 
 
 # Time.
@@ -71,14 +71,14 @@ def test_a_time_at_the_edge_of_the_window_is_within(skew: int) -> None:
     ],
 )
 def test_a_time_outside_the_window_is_rejected_with_how_far_it_is_off(skew: int, detail: str) -> None:
-    verdict = rejected(make_gate().admit(make_encoded(time_ns=NOW + skew), NOW))
-    assert (verdict.reason, verdict.detail) == (Reason.OUTSIDE_WINDOW, detail)
+    verdict = dropped(make_gate().admit(make_encoded(time_ns=NOW + skew), NOW))
+    assert (verdict.reason, verdict.detail) == (DropReason.OUTSIDE_WINDOW, detail)
 
 
 @pytest.mark.parametrize("time_ns", [-(2**63), 2**63 - 1, 0])
 def test_the_farthest_times_are_judged(time_ns: int) -> None:
-    assert untimely(time_ns, NOW, SKEW) is not None
-    assert rejected(make_gate().admit(make_encoded(time_ns=time_ns), NOW)).reason is Reason.OUTSIDE_WINDOW
+    assert skew_error(time_ns, NOW, SKEW) is not None
+    assert dropped(make_gate().admit(make_encoded(time_ns=time_ns), NOW)).reason is DropReason.OUTSIDE_WINDOW
 
 
 # Destination and filters.
@@ -89,23 +89,23 @@ def test_the_farthest_times_are_judged(time_ns: int) -> None:
     [
         (Filters(), OWN, None),
         (Filters(), "com.crypto.*.left", None),
-        (Filters(), "com.crypto", Reason.NOT_ADDRESSED),
-        (Filters(), "longlonglong*.**", Reason.NOT_ADDRESSED),
+        (Filters(), "com.crypto", DropReason.NOT_ADDRESSED),
+        (Filters(), "longlonglong*.**", DropReason.NOT_ADDRESSED),
         (Filters(any_destination=True), "org.other", None),
         (Filters(pattern="org.*"), "org.*", None),
-        (Filters(pattern="org.*"), "org.other", Reason.NOT_ADDRESSED),
-        (Filters(pattern="org.*"), OWN, Reason.NOT_ADDRESSED),
+        (Filters(pattern="org.*"), "org.other", DropReason.NOT_ADDRESSED),
+        (Filters(pattern="org.*"), OWN, DropReason.NOT_ADDRESSED),
         (Filters(uuid=b"uuid"), OWN, None),
-        (Filters(uuid=b"uui"), OWN, Reason.FILTERED),
+        (Filters(uuid=b"uui"), OWN, DropReason.FILTERED),
         (Filters(verbs=frozenset({"ping", "x"})), OWN, None),
-        (Filters(verbs=frozenset({"x"})), OWN, Reason.FILTERED),
-        (Filters(verbs=frozenset()), OWN, Reason.FILTERED),
-        (Filters(verbs=frozenset({"*"})), OWN, Reason.FILTERED),
+        (Filters(verbs=frozenset({"x"})), OWN, DropReason.FILTERED),
+        (Filters(verbs=frozenset()), OWN, DropReason.FILTERED),
+        (Filters(verbs=frozenset({"*"})), OWN, DropReason.FILTERED),
         (Filters(sender=make_key(1).public), OWN, None),
-        (Filters(sender=make_key(2).public), OWN, Reason.FILTERED),
+        (Filters(sender=make_key(2).public), OWN, DropReason.FILTERED),
     ],
 )
-def test_only_what_is_addressed_and_wanted_is_taken(filters: Filters, pattern: str, reason: Reason | None) -> None:
+def test_only_what_is_addressed_and_wanted_is_taken(filters: Filters, pattern: str, reason: DropReason | None) -> None:
     verdict = make_gate(make_peer(1), make_peer(2), filters=filters).admit(make_encoded(destination=pattern), NOW)
     assert getattr(verdict, "reason", None) is reason
 
@@ -122,4 +122,4 @@ def test_only_what_is_addressed_and_wanted_is_taken(filters: Filters, pattern: s
 def test_our_destination_is_told_if_the_pattern_reaches_it(filters: Filters, pattern: str, matched: str) -> None:
     message = make_gate(filters=filters).admit(make_encoded(destination=pattern), NOW)
     assert isinstance(message, Message)
-    assert message.matched == matched
+    assert message.own_destination == matched

@@ -1,4 +1,4 @@
-"""The order of the gate's checks, what its rejections tell, and that whatever arrives gets a verdict."""
+"""The order of the gate's checks, what its drops tell, and that whatever arrives gets a verdict."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from remaphore.protocol import wire
-from remaphore.protocol.gate import SCREENING, Filters, Gate
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.gate import PRECHECKS, Filters, Gate
 from remaphore.protocol.message import Message
-from remaphore.protocol.rejection import Reason, Rejection
 from tests.factories import (
     NOW,
     OWN,
@@ -36,16 +36,16 @@ FOREVER = 2**64
 
 # Each check by its name and reason, in the order that the gate promises.
 CHECKS = [
-    ("shape", Reason.MALFORMED),
-    ("request", Reason.NOT_A_REQUEST),
-    ("sender", Reason.UNKNOWN_SENDER),
-    ("verb", Reason.VERB_NOT_PERMITTED),
-    ("time", Reason.OUTSIDE_WINDOW),
-    ("destination", Reason.NOT_ADDRESSED),
-    ("filters", Reason.FILTERED),
-    ("duplicate", Reason.DUPLICATE),
-    ("signature", Reason.BAD_SIGNATURE),
-    ("replay", Reason.REPLAYED),
+    ("shape", DropReason.MALFORMED),
+    ("request", DropReason.NOT_A_REQUEST),
+    ("sender", DropReason.UNKNOWN_SENDER),
+    ("verb", DropReason.VERB_NOT_PERMITTED),
+    ("time", DropReason.OUTSIDE_WINDOW),
+    ("destination", DropReason.NOT_ADDRESSED),
+    ("filters", DropReason.FILTERED),
+    ("duplicate", DropReason.DUPLICATE),
+    ("signature", DropReason.BAD_SIGNATURE),
+    ("replay", DropReason.REPLAYED),
 ]
 NAMES = [name for name, _ in CHECKS]
 REASONS = dict(CHECKS)
@@ -75,8 +75,8 @@ def build(faults: Iterable[str]) -> tuple[Gate, bytes]:
     return gate, raw
 
 
-def rejected(verdict: object) -> Rejection:
-    assert isinstance(verdict, Rejection)
+def dropped(verdict: object) -> Drop:
+    assert isinstance(verdict, Drop)
     return verdict
 
 
@@ -97,14 +97,14 @@ def verifications(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def test_a_message_without_fault_is_admitted_with_all_its_fields() -> None:
     gate, raw = build(())
     fields = {"destination": "com.**", "uuid": b"wanted", "payload": MARK.encode()}
-    admitted = {"digest": hashlib.sha256(raw).digest(), "peer": "com.sender", "matched": OWN}
+    admitted = {"digest": hashlib.sha256(raw).digest(), "sender_name": "com.sender", "own_destination": OWN}
     assert gate.admit(raw, NOW) == make_message(1, **fields, **admitted)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_fault_alone_is_rejected_for_its_own_reason(name: str) -> None:
     gate, raw = build({name})
-    verdict = rejected(gate.admit(raw, NOW))
+    verdict = dropped(gate.admit(raw, NOW))
     assert verdict.reason is REASONS[name]
     assert verdict.size == len(raw)
     assert verdict.subject == "remaphore.all"
@@ -113,13 +113,13 @@ def test_each_fault_alone_is_rejected_for_its_own_reason(name: str) -> None:
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(NAMES, 2)))
 def test_of_two_faults_the_one_that_is_checked_first_decides(first: str, second: str) -> None:
     gate, raw = build({first, second})
-    assert rejected(gate.admit(raw, NOW)).reason is REASONS[first]
+    assert dropped(gate.admit(raw, NOW)).reason is REASONS[first]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_of_all_faults_from_one_on_that_one_decides(name: str) -> None:
     gate, raw = build(NAMES[NAMES.index(name) :])
-    assert rejected(gate.admit(raw, NOW)).reason is REASONS[name]
+    assert dropped(gate.admit(raw, NOW)).reason is REASONS[name]
 
 
 @pytest.mark.parametrize("name", NAMES[: NAMES.index("signature")])
@@ -139,15 +139,15 @@ def test_one_signature_is_verified_for_what_passes_them(faults: tuple[str, ...],
 def test_a_repeated_message_costs_one_signature_in_all(verifications: list[bytes]) -> None:
     gate, raw = build(())
     gate.admit(raw, NOW)
-    reasons = {rejected(gate.admit(raw, NOW)).reason for _ in range(20)}
-    assert reasons == {Reason.DUPLICATE}
+    reasons = {dropped(gate.admit(raw, NOW)).reason for _ in range(20)}
+    assert reasons == {DropReason.DUPLICATE}
     assert verifications == [raw]
 
 
 def test_the_documented_order_is_the_order_of_the_code() -> None:
     documented = re.findall(r"^\s*\d+\. (\w+):", Gate.__doc__ or "", re.MULTILINE)
-    assert documented == NAMES == ["shape", *(check.name for check in SCREENING), "signature", "replay"]
-    assert [check.reason for check in SCREENING] == [REASONS[check.name] for check in SCREENING]
+    assert documented == NAMES == ["shape", *(check.name for check in PRECHECKS), "signature", "replay"]
+    assert [check.reason for check in PRECHECKS] == [REASONS[check.name] for check in PRECHECKS]
 
 
 def test_what_is_not_taken_leaves_no_trace_in_the_window() -> None:
@@ -162,42 +162,51 @@ def test_a_forgery_does_not_keep_the_true_message_out() -> None:
     gate, raw = build(())
     forged = build({"signature"})[1]
     assert body_of(forged) == body_of(raw)
-    assert rejected(gate.admit(forged, NOW)).reason is Reason.BAD_SIGNATURE
+    assert dropped(gate.admit(forged, NOW)).reason is DropReason.BAD_SIGNATURE
     assert isinstance(gate.admit(raw, NOW), Message)
 
 
 # What each side of the gate's two steps does, for a receiver that verifies elsewhere.
 
 
-def test_screening_and_settling_are_admitting() -> None:
-    gate, raw = build(())
-    frame = gate.screen(raw, NOW)
+def prechecked(gate: Gate, raw: bytes) -> wire.Frame:
+    frame = gate.decode(raw)
     assert isinstance(frame, wire.Frame)
-    assert gate.settle(frame, NOW, verified=wire.verify(frame)) == build(())[0].admit(raw, NOW)
+    assert gate.precheck(frame, NOW) is None
+    return frame
 
 
-def test_screening_alone_takes_nothing() -> None:
+def test_precheck_and_commit_together_admit() -> None:
+    gate, raw = build(())
+    frame = prechecked(gate, raw)
+    assert gate.commit(frame, NOW, verified=wire.verify(frame)) == build(())[0].admit(raw, NOW)
+
+
+def test_precheck_alone_remembers_nothing() -> None:
     gate, raw = build(())
     for _ in range(2):
-        assert isinstance(gate.screen(raw, NOW), wire.Frame)
+        prechecked(gate, raw)
 
 
-def test_of_two_copies_that_were_screened_together_one_is_taken() -> None:
+def test_of_two_copies_that_were_prechecked_together_one_is_accepted() -> None:
     gate, raw = build(())
-    frames = [gate.screen(copy, NOW) for copy in (raw, sign_again(raw), raw)]
-    verdicts = [gate.settle(frame, NOW, verified=True) for frame in frames if isinstance(frame, wire.Frame)]
-    assert [getattr(verdict, "reason", None) for verdict in verdicts] == [None, Reason.REPLAYED, Reason.REPLAYED]
+    frames = [prechecked(gate, copy) for copy in (raw, sign_again(raw), raw)]
+    verdicts = [gate.commit(frame, NOW, verified=True) for frame in frames]
+    assert [getattr(verdict, "reason", None) for verdict in verdicts] == [
+        None,
+        DropReason.REPLAYED,
+        DropReason.REPLAYED,
+    ]
 
 
 def test_what_was_not_verified_is_not_taken() -> None:
     gate, raw = build(())
-    frame = gate.screen(raw, NOW)
-    assert isinstance(frame, wire.Frame)
-    assert rejected(gate.settle(frame, NOW, verified=False)).reason is Reason.BAD_SIGNATURE
+    frame = prechecked(gate, raw)
+    assert dropped(gate.commit(frame, NOW, verified=False)).reason is DropReason.BAD_SIGNATURE
     assert isinstance(gate.admit(raw, NOW), Message)
 
 
-# What a rejection tells.
+# What a drop tells.
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,7 +225,7 @@ def test_a_malformed_field_is_not_quoted(field: int) -> None:
 
 
 def assert_silent(verdict: object) -> None:
-    verdict = rejected(verdict)
+    verdict = dropped(verdict)
     for text in (repr(verdict), str(verdict), verdict.detail):
         assert MARK not in text
         assert MARK.encode().hex() not in text
@@ -225,8 +234,8 @@ def assert_silent(verdict: object) -> None:
 
 
 def test_a_rejection_reads_as_reason_and_detail() -> None:
-    assert str(Rejection(Reason.DUPLICATE, "words")) == "duplicate: words"
-    assert str(Rejection(Reason.BAD_SIGNATURE)) == "bad-signature"
+    assert str(Drop(DropReason.DUPLICATE, "words")) == "duplicate: words"
+    assert str(Drop(DropReason.BAD_SIGNATURE)) == "bad-signature"
 
 
 # Whatever arrives.
@@ -237,10 +246,10 @@ WIDE = make_gate(filters=Filters(any_destination=True), allow_skew_ns=FOREVER)
 def test_every_flipped_bit_and_every_dropped_byte_of_a_message_is_refused() -> None:
     raw = make_encoded(payload=b"pay,load", wants_reply=True)
     flipped = (raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :] for at in range(len(raw)) for bit in range(8))
-    dropped = (raw[:at] + raw[at + 1 :] for at in range(len(raw)))
+    one_less = (raw[:at] + raw[at + 1 :] for at in range(len(raw)))
     cut_off = (raw[:at] for at in range(len(raw)))
-    for altered in itertools.chain(flipped, dropped, cut_off):
-        rejected(WIDE.admit(altered, NOW))
+    for altered in itertools.chain(flipped, one_less, cut_off):
+        dropped(WIDE.admit(altered, NOW))
     assert isinstance(make_gate().admit(raw, NOW), Message)
 
 
@@ -250,22 +259,22 @@ def test_every_inserted_or_replaced_byte_is_refused(data: st.DataObject, payload
     raw = make_encoded(payload=payload, uuid=uuid)
     at = data.draw(st.integers(0, len(raw)))
     byte = data.draw(st.binary(min_size=1, max_size=1) | st.sampled_from([b",", b"1", b" ", b"\n", b"0"]))
-    rejected(WIDE.admit(raw[:at] + byte + raw[at:], NOW))
+    dropped(WIDE.admit(raw[:at] + byte + raw[at:], NOW))
     if raw[at : at + 1] != byte and at < len(raw):
-        rejected(WIDE.admit(raw[:at] + byte + raw[at + 1 :], NOW))
+        dropped(WIDE.admit(raw[:at] + byte + raw[at + 1 :], NOW))
 
 
 @bounded
 @given(st.binary(max_size=60) | st.lists(st.binary(max_size=5), min_size=8, max_size=8).map(b",".join), st.integers())
 def test_random_bytes_get_a_rejection_at_any_time(raw: bytes, now: int) -> None:
-    rejected(WIDE.admit(raw, now))
+    dropped(WIDE.admit(raw, now))
 
 
 @bounded
 @given(st.lists(st.binary(max_size=5), min_size=6, max_size=6).map(b",".join) | st.binary(), st.integers())
 def test_whatever_a_known_peer_signs_gets_a_verdict(body: bytes, now: int) -> None:
     verdict = make_gate(filters=Filters(any_destination=True), allow_skew_ns=FOREVER).admit(sign_body(body), now)
-    assert isinstance(verdict, Message | Rejection)
+    assert isinstance(verdict, Message | Drop)
 
 
 @bounded
@@ -274,4 +283,4 @@ def test_parts_of_two_messages_make_no_third(head: int, tail: int, payload: byte
     first, second = make_encoded(payload=b"one"), make_encoded(payload=payload, verb="other")
     spliced = first[:head] + second[tail:]
     assume(spliced not in (first, second))
-    rejected(WIDE.admit(spliced, NOW))
+    dropped(WIDE.admit(spliced, NOW))

@@ -34,7 +34,7 @@ def test_the_text_of_a_reply_begins_with_its_exit_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "refused"),
+    ("reply", "rejected"),
     [
         (Reply(77, b"remaphore: refused: not permitted"), True),
         (Reply(0, b"remaphore: refused: not permitted"), False),
@@ -43,8 +43,8 @@ def test_the_text_of_a_reply_begins_with_its_exit_code() -> None:
         (Reply(1, b""), False),
     ],
 )
-def test_a_refusal_has_an_exit_code_that_is_a_failure_and_its_own_words_first(reply: Reply, refused: bool) -> None:
-    assert reply.refused is refused
+def test_a_refusal_has_an_exit_code_that_is_a_failure_and_its_own_words_first(reply: Reply, rejected: bool) -> None:
+    assert reply.rejected is rejected
 
 
 def test_only_the_first_comma_ends_the_exit_code() -> None:

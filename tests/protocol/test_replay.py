@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
-from remaphore.protocol.rejection import Reason, Rejection
 from remaphore.protocol.replay import QUOTA_PER_SENDER, ReplayWindow
 from tests.factories import NOW, SKEW, bounded, make_encoded, make_gate, make_peer, sign_again
 
@@ -173,16 +173,16 @@ def test_a_second_valid_signature_of_a_taken_message_is_refused_by_the_gate() ->
     gate, raw = make_gate(), make_encoded(payload=b"once")
     assert isinstance(gate.admit(raw, NOW), Message)
     verdict = gate.admit(sign_again(raw), NOW)
-    assert isinstance(verdict, Rejection)
-    assert verdict.reason is Reason.REPLAYED
+    assert isinstance(verdict, Drop)
+    assert verdict.reason is DropReason.REPLAYED
 
 
 def test_the_first_of_two_signatures_wins_whichever_it_is() -> None:
     gate, raw = make_gate(), make_encoded(payload=b"once")
     assert isinstance(gate.admit(sign_again(raw), NOW), Message)
     verdict = gate.admit(raw, NOW)
-    assert isinstance(verdict, Rejection)
-    assert verdict.reason is Reason.REPLAYED
+    assert isinstance(verdict, Drop)
+    assert verdict.reason is DropReason.REPLAYED
 
 
 @pytest.mark.parametrize("back", [0, 1, SKEW])
@@ -192,8 +192,8 @@ def test_a_replay_after_the_clock_stepped_is_refused_by_the_gate(back: int) -> N
     assert isinstance(gate.admit(raw, NOW), Message)
     assert isinstance(gate.admit(make_encoded(time_ns=later), later), Message)
     verdict = gate.admit(raw, NOW - back)
-    assert isinstance(verdict, Rejection)
-    assert verdict.reason is Reason.REPLAYED
+    assert isinstance(verdict, Drop)
+    assert verdict.reason is DropReason.REPLAYED
 
 
 def test_a_window_that_is_handed_on_keeps_its_memory_under_a_larger_skew() -> None:
@@ -202,5 +202,5 @@ def test_a_window_that_is_handed_on_keeps_its_memory_under_a_larger_skew() -> No
     first.admit(make_encoded(time_ns=NOW + 2 * SKEW), NOW + 2 * SKEW)
     second: Gate = make_gate(make_peer(), allow_skew_ns=10 * SKEW, window=first.window)
     verdict = second.admit(raw, NOW + 2 * SKEW)
-    assert isinstance(verdict, Rejection)
-    assert verdict.reason is Reason.REPLAYED
+    assert isinstance(verdict, Drop)
+    assert verdict.reason is DropReason.REPLAYED

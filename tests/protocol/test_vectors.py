@@ -11,12 +11,12 @@ import base58
 import pytest
 
 from remaphore.protocol import duration, keys, wire
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message, uuid_from_text
 from remaphore.protocol.peers import Peer
-from remaphore.protocol.rejection import Rejection
 from remaphore.protocol.subject import for_replies
 from tests.factories import make_gate
 
@@ -68,7 +68,7 @@ def test_the_gate_s_verdict_is_the_expected_one(case: dict[str, Any]) -> None:
     peer = Peer(destination="com.peer", key=VERDICTS["peer_public_key"], verbs=frozenset(VERDICTS["peer_verbs"]))
     gate = make_gate(peer, filters=Filters(any_destination=True), allow_skew_ns=duration.HOUR)
     verdict = gate.admit(base64.b64decode(case["encoded_b64"]), int(VERDICTS["now_ns"]))
-    assert isinstance(verdict, {"accepted": Message, "rejected": Rejection}[case["expected"]])
+    assert isinstance(verdict, {"accepted": Message, "rejected": Drop}[case["expected"]])
 
 
 @pytest.mark.parametrize("vector", VECTORS["wildcards"], ids=lambda v: f"{v['destination']} {v['pattern']}")

@@ -27,7 +27,7 @@ class Wire:
         """Carry nothing more, and tell neither side."""
         raise NotImplementedError
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         """Carry what comes from now on."""
         raise NotImplementedError
 
@@ -44,7 +44,7 @@ class Proxy(Wire):
     def cut(self) -> None:
         self._open.clear()
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         # What was under way is lost with its connections, as after a cut that outlasts them.
         for task in self._tasks:
             task.cancel()
@@ -84,7 +84,7 @@ class Proxy(Wire):
 async def proxied(server: NatsServer) -> AsyncIterator[Wire]:
     """A proxy before *server*."""
     proxy = Proxy("", server.port)
-    proxy.mend()
+    proxy.hint()
     listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
@@ -107,7 +107,7 @@ class Veth(Wire):
     def cut(self) -> None:
         _ip("-n", self.name, "link", "set", f"{self.name}b", "down")
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         _ip("-n", self.name, "link", "set", f"{self.name}b", "up")
 
 
@@ -125,7 +125,7 @@ async def namespace(folder: Path) -> AsyncIterator[Wire]:
         _ip("addr", "add", f"{near}/30", "dev", f"{wire.name}a")
         _ip("link", "set", f"{wire.name}a", "up")
         _ip("-n", wire.name, "addr", "add", f"{far}/30", "dev", f"{wire.name}b")
-        wire.mend()
+        wire.hint()
         server = NatsServer(folder, host=far, within=("ip", "netns", "exec", wire.name))
         try:
             await server.start()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from remaphore.config import search
+from remaphore.diagnostics.checkup import check
+from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.protocol import duration
-from remaphore.runtime.health.checkup import check
-from remaphore.runtime.health.findings import Code, Finding, Level
 from tests.factories import make_key
 from tests.support.nats_server import Realm, write_private
 
@@ -90,7 +90,7 @@ def bad(findings: list[Finding]) -> list[Finding]:
 
 
 def type_in(command: str) -> None:
-    """Run the command of a mend, as whoever reads it does."""
+    """Run the command of a hint, as whoever reads it does."""
     path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     subprocess.run(["/bin/sh", "-ec", command], check=True, env={"PATH": path}, stdin=subprocess.DEVNULL)
 
@@ -101,12 +101,12 @@ def days(number: float) -> int:
 
 
 class Case(NamedTuple):
-    """A finding: what provokes it, and what its mend says to do; None if the mend is a command, which is typed."""
+    """A finding: what provokes it, and what its hint says to do; None if the hint is a command, which is typed."""
 
     code: Code
     level: Level
     provoke: Callable[[Machine], object]
-    mend: Callable[[Machine], object] | None
+    hint: Callable[[Machine], object] | None
     says: str
 
 

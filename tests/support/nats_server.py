@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from remaphore.config.settings import Auth, Tls
+from remaphore.embedded import jwt
+from remaphore.embedded.broker import find_server
 from remaphore.protocol.keys import NatsKey
-from remaphore.runtime import jwt
-from remaphore.runtime.broker import find_server
 from remaphore.transport.credentials import form
 from remaphore.transport.nats_client import NatsBus
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, contextmanager
 
 import remaphore
 from remaphore.config.settings import Auth, Config, Identity
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.peers import Peer
-from remaphore.protocol.rejection import Rejection
-from remaphore.runtime.intake import make_gate
+from remaphore.receiving.inline import make_gate
 from remaphore.tasks import spawn
 from tests.factories import make_key
 from tests.support.nats_server import running
@@ -74,7 +74,7 @@ class Simulated:
             ready.release()
             while True:
                 message = await inbox.get()
-                if not isinstance(message, Rejection):
+                if not isinstance(message, Drop):
                     self.received.append((number, message.verb, message.payload))
                     reply = self._answer(number, message)
                     if asyncio.iscoroutine(reply):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.config.settings import Auth
+from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError
-from remaphore.runtime.broker import Broker
 from remaphore.transport import nats_link, outage
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import FakeServer, fake_server
@@ -27,7 +27,7 @@ from tests.support.nats_server import (
 )
 
 PASSWORD = "authorization { user: joe, password: right }"
-PATIENCE = 30.0  # seconds; a refusal takes milliseconds, its retries would take for ever
+PATIENCE = 30.0  # seconds; a rejection takes milliseconds, its retries would take for ever
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
 
 
-async def refusal(*servers: str, auth: Auth = NO_LOGIN) -> str:
-    """Connect without a limit; return the text of the refusal, which must come at once."""
+async def rejection(*servers: str, auth: Auth = NO_LOGIN) -> str:
+    """Connect without a limit; return the text of the rejection, which must come at once."""
     with pytest.raises(BrokerRefusedError) as caught:
         async with asyncio.timeout(PATIENCE), connected(*servers, auth=auth, limit=None):
             pass
@@ -124,7 +124,7 @@ async def test_an_address_that_cannot_be_is_refused_at_once(url: str, cause: str
         if caught.value.errno == socket.EAI_AGAIN:  # no name service here: that is rightly tried again
             assert cause in await unavailable(url)
             return
-    text = await refusal(url)
+    text = await rejection(url)
     assert url in text
     assert cause in text
 
@@ -132,7 +132,7 @@ async def test_an_address_that_cannot_be_is_refused_at_once(url: str, cause: str
 async def test_a_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
     file = write_private(tmp_path / "password", "wrong")
     async with running(tmp_path, PASSWORD) as server:
-        text = await refusal(server.url, auth=Auth(kind="password", user="joe", file=file))
+        text = await rejection(server.url, auth=Auth(kind="password", user="joe", file=file))
     assert "Authorization Violation" in text
     assert str(file) in text
 
@@ -155,22 +155,22 @@ async def test_a_login_in_the_address_is_used_and_not_shown(tmp_path: Path) -> N
     async with running(tmp_path, PASSWORD) as server:
         async with connected(server.url.replace("//", "//joe:right@")) as bus:
             assert bus.connected
-        assert "wrong@" not in await refusal(server.url.replace("//", "//joe:wrong@"))
+        assert "wrong@" not in await rejection(server.url.replace("//", "//joe:wrong@"))
 
 
 async def test_no_login_where_one_is_needed_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path, PASSWORD) as server:
-        assert 'check auth = "none"' in await refusal(server.url)
+        assert 'check auth = "none"' in await rejection(server.url)
 
 
 async def test_a_foreign_or_an_expired_login_is_refused_at_once(broker: Broker, tmp_path: Path) -> None:
     file = tmp_path / "x.creds"
     Realm().write_login(file)
-    assert "Authorization Violation" in await refusal(broker.url, auth=Auth(kind="credentials", file=file))
+    assert "Authorization Violation" in await rejection(broker.url, auth=Auth(kind="credentials", file=file))
     realm = Realm()
     realm.write_login(file, expires=int(time.time()) - 1)
     async with running(tmp_path / "server", realm.server_config()) as server:
-        assert "Authorization Violation" in await refusal(server.url, auth=Auth(kind="credentials", file=file))
+        assert "Authorization Violation" in await rejection(server.url, auth=Auth(kind="credentials", file=file))
 
 
 @pytest.mark.parametrize("text", [None, "", "garbage", "-----BEGIN USER NKEY SEED-----\nSUAX\n"])
@@ -180,7 +180,7 @@ async def test_a_creds_file_that_cannot_be_used_is_refused_by_name_and_never_han
     file = tmp_path / "x.creds"
     if text is not None:
         write_private(file, text)
-    assert str(file) in await refusal(broker.url, auth=Auth(kind="credentials", file=file))
+    assert str(file) in await rejection(broker.url, auth=Auth(kind="credentials", file=file))
 
 
 async def test_a_creds_file_with_crlf_is_taken_by_the_server(broker: Broker, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_after_a_second_without_a_broker_one_line_says_so(dead: str, monke
 async def test_nothing_is_left_of_an_attempt_that_failed_or_was_cancelled(dead: str, tmp_path: Path) -> None:
     before = open_sockets()
     async with fake_server(FakeServer(greeting=None)) as silent, running(tmp_path, PASSWORD) as refusing:
-        await refusal(refusing.url)
+        await rejection(refusing.url)
         await unavailable(silent.url, dead, limit=0.1)
         attempt = asyncio.get_running_loop().create_task(unavailable(silent.url, limit=60))
         await until(lambda: silent.connections == 2)

@@ -1,4 +1,4 @@
-"""Logins are read as people's tools write them, and refused with a clear line before nats-py sees them."""
+"""Logins are read as people's tools write them, and rejected with a clear line before nats-py sees them."""
 
 from __future__ import annotations
 

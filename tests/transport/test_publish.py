@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from nats.errors import ConnectionClosedError
 
+from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
-from remaphore.runtime.broker import Broker
 from remaphore.transport import nats_client
 from remaphore.transport.nats_client import NatsBus
 from remaphore.transport.nats_link import Link

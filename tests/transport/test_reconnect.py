@@ -208,7 +208,7 @@ async def test_an_outage_is_said_once_and_so_is_its_end(server: NatsServer, monk
         await server.stop()
         await until(lambda: len(notices) == 1)
         assert re.fullmatch(
-            r"no broker yet: nats://127.0.0.1:\d+: connection (refused|lost .*); still trying", notices[0]
+            r"no broker yet: nats://127.0.0.1:\d+: connection (rejected|lost .*); still trying", notices[0]
         )
         await server.start()
         await until(lambda: bus.connected)
@@ -313,12 +313,12 @@ async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
     error = BrokenPipeError("stderr has gone")
 
-    def refuse(_line: str) -> None:
+    def reject(_line: str) -> None:
         raise error
 
     server = FakeServer(answers={"PING": b"PONG\r\n", "PUB": b"MSG a x 1\r\nx\r\n"})
     async with fake_server(server):
-        bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=refuse)
+        bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=reject)
         await bus.subscribe("a", lambda _data: None)
         for _ in range(3):
             await bus.publish("a", b"x")

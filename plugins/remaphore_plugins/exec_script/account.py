@@ -26,7 +26,7 @@ def look_up(name: str, *, setting: str) -> Account:
     try:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):
-        raise PluginError(f"{setting}: no such user; create it (adduser --system), or mend the name") from None
+        raise PluginError(f"{setting}: no such user; create it (adduser --system), or hint the name") from None
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return Account(uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, home=entry.pw_dir)
 

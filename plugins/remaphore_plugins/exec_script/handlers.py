@@ -114,10 +114,12 @@ class Handlers:
 
     async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
         """Run what was just prepared for *message* until *stop* is done; None if nothing is left to run."""
-        refusal = self._refuse(message, plan)
-        if refusal is not None or not plan.handlers:
-            _log.warning("%s", nothing_runs(message.verb, plan) if refusal is None else show(refusal.output.decode()))
-            return refusal
+        rejection = self._reject(message, plan)
+        if rejection is not None or not plan.handlers:
+            _log.warning(
+                "%s", nothing_runs(message.verb, plan) if rejection is None else show(rejection.output.decode())
+            )
+            return rejection
         settings = self._config.verb(message.verb)
         account = self._accounts.get(message.verb)
         assert not isinstance(account, PluginError)
@@ -127,7 +129,7 @@ class Handlers:
         """End what handlers left in the background. None of them may be running."""
         await self._orphans.end(process.GRACE_SECONDS)
 
-    def _refuse(self, message: Message, plan: Plan) -> Reply | None:
+    def _reject(self, message: Message, plan: Plan) -> Reply | None:
         """Return the reply if nothing may be started at all."""
         account = self._accounts.get(message.verb)
         faults = [*map(str, plan.faults), *([str(account)] if isinstance(account, PluginError) else [])]
@@ -137,8 +139,8 @@ class Handlers:
         if plan.handlers and self._config.verb(message.verb).payload != "stdin":
             problem = _no_argument(message.payload)
             if problem:
-                mend = f'set payload = "stdin" for the verb {message.verb}'
-                return Reply(NOT_STARTED, f"remaphore: not started: {problem}; {mend}".encode())
+                hint = f'set payload = "stdin" for the verb {message.verb}'
+                return Reply(NOT_STARTED, f"remaphore: not started: {problem}; {hint}".encode())
         return None
 
     async def _run_all(

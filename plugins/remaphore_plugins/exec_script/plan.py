@@ -61,13 +61,13 @@ def make_argv(handler: Seal, message: Message, *, stdin: bool) -> list[bytes]:
 def to_steps(plan: Plan, message: Message, *, stdin: bool) -> list[Step]:
     """Return *plan* as the hook `remaphore_plan` answers it: what is unsafe, what runs, what is passed over."""
     steps = [
-        Step(action=Action.UNSAFE, name=show(fault.path), reason=fault.reason, mend=fault.mend) for fault in plan.faults
+        Step(action=Action.UNSAFE, name=show(fault.path), reason=fault.reason, hint=fault.hint) for fault in plan.faults
     ]
     for handler in () if plan.faults else plan.handlers:
         argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
         steps.append(Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv))
     return steps + [
-        Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, mend=entry.mend)
+        Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, hint=entry.hint)
         for entry in plan.passed_over
     ]
 
@@ -77,7 +77,7 @@ def tell(hooks: Sequence[str]) -> Iterator[str]:
     try:
         verbs, wrong = find_verbs(hooks)
     except OSError as error:
-        yield f"handlers refused: {_unreadable(error)}"
+        yield f"handlers rejected: {_unreadable(error)}"
         return
     for entry in wrong:
         yield _line("directory passed over", entry)
@@ -88,7 +88,7 @@ def tell(hooks: Sequence[str]) -> Iterator[str]:
 
 def _tell_verb(verb: str, plan: Plan) -> Iterator[str]:
     for fault in plan.faults:
-        yield f"verb {verb} refused: {show(str(fault))}"
+        yield f"verb {verb} rejected: {show(str(fault))}"
     for entry in plan.passed_over:
         if entry.kind is Kind.SKIP:
             yield _line("handler passed over", entry)
@@ -107,7 +107,7 @@ def show(text: str) -> str:
 
 
 def _line(what: str, entry: Entry) -> str:
-    return show(f"{what}: {entry.path}: {entry.reason}; {entry.mend}")
+    return show(f"{what}: {entry.path}: {entry.reason}; {entry.hint}")
 
 
 def _unreadable(error: OSError) -> UnsafeError:

@@ -132,8 +132,8 @@ def _why(program: bytes, error: Exception) -> str:
     # Never str(error): it may quote an argument, and so the payload.
     what = f"cannot start {os.fsdecode(program)!r}: "
     if isinstance(error, OSError) and error.errno is not None:
-        mend = _MENDS.get(error.errno)
-        return what + os.strerror(error.errno) + (f"; {mend}" if mend else "")
+        hint = _MENDS.get(error.errno)
+        return what + os.strerror(error.errno) + (f"; {hint}" if hint else "")
     if isinstance(error, ValueError):
         return what + "an argument or a variable of its environment holds a NUL byte; no program can be given one"
     return what + type(error).__name__

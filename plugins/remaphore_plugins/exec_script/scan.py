@@ -31,13 +31,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry of a verb's directories. reason and mend: why it does not run, and what would make it."""
+    """An entry of a verb's directories. reason and hint: why it does not run, and what would make it."""
 
     kind: Kind
     name: str
     path: str
     reason: str = ""
-    mend: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def _classify(name: str, path: str) -> Entry:
     except FileNotFoundError:
         return _skip(name, path, "a link to nothing", f"ln -sfn TARGET {shlex.quote(path)}, or delete it")
     except OSError as error:
-        return _skip(name, path, f"cannot be looked at: {error.strerror}", "mend the link or the modes on its way")
+        return _skip(name, path, f"cannot be looked at: {error.strerror}", "hint the link or the modes on its way")
     return _classify_file(name, path, found)
 
 
@@ -157,5 +157,5 @@ def _no_verb(name: str, path: str) -> Entry:
     return _skip(name, path, reason, "rename it, and send that verb")
 
 
-def _skip(name: str, path: str, reason: str, mend: str) -> Entry:
-    return Entry(kind=Kind.SKIP, name=name, path=path, reason=reason, mend=mend)
+def _skip(name: str, path: str, reason: str, hint: str) -> Entry:
+    return Entry(kind=Kind.SKIP, name=name, path=path, reason=reason, hint=hint)

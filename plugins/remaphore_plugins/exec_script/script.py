@@ -38,9 +38,9 @@ def make_environment(message: Message, *, path: str) -> dict[str, bytes]:
         "REMAPHORE_UUID": message.uuid.hex().encode(),
         "REMAPHORE_MSG": message.payload,
     }
-    if message.matched:
+    if message.own_destination:
         # The second name is a slip in an older text of the original, and scripts were written to it.
-        environment |= dict.fromkeys(("REMAPHORE_DESTMATCH", "REMOPHORE_DESTMATCH"), _wire(message.matched))
+        environment |= dict.fromkeys(("REMAPHORE_DESTMATCH", "REMOPHORE_DESTMATCH"), _wire(message.own_destination))
     return environment
 
 

@@ -20,11 +20,11 @@ _DEV_NULL = os.makedev(1, 3)
 
 
 class UnsafeError(Exception):
-    """Something on the way to *path* is not safe: *reason* says what, *mend* the command that makes it so."""
+    """Something on the way to *path* is not safe: *reason* says what, *hint* the command that makes it so."""
 
-    def __init__(self, path: str, reason: str, mend: str) -> None:
-        super().__init__(f"{path}: {reason}; {mend}")
-        self.path, self.reason, self.mend = path, reason, mend
+    def __init__(self, path: str, reason: str, hint: str) -> None:
+        super().__init__(f"{path}: {reason}; {hint}")
+        self.path, self.reason, self.hint = path, reason, hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ def _read_link(path: str) -> str:
 
 
 def _lost(path: str, error: OSError) -> UnsafeError:
-    return UnsafeError(path, f"cannot be looked at: {error.strerror}", "send the message again, or mend its directory")
+    return UnsafeError(path, f"cannot be looked at: {error.strerror}", "send the message again, or hint its directory")
 
 
 def _check_passage(path: str, found: os.stat_result, *, user: int) -> None:

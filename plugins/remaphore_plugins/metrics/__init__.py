@@ -2,7 +2,7 @@
 
 `settings` reads the plugin's table, `verbs` bounds the label values, `families` makes the metrics of the daemon's
 `Status`, `runs` those of the handlers, `server` serves both. Only `families`, `runs` and `server` need
-prometheus_client, and they are imported when the plugin is configured, so that a missing one can be told with its mend.
+prometheus_client, and they are imported when the plugin is configured, so that a missing one can be told with its hint.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from remaphore import QueueState, Reason, Status
+from remaphore import DropReason, QueueState, Status
 from remaphore_plugins.metrics.verbs import VerbLabels
 
 # Who waits longer for the loop has learnt what matters: it is blocked. The scrape fails, and `up` is 0.
@@ -23,7 +23,7 @@ LOOP_SECONDS = 1.0
 
 # A counter that begins with its first event has no increase at it: so each of these is there from the start, as 0. A
 # word that is missing here is served all the same, from its first event on.
-_REFUSALS = (
+_REJECTIONS = (
     "busy",
     "displaced",
     "expired",
@@ -41,8 +41,8 @@ class Snapshot:
     """The numbers of a `Status` at one moment, and the labels of that moment."""
 
     received: int = 0
-    rejected: Mapping[Reason, int] = field(default_factory=dict)
-    refused: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
     handled: Mapping[str, int] = field(default_factory=dict)
     replies: Mapping[str, int] = field(default_factory=dict)
     queues: Mapping[str, QueueState] = field(default_factory=dict)
@@ -57,8 +57,8 @@ class Snapshot:
         """Copy the numbers of *status*; to be called in the daemon's event loop."""
         names = (
             "received",
+            "dropped",
             "rejected",
-            "refused",
             "handled",
             "replies",
             "queues",
@@ -105,14 +105,14 @@ def families(now: Snapshot) -> Iterator[Metric]:
         "remaphore_messages_received", "Messages that arrived on our subject, whatever they were.", now.received
     )
     yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
-    rejected = {str(reason): now.rejected.get(reason, 0) for reason in Reason}
-    yield _counter("messages_rejected", "Messages that the gate did not take.", "reason", rejected)
-    refused = {**dict.fromkeys(_REFUSALS, 0), **now.refused}
-    yield _counter("messages_refused", "Verified messages that were not acted on.", "reason", refused)
+    dropped = {str(reason): now.dropped.get(reason, 0) for reason in DropReason}
+    yield _counter("messages_dropped", "Messages that the gate did not take.", "reason", dropped)
+    rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
+    yield _counter("messages_rejected", "Verified messages that were not acted on.", "reason", rejected)
     handled = now.labels.count(now.handled)
     yield _counter("messages_handled", "Messages that went through the plugins.", "verb", handled)
     replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
-    yield _counter("replies", "Replies, refusals among them: sent, and failed.", "result", replies)
+    yield _counter("replies", "Replies, rejections among them: sent, and failed.", "result", replies)
     yield from _queues(now)
     yield GaugeMetricFamily("remaphore_connected", "1 with a connection to the broker, 0 without.", int(now.connected))
     yield CounterMetricFamily("remaphore_reconnects", "Connections to the broker after the first.", now.reconnects)

@@ -53,7 +53,9 @@ class MetricsServer:
 
 
 class _Server(HTTPServer):
-    allow_reuse_port = False  # whatever the base class says: a second daemon is to be refused the port, not to share it
+    allow_reuse_port = (
+        False  # whatever the base class says: a second daemon is to be rejected the port, not to share it
+    )
 
     def __init__(self, listen: Listen, registry: CollectorRegistry) -> None:
         self.listen = listen
@@ -88,7 +90,7 @@ class _Server(HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's arguments
         error = sys.exception()
         if isinstance(error, ConnectionError):
-            return  # the other side went away: nothing that we could mend
+            return  # the other side went away: nothing that we could hint
         _log.error("a scrape failed: %r", error)
 
 

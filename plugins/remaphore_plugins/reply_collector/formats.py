@@ -61,8 +61,8 @@ class Fold(Format):
     def reply(self, request: Message, reply: Reply) -> bytes:  # noqa: ARG002 - they are folded over all requests
         """Keep *reply* for the end."""
         verdict = judge(reply)
-        # What a refusal says is its head; of the others the text is what the original prints after the exit code.
-        output = b"" if reply.refused else reply.text.partition(b",")[2] if reply.exit_code is not None else reply.text
+        # What a rejection says is its head; of the others the text is what the original prints after the exit code.
+        output = b"" if reply.rejected else reply.text.partition(b",")[2] if reply.exit_code is not None else reply.text
         self._groups[verdict, output].append(reply.peer)
         return b""
 

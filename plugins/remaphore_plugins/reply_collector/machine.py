@@ -12,20 +12,20 @@ from typing import Any
 
 from remaphore import Message, Reply, Summary
 from remaphore_plugins.reply_collector.formats import Format
-from remaphore_plugins.reply_collector.tally import WORDS, Tally, refusal
+from remaphore_plugins.reply_collector.tally import WORDS, Tally, rejection
 
 Record = dict[str, Any]
 
 
 class JsonLines(Format):
-    """One object a line, with its `kind`: request, reply, refusal, missing, summary."""
+    """One object a line, with its `kind`: request, reply, rejection, missing, summary."""
 
     def requested(self, request: Message, expected: tuple[str, ...]) -> bytes:
         """Return the line of a request."""
         return _line(_request(request, expected))
 
     def reply(self, request: Message, reply: Reply) -> bytes:
-        """Return the line of a reply or a refusal."""
+        """Return the line of a reply or a rejection."""
         return _line(_reply(request, reply))
 
     def finished(self, request: Message, summary: Summary) -> bytes:
@@ -49,7 +49,7 @@ class Json(Format):
         return b""
 
     def reply(self, request: Message, reply: Reply) -> bytes:
-        """Keep a reply or a refusal for the end."""
+        """Keep a reply or a rejection for the end."""
         self._records.append(_reply(request, reply))
         return b""
 
@@ -60,7 +60,7 @@ class Json(Format):
 
     def end(self, tally: Tally) -> bytes:
         """Return the document."""
-        kinds = {"requests": "request", "replies": "reply", "refusals": "refusal", "missing": "missing"}
+        kinds = {"requests": "request", "replies": "reply", "rejections": "rejection", "missing": "missing"}
         lists = {name: [each for each in self._records if each["kind"] == kind] for name, kind in kinds.items()}
         return _encode({**lists, "summary": _summary(tally)}, indent=2)
 
@@ -80,7 +80,7 @@ def _request(request: Message, expected: tuple[str, ...]) -> Record:
 
 def _reply(request: Message, reply: Reply) -> Record:
     record = {
-        "kind": "refusal" if reply.refused else "reply",
+        "kind": "rejection" if reply.rejected else "reply",
         "peer": reply.peer,
         "exit_code": reply.exit_code,
         **_output(reply.output),
@@ -88,7 +88,7 @@ def _reply(request: Message, reply: Reply) -> Record:
         "time_ns": reply.time_ns,
         "request": request.digest.hex(),
     }
-    return record | (refusal(reply)._asdict() if reply.refused else {})
+    return record | (rejection(reply)._asdict() if reply.rejected else {})
 
 
 def _output(output: bytes) -> Record:
@@ -108,7 +108,7 @@ def _summary(tally: Tally) -> Record:
         "kind": "summary",
         "expected": list(tally.expected),
         **{kind: list(tally.names(kind)) for kind in WORDS},
-        "rejected": tally.rejected,
+        "dropped": tally.dropped,
         "interrupted": tally.interrupted,
     }
 

@@ -10,14 +10,14 @@ from remaphore_plugins.reply_collector.folding import listed
 from remaphore_plugins.reply_collector.tally import WORDS, Kind, Tally
 from remaphore_plugins.reply_collector.terminal import paint
 
-_BAD: tuple[Kind, ...] = ("without_code", "failed", "refused", "missing", "not_asked")
+_BAD: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
 _PREFIX = "remaphore: "
 _SHOWN = 50  # names of those that are waited for; no terminal shows more of them in a line
 
 
 def progress(tally: Tally) -> str:
     """Return the progress line: answered, failed, waiting for whom."""
-    bad = sum(tally.count(kind) for kind in ("without_code", "failed", "refused"))
+    bad = sum(tally.count(kind) for kind in ("without_code", "failed", "rejected"))
     parts = [f"{len(tally.verdicts)}/{len(tally.expected)} answered"]
     parts += [f"{bad} failed"] if bad else []
     if tally.waiting:

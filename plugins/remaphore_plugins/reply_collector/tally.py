@@ -9,22 +9,22 @@ from typing import Literal, NamedTuple
 from remaphore import Reply, Summary
 from remaphore_plugins.reply_collector.terminal import clip, one_line
 
-Kind = Literal["ok", "without_code", "failed", "refused", "missing", "not_asked"]
+Kind = Literal["ok", "without_code", "failed", "rejected", "missing", "not_asked"]
 
 # From what one need not look at to what one must; the words are those of the summary.
 WORDS: dict[Kind, str] = {
     "ok": "ok",
     "without_code": "without exit code",
     "failed": "failed",
-    "refused": "refused",
+    "rejected": "rejected",
     "missing": "missing",
     "not_asked": "not asked",
 }
 _REASON_COLUMNS = 120
-_MAX_REFUSAL = 4096  # bytes; ours have a tenth of it, and the rest of what a peer writes there is in the output
+_MAX_REJECTION = 4096  # bytes; ours have a tenth of it, and the rest of what a peer writes there is in the output
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """Why a responder would not act: a reason of a closed list, and what it adds."""
 
     reason: str
@@ -41,18 +41,18 @@ class Verdict(NamedTuple):
         return f"{WORDS[self.kind]} ({self.detail})" if self.detail else WORDS[self.kind]
 
 
-def refusal(reply: Reply) -> Refusal:
-    """Read the output of a refusal, `remaphore: refused: reason: detail`, or without the detail."""
-    _, _, text = one_line(reply.output[:_MAX_REFUSAL]).partition("refused: ")
+def rejection(reply: Reply) -> Rejection:
+    """Read the output of a rejection, `remaphore: refused: reason: detail`, or without the detail."""
+    _, _, text = one_line(reply.output[:_MAX_REJECTION]).partition("refused: ")
     reason, _, detail = text.partition(": ")
-    return Refusal(reason, detail)
+    return Rejection(reason, detail)
 
 
 def judge(reply: Reply) -> Verdict:
     """Return what *reply* means. Only the exit code 0 is a success."""
-    if reply.refused:
-        reason, detail = refusal(reply)
-        return Verdict("refused", clip(f"{reason}: {detail}" if detail else reason, _REASON_COLUMNS))
+    if reply.rejected:
+        reason, detail = rejection(reply)
+        return Verdict("rejected", clip(f"{reason}: {detail}" if detail else reason, _REASON_COLUMNS))
     if reply.exit_code is None:
         return Verdict("without_code")
     return Verdict("failed", f"exit code {reply.exit_code}") if reply.exit_code else Verdict("ok")
@@ -64,7 +64,7 @@ class Tally:
     def __init__(self, expected: Iterable[str] = ()) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.waiting: dict[str, None] = {}  # asked, and silent so far
-        self.rejected = 0
+        self.dropped = 0
         self.interrupted = False
         self._expected = dict.fromkeys(expected)
         self._asked: set[str] = set()
@@ -97,7 +97,7 @@ class Tally:
 
     def finished(self, summary: Summary) -> None:
         """Count the replies that were not taken."""
-        self.rejected += summary.rejected
+        self.dropped += summary.dropped
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """Return the destinations of this *kind*, in the order of the configuration."""

@@ -18,7 +18,7 @@ _CONTROLS = {
     for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
     if chr(code) not in "\n\t"
 }
-_COLOURS = {"ok": "32", "failed": "31", "refused": "31", "without_code": "33", "missing": "33", "not_asked": "33"}
+_COLOURS = {"ok": "32", "failed": "31", "rejected": "31", "without_code": "33", "missing": "33", "not_asked": "33"}
 _ERASE = "\r\x1b[K"  # to the first column, and nothing to the right of it
 _USUAL_COLUMNS = 80  # of a terminal that does not say
 _ELLIPSIS = "\u2026"

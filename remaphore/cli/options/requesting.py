@@ -13,7 +13,7 @@ class Request(Send):
     """Send, and show the replies.
 
     timeout limits the whole of it, or each batch. verbose: say why a reply was not taken. failed: show only replies
-    that are no success. check: let the exit code tell who is missing, failed or refused. batch: destinations asked
+    that are no success. check: let the exit code tell who is missing, failed or rejected. batch: destinations asked
     together, 0 for all, with *percent* that share of all; pause: seconds between two; stop_after: destinations without
     success that end it. dry_run: only say who would be asked. report: tell on stderr how it goes and how it ended; as
     it does not change what is asked, it does not count when options are compared.

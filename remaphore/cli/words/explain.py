@@ -19,7 +19,7 @@ def _build_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = "Say check by check why a message would be taken or not, what decides it, and what would run."
     parser.epilog = (
         "example: remaphore explain --from com.example.one --verb deploy"
-        "    (exit code: 0 all accepted; 1 one was rejected)"
+        "    (exit code: 0 all accepted; 1 one was dropped)"
     )
     daemon(parser)
     parser.add_argument("files", metavar="FILE", nargs="*", help="one message each, as it was sent (default, -: stdin)")

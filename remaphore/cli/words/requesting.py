@@ -33,7 +33,7 @@ def _build_request(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_argument_group("what is shown")
     _formats(shown.add_mutually_exclusive_group())
     shown.add_argument("--failed", action="store_true", help="only replies that are no success")
-    shown.add_argument("--check", action="store_true", help="exit 4: some missing, 5: some failed, 6: some refused")
+    shown.add_argument("--check", action="store_true", help="exit 4: some missing, 5: some failed, 6: some rejected")
     shown.add_argument("--verbose", action="store_true", help="log each reply, and why one was not taken")
     rolling = parser.add_argument_group("one part after the other")
     rolling.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations, or this share, at a time")

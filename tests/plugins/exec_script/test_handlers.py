@@ -69,7 +69,7 @@ async def test_each_handler_gets_the_payload_on_stdin(tmp_path):
 async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     made = hooks_plugin(make_hooks(tmp_path, _1="cat /proc/$$/environ"))
-    reply = await handled(made, payload=b"v42", matched="com.two")
+    reply = await handled(made, payload=b"v42", own_destination="com.two")
     variables = set(reply.output.split(b"\0")[:-1])
     [run] = [variable for variable in variables if re.fullmatch(b"REMAPHORE_RUN=[0-9a-f]{16}", variable)]
     assert variables - {run} == {
@@ -167,7 +167,7 @@ async def test_unsafe_handler_refuses_the_whole_verb_and_says_the_mend(tmp_path)
     unsafe.chmod(0o777)
     reply = await handled(hooks_plugin(hooks))
     text = f"remaphore: refused: unsafe: {unsafe}: writable by others; chmod go-w {unsafe}"
-    assert (reply, reply.refused) == (Reply(126, text.encode()), True)
+    assert (reply, reply.rejected) == (Reply(126, text.encode()), True)
     assert not (tmp_path / "made").exists()
 
 
@@ -202,7 +202,7 @@ async def test_masked_and_replaced_files_are_not_judged(tmp_path):
 async def test_directory_that_cannot_be_looked_into_refuses(tmp_path):
     (tmp_path / "file").touch()
     reply = await handled(hooks_plugin(make_hooks(tmp_path, _1=""), tmp_path / "file" / "hooks.d"))
-    assert (reply.exit_code, reply.refused) == (126, True)
+    assert (reply.exit_code, reply.rejected) == (126, True)
     assert b"Not a directory" in reply.output
 
 

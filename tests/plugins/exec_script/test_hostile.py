@@ -58,7 +58,7 @@ HOSTILE = {
     "binary": ("printf '\\377\\000\\033[2J\\n'", Reply(0, b"\xff\0\x1b[2J\n")),
     "closes stdin": ("exec <&-; exit 5", Reply(5, b"")),
     "closes all": ("exec <&- >&- 2>&-; exit 6", Reply(6, b"")),
-    "looks like a refusal": ("echo remaphore: refused; exit 0", Reply(0, b"remaphore: refused\n")),
+    "looks like a rejection": ("echo remaphore: refused; exit 0", Reply(0, b"remaphore: refused\n")),
     "kills its own group": ("kill -9 -$$", Reply(137, b"remaphore: 1: killed by signal 9\n")),
     "dies of HUP": ("kill -1 $$", Reply(129, b"remaphore: 1: killed by signal 1\n")),
     "removes itself": ('rm -f -- "$0"; echo gone', Reply(0, b"gone\n")),

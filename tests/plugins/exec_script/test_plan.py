@@ -64,7 +64,7 @@ async def test_unknown_user_after_a_reload_refuses_the_verb_rather_than_run_it_a
     verbs = {"deploy": VerbSettings(user="no-such-user")}
     made.remaphore_reloaded(replace(make_config(2), hooks=(hooks,), verbs=verbs))
     reply = await handled(made)
-    assert (reply.exit_code, reply.refused) == (126, True)
+    assert (reply.exit_code, reply.rejected) == (126, True)
     assert b"verbs.deploy.user" in reply.output
     assert [step.action for step in made.remaphore_plan(message())] == [Action.UNSAFE]
     assert not (tmp_path / "made").exists()
@@ -94,7 +94,7 @@ def test_what_will_not_run_is_said_at_the_start_and_at_a_reload(tmp_path, caplog
     assert [line.partition(": ")[0] for line in said] == [
         "directory passed over",
         *["handler passed over"] * 3,
-        "verb unsafe refused",
+        "verb unsafe rejected",
     ]
     assert said[1] == (
         f"handler passed over: {hooks}/deploy/20-b.sh: a name may hold only letters, digits, _ and -;"
@@ -126,14 +126,14 @@ def test_plan_is_what_would_run_with_its_arguments_and_what_would_not(tmp_path):
     assert [(step.action, step.name) for step in steps[1:]] == [
         (Action.SKIP, name) for name in ("20-b.sh", "30-c", "40-mask", "x\\x1b[2J.sh")
     ]
-    assert steps[2].mend == f"chmod +x {hooks}/deploy/30-c"
+    assert steps[2].hint == f"chmod +x {hooks}/deploy/30-c"
 
 
 def test_plan_of_an_unsafe_verb_runs_nothing(tmp_path):
     hooks = make_hooks(tmp_path, _1="", _2="")
     (hooks / "deploy" / "1").chmod(0o777)
     [step] = hooks_plugin(hooks).remaphore_plan(message())
-    assert (step.action, step.name, step.mend) == (
+    assert (step.action, step.name, step.hint) == (
         Action.UNSAFE,
         f"{hooks}/deploy/1",
         f"chmod go-w {hooks}/deploy/1",

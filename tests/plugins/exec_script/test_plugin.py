@@ -58,7 +58,7 @@ async def test_script_sees_the_message_in_its_environment_and_nothing_of_ours(tm
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     script = write_script(tmp_path / "go", "cat /proc/$$/environ")
-    reply = await answer(script, payload=b"v42\xff", matched="com.us.left")
+    reply = await answer(script, payload=b"v42\xff", own_destination="com.us.left")
     assert set(reply.output.split(b"\0")[:-1]) == {
         b"PATH=/usr/bin:/bin",
         b"REMAPHORE_SENDER=3v96Sender",

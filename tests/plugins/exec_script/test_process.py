@@ -107,7 +107,7 @@ def not_executable(folder: Path) -> str:
     return path
 
 
-REFUSED = {
+REJECTED = {
     "missing": (lambda folder: folder / "nope", "No such file or directory; check its name"),
     "not executable": (not_executable, "Permission denied; make it an executable file (chmod +x)"),
     "directory": (lambda folder: folder, "Permission denied; make it"),
@@ -122,9 +122,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", REJECTED)
 async def test_what_cannot_be_started_says_why_and_what_mends_it(case, tmp_path):
-    make, expected = REFUSED[case]
+    make, expected = REJECTED[case]
     path = str(make(tmp_path))
     finished = await run([os.fsencode(path)], env=ENV, timeout=30, cap=CAP)
     assert (finished.exit_code, finished.output, finished.output_bytes) == (None, b"", 0)

@@ -134,7 +134,7 @@ def test_every_entry_runs_masks_or_is_told_with_a_mend(entries):
         for entry in found:
             if entry.kind is Kind.MASK:
                 assert entries[entry.name][0] in MASKS
-            assert bool(entry.mend) == (entry.kind is Kind.SKIP)
+            assert bool(entry.hint) == (entry.kind is Kind.SKIP)
             assert bool(entry.reason) == (entry.kind is not Kind.RUN)
 
 

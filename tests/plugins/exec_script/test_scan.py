@@ -135,20 +135,20 @@ SKIPPED = {
 
 @pytest.mark.parametrize("name", SKIPPED)
 def test_what_is_passed_over_says_why_and_what_mends_it(name, tmp_path, monkeypatch):
-    make, reason, mend = SKIPPED[name]
+    make, reason, hint = SKIPPED[name]
     hooks = make_hooks(tmp_path)
     monkeypatch.chdir(hooks)
     make(hooks / "deploy" / name)
     found = entry(hooks, name)
     assert found.kind is Kind.SKIP
     assert reason in found.reason
-    assert mend in found.mend
+    assert hint in found.hint
 
 
 def test_mend_for_a_wrong_name_is_a_command_that_works(tmp_path):
     hooks = make_hooks(tmp_path)
     write_script(hooks / "deploy" / "it's; $(touch x).sh", "")
-    command = entry(hooks, "it's; $(touch x).sh").mend.removesuffix(", or delete it")
+    command = entry(hooks, "it's; $(touch x).sh").hint.removesuffix(", or delete it")
     subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
     assert [Path(path).name for path in runs(hooks)] == ["it-s----touch-x-"]
     assert [path.name for path in tmp_path.iterdir()] == ["hooks.d"]

@@ -34,7 +34,7 @@ def test_environment_is_path_and_the_message():
 
 
 def test_own_destination_is_told_under_both_names_when_it_was_matched():
-    environment = make_environment(message(matched="com.crypto.us.left"), path="")
+    environment = make_environment(message(own_destination="com.crypto.us.left"), path="")
     assert environment["REMAPHORE_DESTMATCH"] == environment["REMOPHORE_DESTMATCH"] == b"com.crypto.us.left"
 
 

@@ -1,4 +1,4 @@
-"""Who could have written what would run: each way to be unsafe is refused, with the command that mends it."""
+"""Who could have written what would run: each way to be unsafe is rejected, with the command that mends it."""
 
 import os
 import subprocess
@@ -61,8 +61,8 @@ def test_writable_file_directory_and_ancestor_are_unsafe_and_the_mend_mends(leve
     place = (handler, *handler.parents)[level]
     place.chmod(mode)
     found = fault(handler)
-    assert (found.path, found.mend) == (str(place), f"chmod go-w {place}")
-    subprocess.run(["sh", "-c", found.mend], check=True)
+    assert (found.path, found.hint) == (str(place), f"chmod go-w {place}")
+    subprocess.run(["sh", "-c", found.hint], check=True)
     judge(str(handler), user=USER)
 
 
@@ -70,7 +70,7 @@ def test_writable_file_directory_and_ancestor_are_unsafe_and_the_mend_mends(leve
 def test_set_id_file_is_unsafe_and_the_mend_mends(mode, handler):
     handler.chmod(mode)
     assert fault(handler).reason == "set-uid or set-gid"
-    subprocess.run(["sh", "-c", fault(handler).mend], check=True)
+    subprocess.run(["sh", "-c", fault(handler).hint], check=True)
     judge(str(handler), user=USER)
 
 
@@ -95,7 +95,7 @@ def test_owner_of_each_component_counts(what, handler, tmp_path, give):
     found = fault(link)
     assert found.path == str(places[what])
     assert found.reason == f"owned by user id {STRANGER}, who is neither root nor the daemon's user"
-    assert found.mend == f"chown -h root {places[what]}"
+    assert found.hint == f"chown -h root {places[what]}"
     give(places[what], 0)
     judge(str(link), user=USER)
 

@@ -34,7 +34,7 @@ class Greeter:
     async def remaphore_message(self, message: Message) -> Reply | None:
         if message.verb != "greet":
             return None
-        return Reply(0, f"{self._greeting}, {message.peer}: {message.payload.decode()}\n".encode())
+        return Reply(0, f"{self._greeting}, {message.sender_name}: {message.payload.decode()}\n".encode())
 
     @hookimpl
     def remaphore_handled(self, message: Message, outcome: Outcome) -> None:

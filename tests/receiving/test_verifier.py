@@ -1,0 +1,95 @@
+"""Signatures are checked in batches and threads; the order is that of arrival, and what waits is bounded and fair."""
+
+import threading
+
+import pytest
+
+from remaphore.protocol import wire
+from remaphore.receiving import verifier as module
+from remaphore.receiving.verifier import Arrival, Verifier
+from tests.factories import NOW, make_encoded, make_gate
+
+GATE = make_gate()
+
+
+def arrival(number=1, *, good=True, **fields):
+    raw = make_encoded(number, **fields)
+    return Arrival(GATE, wire.decode(raw if good else raw[:-1] + b"?"), NOW)
+
+
+@pytest.fixture
+def settled():
+    return []
+
+
+@pytest.fixture
+async def verifier(settled):
+    own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+    yield own
+    await own.join()
+    own.close()
+
+
+async def test_results_come_in_the_order_of_arrival_whatever_each_takes(verifier, settled):
+    sizes = [200_000 if number % 40 == 0 else 1 for number in range(400)]
+    expected = []
+    for number, size in enumerate(sizes):
+        payload = b"%d " % number + b"x" * size
+        good = number % 3 != 0
+        expected.append((payload if good else payload[:-1] + b"?", good))
+        assert verifier.put(arrival(payload=payload, good=good))
+    await verifier.join()
+    assert settled == expected
+    assert verifier.waiting == 0
+
+
+async def test_many_are_checked_in_threads_and_few_where_they_are(verifier, settled, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+    own = Verifier(lambda arrived, verified: settled.append(verified))
+    seen = set()
+
+    def noted(frame, verify=wire.verify):
+        seen.add(threading.get_ident() == threading.main_thread().ident)
+        return verify(frame)
+
+    monkeypatch.setattr(wire, "verify", noted)
+    assert own.put(arrival(payload=b"alone"))
+    await own.join()
+    assert seen == {True}
+    seen.clear()
+    for number in range(200):
+        own.put(arrival(payload=b"%d" % number))
+    await own.join()
+    own.close()
+    assert seen == {False}
+    assert settled == [True] * 201
+
+
+async def test_on_one_processor_there_are_no_threads(settled, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0})
+    before = threading.active_count()
+    own = Verifier(lambda arrived, verified: settled.append(verified))
+    for number in range(200):
+        own.put(arrival(payload=b"%d" % number))
+    await own.join()
+    assert settled == [True] * 200
+    assert threading.active_count() == before
+    own.close()
+
+
+async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_out(verifier, settled, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES_PER_KEY", 5_000)
+    flood = [verifier.put(arrival(1, good=False, payload=b"x" * 1_000)) for _ in range(100)]
+    assert sum(flood) < 5
+    assert verifier.put(arrival(2, payload=b"mine"))
+    await verifier.join()
+    assert (b"mine", True) in settled
+    assert verifier.put(arrival(1, payload=b"later"))  # what is checked makes room again
+
+
+async def test_what_waits_in_all_is_bounded(verifier, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 20_000)
+    taken = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
+    assert 10 < sum(taken) < 20
+    await verifier.join()
+    assert verifier.waiting == 0

@@ -1,0 +1,172 @@
+"""A request that goes out in batches: who is asked when, what ends it, and who was not asked."""
+
+import asyncio
+from contextlib import aclosing, suppress
+from functools import partial
+
+import pytest
+
+from remaphore.errors import PayloadTooLargeError
+from remaphore.node import Node
+from remaphore.protocol.peers import Peer
+from remaphore.requesting.rollout import BatchPlan, Rollout
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker
+from tests.factories import make_key
+from tests.nodes import clock, make_config
+
+NAMES = {2: "com.two", 3: "com.three", 4: "com.four", 5: "com.five"}
+DESTINATIONS = tuple(NAMES.values())
+PEERS = tuple(
+    Peer(destination=name, key=make_key(number).public, verbs=frozenset("*")) for number, name in NAMES.items()
+)
+
+
+class Site:
+    """Node 1 asks nodes 2 to 5, which answer with the codes of *codes*; who has none is silent."""
+
+    def __init__(self, **codes):
+        self.codes = codes
+        self.asked = []
+        self.broker = MemoryBroker()
+        self.node = Node(self.broker.connect(), make_config(1, peers=PEERS), clock=clock)
+        self._tasks = []
+
+    async def __aenter__(self):
+        self._tasks = [spawn(self._respond(number), name=name) for number, name in NAMES.items()]
+        async with asyncio.timeout(10):
+            while len(self.broker.subscribers["remaphore.all"]) < len(NAMES):
+                await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_error):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def _respond(self, number):
+        asker = Peer(destination="com.one", key=make_key(1).public, verbs=frozenset("*"))
+        config = make_config(1, peers=(asker,))
+        key = make_key(number)
+        identity = type(config.identities[0])(key=key.public, verbs=frozenset("*"), load=lambda: key)
+        config = type(config)(
+            source="", destination=NAMES[number], servers=config.servers, auth=config.auth,
+            identities=(identity,), peers=(asker,), allow_skew_ns=config.allow_skew_ns,
+        )  # fmt: skip
+        node = Node(self.broker.connect(), config, clock=clock)
+        async with aclosing(node.receive()) as messages:
+            async for message in messages:
+                name = NAMES[number].removeprefix("com.")
+                self.asked.append(name)
+                if name in self.codes:
+                    await node.reply(message, self.codes[name])
+
+    def rollout(self, *, timeout=10.0, **options):
+        return Rollout(partial(self.node.request, "deploy", timeout=timeout), DESTINATIONS, to="com.*", **options)
+
+
+async def events_of(rollout):
+    async with aclosing(rollout.events()) as events:
+        return [(event.request.expected, event.reply and event.reply.peer, event.ended) async for event in events]
+
+
+@pytest.mark.parametrize(
+    ("pace", "sizes"),
+    [
+        (BatchPlan(size=1), [1, 1, 1, 1]),
+        (BatchPlan(size=3), [3, 1]),
+        (BatchPlan(size=9), [4]),
+        (BatchPlan(size=50, percent=True), [2, 2]),
+        (BatchPlan(size=26, percent=True), [2, 2]),
+        (BatchPlan(size=1, percent=True), [1, 1, 1, 1]),
+        (BatchPlan(size=100, percent=True), [4]),
+    ],
+)
+def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_configuration(pace, sizes):
+    batches = pace.batches(DESTINATIONS)
+    assert [len(batch) for batch in batches] == sizes
+    assert tuple(name for batch in batches for name in batch) == DESTINATIONS
+
+
+async def test_without_a_pace_one_message_asks_all():
+    async with Site(two=0, three=0, four=1, five=0) as site:
+        rollout = site.rollout()
+        seen = await events_of(rollout)
+        assert seen[0] == (DESTINATIONS, None, False)
+        assert {peer for _, peer, _ in seen[1:-1]} == set(DESTINATIONS)
+        assert seen[-1] == (DESTINATIONS, None, True)
+        assert len(rollout.requests) == 1
+        assert rollout.summary() == rollout.requests[0].summary()
+
+
+async def test_a_batch_begins_when_all_of_the_last_have_answered():
+    async with Site(two=0, three=0, four=0, five=0) as site:
+        rollout = site.rollout(pace=BatchPlan(size=2))
+        await events_of(rollout)
+        assert set(site.asked[:2]) == {"two", "three"}
+        assert sorted(site.asked) == sorted(["two", "three", "four", "five"])  # each is asked once, by its own message
+        assert [request.message.destination for request in rollout.requests] == list(DESTINATIONS)
+        assert rollout.summary().ok == DESTINATIONS
+
+
+async def test_a_batch_begins_when_the_time_of_the_last_is_over():
+    async with Site() as site:
+        rollout = site.rollout(pace=BatchPlan(size=1), timeout=0.05)
+        await events_of(rollout)
+        assert site.asked == ["two", "three", "four", "five"]
+        assert rollout.summary().missing == DESTINATIONS
+
+
+@pytest.mark.parametrize(
+    ("codes", "stop_after", "asked"),
+    [
+        ({"two": 1, "three": 0, "four": 0, "five": 0}, 1, 1),
+        ({"two": 0, "three": 1, "four": 0, "five": 0}, 1, 2),
+        ({"two": 1, "three": 0, "four": 1, "five": 0}, 2, 3),
+        ({"two": 1, "three": 1, "four": 1, "five": 0}, None, 4),
+        ({"two": 0, "three": 0, "four": 0, "five": 0}, 1, 4),
+        ({"three": 0, "four": 0, "five": 0}, 1, 1),  # silence is no success either
+    ],
+)
+async def test_it_stops_once_so_many_did_not_succeed_and_tells_who_was_not_asked(codes, stop_after, asked):
+    async with Site(**codes) as site:
+        rollout = site.rollout(pace=BatchPlan(size=1, stop_after=stop_after), timeout=10.0 if "two" in codes else 0.2)
+        await events_of(rollout)
+        summary = rollout.summary()
+        assert len(site.asked) == asked
+        assert summary.not_asked == DESTINATIONS[asked:]
+        assert summary.expected == DESTINATIONS
+
+
+async def test_who_leaves_ends_what_is_under_way_and_the_rest_was_not_asked():
+    async with Site(two=0) as site:
+        rollout = site.rollout(pace=BatchPlan(size=2), timeout=None)
+        async with aclosing(rollout.events()) as events:
+            async for event in events:
+                if event.reply:
+                    break
+        summary = rollout.summary()
+        assert (summary.ok, summary.missing, summary.not_asked) == (("com.two",), ("com.three",), DESTINATIONS[2:])
+        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")
+
+
+async def test_being_cancelled_leaves_no_subscription_and_no_task():
+    async with Site() as site:
+        rollout = site.rollout(pace=BatchPlan(size=4), timeout=None)
+        running = spawn(events_of(rollout), name="rollout")
+        async with asyncio.timeout(10):
+            while len(rollout.requests) < 4:
+                await asyncio.sleep(0)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("request to")]
+
+
+async def test_what_a_request_raises_is_raised_and_ends_the_others():
+    async with Site(two=0) as site:
+        site.broker.max_payload = 10
+        with pytest.raises(PayloadTooLargeError):
+            await events_of(site.rollout(pace=BatchPlan(size=2)))
+        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")

@@ -1,0 +1,171 @@
+"""The Python API between nodes: send, request, receive and reply."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from remaphore.errors import NoReceiversError, UsageError
+from remaphore.node import Node
+from remaphore.protocol.drop import DropReason
+from remaphore.protocol.message import Reply
+from remaphore.protocol.peers import Peer
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker
+from tests.factories import make_key
+from tests.nodes import NAMES, clock, make_config
+
+
+@pytest.fixture
+def broker():
+    return MemoryBroker()
+
+
+def node(broker, number, **changes):
+    return Node(broker.connect(), make_config(number, **changes), clock=clock)
+
+
+async def subscribed(broker, count):
+    """Wait until *count* receivers listen to `remaphore.all`."""
+    async with asyncio.timeout(10):
+        while len(broker.subscribers["remaphore.all"]) < count:
+            await asyncio.sleep(0)
+
+
+async def first(receiving):
+    async with aclosing(receiving) as messages:
+        async for message in messages:
+            return message
+    return None
+
+
+async def responder(broker, number, code, output):
+    own = node(broker, number)
+    async with aclosing(own.receive(verbs=["status"])) as messages:
+        async for message in messages:
+            await own.reply(message, code, output)
+
+
+async def test_a_message_reaches_who_waits_for_it(broker):
+    waiting = spawn(first(node(broker, 2).receive(id="upload_done")), name="waiter")
+    await subscribed(broker, 1)
+    sender = node(broker, 1)
+    await sender.send("ping", id="something_else")
+    sent = await sender.send("ping", id="upload_done", payload="ünï")
+    message = await waiting
+    assert message.uuid == b"upload_done"
+    assert message.payload == "ünï".encode()
+    assert message.sender_name == NAMES[1]
+    assert message.own_destination == NAMES[2]
+    assert message.digest == sent.digest
+    assert not broker.subscribers["remaphore.all"]
+
+
+async def test_a_request_collects_the_replies_of_all_who_were_asked_and_then_ends(broker):
+    tasks = [
+        spawn(responder(broker, 2, 0, "fine"), name="two"),
+        spawn(responder(broker, 3, 4, b"broken\n"), name="three"),
+    ]
+    await subscribed(broker, 2)
+    async with node(broker, 1).request("status", timeout=10) as exchange:
+        replies = {reply.peer: reply async for reply in exchange}
+    assert replies["com.two"] == Reply(
+        0, b"fine", peer="com.two", sender=make_key(2).public, time_ns=replies["com.two"].time_ns, bound=True
+    )
+    assert (replies["com.three"].exit_code, replies["com.three"].output) == (4, b"broken\n")
+    assert exchange.missing == ()
+    summary = exchange.summary()
+    assert (summary.expected, summary.failed) == (("com.two", "com.three"), ("com.three",))
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_request_ends_at_its_time_limit_and_names_who_is_missing(broker):
+    task = spawn(responder(broker, 3, 0, ""), name="three")
+    await subscribed(broker, 1)
+    async with node(broker, 1).request("status", timeout=0.05) as exchange:
+        assert [reply.peer async for reply in exchange] == ["com.three"]
+    assert exchange.missing == ("com.two",)
+    assert not any(subject for subject, who in broker.subscribers.items() if who and subject != "remaphore.all")
+    task.cancel()
+
+
+async def test_a_refusal_is_told_apart_from_a_failure(broker):
+    task = spawn(responder(broker, 2, 77, "remaphore: refused: verb"), name="two")
+    await subscribed(broker, 1)
+    async with node(broker, 1).request("status", to="com.two", timeout=10) as exchange:
+        assert [reply.rejected async for reply in exchange] == [True]
+    assert exchange.rejected == ("com.two",)
+    assert exchange.summary().failed == ()
+    task.cancel()
+
+
+async def test_a_request_to_nobody_is_an_error_before_anything_is_sent(broker):
+    with pytest.raises(NoReceiversError, match=r"no known receivers: no peer in node1.toml matches 'org\.\*\*'"):
+        async with node(broker, 1).request("status", to="org.**"):
+            pass
+    assert broker.published == []
+
+
+async def test_what_is_sent_a_second_time_is_taken_once(broker):
+    seen, dropped = [], []
+
+    async def collect():
+        receiving = node(broker, 2).receive(dropped=dropped.append)
+        async with aclosing(receiving) as messages:
+            async for message in messages:
+                seen.append(message.payload)
+                if message.payload == b"last":
+                    return
+
+    collecting = spawn(collect(), name="collector")
+    await subscribed(broker, 1)
+    sender = node(broker, 1)
+    await sender.send("ping", payload="once")
+    again = broker.published[-1]
+    for _ in range(5):
+        await broker.connect().publish(*again)
+    await sender.send("ping", payload="last")
+    await collecting
+    assert seen == [b"once", b"last"]
+    assert [drop.reason for drop in dropped] == [DropReason.DUPLICATE] * 5
+
+
+async def test_a_reply_captured_from_one_request_is_no_answer_to_another(broker):
+    task = spawn(responder(broker, 2, 0, "old"), name="two")
+    await subscribed(broker, 1)
+    asking = node(broker, 1)
+    async with asking.request("status", to="com.two", timeout=10) as exchange:
+        assert [reply.output async for reply in exchange] == [b"old"]
+    captured = broker.published[-1][1]
+    task.cancel()
+    dropped = []
+    async with asking.request("status", to="com.two", timeout=0.05, dropped=dropped.append) as exchange:
+        subject = f"remaphore.{exchange.message.digest.hex()}"
+        await broker.connect().publish(subject, captured)
+        assert [reply async for reply in exchange] == []
+    assert [drop.reason for drop in dropped] == [DropReason.NOT_BOUND]
+    assert exchange.summary().dropped == 1
+
+
+async def test_a_key_whose_destination_has_two_keys_is_one_responder(broker):
+    peers = tuple(Peer(destination="com.two", key=make_key(number).public, verbs=frozenset("*")) for number in (2, 3))
+    task = spawn(responder(broker, 2, 0, "x"), name="two")
+    await subscribed(broker, 1)
+    async with node(broker, 1, peers=peers).request("status", timeout=10) as exchange:
+        assert [reply.peer async for reply in exchange] == ["com.two"]
+    task.cancel()
+
+
+async def test_replying_to_who_does_not_wait_is_a_usage_error(broker):
+    own = node(broker, 1)
+    message = await own.send("ping")
+    with pytest.raises(UsageError, match="does not wait for replies"):
+        await own.reply(message, 0)
+
+
+@pytest.mark.parametrize("name", ["a.*", ">", "a b", "a..b", "a\n"])
+async def test_a_subject_that_is_none_is_a_usage_error(broker, name):
+    with pytest.raises(UsageError, match="cannot be part of a subject"):
+        await node(broker, 1).send("ping", subject_name=name)
+    assert broker.published == []
