@@ -68,7 +68,7 @@ CALLS = {
     "remaphore_configure": (lambda: {"config": make_config(), "settings": {"threshold": 3}}, "threshold is 3"),
     "remaphore_startup": (lambda: {"status": status()}, "connected: True, received: 3"),
     "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
-    "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a waits"),
+    "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a is waiting"),
     "remaphore_message": (lambda: {"message": make_message("greet", sender_name="a")}, Reply(0, b"Hello, a")),
     "remaphore_handled": (
         lambda: {"message": make_message("deploy"), "outcome": Outcome("h", "other", 1.0, error=OSError("x"))},
@@ -84,7 +84,7 @@ CALLS = {
     ),
     "remaphore_reply": (
         lambda: {"request": make_message("deploy"), "reply": make_reply(3, peer="a")},
-        "deploy: a gave 3",
+        "deploy: a replied 3",
     ),
     "remaphore_finished": (lambda: {"request": make_message("deploy"), "summary": summary()}, "deploy: missing b"),
     "remaphore_plan": (

@@ -78,7 +78,7 @@ def test_an_exception_is_still_needed(path, part):
         "Tell whether it runs",
         "nobody knows",
         "goes on",
-        "ledger_mended",
+        "`mend`",
     ],
 )
 def test_a_retired_word_is_found(text):
