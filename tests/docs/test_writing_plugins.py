@@ -1,4 +1,4 @@
-"""docs/writing-plugins.md is followed step by step: its files, its installation, its tests, its commands."""
+"""docs/writing-plugins.md is followed step by step: its files, its installation, its test, its commands."""
 
 import json
 import re
