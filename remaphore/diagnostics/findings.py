@@ -126,10 +126,13 @@ def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = 
     if text.startswith(f"{where}:"):  # also with a line: FILE:3: what
         line, _, text = text.removeprefix(where).partition(": ")
         where += line
+    if error.hint != error.default_hint:
+        return Finding(level, code, where, text, error.hint)
     what, separator, words = text.partition("; hint: ")
     if not separator:
         what, _, words = text.partition("; ")
-    return Finding(level, code, where, what, words or hint)
+    own = "" if error.hint == error.default_hint else error.hint
+    return Finding(level, code, where, what, words or own or hint)
 
 
 def quote(text: str) -> str:

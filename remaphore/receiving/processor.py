@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
-from remaphore.hooks.dispatch import Outcome, emit
+from remaphore.hooks.dispatch import Outcome, emit, emit_detached
 from remaphore.messaging.replier import send_reply
 from remaphore.messaging.signer import Signer
 from remaphore.protocol.message import Message, Reply
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # How long a plugin may take to note that something was handled.
 NOTE_SECONDS = 5.0
+# Messages that plugins note at one time, before a verb waits for them.
+MAX_NOTING = 100
 # Beyond it `Reply.parse` would not read it as an exit code, and far beyond it no ledger could record it.
 EXIT_CODE_LIMIT = 10**10
 
@@ -37,19 +41,48 @@ class Handling:
         self._signer = signer
         self._nothing = nothing
         self._faults = Faults()
+        self._noting: set[asyncio.Task[None]] = set()
 
-    async def act(self, message: Message, *, timeout: float | None) -> Reply:
-        """Hand *message* to the plugins, *timeout* seconds at most; return the reply that it comes to."""
+    async def act(self, message: Message, *, timeout: float | None) -> tuple[tuple[Outcome, ...], Reply | None]:
+        """Hand *message* to the plugins, *timeout* seconds at most; return what each did, and the reply.
+
+        That is None only if no reply is wanted and no plugin gave one.
+        """
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
-        outcomes = [judge(outcome) for outcome in called]
-        for outcome in outcomes:
-            noted = await emit(self._hook.remaphore_handled, timeout=NOTE_SECONDS, message=message, outcome=outcome)
-            self._faults.note(noted)
-        return choose_reply(outcomes, self._nothing)
+        outcomes = tuple(judge(outcome) for outcome in called)
+        return outcomes, choose_reply(outcomes) or (self._nothing if message.wants_reply else None)
 
-    async def answer(self, message: Message, reply: Reply) -> bool:
+    def note_handled(
+        self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None, *, sent: bool
+    ) -> asyncio.Task[None] | None:
+        """Report to the plugins that *message* was handled, after its reply was sent.
+
+        Plugins that wait delay neither this verb nor a reply. Return None, or, if `MAX_NOTING` reports are under way, a
+        task to wait for, so that a plugin that cannot keep up does not cost memory without end.
+        """
+        noting = emit_detached(
+            self._hook.remaphore_handled,
+            timeout=NOTE_SECONDS,
+            report=self._faults.note,
+            message=message,
+            outcomes=outcomes,
+            reply=reply,
+            sent=sent,
+        )
+        if noting is None:
+            return None
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+        return noting if len(self._noting) > MAX_NOTING else None
+
+    async def noted(self) -> None:
+        """Return when the plugins have all that was reported to them."""
+        if self._noting:
+            await asyncio.wait(self._noting)
+
+    async def answer(self, message: Message, reply: Reply | None) -> bool:
         """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
-        if not message.wants_reply:
+        if not message.wants_reply or reply is None:
             return False
         try:
             await send_reply(self._bus, self.config, self._signer, message, reply)
@@ -80,11 +113,11 @@ def _problem(result: object) -> str | None:
     return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
 
 
-def choose_reply(outcomes: list[Outcome], nothing: Reply) -> Reply:
-    """Return the first reply that a plugin gave; -1 if there are errors only; else *nothing*."""
+def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
+    """Return the first reply that a plugin gave; -1 if there are errors only; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])
     if replies:
         return replies[0]
-    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else nothing
+    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else None

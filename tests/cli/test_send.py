@@ -37,7 +37,7 @@ async def test_a_broker_that_is_killed_before_the_message_is_sent_is_waited_for_
         await until(lambda: not node.bus.connected)
 
     between.append(kill)
-    with pytest.raises(BrokerUnavailableError, match=rf"{server.url}: .*; the message was not sent"):
+    with pytest.raises(BrokerUnavailableError, match=rf"message not sent: {server.url}: "):
         await send_one(server, 3.0)  # long enough to connect on a busy machine
 
 
