@@ -13,7 +13,7 @@ NAMED = [
     (page, name)
     for page in PAGES
     for name in re.findall(r"`([\w.-]+(?:/[\w.-]+)*(?:/|\.py))`", (ROOT / page).read_text())
-    if name not in {"utils.py", "hooks.d/<verb>/", ".venv/"}
+    if "NAME" not in name and name not in {"utils.py", ".venv/"}
 ]
 
 
@@ -32,7 +32,7 @@ def test_every_package_of_the_core_is_on_the_page():
 def test_every_bundled_plugin_is_on_the_page():
     text = (ROOT / "docs" / "architecture.md").read_text()
     folder = ROOT / "plugins" / "remaphore_plugins"
-    plugins = {path.name.removesuffix(".py") for path in folder.iterdir() if not path.name.startswith("_")}
+    plugins = {path.name.removesuffix(".py") for path in folder.iterdir() if not path.name.startswith(("_", "py."))}
     assert {name for name in plugins if f"`{name}" not in text} == set()
 
 
