@@ -29,7 +29,7 @@ from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
-from remaphore_plugins.reply_collector import folding, formats, machine, tally, terminal
+from remaphore_plugins.reply_collector import folding, formats, json_formats, request_stats, terminal
 from tests.factories import bounded, make_key
 from tests.nodes import make_config
 
@@ -74,7 +74,7 @@ def reply(text):
 
 
 def shown_folded(text):
-    form, counted = formats.Fold(terminal=True, colour=True), tally.Tally(["com.a"])
+    form, counted = formats.Fold(terminal=True, color=True), request_stats.RequestStats(["com.a"])
     counted.requested(["com.a"])
     counted.reply(reply(text))
     form.reply(REQUEST, reply(text))
@@ -82,9 +82,9 @@ def shown_folded(text):
 
 
 def as_document(text):
-    form = machine.Json()
+    form = json_formats.Json()
     form.reply(REQUEST, reply(text))
-    form.end(tally.Tally(["com.a"]))
+    form.end(request_stats.RequestStats(["com.a"]))
 
 
 def parse_toml(text):
@@ -127,10 +127,10 @@ SCANNERS = {
     ),
     "terminal, not UTF-8": (lambda text: terminal.for_terminal(octets(text)), ["\udcff\x1b]", "\udcff", "é"]),
     "clip": (lambda text: terminal.clip(text, 80), ["a", "\u0301", "中"]),
-    "rejection": (lambda text: tally.judge(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
+    "rejection": (lambda text: request_stats.classify(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
     "lines": (lambda text: formats.Lines(terminal=True).reply(REQUEST, reply(text)), ["\x1b]", "\n", " ", "\udcff"]),
     "fold": (shown_folded, ["\x1b]", "\n", "\u0301"]),
-    "jsonl": (lambda text: machine.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
+    "jsonl": (lambda text: json_formats.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
     "json": (as_document, ["\x1b]", "\udcff"]),
     "names, folded": (
         lambda text: folding.fold(text.split(",")),
@@ -228,7 +228,7 @@ EXPRESSIONS = {
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
     "plugins/remaphore_plugins/exec_script/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
-    "plugins/remaphore_plugins/metrics/verbs.py": "names of directories, of 255 bytes at most",
+    "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
     "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],
     "plugins/remaphore_plugins/reply_collector/terminal.py": SCANNERS["terminal"],
 }

@@ -14,15 +14,15 @@ from remaphore.cli import request
 from remaphore.hooks import specs
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.manager import GROUP, PLAIN, implemented, load
+from remaphore.hooks.manager import GROUP, implemented, load
 from remaphore.hooks.settings import build
+from remaphore.hooks.specs import HOOKS, PLAIN
 from remaphore.hooks.stats import DaemonStats
 from remaphore.receiving import daemon, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 SECTIONS = dict(re.findall(r"^## `(remaphore_\w+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE))
-HOOKS = [name for name in vars(specs) if name.startswith("remaphore_")]
 
 
 def signature(name):

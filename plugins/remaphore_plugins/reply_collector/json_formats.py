@@ -1,7 +1,7 @@
-"""The formats for machines: JSON lines as things happen, or one JSON document at the end.
+"""The formats for programs: JSON lines as events happen, or one JSON document at the end.
 
-docs/requests.schema.json describes both. All is ASCII: other characters are escaped, so that nothing that a peer wrote
-reaches a terminal raw. An output that is no UTF-8 is there twice: as text with replacements, and in base64.
+docs/requests.schema.json describes both. All is ASCII: other characters are escaped, so that no text of a peer reaches
+a terminal unescaped. An output that is not UTF-8 is included twice: as text with replacements, and in base64.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from remaphore import Message, Reply, Summary
 from remaphore_plugins.reply_collector.formats import Format
-from remaphore_plugins.reply_collector.tally import WORDS, Tally, rejection
+from remaphore_plugins.reply_collector.request_stats import LABELS, RequestStats, parse_rejection
 
 Record = dict[str, Any]
 
 
 class JsonLines(Format):
-    """One object a line, with its `kind`: request, reply, rejection, missing, summary."""
+    """One object a line; its `kind` is request, reply, rejection, missing or summary."""
 
     def requested(self, request: Message, expected: tuple[str, ...]) -> bytes:
         """Return the line of a request."""
@@ -29,12 +29,12 @@ class JsonLines(Format):
         return _line(_reply(request, reply))
 
     def finished(self, request: Message, summary: Summary) -> bytes:
-        """Return a line for each destination that did not answer."""
+        """Return a line for each destination that did not reply."""
         return b"".join(_line(record) for record in _missing(request, summary))
 
-    def end(self, tally: Tally) -> bytes:
+    def end(self, stats: RequestStats) -> bytes:
         """Return the line of the summary."""
-        return _line(_summary(tally))
+        return _line(_summary(stats))
 
 
 class Json(Format):
@@ -54,15 +54,15 @@ class Json(Format):
         return b""
 
     def finished(self, request: Message, summary: Summary) -> bytes:
-        """Keep who did not answer for the end."""
+        """Keep the destinations that did not reply for the end."""
         self._records.extend(_missing(request, summary))
         return b""
 
-    def end(self, tally: Tally) -> bytes:
+    def end(self, stats: RequestStats) -> bytes:
         """Return the document."""
         kinds = {"requests": "request", "replies": "reply", "rejections": "rejection", "missing": "missing"}
         lists = {name: [each for each in self._records if each["kind"] == kind] for name, kind in kinds.items()}
-        return _encode({**lists, "summary": _summary(tally)}, indent=2)
+        return _encode({**lists, "summary": _summary(stats)}, indent=2)
 
 
 def _request(request: Message, expected: tuple[str, ...]) -> Record:
@@ -79,37 +79,34 @@ def _request(request: Message, expected: tuple[str, ...]) -> Record:
 
 
 def _reply(request: Message, reply: Reply) -> Record:
+    try:
+        output = {"output": reply.output.decode()}
+    except UnicodeDecodeError:
+        exact = base64.b64encode(reply.output).decode()
+        output = {"output": reply.output.decode(errors="replace"), "output_base64": exact}
     record = {
         "kind": "rejection" if reply.rejected else "reply",
         "peer": reply.peer,
         "exit_code": reply.exit_code,
-        **_output(reply.output),
+        **output,
         "bound": reply.bound,
         "time_ns": reply.time_ns,
         "request": request.digest.hex(),
     }
-    return record | (rejection(reply)._asdict() if reply.rejected else {})
-
-
-def _output(output: bytes) -> Record:
-    try:
-        return {"output": output.decode()}
-    except UnicodeDecodeError:
-        exactly = base64.b64encode(output).decode()
-        return {"output": output.decode(errors="replace"), "output_base64": exactly}
+    return record | (parse_rejection(reply)._asdict() if reply.rejected else {})
 
 
 def _missing(request: Message, summary: Summary) -> list[Record]:
     return [{"kind": "missing", "peer": name, "request": request.digest.hex()} for name in summary.missing]
 
 
-def _summary(tally: Tally) -> Record:
+def _summary(stats: RequestStats) -> Record:
     return {
         "kind": "summary",
-        "expected": list(tally.expected),
-        **{kind: list(tally.names(kind)) for kind in WORDS},
-        "dropped": tally.dropped,
-        "interrupted": tally.interrupted,
+        "expected": list(stats.expected),
+        **{kind: list(stats.names(kind)) for kind in LABELS},
+        "dropped": stats.dropped,
+        "interrupted": stats.interrupted,
     }
 
 
