@@ -211,7 +211,7 @@ async def test_without_room_nothing_runs_and_everybody_is_told_until_there_is_ro
         with no_room(world.folder):
             for raw in rejected:
                 assert await world.ask(raw) == [NO_LEDGER]
-            assert "free the disk" in world.plugin.status.problem
+            assert "disk I/O error" in world.plugin.status.problem
         raw = world.make()
         assert await world.ask(raw) == [(0, b"7")]
         assert world.plugin.status.problem == ""

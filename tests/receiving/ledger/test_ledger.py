@@ -17,6 +17,7 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import ledger as module
+from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED
 from remaphore.tasks import spawn
@@ -103,7 +104,7 @@ async def test_a_refused_message_never_starts(tmp_path):
         await ledger.rejected(told.digest)
         ledger.note_rejected(untold.digest)
         for message in (told, untold):
-            with pytest.raises(LedgerError, match="not have the message as one that waits"):
+            with pytest.raises(LedgerError, match="message is no longer pending in the ledger"):
                 await ledger.started(message)
         assert set(states(tmp_path).values()) == {REJECTED}
 
@@ -286,8 +287,10 @@ async def test_with_a_damaged_ledger_nothing_starts(tmp_path, damage):
         assert str(path) in ledger.problem
         message, _ = take(ledger, payload=b"new")
         for write in (ledger.started(message), ledger.done(message.digest, Reply(0)), ledger.rejected(message.digest)):
-            with pytest.raises(LedgerError, match="move the file away"):
+            with pytest.raises(LedgerError) as caught:
                 await write
+            assert str(caught.value) == ledger.problem
+            assert "move the file away" in caught.value.hint
         assert await ledger.recorded(message.digest) is None
         ledger.note_rejected(message.digest)
         assert ledger._pending == []  # nothing can come of it: it must not pile up
@@ -315,9 +318,10 @@ async def test_without_room_nothing_starts_until_there_is_room_again(tmp_path):
         message, raw = take(ledger)
         with no_room(tmp_path):
             for _ in range(3):
-                with pytest.raises(LedgerError, match="free the disk"):
+                with pytest.raises(LedgerError, match="disk I/O error") as caught:
                     await ledger.started(message)
-            assert "free the disk" in ledger.problem
+                assert "free space on the disk" in caught.value.hint
+            assert "disk I/O error" in ledger.problem
             ledger.note_rejected(message.digest)
         after, _ = take(ledger, payload=b"after")
         await ledger.started(after)
@@ -375,7 +379,7 @@ async def test_a_ledger_that_opens_without_room_mends_itself_and_starts_nothing_
         left = crashed(ledger, tmp_path, tmp_path / "crashed")
     with no_room(left):
         ledger = make_ledger(left)
-        assert "free the disk" in ledger.problem
+        assert "disk I/O error" in ledger.problem
         assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
     async with ledger:
         message, _ = take(ledger, payload=b"new")
@@ -400,6 +404,31 @@ async def test_of_too_much_that_could_not_be_written_the_floors_are_kept(tmp_pat
         left = crashed(ledger, tmp_path, tmp_path / "crashed")
     async with make_ledger(left) as ledger:
         assert all(isinstance(admit(ledger, raw), Drop) for _, raw in taken)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_others(tmp_path, monkeypatch, batched):
+    apply, broken = module.Store.apply, []
+
+    def failing(self, statements):
+        if any(statement[0] == store.START and statement[1][-1] in broken for statement in statements):
+            raise RuntimeError("broken on purpose")
+        return apply(self, statements)
+
+    monkeypatch.setattr(module.Store, "apply", failing)
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
+        broken.append(messages[1].digest)
+        async with asyncio.timeout(10):
+            if batched:
+                starts = await asyncio.gather(*map(ledger.started, messages), return_exceptions=True)
+            else:
+                starts = [await asyncio.gather(ledger.started(message), return_exceptions=True) for message in messages]
+                starts = [start for (start,) in starts]
+            assert [type(start) for start in starts] == [type(None), LedgerError, type(None)]
+            await ledger.started(take(ledger, payload=b"later")[0])
+        assert ledger.problem == ""
+        assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
 
 
 async def test_after_it_was_closed_nothing_starts(tmp_path):
@@ -435,4 +464,4 @@ async def test_failing_and_mending_are_logged_once(tmp_path, capsys):
                     await ledger.started(take(ledger, payload=b"%d" % number)[0])
         await ledger.started(take(ledger, payload=b"after")[0])
     err = capsys.readouterr().err
-    assert (err.count("ledger_failed"), err.count("ledger_mended")) == (1, 1)
+    assert (err.count("ledger_failed"), err.count("ledger_recovered")) == (1, 1)
