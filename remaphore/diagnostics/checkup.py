@@ -39,7 +39,7 @@ def check(
     try:
         folder = state.directory(config, state.DEFAULT_INSTANCE, environ)
     except StateError as error:
-        yield from_error(Code.STATE_UNUSABLE, config.source, error)
+        yield from_error(Code.STATE_UNUSABLE, config.source, error, hint=error.hint)
     else:
         yield from check_state(config, folder, now=now, user=user)
     yield from unit.check_units(root)

@@ -69,7 +69,7 @@ class Ledger:
         """
         self._failure: LedgerError | None = None
         self.interrupted: list[Row] = []
-        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, floor=now, journal=self)
+        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
@@ -146,13 +146,13 @@ class Ledger:
         self.window.expire(now)
         self._record((store.SWEEP, ()))
 
-    def taken(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
+    def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
         """Record what the window accepted; see `Journal`."""
-        self._record((store.ENTER, (sender, identity, digest, time_ns)))
+        self._record((store.ENTER, (sender, signed_hash, digest, time_ns)))
 
-    def evicted(self, sender: str, digest: bytes, *, floor: int) -> None:
+    def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
-        self._record((store.RAISE_LOW_WATER_MARK, (sender, floor)), (store.EVICT, (digest,)))
+        self._record((store.RAISE_LOW_WATER_MARK, (sender, low_water_mark)), (store.EVICT, (digest,)))
 
     async def close(self) -> None:
         """Write what is left, and close the file. Later writes raise LedgerError."""
@@ -181,11 +181,11 @@ class Ledger:
                 effect="messages signed before its low-water mark are rejected",
                 hint="set the clock, or stop the daemon and move the file away",
             )
-        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, floor=began, journal=self)
+        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=began, journal=self)
         for sender, mark in marks.items():
-            self.window.raise_floor(sender, mark)
+            self.window.raise_low_water_mark(sender, mark)
         for row in rows:
-            self.window.restore(row.sender, row.identity, digest=row.digest, time_ns=row.time_ns)
+            self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
         self.interrupted = [row for row in rows if row.state == store.STARTED]
         self.window.expire(now)
         # What waited when the last daemon ended is not started any more: its sender has been notified or has given up.

@@ -67,7 +67,7 @@ class Row(NamedTuple):
     """A remembered message."""
 
     sender: str
-    identity: bytes
+    signed_hash: bytes  # SHA-256 of the signed bytes; the column is `identity`
     digest: bytes
     time_ns: int
     state: str
@@ -144,7 +144,7 @@ class Store:
         try:
             (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
             marks = dict(self._database.execute("SELECT sender, floor FROM senders"))
-            columns = ", ".join(Row._fields)
+            columns = "sender, identity, digest, time_ns, state, verb, wants_reply"  # in the order of Row's fields
             rows = [Row(*row) for row in self._database.execute(f"SELECT {columns} FROM messages")]
         except (sqlite3.Error, TypeError) as error:
             raise self._error(error) from error
