@@ -1,66 +1,93 @@
-"""One message through the plugins: they act, what came of it is told, and who asked is answered."""
+"""One message through the plugins: they act on it, a reply is chosen, and they are notified of what came of it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from remaphore.config.settings import Config
-from remaphore.errors import RemaphoreError
-from remaphore.hooks.dispatch import Outcome, emit
-from remaphore.messaging.replier import send_reply
-from remaphore.messaging.signer import Signer
+from remaphore.hooks.dispatch import Outcome, emit, emit_detached
 from remaphore.protocol.message import Message, Reply
-from remaphore.receiving.plugin_errors import Faults
-from remaphore.transport.bus import Bus
+from remaphore.receiving.plugin_errors import PluginErrorReporter
 
 if TYPE_CHECKING:
     import pluggy
 
-# How long a plugin may take to note that something was handled.
+# How long a plugin may take over `remaphore_handled`.
 NOTE_SECONDS = 5.0
-# Beyond it `Reply.parse` would not read it as an exit code, and far beyond it no ledger could record it.
+# `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
+# them: a plugin that is slower than the messages come must not fill the memory.
+MAX_NOTES = 1_000
+MAX_NOTED_BYTES = 16 * 1024 * 1024
+# `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
 EXIT_CODE_LIMIT = 10**10
 
 _log = structlog.get_logger()
 
 
-class Handling:
-    """Knows where messages are acted on and where replies go. *nothing*: the reply if no plugin had one."""
+class Result(NamedTuple):
+    """What came of a message: each plugin's outcome, and the reply that was chosen."""
 
-    def __init__(self, bus: Bus, config: Config, plugins: pluggy.PluginManager, signer: Signer, nothing: Reply) -> None:
-        self.config = config
-        self._bus = bus
+    outcomes: tuple[Outcome, ...]
+    reply: Reply
+
+
+class MessageProcessor:
+    """Hands messages to the plugins. *default_reply*: the reply if no plugin had one."""
+
+    def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
         self._hook = plugins.hook
-        self._signer = signer
-        self._nothing = nothing
-        self._faults = Faults()
+        self._errors = errors
+        self._default_reply = default_reply
+        self._noting: set[asyncio.Task[list[Outcome]]] = set()
+        self._noted_bytes = 0
 
-    async def act(self, message: Message, *, timeout: float | None) -> Reply:
-        """Hand *message* to the plugins, *timeout* seconds at most; return the reply that it comes to."""
+    async def run(self, message: Message, *, timeout: float | None) -> Result:
+        """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
-        outcomes = [judge(outcome) for outcome in called]
-        for outcome in outcomes:
-            noted = await emit(self._hook.remaphore_handled, timeout=NOTE_SECONDS, message=message, outcome=outcome)
-            self._faults.note(noted)
-        return choose_reply(outcomes, self._nothing)
+        outcomes = tuple(map(validate_outcome, called))
+        return Result(outcomes, choose_reply(outcomes, self._default_reply))
 
-    async def answer(self, message: Message, reply: Reply) -> bool:
-        """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
-        if not message.wants_reply:
-            return False
-        try:
-            await send_reply(self._bus, self.config, self._signer, message, reply)
-        except RemaphoreError as error:
-            _log.error("reply_failed", verb=message.verb, peer=message.sender_name, error=str(error))
-            return False
-        return True
+    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
+        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was wanted. Does not wait.
+
+        Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
+        """
+        called = emit_detached(
+            self._hook.remaphore_handled,
+            timeout=NOTE_SECONDS,
+            message=message,
+            outcomes=result.outcomes,
+            reply=result.reply,
+            sent=sent,
+        )
+        if isinstance(called, list):
+            self._errors.report(called)
+            return None
+        size = len(message.payload)
+
+        def done(task: asyncio.Task[list[Outcome]]) -> None:
+            self._noting.discard(task)
+            self._noted_bytes -= size
+            if not task.cancelled():
+                self._errors.report(task.result())
+
+        self._noting.add(called)
+        self._noted_bytes += size
+        called.add_done_callback(done)
+        return called if len(self._noting) > MAX_NOTES or self._noted_bytes > MAX_NOTED_BYTES else None
+
+    async def join(self, *, timeout: float | None = None) -> None:
+        """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""
+        if self._noting:
+            await asyncio.wait(self._noting, timeout=timeout)
 
 
-def judge(outcome: Outcome) -> Outcome:
-    """Return *outcome* of `remaphore_message`, or as an error if its result is neither None nor a sound Reply."""
+def validate_outcome(outcome: Outcome) -> Outcome:
+    """Return *outcome* of `remaphore_message`, as an error if its result is neither None nor a valid Reply."""
     problem = _problem(outcome.result)
     return replace(outcome, result=None, error=TypeError(problem)) if problem else outcome
 
@@ -80,11 +107,11 @@ def _problem(result: object) -> str | None:
     return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
 
 
-def choose_reply(outcomes: list[Outcome], nothing: Reply) -> Reply:
-    """Return the first reply that a plugin gave; -1 if there are errors only; else *nothing*."""
+def choose_reply(outcomes: Sequence[Outcome], default_reply: Reply) -> Reply:
+    """Return the first reply that a plugin gave; -1 if there are only errors; else *default_reply*."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])
     if replies:
         return replies[0]
-    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else nothing
+    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else default_reply
