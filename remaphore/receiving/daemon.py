@@ -13,14 +13,16 @@ import structlog
 
 from remaphore.config.settings import Config, VerbSettings
 from remaphore.errors import ConfigError, LedgerError
-from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.status import Status, Tally
+from remaphore.hooks.context import PluginContext
+from remaphore.hooks.dispatch import Outcome, emit, emit_plain
+from remaphore.hooks.stats import DaemonStats
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject, wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import REJECTED, Message, Reply
 from remaphore.protocol.rejection import RejectionPolicy
+from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.inline import make_gate
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import Faults
@@ -60,9 +62,18 @@ class Daemon:
     """Receives, queues by verb, acts, replies, until it is stopped; can take a new configuration while it runs."""
 
     def __init__(
-        self, bus: Bus, config: Config, *, plugins: pluggy.PluginManager, ledger: Ledger, clock: Clock = time.time_ns
+        self,
+        bus: Bus,
+        config: Config,
+        *,
+        plugins: pluggy.PluginManager,
+        ledger: Ledger,
+        instance: str = "",
+        clock: Clock = time.time_ns,
     ) -> None:
-        self.tally = Tally()
+        """*instance*: the name of the daemon among those of this machine, for the plugins."""
+        self.tally = DaemonCounters()
+        self._instance = instance
         self._bus = bus
         self._clock = clock
         self._ledger = ledger
@@ -84,23 +95,34 @@ class Daemon:
         """End `run`: take nothing more, finish or end what runs, answer the rest."""
         self._stopping.set()
 
+    def stats(self) -> DaemonStats:
+        """Return the numbers of this moment."""
+        return DaemonStats(
+            received=self.tally.received,
+            checking=self._verifier.waiting,
+            dropped=dict(self.tally.dropped),
+            rejected=dict(self.tally.rejected),
+            handled=dict(self.tally.handled),
+            replies=dict(self.tally.replies),
+            queues=self._queues.state(),
+            connected=self._bus.connected,
+            reconnects=self._bus.reconnects,
+            problem=self._ledger.problem,
+        )
+
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at the start only.
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then ends as usual.
         """
-        status = Status(
-            self.tally,
-            queues=self._queues.state,
-            connected=lambda: self._bus.connected,
-            reconnects=lambda: self._bus.reconnects,
-            problem=lambda: self._ledger.problem,
-            checking=lambda: self._verifier.waiting,
-        )
         expiring = spawn(self._expire_old(), name="expire")
         try:
             if await self._subscribed():
-                self._faults.note(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
+                context = PluginContext(config=self._config, instance=self._instance)
+                started = await emit(
+                    self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context
+                )
+                self._faults.note(started)
                 ready()
                 await self._report_interrupted()
                 await self._stopping.wait()
@@ -212,28 +234,32 @@ class Daemon:
             return None
         limit = self._config.verb(message.verb).timeout_seconds
         try:
-            reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
+            outcomes, reply = await self._handling.act(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
             _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
             return None
         finally:
             self.tally.count_handled(message.verb)
-        if message.wants_reply:
+        if reply is not None and message.wants_reply:
             # On its own, so that the end of this message and the start of the next are one write.
-            return spawn(self._finish(message, reply), name="finish")
+            return spawn(self._finish(message, outcomes, reply), name="finish")
         self._ledger.note_done(message.digest)
-        return None
+        return self._handling.note_handled(message, outcomes, reply, sent=False)
 
-    async def _finish(self, message: Message, reply: Reply) -> None:
+    async def _finish(self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply) -> None:
         try:
             await self._ledger.done(message.digest, reply)
         except LedgerError as error:
             # It ran, and who asked should know. After a restart it will count as interrupted, and not run again.
             _log.error("end_not_recorded", verb=message.verb, peer=message.sender_name, error=str(error))
+        sent = False
         try:
-            await self._answer(message, reply)
+            sent = await self._answer(message, reply)
         except Exception as error:  # noqa: BLE001 - the same as above
             _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
+        noting = self._handling.note_handled(message, outcomes, reply, sent=sent)
+        if noting is not None:
+            await noting
 
     async def _expire(self, message: Message) -> None:
         waited = self._config.verb(message.verb).max_wait_seconds
@@ -242,10 +268,12 @@ class Daemon:
     def _displace(self, message: Message) -> None:
         self._reject(message, BUSY, "displaced", "it made room for a peer that had less waiting")
 
-    async def _answer(self, message: Message, reply: Reply) -> None:
-        if message.wants_reply:
-            sent = await self._handling.answer(message, reply)
-            self.tally.replies["sent" if sent else "failed"] += 1
+    async def _answer(self, message: Message, reply: Reply) -> bool:
+        if not message.wants_reply:
+            return False
+        sent = await self._handling.answer(message, reply)
+        self.tally.replies["sent" if sent else "failed"] += 1
+        return sent
 
     def _reject(self, message: Message, code: int, why: str, detail: str) -> None:
         self.tally.rejected[why] += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
-from remaphore.hooks.dispatch import Outcome, emit
+from remaphore.hooks.dispatch import Outcome, emit, emit_detached
 from remaphore.messaging.replier import send_reply
 from remaphore.messaging.signer import Signer
 from remaphore.protocol.message import Message, Reply
@@ -38,18 +40,35 @@ class Handling:
         self._nothing = nothing
         self._faults = Faults()
 
-    async def act(self, message: Message, *, timeout: float | None) -> Reply:
-        """Hand *message* to the plugins, *timeout* seconds at most; return the reply that it comes to."""
-        called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
-        outcomes = [judge(outcome) for outcome in called]
-        for outcome in outcomes:
-            noted = await emit(self._hook.remaphore_handled, timeout=NOTE_SECONDS, message=message, outcome=outcome)
-            self._faults.note(noted)
-        return choose_reply(outcomes, self._nothing)
+    async def act(self, message: Message, *, timeout: float | None) -> tuple[tuple[Outcome, ...], Reply | None]:
+        """Hand *message* to the plugins, *timeout* seconds at most; return what each did, and the reply.
 
-    async def answer(self, message: Message, reply: Reply) -> bool:
+        That is None only if no reply is wanted and no plugin gave one.
+        """
+        called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
+        outcomes = tuple(judge(outcome) for outcome in called)
+        return outcomes, choose_reply(outcomes) or (self._nothing if message.wants_reply else None)
+
+    def note_handled(
+        self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None, *, sent: bool
+    ) -> asyncio.Task[None] | None:
+        """Report to the plugins that *message* was handled; return the task that does it, None if it is done.
+
+        Called after the reply was sent, which no plugin may delay by what it notes.
+        """
+        return emit_detached(
+            self._hook.remaphore_handled,
+            timeout=NOTE_SECONDS,
+            report=self._faults.note,
+            message=message,
+            outcomes=outcomes,
+            reply=reply,
+            sent=sent,
+        )
+
+    async def answer(self, message: Message, reply: Reply | None) -> bool:
         """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
-        if not message.wants_reply:
+        if not message.wants_reply or reply is None:
             return False
         try:
             await send_reply(self._bus, self.config, self._signer, message, reply)
@@ -80,11 +99,11 @@ def _problem(result: object) -> str | None:
     return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
 
 
-def choose_reply(outcomes: list[Outcome], nothing: Reply) -> Reply:
-    """Return the first reply that a plugin gave; -1 if there are errors only; else *nothing*."""
+def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
+    """Return the first reply that a plugin gave; -1 if there are errors only; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])
     if replies:
         return replies[0]
-    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else nothing
+    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else None

@@ -103,7 +103,11 @@ class Receiver:
             message = await self._inbox.get()
             self._busy = True
             self.handled += 1
-            await self._handling.answer(message, await self._handling.act(message, timeout=None))
+            outcomes, reply = await self._handling.act(message, timeout=None)
+            sent = await self._handling.answer(message, reply)
+            noting = self._handling.note_handled(message, outcomes, reply, sent=sent)
+            if noting is not None:
+                await noting
             self._busy = False
             if self._once:
                 return
