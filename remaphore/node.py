@@ -35,9 +35,9 @@ async def connect(
     config: Config | str | os.PathLike[str] | None = None,
     *,
     timeout: float | None = CONNECT_SECONDS,
-    notice: Callable[[str], None] = lambda _line: None,
-    returned: Callable[[str], None] | None = None,
-    protocol_error: Callable[[str], None] | None = None,
+    on_notice: Callable[[str], None] = lambda _line: None,
+    on_reconnect: Callable[[str], None] | None = None,
+    on_protocol_error: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
     """Connect to the broker of *config* (a `Config`, a path, or None: where the command line looks).
 
@@ -55,9 +55,9 @@ async def connect(
         auth=settings.auth,
         tls=settings.tls,
         limit=timeout,
-        notice=notice,
-        returned=returned,
-        protocol_error=protocol_error,
+        on_notice=on_notice,
+        on_reconnect=on_reconnect,
+        on_protocol_error=on_protocol_error,
     )
     try:
         yield Node(bus, settings)
@@ -108,7 +108,7 @@ class Node:
         key: str = "",
         subject_name: str = "",
         timeout: float | None = REQUEST_SECONDS,
-        dropped: Callable[[Drop], None] = lambda _drop: None,
+        on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Request]:
         """Send a message that asks for replies, and collect them.
 
@@ -126,7 +126,7 @@ class Node:
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(self.config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=self.config.allow_skew_ns, subject=where)
-        request = Request(outgoing, exchange, dropped=dropped, clock=self._clock)
+        request = Request(outgoing, exchange, on_drop=on_drop, clock=self._clock)
         subject_name = _checked(subject_name)
         try:
             await request.start(self.bus, self.config, subject_name=subject_name, deadline=deadline)
@@ -141,11 +141,11 @@ class Node:
         id: str | None = None,  # noqa: A002 - as above
         sender: str | None = None,
         subject_name: str = "",
-        dropped: Callable[[Drop], None] = lambda _drop: None,
+        on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Message]:
         """Yield verified messages for this node, in the order of arrival, until the caller leaves the loop.
 
-        verbs, id, sender (a base58 key): take only these. *dropped* learns what was not taken.
+        verbs, id, sender (a base58 key): take only these. on_drop: called with each message that was dropped.
         """
         from remaphore.protocol.gate import Filters
         from remaphore.receiving.inline import Inbox, Intake, make_gate
@@ -156,9 +156,9 @@ class Node:
             sender=sender,
         )
         where = subject.for_messages(self.config.subject, _checked(subject_name))
-        inbox = Inbox(dropped, lambda _message: None)
+        inbox = Inbox(on_drop, lambda _message: None)
         gate = make_gate(self.config, filters, subject=where)
-        intake = Intake(gate, taken=inbox.put, dropped=dropped, clock=self._clock)
+        intake = Intake(gate, taken=inbox.put, dropped=on_drop, clock=self._clock)
         await self.bus.subscribe(where, intake.deliver)
         try:
             while True:

@@ -39,13 +39,13 @@ def make_key(number: int = 1) -> PrivateKey:
     return PrivateKey(make_seed(number))
 
 
-def make_peer(number: int = 1, destination: str | None = None, *verbs: str, original: bool = False) -> Peer:
+def make_peer(number: int = 1, destination: str | None = None, *verbs: str, legacy: bool = False) -> Peer:
     """Return the owner of `make_key(number)`, called com.peerN unless told, who may send *verbs* (none given: all)."""
     return Peer(
         destination=f"com.peer{number}" if destination is None else destination,
         key=make_key(number).public,
         verbs=frozenset(verbs or ("*",)),
-        original=original,
+        legacy=legacy,
     )
 
 

@@ -111,7 +111,7 @@ async def test_what_is_sent_a_second_time_is_taken_once(broker):
     seen, dropped = [], []
 
     async def collect():
-        receiving = node(broker, 2).receive(dropped=dropped.append)
+        receiving = node(broker, 2).receive(on_drop=dropped.append)
         async with aclosing(receiving) as messages:
             async for message in messages:
                 seen.append(message.payload)
@@ -140,7 +140,7 @@ async def test_a_reply_captured_from_one_request_is_no_answer_to_another(broker)
     captured = broker.published[-1][1]
     task.cancel()
     dropped = []
-    async with asking.request("status", to="com.two", timeout=0.05, dropped=dropped.append) as exchange:
+    async with asking.request("status", to="com.two", timeout=0.05, on_drop=dropped.append) as exchange:
         subject = f"remaphore.{exchange.message.digest.hex()}"
         await broker.connect().publish(subject, captured)
         assert [reply async for reply in exchange] == []

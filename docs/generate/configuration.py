@@ -109,7 +109,7 @@ TABLES = (
             Key("destination", "string", "Its name. Needed."),
             Key("key", "public key", "Its public key, in base58. Needed."),
             Key("verbs", "array of strings", 'What it may send to us; ["*"] is every verb, [] none. Needed.'),
-            Key("compatibility", '"original"', "It runs the original, whose replies do not name their request."),
+            Key("compatibility", '"legacy"', "It runs the Go implementation, whose replies do not name their request."),
         ),
     ),
     Table(

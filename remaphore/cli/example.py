@@ -3,7 +3,7 @@
 import sys
 
 from remaphore.cli.options.local import Example
-from remaphore.config.original import example
+from remaphore.config.legacy import example
 
 
 def run(_options: Example) -> int:

@@ -36,11 +36,9 @@ def run(options: Options) -> int:
 def _add(options: PeerAdd) -> int:
     path, _ = search.find(options.config, os.environ)
     editing.check_format(path)  # before anybody pastes a line in vain
-    rows = peer_line.read_all(*_text(options), bare=options.original)
+    rows = peer_line.read_all(*_text(options), bare=options.legacy)
     verbs = frozenset(verb.lower() for verb in options.verbs)
-    peers = [
-        Peer(destination=destination, key=key, verbs=verbs, original=options.original) for destination, key in rows
-    ]
+    peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
     changed = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
     own = console.load_config(path).identities
     for peer in peers:
@@ -103,7 +101,7 @@ def _to_json(peer: Peer) -> str:
         "destination": peer.destination,
         "key": peer.key,
         "verbs": sorted(peer.verbs),
-        "compatibility": "original" if peer.original else None,
+        "compatibility": "legacy" if peer.legacy else None,
         "origin": peer.origin,
     }
     return json.dumps(row) + "\n"
@@ -118,5 +116,5 @@ def _to_text(peers: Sequence[Peer]) -> str:
 
 def _cells(peer: Peer) -> tuple[str, ...]:
     verbs = ",".join(sorted(peer.verbs)) or "-"
-    original = " (original)" if peer.original else ""
-    return tuple(map(escape, (peer.destination, peer.key, verbs + original, peer.origin)))
+    legacy = " (legacy)" if peer.legacy else ""
+    return tuple(map(escape, (peer.destination, peer.key, verbs + legacy, peer.origin)))

@@ -37,7 +37,7 @@ def run(options: Ping) -> int:
 
 
 async def _ping(options: Ping, config: Config) -> Tally:
-    async with connect(config, timeout=CONNECT_SECONDS, notice=console.say) as node:
+    async with connect(config, timeout=CONNECT_SECONDS, on_notice=console.say) as node:
         pinger = Pinger(
             node.bus,
             config,

@@ -39,7 +39,7 @@ async def _receive(options: Receive, config: Config, plugins: pluggy.PluginManag
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
     try:
-        async with connect(config, timeout=options.timeout, notice=console.say) as node:
+        async with connect(config, timeout=options.timeout, on_notice=console.say) as node:
             receiver = Receiver(
                 node.bus,
                 config,

@@ -39,11 +39,11 @@ def run(options: Request) -> int:
     console.check(key=options.key, subject_name=options.subject)
     config = console.load_config(options.config)
     if options.dry_run:
-        _show(preview(config, options.verb, options.to, key=options.key), _pace(options))
+        _show(preview(config, options.verb, options.to, key=options.key), _plan(options))
     config.sender(options.verb, options.key)
     destinations = names(expect(config, options.to))
     if options.dry_run:
-        _say_how_many(destinations, _pace(options))
+        _say_how_many(destinations, _plan(options))
         return 0
     payload: str | bytes = options.payload
     if options.source:
@@ -86,24 +86,24 @@ def _wishes(options: Request, destinations: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _pace(options: Request) -> BatchPlan | None:
+def _plan(options: Request) -> BatchPlan | None:
     if not options.batch:
         return None
     return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def _show(targets: Sequence[Target], pace: BatchPlan | None) -> None:
+def _show(targets: Sequence[Target], plan: BatchPlan | None) -> None:
     asked = [target.destination for target in targets if not target.skip_reason]
-    batches = pace.batches(asked) if pace else (asked,)
+    batches = plan.batches(asked) if plan else (asked,)
     for number, batch in enumerate(batches, start=1):
-        note = f"  batch {number} of {len(batches)}" if pace else ""
+        note = f"  batch {number} of {len(batches)}" if plan else ""
         sys.stdout.writelines(logs.escape(f"ask   {name}{note}") + "\n" for name in batch)
     passed_over = (target for target in targets if target.skip_reason)
     sys.stdout.writelines(logs.escape(f"skip  {name}: {why}") + "\n" for name, why in passed_over)
 
 
-def _say_how_many(destinations: Sequence[str], pace: BatchPlan | None) -> None:
-    batches = f", in batches: {len(pace.batches(destinations))}" if pace else ""
+def _say_how_many(destinations: Sequence[str], plan: BatchPlan | None) -> None:
+    batches = f", in batches: {len(plan.batches(destinations))}" if plan else ""
     console.say(f"{len(destinations)} would be asked{batches}")
 
 
@@ -153,14 +153,14 @@ async def _request(
 ) -> Summary:
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
-    pace = _pace(options)
+    plan = _plan(options)
 
     def dropped(drop: Drop) -> None:
         if options.verbose:  # anybody can send any number of them
             emit_plain(reporter.hook.remaphore_dropped, drop=drop)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
-    async with connect(config, timeout=limit, notice=console.say) as node:
+    async with connect(config, timeout=limit, on_notice=console.say) as node:
         left = None if deadline is None else max(0.0, deadline - loop.time())
         ask = partial(
             node.request,
@@ -169,10 +169,10 @@ async def _request(
             id=options.id,
             key=options.key,
             subject_name=options.subject,
-            timeout=options.timeout if pace else left,
-            dropped=dropped,
+            timeout=options.timeout if plan else left,
+            on_drop=dropped,
         )
-        rollout = Rollout(ask, destinations, to=options.to, pace=pace)
+        rollout = Rollout(ask, destinations, to=options.to, plan=plan)
         await _collect(rollout, reporter)
     return rollout.summary()
 

@@ -69,8 +69,10 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
     notifier = Notifier(os.environ)
     notifier.status("waiting for the broker")
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
-    notice, returned = partial(_notice, notifier, "broker_away"), partial(_notice, notifier, "broker_back")
-    connection = connect(config, timeout=None, notice=notice, returned=returned, protocol_error=_warn_of_protocol_error)
+    away, back = partial(_notice, notifier, "broker_disconnected"), partial(_notice, notifier, "broker_reconnected")
+    connection = connect(
+        config, timeout=None, on_notice=away, on_reconnect=back, on_protocol_error=_warn_of_protocol_error
+    )
     async with ledger, connection as node:
         daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
         reload = _reloader(daemon, node, notifier, options)

@@ -28,7 +28,7 @@ async def _send(options: Send, config: Config, payload: str | bytes) -> None:
     loop = asyncio.get_running_loop()
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     deadline = loop.time() + limit
-    async with connect(config, timeout=limit, notice=console.say) as node:
+    async with connect(config, timeout=limit, on_notice=console.say) as node:
         # A broker that goes away meanwhile gets what is left of the time, and then a limited one to confirm.
         await node.send(
             options.verb,

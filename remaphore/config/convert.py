@@ -88,4 +88,4 @@ def _check(config: Config, text: str, output: Path) -> None:
 def comparable(config: Config) -> Config:
     """Return *config* without what tells the formats apart: names, warnings, strictness, relative paths."""
     file = config.auth.file and config.auth.file.absolute()
-    return replace(config, source="", warnings=(), original=False, auth=replace(config.auth, lenient=False, file=file))
+    return replace(config, source="", warnings=(), legacy=False, auth=replace(config.auth, lenient=False, file=file))

@@ -22,7 +22,7 @@ _CHECK_DIGITS = 8
 _FIELDS = 4
 
 _HOW = "copy all of the line that `remaphore peer show` prints on that node"
-_ORIGINAL = "(one that runs the original has none: --compatibility original DESTINATION PUBLICKEY)"
+_LEGACY = "(one that runs the Go implementation has none: --compatibility legacy DESTINATION PUBLICKEY)"
 # The seeds of NATS, for operators, accounts, users and servers.
 _NATS_SEED = re.compile(r"S[A-Z][A-Z2-7]{56}")
 
@@ -74,7 +74,7 @@ def _form_problem(words: list[str], *, bare: bool) -> str | None:
     if bare and not words[0].startswith(_WORD):
         return None if len(words) == 2 else "neither a peer line nor DESTINATION PUBLICKEY; write one of the two"
     if not words[0].startswith(_WORD):
-        return f"no peer line, which begins with {_WORD}{_VERSION}; {_HOW} {_ORIGINAL}"
+        return f"no peer line, which begins with {_WORD}{_VERSION}; {_HOW} {_LEGACY}"
     if words[0] != f"{_WORD}{_VERSION}":
         return f"a peer line of another version, this remaphore reads {_WORD}{_VERSION}; update the older of the two"
     if len(words) != _FIELDS:

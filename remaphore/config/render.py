@@ -43,4 +43,4 @@ def peer(known: Peer) -> str:
 def peer_strings(known: Peer) -> dict[str, str]:
     """Return the keys of a peer's table that hold a string, with their values."""
     strings = {"destination": known.destination, "key": known.key}
-    return strings | ({"compatibility": "original"} if known.original else {})
+    return strings | ({"compatibility": "legacy"} if known.legacy else {})

@@ -114,10 +114,10 @@ def _parse(path: str, *, what: str) -> Config:
 
         base = Path(path).absolute().parent
         return toml.parse(utf8(raw, path), path, base, drop_ins=drop_ins(base))
-    from remaphore.config import original
+    from remaphore.config import legacy
 
     # Bytes that are not UTF-8 are the reader's to judge: the original takes them in a comment.
-    config = original.parse(raw.decode("utf-8-sig", errors="surrogateescape"), path)
+    config = legacy.parse(raw.decode("utf-8-sig", errors="surrogateescape"), path)
     problem = secrets.mode_problem(info, path, user=os.geteuid())
     if problem is None:
         return config

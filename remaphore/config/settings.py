@@ -101,11 +101,10 @@ class Config:
     """Everything that a node knows about itself, the broker and its peers.
 
     source: the file, for messages. default_identity: its base58 key, the first one's unless the file says otherwise.
-    allow_skew_ns: nanoseconds, either way. verbs: those with a table of their own. plugins: the
-    table of each plugin, as it stands in the file.
-    warnings: what is odd in the file, one line each; a command prints them once. original: the file is in the
-    original's format, so every peer is taken to run the original. rejections: whether the daemon tells a known peer why
-    it would not act. origins: where each setting of the file stands.
+    allow_skew_ns: nanoseconds, either way. verbs: those with a table of their own. plugins: the table of each plugin,
+    as it stands in the file. warnings: what is odd in the file, one line each; a command prints them once. legacy: the
+    file is in the legacy .conf format, so every peer counts as running the Go implementation. notify_rejections:
+    whether the daemon tells a known peer why it would not act. origins: where each setting of the file stands.
     """
 
     source: str
@@ -123,7 +122,7 @@ class Config:
     verbs: Mapping[str, VerbSettings] = field(default_factory=_no_verbs)
     enabled_plugins: tuple[str, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=_no_tables)
-    original: bool = False
+    legacy: bool = False
     notify_rejections: bool = True
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=_no_origins, repr=False, compare=False)

@@ -37,7 +37,7 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
     yield Setting("state_dir", str(config.state_dir or state_dir), config.origin("state_dir"))
     yield Setting("hooks", [str(folder) for folder in config.hooks or hooks], config.origin("hooks"))
     yield Setting(
-        "notify_rejections", config.notify_rejections and not config.original, _notify_rejections_origin(config)
+        "notify_rejections", config.notify_rejections and not config.legacy, _notify_rejections_origin(config)
     )
     yield from _identities(config)
     yield from _peers(config)
@@ -49,7 +49,7 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
 
 
 def _notify_rejections_origin(config: Config) -> str:
-    return f"{config.source}: the original's format" if config.original else config.origin("notify_rejections")
+    return f"{config.source}: the original's format" if config.legacy else config.origin("notify_rejections")
 
 
 def _login(config: Config) -> Iterator[Setting]:
@@ -71,7 +71,7 @@ def _identities(config: Config) -> Iterator[Setting]:
         path = f"identities[{number}]"
         secret = {"private_key_file": str(identity.file)} if identity.file else {"private_key": HIDDEN}
         value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
-        yield Setting(path, value, config.origin("identities") if config.original else f"{config.source}: {path}")
+        yield Setting(path, value, config.origin("identities") if config.legacy else f"{config.source}: {path}")
 
 
 def _peers(config: Config) -> Iterator[Setting]:

@@ -174,7 +174,7 @@ def _peers(files: Iterable[tuple[str, Table]], warnings: list[str]) -> tuple[Pee
                     destination=destination,
                     key=key,
                     verbs=_permitted(table),
-                    original=_runs_original(table),
+                    legacy=_is_legacy(table),
                     origin=f"{source}: {table.path('')}",
                 )
             )
@@ -201,10 +201,10 @@ def _permitted(table: Table) -> frozenset[str]:
     return frozenset(verb.lower() for verb in verbs)
 
 
-def _runs_original(table: Table) -> bool:
+def _is_legacy(table: Table) -> bool:
     value = table.text("compatibility")
-    if value not in (None, "original"):
-        raise table.error("compatibility", 'unknown; write "original" or delete it')
+    if value not in (None, "legacy"):
+        raise table.error("compatibility", 'unknown; write "legacy" or delete it')
     return value is not None
 
 

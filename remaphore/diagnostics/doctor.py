@@ -147,7 +147,7 @@ class Round:
                     report(finding)
             elif name in found.unbound:
                 what = "its replies do not name the request, as those of the original, and are not taken"
-                hint = f'write compatibility = "original" to {peer.origin}'
+                hint = f'write compatibility = "legacy" to {peer.origin}'
                 report(Finding(Level.ERROR, Code.REPLY_UNBOUND, name, what, hint))
             else:
                 report(judge_silent(self._config, peer, timeout=self._timeout))
@@ -160,7 +160,7 @@ class Round:
         if found.forged:
             what = f"{found.forged} replies carry the key of a peer, and not its signature"
             report(Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, "look who else may publish on this broker"))
-        if not found.asked and not all(peer.original for peer in self._responders):
+        if not found.asked and not all(peer.legacy for peer in self._responders):
             number = len(self._peers)
             what, hint = f"none of {number} peers answers", "begin with what all have in common"
             if number == 1:

@@ -180,12 +180,12 @@ def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping
         "request": _WIRE,
         "sender": place,
         # In the original's format a peer is one line, and has no path below it.
-        "verb": place if config.original else f"{place}.verbs",
+        "verb": place if config.legacy else f"{place}.verbs",
         "time": config.origin("allow_skew"),
         "destination": _destination(config, filters),
         "filters": ", ".join(option for option, value in given.items() if value is not None) or "none was given",
         "duplicate": _MEMORY,
-        "signature": place if config.original else f"{place}.key",
+        "signature": place if config.legacy else f"{place}.key",
         "replay": _MEMORY,
     }
 

@@ -21,7 +21,7 @@ def check_peers(config: Config) -> Iterator[Finding]:
             f"remaphore peer add -c {shlex.quote(config.source)} --verbs VERB,... LINE,"
             " with what remaphore peer show prints on the other node"
         )
-        if config.original:
+        if config.legacy:
             hint = "add a line DESTINATION PUBLICKEY [verb,...] under [ Peers ]"
         yield Finding(Level.WARNING, Code.NOBODY_KNOWN, place, what, hint)
         return
@@ -57,13 +57,13 @@ def _rotations(config: Config) -> Iterator[Finding]:
 
 
 def _originals(config: Config) -> Iterator[Finding]:
-    originals = [peer for peer in by_key(config.peers).values() if peer.original]
-    if config.original:
+    originals = [peer for peer in by_key(config.peers).values() if peer.legacy]
+    if config.legacy:
         what = "in the original's format all peers count as running the original: replies need not name their request"
         hint = f"remaphore config convert {shlex.quote(config.source)}, and delete compatibility where it is not so"
         yield Finding(Level.NOTE, Code.PEERS_ORIGINAL, config.source, what, hint)
     elif originals:
         names = ", ".join(sorted({peer.destination for peer in originals}))
         what = f"taken to run the original, so that their replies need not name the request: {names}"
-        hint = 'delete compatibility = "original" where it is no longer so'
+        hint = 'delete compatibility = "legacy" where it is no longer so'
         yield Finding(Level.NOTE, Code.PEERS_ORIGINAL, originals[0].origin, what, hint)

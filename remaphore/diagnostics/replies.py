@@ -154,7 +154,7 @@ def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
     key, name = config.identity().key, peer.destination
     silent = f"no answer within {timeout:g} s; we permit it {_words(peer.verbs)}"
     facts = {"we_permit": sorted(peer.verbs)}
-    if peer.original:
+    if peer.legacy:
         what = f"{silent}. What runs the original says nothing to what it does not permit, as {PERMISSIONS} likely is"
         return Finding(Level.NOTE, Code.PEER_SILENT, name, what, f"remaphore ping {name}", facts)
     what = (

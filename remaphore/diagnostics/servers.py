@@ -43,7 +43,9 @@ async def visit(config: Config, url: str, *, message: Outgoing | None, timeout: 
     for the use.
     """
     try:
-        bus = await NatsBus.connect((url,), auth=config.auth, tls=config.tls, limit=timeout, notice=lambda _line: None)
+        bus = await NatsBus.connect(
+            (url,), auth=config.auth, tls=config.tls, limit=timeout, on_notice=lambda _line: None
+        )
     except TransportError as error:
         return Visit((_failure(config, url, error),))
     try:

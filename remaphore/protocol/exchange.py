@@ -108,8 +108,8 @@ class Exchange:
         late = skew_error(frame.time_ns, now, self._allow_skew_ns)
         if late is not None:
             return DropReason.OUTSIDE_WINDOW, late
-        if frame.uuid != self._uuid and not peer.original:
-            # A peer that runs the original needs `compatibility = "original"` on its table.
+        if frame.uuid != self._uuid and not peer.legacy:
+            # A peer that runs the original needs `compatibility = "legacy"` on its table.
             return DropReason.NOT_BOUND, "its uuid does not name this request"
         return None
 

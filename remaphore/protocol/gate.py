@@ -33,7 +33,7 @@ class Filters:
     verbs: frozenset[str] | None = None
     sender: str | None = None
 
-    def reject(self, frame: wire.Frame) -> str | None:
+    def mismatch(self, frame: wire.Frame) -> str | None:
         """Return why *frame* is not wanted, or None."""
         if self.uuid is not None and frame.uuid != self.uuid:
             return "another uuid"
@@ -121,7 +121,7 @@ class Gate:
         if not verified:
             return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
-        if not self.window.take(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
+        if not self.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
             return self._drop(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
         return frame.message(
             digest,
@@ -176,7 +176,7 @@ def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 
 
 def _filtered(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    return gate.policy.filters.reject(frame)
+    return gate.policy.filters.mismatch(frame)
 
 
 def _duplicate(gate: Gate, frame: wire.Frame, _now: int) -> str | None:

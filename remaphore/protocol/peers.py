@@ -15,14 +15,14 @@ ANY_VERB = "*"
 class Peer:
     """A known node: its destination, its base58 public key, the verbs that it may send to us.
 
-    original: the peer runs the original, whose replies name no request (`compatibility = "original"`). origin: where
-    the configuration says so, for people.
+    legacy: the peer runs the Go implementation, whose replies name no request (`compatibility = "legacy"`). origin:
+    where the configuration says so, for people.
     """
 
     destination: str
     key: str
     verbs: frozenset[str]
-    original: bool = False
+    legacy: bool = False
     origin: str = field(default="", compare=False)
 
     def may_send(self, verb: str) -> bool:

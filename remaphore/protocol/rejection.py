@@ -31,7 +31,7 @@ class TokenBucket:
         self._tokens = float(rate)
         self._last: int | None = None
 
-    def take(self, now: int) -> bool:
+    def try_acquire(self, now: int) -> bool:
         """Take a token at *now* (nanoseconds) if there is one. A clock that steps back gives none."""
         if self._last is not None and now > self._last:
             self._tokens = min(self._rate, self._tokens + (now - self._last) * self._rate / duration.SECOND)
@@ -57,15 +57,15 @@ class RejectionPolicy:
         peer = gate.policy.peers[frame.sender]
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
-        if not (addressed and near) or peer.original:
+        if not (addressed and near) or peer.legacy:
             return None
-        identity = wire.digest(raw)
-        if gate.window.knows(identity) or not self._may_verify(frame.sender, now) or not wire.verify(frame):
+        digest = wire.digest(raw)
+        if gate.window.knows(digest) or not self._may_verify(frame.sender, now) or not wire.verify(frame):
             return None
-        if not gate.window.take(frame.sender, frame.signed, digest=identity, time_ns=frame.time_ns, now=now):
+        if not gate.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
             return None
         return frame.message(sender_name=peer.destination)
 
     def _may_verify(self, sender: str, now: int) -> bool:
         own = self._senders.setdefault(sender, TokenBucket(PER_SENDER))
-        return own.take(now) and self._all.take(now)
+        return own.try_acquire(now) and self._all.try_acquire(now)

@@ -61,7 +61,7 @@ class Request:
     """A request under way. Iterate over it for the replies, in the order of arrival.
 
     The iteration ends when every expected destination has answered, or at the deadline. What was not taken (another's
-    reply, a second one, a late one) goes to *dropped* and is counted.
+    reply, a second one, a late one) goes to *on_drop* and is counted.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Request:
         outgoing: Outgoing,
         exchange: Exchange,
         *,
-        dropped: Callable[[Drop], None] = lambda _drop: None,
+        on_drop: Callable[[Drop], None] = lambda _drop: None,
         clock: Clock = time.time_ns,
     ) -> None:
         self.outgoing = outgoing
         self._exchange = exchange
-        self._dropped = dropped
+        self._on_drop = on_drop
         self._clock = clock
         self._arrived: asyncio.Queue[Reply] = asyncio.Queue()
         self._deadline: float | None = None
@@ -134,7 +134,7 @@ class Request:
     def _deliver(self, raw: bytes) -> None:
         verdict = self._exchange.admit(raw, self._clock())
         if isinstance(verdict, Drop):
-            self._dropped(verdict)
+            self._on_drop(verdict)
         else:
             self._arrived.put_nowait(verdict)
 

@@ -46,9 +46,9 @@ class Event(NamedTuple):
 
 
 class Rollout:
-    """Requests to *destinations*, batch by batch as *pace* has it, or by one message to the pattern *to* without one.
+    """Requests to *destinations*, batch by batch as *plan* has it, or by one message to the pattern *to* without one.
 
-        rollout = Rollout(partial(node.request, "deploy", timeout=30), ["com.a", "com.b"], pace=BatchPlan(size=1))
+        rollout = Rollout(partial(node.request, "deploy", timeout=30), ["com.a", "com.b"], plan=BatchPlan(size=1))
         async with aclosing(rollout.events()) as events:
             async for event in events: ...
         rollout.summary()
@@ -62,13 +62,13 @@ class Rollout:
         destinations: Sequence[str],
         *,
         to: str = "",
-        pace: BatchPlan | None = None,
+        plan: BatchPlan | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self._destinations = tuple(destinations)
-        self._batches = pace.batches(destinations) if pace else (self._destinations,)
+        self._batches = plan.batches(destinations) if plan else (self._destinations,)
         self._to = to
-        self._pace = pace
+        self._plan = plan
         self._ask = ask
         self._begun = 0  # batches
 
@@ -78,10 +78,10 @@ class Rollout:
         Raises what opening a request raises; those that were sent together with it are ended then.
         """
         for number, batch in enumerate(self._batches):
-            if self._pace and number:
-                await asyncio.sleep(self._pace.pause)
+            if self._plan and number:
+                await asyncio.sleep(self._plan.pause)
             self._begun += 1
-            async with aclosing(self._run(batch if self._pace else (self._to,))) as events:
+            async with aclosing(self._run(batch if self._plan else (self._to,))) as events:
                 async for event in events:
                     yield event
             if self._is_enough():
@@ -131,10 +131,10 @@ class Rollout:
             arrived.put_nowait(error)
 
     def _is_enough(self) -> bool:
-        if self._pace is None or self._pace.stop_after is None:
+        if self._plan is None or self._plan.stop_after is None:
             return False
         summary = self.summary()
-        return len(summary.expected) - len(summary.ok) - len(summary.not_asked) >= self._pace.stop_after
+        return len(summary.expected) - len(summary.ok) - len(summary.not_asked) >= self._plan.stop_after
 
     def _in_order(self, names: Set[str]) -> tuple[str, ...]:
         return tuple(name for name in self._destinations if name in names)

@@ -1,4 +1,4 @@
-"""From a list of servers to a link: each is tried once a round, with the files of the login read anew."""
+"""From a list of servers to a connection: each is tried once a round, with the files of the login read anew."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from remaphore.config.settings import Auth, Tls
 from remaphore.errors import ConfigError
 from remaphore.transport import credentials, tls
-from remaphore.transport.nats_link import Link
+from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import DialError, Failure, Server, parse
 
 # Servers that a broker told of which one round tries: a list of silent ones must not keep us from those that we know.
 DISCOVERED_A_ROUND = 4
 
-Prepare = Callable[[Link], Awaitable[None]]
+Prepare = Callable[[Connection], Awaitable[None]]
 
 
 class Dialer:
@@ -39,8 +39,8 @@ class Dialer:
         self._warn: Callable[[str], None] | None = warn
         self._report = report
 
-    async def round(self, prepare: Prepare, failures: dict[str, Failure]) -> Link | None:
-        """Return a link to the first server, in random order, that lets us in and that *prepare* has worked with.
+    async def round(self, prepare: Prepare, failures: dict[str, Failure]) -> Connection | None:
+        """Return a connection to the first server, in random order, that lets us in and that *prepare* has worked with.
 
         None if there is none; *failures* then holds why, for each. *prepare* may raise DialError.
         """
@@ -54,11 +54,11 @@ class Dialer:
                 failures[server.shown] = error.failure
         return None
 
-    def learn(self, link: Link) -> None:
-        """Remember what the server of *link* tells of its cluster. Called while it lives, and when it has ended."""
+    def learn(self, connection: Connection) -> None:
+        """Remember the cluster servers that *connection* reports. Called while it lives, and when it has ended."""
         known = {server.shown for server in self._configured}
-        self._discovered = tuple(server for server in link.discovered() if server.shown not in known)
-        self._latest = link.server
+        self._discovered = tuple(server for server in connection.discovered() if server.shown not in known)
+        self._latest = connection.server
 
     def _order(self) -> list[Server]:
         # Random, so that nodes spread over a cluster; the one just lost last, because it is the likeliest to be away.
@@ -67,13 +67,13 @@ class Dialer:
         random.shuffle(servers)
         return sorted(servers, key=lambda server: server == self._latest)
 
-    async def _dial(self, server: Server, prepare: Prepare) -> Link:
+    async def _dial(self, server: Server, prepare: Prepare) -> Connection:
         try:
             login = credentials.login(self._auth, warn=self._warn_once)
             context = self._context(server)
         except ConfigError as error:
             raise DialError(Failure(str(error), final=True)) from None
-        link = await Link.dial(
+        connection = await Connection.dial(
             server,
             login=login,
             source=credentials.source(self._auth),
@@ -82,11 +82,11 @@ class Dialer:
             report=self._report,
         )
         try:
-            await prepare(link)
+            await prepare(connection)
         except BaseException:
-            await link.close()
+            await connection.close()
             raise
-        return link
+        return connection
 
     def _context(self, server: Server) -> ssl.SSLContext | None:
         # The system's CAs take 45 ms to load: only where they are needed.

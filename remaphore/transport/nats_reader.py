@@ -33,7 +33,7 @@ DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]
 
 
 class Handle(NamedTuple):
-    """A subscription on one link: its number there (sid), and its subject."""
+    """A subscription on one connection: its number there (sid), and its subject."""
 
     sid: int
     subject: str
@@ -53,7 +53,7 @@ class ReadingClient(Client):
         self._report = report
         self._receivers: dict[int, Deliver] = {}
         self._last_sid = 0
-        self.told: Mapping[str, Any] = {}
+        self.server_info: Mapping[str, Any] = {}
         self.delivered = 0  # messages so far
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
@@ -66,7 +66,7 @@ class ReadingClient(Client):
         most = info.get("max_payload", 0)
         if not isinstance(most, int) or most <= 0:  # nats-py takes over what it finds here after this
             info.pop("max_payload", None)
-        self.told = _useful(info)
+        self.server_info = _useful(info)
 
     async def listen(self, subject: str, deliver: Deliver) -> Handle:
         """Write a subscription. *deliver* must not raise."""
@@ -138,7 +138,7 @@ class ReadingClient(Client):
         except (ValueError, RecursionError):
             info = None
         if isinstance(info, dict):
-            self.told = _useful(info)
+            self.server_info = _useful(info)
         else:
             self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
 

@@ -1,7 +1,7 @@
 """What is said of the connection: a line after a second without one, then one every half minute; and that it is back.
 
 Interruptions that are too short for the first of these are told by their end alone, to who wants to know, and all of a
-link that comes and goes in one line.
+connection that comes and goes in one line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def delays(tries: int = 0) -> Iterator[float]:
         tries += 1
 
 
-class Outage:
+class OutageReporter:
     """The time without a connection: it collects why each server failed, and says so from time to time.
 
     returned: gets a line for every connection after the first; without it, *notice* gets one if it was told before.
@@ -39,7 +39,7 @@ class Outage:
     def __init__(self, notice: Callable[[str], None], returned: Callable[[str], None] | None = None) -> None:
         self.failures: dict[str, Failure] = {}
         self._notice = notice
-        self._returns = Returns(returned) if returned else None
+        self._returns = ReconnectThrottle(returned) if returned else None
         self._began = 0.0
         self._connected_at = self._said_at = float("-inf")
         self._first = True
@@ -86,7 +86,7 @@ class Outage:
         self._notice(f"no broker yet: {summary(self.failures)}; still trying")
 
 
-class Returns:
+class ReconnectThrottle:
     """Passes on the line of a connection that is back; of one that comes and goes, the latest every FLAPPING_AGAIN.
 
     more: what is added to the latest line, with the number of lines that it stands for.

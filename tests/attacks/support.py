@@ -35,7 +35,7 @@ def _status(pid, name):
 async def bus_of(fleet):
     """The bus of an attacker: somebody with the same login at the broker, or the broker itself."""
     auth = Auth(kind="credentials", file=Path(fleet.credentials))
-    bus = await NatsBus.connect([fleet.server], auth=auth, limit=10.0, notice=lambda _line: None)
+    bus = await NatsBus.connect([fleet.server], auth=auth, limit=10.0, on_notice=lambda _line: None)
     try:
         yield bus
     finally:

@@ -46,7 +46,7 @@ def oddities(where):
 
 async def write(bus, raw):
     """Write *raw* to the broker as it is."""
-    client = bus._link._client
+    client = bus._connection._client
     await client._send_command(raw)
     await client._flush_pending()
 

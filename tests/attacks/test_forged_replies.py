@@ -63,7 +63,7 @@ KINDS = (
 async def test_a_forged_reply_is_not_taken_and_does_not_keep_the_true_one_out(kind):
     broker, dropped = MemoryBroker(), []
     node = Node(broker.connect(), make_config(1), clock=clock)
-    async with node.request("ping", to="com.two", timeout=10, dropped=dropped.append) as asked:
+    async with node.request("ping", to="com.two", timeout=10, on_drop=dropped.append) as asked:
         where = subject.for_replies("remaphore", asked.message.digest)
         await broker.connect().publish(where, forge(kind, asked.message))
         await broker.connect().publish(where, make_reply(2, asked.message))
@@ -76,7 +76,7 @@ async def test_a_forged_reply_is_not_taken_and_does_not_keep_the_true_one_out(ki
 async def test_only_the_first_reply_of_a_destination_counts_however_often_it_is_sent_or_signed():
     broker, dropped = MemoryBroker(), []
     node = Node(broker.connect(), make_config(1), clock=clock)
-    async with node.request("ping", to="com.**", timeout=10, dropped=dropped.append) as asked:
+    async with node.request("ping", to="com.**", timeout=10, on_drop=dropped.append) as asked:
         where = subject.for_replies("remaphore", asked.message.digest)
         first = make_reply(2, asked.message)
         second = make_reply(2, asked.message, payload=b"1,changed my mind")
@@ -116,7 +116,7 @@ async def test_forged_replies_without_number_fill_no_queue():
 
 async def test_an_unbound_reply_of_a_peer_that_may_send_them_is_marked():
     config = make_config(1)
-    old = tuple(replace(peer, original=peer.destination == "com.two") for peer in config.peers)
+    old = tuple(replace(peer, legacy=peer.destination == "com.two") for peer in config.peers)
     broker = MemoryBroker()
     async with asyncio.timeout(10):
         node = Node(broker.connect(), replace(config, peers=old), clock=clock)

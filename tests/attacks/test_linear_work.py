@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from remaphore import Message, Reply, logs
 from remaphore.cli.candidates import _Asked, _patterns
 from remaphore.cli.words import parsing
-from remaphore.config import checks, creation, editing, original, peer_line, roundtrip, show, toml
+from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import login, pinger, unit
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import duration, keys, match, subject, wire
@@ -183,7 +183,7 @@ SCANNERS = {
     "duration": (duration.parse, ["1h", "1.1h", "1", "9."]),
     "subject": (subject.problem, [".", "a."]),
     "legacy configuration": (
-        lambda text: original.parse(text, "x"),
+        lambda text: legacy.parse(text, "x"),
         [
             repeated(f"com.a%d {KEY.public} [a]\n", f"{CONF}{CONF_IDENTITY}[ Peers ]\n"),
             "a",

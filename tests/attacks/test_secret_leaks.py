@@ -19,7 +19,7 @@ import structlog
 
 from remaphore import logs
 from remaphore.cli.main import main
-from remaphore.config import original, search, toml
+from remaphore.config import legacy, search, toml
 from remaphore.config.settings import Auth
 from remaphore.errors import ConfigError, RemaphoreError
 from remaphore.messaging.signer import Signer
@@ -85,7 +85,7 @@ verbs = ["ping"]
 destination = "com.b"
 key = "{other}"
 verbs = ["ping"]
-compatibility = "original"
+compatibility = "legacy"
 [verbs.deploy]
 timeout = "1m"
 concurrency = 2
@@ -113,7 +113,7 @@ def misplaced(form):
 @pytest.mark.parametrize(("form", "name"), [(CONF, "f.conf"), (TOML, "f.toml")])
 def test_a_secret_in_any_wrong_place_of_a_configuration_is_in_no_error_and_no_warning(form, name, tmp_path):
     read = (
-        (lambda text: original.parse(text, name)) if name == "f.conf" else lambda text: toml.parse(text, name, tmp_path)
+        (lambda text: legacy.parse(text, name)) if name == "f.conf" else lambda text: toml.parse(text, name, tmp_path)
     )
     said = {text: complaints(read, text) for text in misplaced(form)}
     assert [text for text, words in said.items() if leaked(words)] == []

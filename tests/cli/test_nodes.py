@@ -69,8 +69,8 @@ def rejected(done, *parts, code=2):
         ("peer add --verbs a,b --verbs c -", PeerAdd(line="-", verbs=("a", "b", "c"))),
         ("peer add --verbs * w:1 d k c", PeerAdd(line="w:1 d k c", verbs=("*",))),
         (
-            "peer add -c f --file g --verbs a --compatibility original --rotate --drop-in",
-            PeerAdd(config="f", file="g", verbs=("a",), original=True, rotate=True, drop_in=True),
+            "peer add -c f --file g --verbs a --compatibility legacy --rotate --drop-in",
+            PeerAdd(config="f", file="g", verbs=("a",), legacy=True, rotate=True, drop_in=True),
         ),
         ("peer remove d", PeerRemove(peer="d")),
         ("peer remove d --key k", PeerRemove(peer="d", key="k")),
@@ -262,7 +262,7 @@ def test_an_endless_stdin_is_refused_and_does_not_fill_the_memory(run, left, mon
         (["peer", make_key(3).reveal()], "", "invalid choice: '...'"),
         (["peer", "add", "--verbs", "ping", "--" + make_key(3).reveal()], "", "unrecognized arguments: --..."),
         (["peer", "remove", "com.nobody"], "", "no peer com.nobody in "),
-        (["peer", "add", "--verbs", "a,b c,", "--compatibility", "original", "com.x"], "", "neither a peer line nor"),
+        (["peer", "add", "--verbs", "a,b c,", "--compatibility", "legacy", "com.x"], "", "neither a peer line nor"),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(run, left, line, stdin, part):
@@ -281,11 +281,11 @@ def test_the_originals_configuration_is_not_edited_and_nobody_pastes_in_vain(run
 
 def test_a_list_has_a_line_a_peer_with_verbs_and_origin(run, left):
     run(["peer", "add", "--verbs", "ping,deploy", RIGHT])
-    run(["peer", "add", "--drop-in", "--compatibility", "original", "--verbs", "*", "com.old", make_key(3).public])
+    run(["peer", "add", "--drop-in", "--compatibility", "legacy", "--verbs", "*", "com.old", make_key(3).public])
     assert run("peer list")[1].splitlines() == [
-        "DESTINATION  KEY                                           VERBS         FROM",
-        f"com.right    {make_key(2).public}  deploy,ping   {left}: peers[0]",
-        f"com.old      {make_key(3).public}  * (original)  {left.parent}/peers.d/com.old.toml: peers[0]",
+        "DESTINATION  KEY                                           VERBS        FROM",
+        f"com.right    {make_key(2).public}  deploy,ping  {left}: peers[0]",
+        f"com.old      {make_key(3).public}  * (legacy)   {left.parent}/peers.d/com.old.toml: peers[0]",
     ]
     assert [json.loads(line) for line in run("peer list --json")[1].splitlines()] == [
         {
@@ -299,7 +299,7 @@ def test_a_list_has_a_line_a_peer_with_verbs_and_origin(run, left):
             "destination": "com.old",
             "key": make_key(3).public,
             "verbs": ["*"],
-            "compatibility": "original",
+            "compatibility": "legacy",
             "origin": f"{left.parent}/peers.d/com.old.toml: peers[0]",
         },
     ]

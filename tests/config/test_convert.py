@@ -41,8 +41,8 @@ def test_the_result_loaded_is_the_old_one_loaded(vector, tmp_path):
     assert comparable(after) == comparable(before)
     secrets = [[identity.load().reveal() for identity in config.identities] for config in (before, after)]
     assert secrets[0] == secrets[1]
-    assert [peer.original for peer in after.peers] == [True] * len(before.peers)
-    assert not after.original
+    assert [peer.legacy for peer in after.peers] == [True] * len(before.peers)
+    assert not after.legacy
     assert all(stat.S_IMODE(name.stat().st_mode) == 0o600 for name in made.key_files)
     assert (tmp_path / "old.conf").read_bytes().decode() == vector["text"]
 

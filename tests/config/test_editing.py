@@ -109,7 +109,7 @@ def test_a_file_without_a_last_newline_or_with_those_of_windows_can_be_edited(ma
 
 
 def test_several_are_added_at_once_and_a_peer_of_the_original_says_so(main):
-    old = Peer(destination="com.old", key=make_key(4).public, verbs=frozenset({"ping"}), original=True)
+    old = Peer(destination="com.old", key=make_key(4).public, verbs=frozenset({"ping"}), legacy=True)
     editing.add(str(main), [THREE, old])
     assert peers(main)[2:] == (THREE, old)
 

@@ -65,7 +65,7 @@ def test_a_line_with_one_character_changed_is_refused_or_the_same(place, charact
         (f"{LINE} {LINE}", "has 8 words instead of 4, so it was cut or joined"),
         (LINE.replace(":1", ":2"), "of another version, this remaphore reads remaphore-peer:1; update the older"),
         (f"com.a {KEY}", "no peer line, which begins with remaphore-peer:1"),
-        (f"com.a {KEY}", "--compatibility original DESTINATION PUBLICKEY"),
+        (f"com.a {KEY}", "--compatibility legacy DESTINATION PUBLICKEY"),
         (peer_line.write(destination="com.*", key=KEY), "a destination holds no *"),
         (peer_line.write(destination="com.a,b", key=KEY), "a destination holds no comma"),
         (peer_line.write(destination="com.a\x1b[2J", key=KEY), "control character"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remaphore.config import original, toml
+from remaphore.config import legacy, toml
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import PrivateKey, encode_base58
 
@@ -41,7 +41,7 @@ enable = ["metrics"]
 listen = "127.0.0.1:0"
 """
 READERS = {
-    "conf": lambda text: original.parse(text, "f.conf"),
+    "conf": lambda text: legacy.parse(text, "f.conf"),
     "toml": lambda text: toml.parse(text, "f.toml", Path("/base")),
 }
 TEXTS = st.text(st.characters(), max_size=200)

@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from remaphore.config import original, search
+from remaphore.config import legacy, search
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import PrivateKey
 
 OURS = PrivateKey(b"\1" * 32)
-CONF = original.example()
+CONF = legacy.example()
 TOML = f"""
 destination = "all"
 servers = ["nats://a"]
@@ -66,14 +66,14 @@ def test_the_option_goes_before_the_variable_and_that_before_the_defaults_in_the
 
 @pytest.mark.parametrize("name", ["a.conf", "a", "a.toml.bak", "toml"])
 def test_any_name_but_toml_is_the_originals_format(tmp_path, name):
-    assert search.load(write(tmp_path / name, CONF), {}).original
+    assert search.load(write(tmp_path / name, CONF), {}).legacy
 
 
 def test_toml_is_ours_and_its_paths_count_from_the_file_wherever_we_go_later(tmp_path, monkeypatch):
     write(tmp_path / "a.toml", TOML)
     monkeypatch.chdir(tmp_path)
     config = search.load("a.toml", {})
-    assert not config.original
+    assert not config.legacy
     assert config.hooks == (tmp_path / "hooks.d",)
 
 

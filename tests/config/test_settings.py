@@ -2,13 +2,13 @@
 
 import pytest
 
-from remaphore.config import original
+from remaphore.config import legacy
 from remaphore.errors import NotPermittedError
 from remaphore.protocol.keys import PrivateKey
 
 FIRST = PrivateKey(b"\1" * 32)
 SECOND = PrivateKey(b"\2" * 32)
-CONFIG = original.parse(
+CONFIG = legacy.parse(
     f"server: a\ncredentials: c\ndestination: d\ndefault_identity: {SECOND.public}\n[Identities]\n"
     f"{FIRST.public} {FIRST.reveal()} [*]\n{SECOND.public} {SECOND.reveal()} [ping]\n",
     "test.conf",

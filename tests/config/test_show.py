@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.config import original, show, toml
+from remaphore.config import legacy, show, toml
 from remaphore.config.settings import Config
 from tests.factories import make_key
 
@@ -89,18 +89,18 @@ def test_what_the_file_does_not_say_is_a_default_and_says_so():
 
 
 def test_each_value_of_the_originals_format_names_its_line():
-    found = rows(original.parse(CONF, "f.conf"))
+    found = rows(legacy.parse(CONF, "f.conf"))
     assert found["servers"] == (["nats://a:4222"], "f.conf:1")
     assert found["auth.file"] == ("/c", "f.conf:2")
     assert found["identities[0]"][1] == "f.conf:4"
     assert found["peers[0]"] == (
-        {"destination": "com.a", "key": make_key(2).public, "compatibility": "original", "verbs": ["ping"]},
+        {"destination": "com.a", "key": make_key(2).public, "compatibility": "legacy", "verbs": ["ping"]},
         "f.conf:7",
     )
     assert found["notify_rejections"] == (False, "f.conf: the original's format")
 
 
-@pytest.mark.parametrize("config", [original.parse(CONF, "f"), toml.parse(TOML, "f", Path("/etc/r"))])
+@pytest.mark.parametrize("config", [legacy.parse(CONF, "f"), toml.parse(TOML, "f", Path("/etc/r"))])
 def test_no_secret_is_shown(config):
     text = str(rows(config))
     assert make_key(1).reveal() not in text
@@ -121,7 +121,7 @@ def test_only_what_may_be_a_secret_is_hidden_of_a_plugins_table():
 
 def test_every_setting_is_shown():
     shown = {key.partition(".")[0].partition("[")[0] for key in of_toml()}
-    names = {field.name for field in fields(Config)} - {"source", "warnings", "origins", "original"}
+    names = {field.name for field in fields(Config)} - {"source", "warnings", "origins", "legacy"}
     renamed = {"allow_skew_ns": "allow_skew", "enabled_plugins": "plugins"}
     assert {renamed.get(name, name) for name in names} == shown
 

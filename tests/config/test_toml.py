@@ -70,7 +70,7 @@ def test_the_documented_example_is_read_in_full():
     assert config.enabled_plugins == ("metrics",)
     assert config.plugins == {"metrics": {"listen": "127.0.0.1:9617"}}
     assert config.warnings == ()
-    assert not config.original
+    assert not config.legacy
 
 
 def test_defaults_are_the_originals():
@@ -123,8 +123,8 @@ def test_permitted_verbs_are_lower_cased_as_in_the_original():
 
 
 def test_a_peer_says_itself_that_it_runs_the_original():
-    config = read(MINIMAL + PEER + 'compatibility = "original"\n' + PEER.replace(OTHER.public, OURS.public))
-    assert [peer.original for peer in config.peers] == [True, False]
+    config = read(MINIMAL + PEER + 'compatibility = "legacy"\n' + PEER.replace(OTHER.public, OURS.public))
+    assert [peer.legacy for peer in config.peers] == [True, False]
 
 
 def test_a_private_key_is_read_when_first_needed_and_then_kept(tmp_path):

@@ -154,7 +154,7 @@ NAME_MEND = "write a name such as com.crypto.us.left"
         ),
         (
             MINIMAL + PEER + 'compatibility = "old"\n',
-            'peers[0].compatibility: unknown; write "original" or delete it',
+            'peers[0].compatibility: unknown; write "legacy" or delete it',
         ),
         (
             MINIMAL + '[verbs."../etc"]\n',
@@ -194,7 +194,7 @@ NAME_MEND = "write a name such as com.crypto.us.left"
             "plugins.enabled: neither enable nor a table; write enable = [...], or [plugins.enabled]",
         ),
         (
-            MINIMAL + 'compatibility = "original"\n',
+            MINIMAL + 'compatibility = "legacy"\n',
             "identities[0].compatibility: unknown key; known here: key, private_key_file, verbs" + NEWER,
         ),
     ],

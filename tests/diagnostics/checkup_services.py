@@ -67,7 +67,7 @@ def convert(machine):
     command = machine.found(Code.PEERS_ORIGINAL)[0].hint.partition(",")[0]
     type_in(f"cd {machine.folder} && {command}")
     machine.config = machine.config.with_suffix(".toml")
-    machine.edit('compatibility = "original"\n', "")
+    machine.edit('compatibility = "legacy"\n', "")
 
 
 CASES = [
@@ -116,8 +116,8 @@ CASES = [
     Case(
         Code.PEERS_ORIGINAL,
         Level.NOTE,
-        edited(PING, PING + '\ncompatibility = "original"'),
-        edited('\ncompatibility = "original"', ""),
+        edited(PING, PING + '\ncompatibility = "legacy"'),
+        edited('\ncompatibility = "legacy"', ""),
         "taken to run the original, so that their replies need not name the request: com.two",
     ),
     Case(

@@ -186,7 +186,7 @@ async def runs_the_original(site):
     await respond(site, 2, takes={US}, uuid=b"random", payload=b"NO_DATA")
 
     def say_so():
-        site.config = replace(site.config, peers=(knows(2, original=True),))
+        site.config = replace(site.config, peers=(knows(2, legacy=True),))
 
     return say_so
 
@@ -265,7 +265,7 @@ CASES = [
     (Code.PEER_KNOWS_OTHER_KEY, E, knows_another_key_of_ours, f"it knows our key {KEY}, and not {US}, which signs"),
     (Code.PEER_KNOWS_US_OTHERWISE, W, knows_us_by_another_name, 'let it write destination = "com.one" to the peer'),
     (Code.PEER_CALLS_ITSELF_OTHERWISE, W, calls_itself_otherwise, "it calls itself com.new: what we send to com.two"),
-    (Code.REPLY_UNBOUND, E, runs_the_original, 'hint: write compatibility = "original" to peers of com.two'),
+    (Code.REPLY_UNBOUND, E, runs_the_original, 'hint: write compatibility = "legacy" to peers of com.two'),
     (Code.KEY_UNKNOWN, E, has_a_new_key, f"with the key {KEY}, which no peer has; hint: if it is one of com.two"),
     (Code.REPLY_FORGED, E, is_imitated, "carry the key of a peer, and not its signature"),
     (Code.CLOCK_OFF, E, lambda site: has_a_clock_that_is_off(site, off=-300), "s behind ours, allowed are 100 s"),

@@ -108,13 +108,13 @@ async def test_no_other_verb_than_permissions_is_ever_sent(site):
 
 
 async def test_a_peer_that_runs_the_original_may_be_silent(site):
-    site.config = replace(site.config, peers=(knows(2, original=True),))
+    site.config = replace(site.config, peers=(knows(2, legacy=True),))
     (finding,) = await site.look(timeout=BRIEF)
     assert (finding.level, finding.code, finding.hint) == (Level.NOTE, Code.PEER_SILENT, "remaphore ping com.two")
 
 
 async def test_an_old_reply_of_the_original_is_not_taken_for_a_new_one(site):
-    site.config = replace(site.config, peers=(knows(2, original=True),))
+    site.config = replace(site.config, peers=(knows(2, legacy=True),))
     await respond(site, 2, takes={US}, uuid=b"random", time_ns=time.time_ns() - 2 * site.config.allow_skew_ns)
     assert await site.found(Code.PEER_SILENT, timeout=SOME)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.config import original, toml
+from remaphore.config import legacy, toml
 from remaphore.diagnostics.explain import PLACEHOLDER, Contents, Explainer, State, ask_plan, what_decides
 from remaphore.errors import EncodeError, PluginError
 from remaphore.hooks.manager import empty, register
@@ -75,7 +75,7 @@ def read_conf(peers, head=""):
     own = make_key(8)
     text = f"destination: com.node\nserver: h\n{head}credentials: c\n[Identities]\n{own.public} {own.reveal()} [*]\n"
     text += "[Peers]\n" + "".join(f"{name} {key} [{','.join(verbs)}]\n" for name, key, verbs in peers)
-    return original.parse(text, "node.conf")
+    return legacy.parse(text, "node.conf")
 
 
 PEERS = [("com.a", make_key(1).public, ["ping", "deploy"]), ("com.b", make_key(2).public, ["ping"])]
@@ -360,7 +360,7 @@ def test_a_question_is_rejected_for_the_reason_that_a_message_would_be(number, q
 
 
 def test_nothing_is_taken_whose_time_may_not_be_off_at_all():
-    config = original.parse(
+    config = legacy.parse(
         f"server: h\ncredentials: c\ndestination: d\nallow_skew: -1s\n[Identities]\n{make_key(8).public}"
         f" {make_key(8).reveal()} [*]\n[Peers]\ncom.a {make_key(1).public} [*]\n",
         "odd.conf",

@@ -168,7 +168,7 @@ def test_an_interrupt_ends_a_ping_with_its_summary(fleet, node):
 
 def test_a_receiver_of_the_original_kind_answers_a_ping_and_tells_the_doctor_nothing(fleet):
     one, two = fleet.config("one", peers=["two"]), fleet.config("two", form="conf")
-    one.write_text(one.read_text() + 'compatibility = "original"\n')
+    one.write_text(one.read_text() + 'compatibility = "legacy"\n')
     fleet.start("-c", two)
     done = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "30s")
     assert (done.returncode, done.stdout.rstrip().endswith(" ms NO_DATA")) == (0, True)

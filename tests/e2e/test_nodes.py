@@ -121,7 +121,7 @@ def test_a_drop_in_that_we_may_not_read_is_named(left):
 
 @pytest.mark.parametrize("words", [ADD, ["peer", "remove", "com.old"]], ids=" ".join)
 def test_a_kill_before_the_rename_leaves_the_old_file(left, words, capsys):
-    assert main(["peer", "add", "--compatibility", "original", "--verbs", "ping", "com.old", make_key(3).public]) == 0
+    assert main(["peer", "add", "--compatibility", "legacy", "--verbs", "ping", "com.old", make_key(3).public]) == 0
     before = left.read_bytes()
     kill = "import os, signal, sys; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     done = run(words, program=("-c", f"{kill}; from remaphore.cli.main import main; main(sys.argv[1:])"))

@@ -64,7 +64,7 @@ class Pair:
 
     async def _listen(self, broker, node, news, code=None):
         own = Node(broker.connect(), self.config(node))
-        async with aclosing(own.receive(dropped=news.put_nowait)) as messages:
+        async with aclosing(own.receive(on_drop=news.put_nowait)) as messages:
             async for message in messages:
                 news.put_nowait(message)
                 if code is not None:
@@ -72,7 +72,7 @@ class Pair:
 
     async def _ask(self, broker, news):
         node = Node(broker.connect(), self.config("right"))
-        async with node.request("ping", to="com.left", timeout=None, dropped=news.put_nowait) as exchange:
+        async with node.request("ping", to="com.left", timeout=None, on_drop=news.put_nowait) as exchange:
             assert exchange.expected == ("com.left",)
             async for reply in exchange:
                 news.put_nowait(reply)

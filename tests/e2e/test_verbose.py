@@ -51,7 +51,7 @@ async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_rea
 
 
 async def test_with_verbose_a_taken_reply_that_names_no_request_is_marked(fleet):
-    config = fleet.config("one", peers=["two"], extra='compatibility = "original"\n')
+    config = fleet.config("one", peers=["two"], extra='compatibility = "legacy"\n')
     unbound = make_encoded(2, destination="", verb="reply", uuid=b"random", payload=b"0,ok", time_ns=time.time_ns())
     words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "20s")
     code, lines = await asked(fleet, {"one": config}, *words, replies=[unbound], printed="com.example.two,0,ok\n")

@@ -28,8 +28,8 @@ SKEW = "30s"
 _LAUNCH = """
 import asyncio, signal, sys
 from remaphore import tasks
-from remaphore.transport import nats_link
-nats_link.PING_INTERVAL = {ping}
+from remaphore.transport import nats_connection
+nats_connection.PING_INTERVAL = {ping}
 signal.signal(signal.SIGUSR1, lambda *_: print("tasks", len(asyncio.all_tasks()), file=sys.stderr, flush=True))
 from remaphore.cli.main import command
 command()

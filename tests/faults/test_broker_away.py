@@ -72,14 +72,14 @@ async def test_a_broker_that_was_killed_is_found_again(seconds: int, server: Nat
         await until(lambda: not node.bus.connected)
         meanwhile = spawn(asked(node, "note", "meanwhile", timeout=seconds + 3), name="meanwhile")
         if seconds:
-            await said(daemon, "broker_away detail=no broker yet")
+            await said(daemon, "broker_disconnected detail=no broker yet")
             await in_touch(daemon, 0)
             await asyncio.sleep(seconds - 1)  # it has been away for one second before that is said
         await server.start()
         # The daemon may be the later of the two to come back, and core NATS keeps nothing for who is away.
         assert await meanwhile in {"answered", "lost"}
         await serves_again(daemon, node, site)
-        await said(daemon, f"broker_back detail=connected to {server.url} after ")
+        await said(daemon, f"broker_reconnected detail=connected to {server.url} after ")
     assert site.started["meanwhile"] <= 1
     assert daemon.stop()[0] == 0
 
@@ -112,7 +112,7 @@ async def missed(daemon: Process, told: list[str]) -> None:
     # Time is told by the daemon's own watchdog: on a busy machine both wait for the same processor.
     said_at = next(number for number, text in enumerate(told) if number >= cut and "no broker yet" in text)
     assert told[cut:said_at].count("WATCHDOG=1") <= 3 * PING / TICK
-    await said(daemon, "broker_away detail=no broker yet")
+    await said(daemon, "broker_disconnected detail=no broker yet")
     await in_touch(daemon, 0)
     silent = len(told)
     daemon.popen.send_signal(signal.SIGHUP)  # a new configuration brings no broker back

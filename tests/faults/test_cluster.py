@@ -41,7 +41,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
 async def knows_the_others(server: NatsServer) -> None:
     """Return once *server* tells its clients of two others."""
     async with connected(server) as bus:
-        link = bus._link
+        link = bus._connection
         assert link is not None
         await until(lambda: len(list(link.discovered())) == 2)
 

@@ -12,7 +12,7 @@ import pytest
 
 from remaphore.node import Node
 from remaphore.tasks import spawn
-from remaphore.transport import nats_client, nats_link
+from remaphore.transport import nats_client, nats_connection
 from tests.e2e.conftest import Process
 from tests.factories import make_key
 from tests.faults.conftest import MakeSite
@@ -100,7 +100,7 @@ async def test_a_backlog_is_no_silence_however_long_it_takes(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 1.5)
-    monkeypatch.setattr(nats_link, "PING_INTERVAL", 1.5)
+    monkeypatch.setattr(nats_connection, "PING_INTERVAL", 1.5)
     sent, got = [b"%04d" % number + b"x" * 1_000 for number in range(3_000)], list[bytes]()
 
     def slow(raw: bytes) -> None:

@@ -21,7 +21,7 @@ from remaphore.receiving.systemd import Notifier
 from remaphore.receiving.verifier import Arrival, Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.dialer import Dialer, Prepare
-from remaphore.transport.nats_link import Link
+from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import Failure
 from tests.e2e.conftest import Process
 from tests.factories import NOW, make_encoded, make_gate
@@ -114,7 +114,7 @@ async def test_a_connection_that_could_not_be_made_for_want_of_memory_is_tried_a
     original = Dialer.round
     failures = [MemoryError(), OSError(errno.EMFILE, "too many open files")]
 
-    async def starved(self: Dialer, prepare: Prepare, causes: dict[str, Failure]) -> Link | None:
+    async def starved(self: Dialer, prepare: Prepare, causes: dict[str, Failure]) -> Connection | None:
         if failures:
             raise failures.pop()
         return await original(self, prepare, causes)

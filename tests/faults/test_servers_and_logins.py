@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.tasks import spawn
-from remaphore.transport import nats_link
+from remaphore.transport import nats_connection
 from tests.faults.conftest import MakeSite
 from tests.faults.site import ask, in_touch, meet, metrics, said
 from tests.support.fake_server import FakeServer, fake_server
@@ -37,7 +37,7 @@ PERMITTED = users()
 async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_order(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT", 0.2)
     monkeypatch.setattr(random, "shuffle", lambda _servers: None)  # their order is the test's
     with socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))
@@ -49,8 +49,8 @@ async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_
 
             async def good(order: tuple[str, ...]) -> str:
                 async with connected(*order) as bus:
-                    assert bus._link is not None
-                    return bus._link.server.url
+                    assert bus._connection is not None
+                    return bus._connection.server.url
 
             found = await asyncio.gather(*map(good, itertools.permutations(urls)))
     assert found == [server.url] * 24

@@ -225,16 +225,16 @@ def test_a_request_that_differs_in_its_signature_alone_has_other_replies() -> No
 def test_a_reply_of_an_original_peer_is_taken_and_marked_as_not_bound(uuid: bytes) -> None:
     raw = make_reply(2, REQUEST, uuid=uuid)
     assert reason(make_exchange().admit(raw, NOW)) is DropReason.NOT_BOUND
-    assert not taken(make_exchange(make_peer(2, "com.left", original=True)).admit(raw, NOW)).bound
+    assert not taken(make_exchange(make_peer(2, "com.left", legacy=True)).admit(raw, NOW)).bound
 
 
 def test_a_bound_reply_of_an_original_peer_is_marked_as_bound() -> None:
-    exchange = make_exchange(make_peer(2, "com.left", original=True))
+    exchange = make_exchange(make_peer(2, "com.left", legacy=True))
     assert taken(exchange.admit(make_reply(2, REQUEST), NOW)).bound
 
 
 def test_one_original_peer_makes_no_other_peer_s_replies_pass_unbound() -> None:
-    exchange = make_exchange(make_peer(2, "com.left", original=True), RIGHT)
+    exchange = make_exchange(make_peer(2, "com.left", legacy=True), RIGHT)
     assert reason(exchange.admit(make_reply(3, REQUEST, uuid=b"random"), NOW)) is DropReason.NOT_BOUND
 
 
@@ -285,7 +285,7 @@ def test_whatever_a_responder_signs_gets_a_verdict(payload: bytes, now: int, scr
 
 
 def test_every_flipped_bit_of_a_reply_is_refused() -> None:
-    raw, exchange = make_reply(2, REQUEST), make_exchange(make_peer(2, "com.left", original=True))
+    raw, exchange = make_reply(2, REQUEST), make_exchange(make_peer(2, "com.left", legacy=True))
     for at, bit in itertools.product(range(len(raw)), range(8)):
         altered = raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :]
         assert isinstance(exchange.admit(altered, NOW), Drop)

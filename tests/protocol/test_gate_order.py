@@ -71,7 +71,7 @@ def build(faults: Iterable[str]) -> tuple[Gate, bytes]:
     if faults & {"duplicate", "replay"}:
         digest = wire.digest(raw) if "duplicate" in faults else bytes(32)
         signed = body_of(raw) if "replay" in faults else b"another message"
-        assert gate.window.take(make_key(number).public, signed, digest=digest, time_ns=NOW - 1, now=NOW)
+        assert gate.window.accept(make_key(number).public, signed, digest=digest, time_ns=NOW - 1, now=NOW)
     return gate, raw
 
 

@@ -85,7 +85,7 @@ def test_a_replay_is_not_told() -> None:
 
 
 def test_a_peer_that_runs_the_original_is_not_told_as_it_takes_any_reply_for_success() -> None:
-    assert consider(make_gate(make_peer(1, None, "ping", original=True)), ask()) is None
+    assert consider(make_gate(make_peer(1, None, "ping", legacy=True)), ask()) is None
 
 
 def test_each_message_is_told_once_however_it_was_signed() -> None:
@@ -146,13 +146,13 @@ def test_signatures_are_checked_no_more_often_than_that(monkeypatch: pytest.Monk
 
 def test_a_clock_that_steps_back_gives_no_tokens() -> None:
     bucket = TokenBucket(2)
-    assert [bucket.take(NOW - step) for step in range(5)] == [True, True, False, False, False]
+    assert [bucket.try_acquire(NOW - step) for step in range(5)] == [True, True, False, False, False]
 
 
 def test_a_bucket_holds_no_more_than_one_second_of_tokens() -> None:
     bucket = TokenBucket(2)
-    assert bucket.take(NOW)
-    assert [bucket.take(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
+    assert bucket.try_acquire(NOW)
+    assert [bucket.try_acquire(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
 
 
 def test_the_message_that_is_refused_is_the_one_that_was_signed() -> None:

@@ -17,7 +17,7 @@ from tests.factories import NOW, SKEW, bounded, make_encoded, make_gate, make_pe
 
 def take(window: ReplayWindow, name: str, *, time: int, now: int, sender: str = "a", copy: str = "") -> bool:
     """Offer the message *name*; *copy* tells signatures of the same bytes apart."""
-    return window.take(sender, name.encode(), digest=digest(name + copy), time_ns=time, now=now)
+    return window.accept(sender, name.encode(), digest=digest(name + copy), time_ns=time, now=now)
 
 
 def digest(name: str) -> bytes:

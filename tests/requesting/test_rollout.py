@@ -71,7 +71,7 @@ async def events_of(rollout):
 
 
 @pytest.mark.parametrize(
-    ("pace", "sizes"),
+    ("plan", "sizes"),
     [
         (BatchPlan(size=1), [1, 1, 1, 1]),
         (BatchPlan(size=3), [3, 1]),
@@ -82,8 +82,8 @@ async def events_of(rollout):
         (BatchPlan(size=100, percent=True), [4]),
     ],
 )
-def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_configuration(pace, sizes):
-    batches = pace.batches(DESTINATIONS)
+def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_configuration(plan, sizes):
+    batches = plan.batches(DESTINATIONS)
     assert [len(batch) for batch in batches] == sizes
     assert tuple(name for batch in batches for name in batch) == DESTINATIONS
 
@@ -101,7 +101,7 @@ async def test_without_a_pace_one_message_asks_all():
 
 async def test_a_batch_begins_when_all_of_the_last_have_answered():
     async with Site(two=0, three=0, four=0, five=0) as site:
-        rollout = site.rollout(pace=BatchPlan(size=2))
+        rollout = site.rollout(plan=BatchPlan(size=2))
         await events_of(rollout)
         assert set(site.asked[:2]) == {"two", "three"}
         assert sorted(site.asked) == sorted(["two", "three", "four", "five"])  # each is asked once, by its own message
@@ -111,7 +111,7 @@ async def test_a_batch_begins_when_all_of_the_last_have_answered():
 
 async def test_a_batch_begins_when_the_time_of_the_last_is_over():
     async with Site() as site:
-        rollout = site.rollout(pace=BatchPlan(size=1), timeout=0.05)
+        rollout = site.rollout(plan=BatchPlan(size=1), timeout=0.05)
         await events_of(rollout)
         assert site.asked == ["two", "three", "four", "five"]
         assert rollout.summary().missing == DESTINATIONS
@@ -130,7 +130,7 @@ async def test_a_batch_begins_when_the_time_of_the_last_is_over():
 )
 async def test_it_stops_once_so_many_did_not_succeed_and_tells_who_was_not_asked(codes, stop_after, asked):
     async with Site(**codes) as site:
-        rollout = site.rollout(pace=BatchPlan(size=1, stop_after=stop_after), timeout=10.0 if "two" in codes else 0.2)
+        rollout = site.rollout(plan=BatchPlan(size=1, stop_after=stop_after), timeout=10.0 if "two" in codes else 0.2)
         await events_of(rollout)
         summary = rollout.summary()
         assert len(site.asked) == asked
@@ -140,7 +140,7 @@ async def test_it_stops_once_so_many_did_not_succeed_and_tells_who_was_not_asked
 
 async def test_who_leaves_ends_what_is_under_way_and_the_rest_was_not_asked():
     async with Site(two=0) as site:
-        rollout = site.rollout(pace=BatchPlan(size=2), timeout=None)
+        rollout = site.rollout(plan=BatchPlan(size=2), timeout=None)
         async with aclosing(rollout.events()) as events:
             async for event in events:
                 if event.reply:
@@ -152,7 +152,7 @@ async def test_who_leaves_ends_what_is_under_way_and_the_rest_was_not_asked():
 
 async def test_being_cancelled_leaves_no_subscription_and_no_task():
     async with Site() as site:
-        rollout = site.rollout(pace=BatchPlan(size=4), timeout=None)
+        rollout = site.rollout(plan=BatchPlan(size=4), timeout=None)
         running = spawn(events_of(rollout), name="rollout")
         async with asyncio.timeout(10):
             while len(rollout.requests) < 4:
@@ -168,5 +168,5 @@ async def test_what_a_request_raises_is_raised_and_ends_the_others():
     async with Site(two=0) as site:
         site.broker.max_payload = 10
         with pytest.raises(PayloadTooLargeError):
-            await events_of(site.rollout(pace=BatchPlan(size=2)))
+            await events_of(site.rollout(plan=BatchPlan(size=2)))
         assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")

@@ -191,7 +191,7 @@ async def connected(
     """A bus for the length of a block."""
     urls = [server if isinstance(server, str) else server.url for server in servers]
     notice = (lambda _line: None) if notices is None else notices.append
-    bus = await NatsBus.connect(urls, auth=auth, tls=tls, limit=limit, notice=notice)
+    bus = await NatsBus.connect(urls, auth=auth, tls=tls, limit=limit, on_notice=notice)
     try:
         yield bus
     finally:

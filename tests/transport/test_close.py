@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from remaphore.errors import ConnectionLostError
-from remaphore.transport import nats_client, nats_link
+from remaphore.transport import nats_client, nats_connection
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.nats_server import NO_LOGIN, NatsServer, open_sockets, until
@@ -19,8 +19,8 @@ PATIENCE = 30.0  # seconds; far below what the limits of the transport are set t
 @pytest.fixture(autouse=True)
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing but the end of the bus end what waits for a server."""
-    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 600)
-    monkeypatch.setattr(nats_link, "DIAL_LIMIT", 600)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT", 600)
+    monkeypatch.setattr(nats_connection, "DIAL_LIMIT", 600)
     monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 600)
 
 
@@ -32,7 +32,7 @@ def no_sockets_left() -> Iterator[None]:
 
 
 async def connect(url: str) -> NatsBus:
-    return await NatsBus.connect([url], auth=NO_LOGIN, limit=10, notice=lambda _line: None)
+    return await NatsBus.connect([url], auth=NO_LOGIN, limit=10, on_notice=lambda _line: None)
 
 
 async def close(bus: NatsBus) -> None:

@@ -12,7 +12,7 @@ import pytest
 from remaphore.config.settings import Auth
 from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError
-from remaphore.transport import nats_link, outage
+from remaphore.transport import nats_connection, outage
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.nats_server import (
@@ -41,7 +41,7 @@ def dead() -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a server that is silent be given up sooner."""
-    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT", 0.2)
 
 
 async def rejection(*servers: str, auth: Auth = NO_LOGIN) -> str:
@@ -77,7 +77,9 @@ async def test_any_server_of_the_list_will_do(dead: str, server: NatsServer, qui
 async def test_a_broker_that_comes_up_later_is_found(dead: str, tmp_path: Path) -> None:
     server = NatsServer(tmp_path)
     server.port = int(dead.rpartition(":")[2])
-    waiting = asyncio.get_running_loop().create_task(NatsBus.connect([dead], auth=NO_LOGIN, notice=lambda _line: None))
+    waiting = asyncio.get_running_loop().create_task(
+        NatsBus.connect([dead], auth=NO_LOGIN, on_notice=lambda _line: None)
+    )
     await asyncio.sleep(0)
     await server.start()
     bus = await waiting

@@ -14,7 +14,7 @@ from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
 from remaphore.transport import nats_client
 from remaphore.transport.nats_client import NatsBus
-from remaphore.transport.nats_link import Link
+from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import parse
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.nats_server import NatsServer, Realm, connected, credentials, running, serving, until
@@ -246,7 +246,7 @@ async def test_the_brokers_own_no_responders_message_is_not_delivered() -> None:
 
 async def test_a_connection_whose_reader_has_died_confirms_nothing() -> None:
     async with fake_server() as fake:
-        link = await Link.dial(parse(fake.url), login={}, source="", context=None, require_tls=False)
+        link = await Connection.dial(parse(fake.url), login={}, source="", context=None, require_tls=False)
         await asyncio.sleep(0)  # let the reader begin
         assert link._client._reading_task is not None
         link._client._reading_task.cancel()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.errors import ConnectionLostError
-from remaphore.transport import nats_client, nats_link, nats_reader, outage
+from remaphore.transport import nats_client, nats_connection, nats_reader, outage
 from remaphore.transport.dialer import DISCOVERED_A_ROUND
 from remaphore.transport.nats_client import NatsBus
 from tests.support.fake_server import INFO, FakeServer, fake_server
@@ -28,7 +28,7 @@ CLUSTER = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nla
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let silence be noticed, and said, within fractions of a second."""
     monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 0.2)
-    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT", 0.2)
     monkeypatch.setattr(outage, "NOTICE_AFTER", 0.05)
     monkeypatch.setattr(outage, "NOTICE_AGAIN", 0.2)
 
@@ -127,8 +127,8 @@ async def test_a_broker_that_freezes_during_a_publish_leaves_no_zombie(server: N
 async def test_an_idle_connection_to_a_frozen_broker_is_given_up(
     server: NatsServer, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert nats_link.PING_INTERVAL <= 10
-    monkeypatch.setattr(nats_link, "PING_INTERVAL", 0.1)
+    assert nats_connection.PING_INTERVAL <= 10
+    monkeypatch.setattr(nats_connection, "PING_INTERVAL", 0.1)
     got: list[bytes] = []
     async with connected(server) as bus:
         await bus.subscribe(SUBJECT, got.append)
@@ -238,10 +238,10 @@ async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, t
     got: list[bytes] = []
     async with cluster(tmp_path) as (one, two), connected(one) as bus:
         await bus.subscribe(SUBJECT, got.append)
-        assert bus._link is not None
-        await until(lambda: any(server.url == two.url for server in bus._link.discovered()))
+        assert bus._connection is not None
+        await until(lambda: any(server.url == two.url for server in bus._connection.discovered()))
         one.signal(number)
-        await until(lambda: bus.reconnects and bus._link is not None and bus._link.server.url == two.url)
+        await until(lambda: bus.reconnects and bus._connection is not None and bus._connection.server.url == two.url)
         await alive(bus, got)
 
 
@@ -263,7 +263,7 @@ async def test_servers_that_a_broker_made_up_do_not_keep_us_from_the_one_that_is
 
 async def test_every_return_of_the_broker_is_told_with_its_name_and_the_time_it_was_away(server: NatsServer) -> None:
     told: list[str] = []
-    bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=lambda _line: None, returned=told.append)
+    bus = await NatsBus.connect([server.url], auth=NO_LOGIN, on_notice=lambda _line: None, on_reconnect=told.append)
     try:
         assert told == []  # the first connection is none that came back
         await server.restart()
@@ -275,7 +275,7 @@ async def test_every_return_of_the_broker_is_told_with_its_name_and_the_time_it_
 
 async def test_a_link_that_comes_and_goes_is_told_once_and_then_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    returns = outage.Returns(told.append)
+    returns = outage.ReconnectThrottle(told.append)
     for number in range(100):
         returns.add(f"back {number}", at_once=False)
     assert told == ["back 0"]
@@ -293,7 +293,7 @@ async def test_a_connection_that_comes_and_goes_for_more_than_a_second_is_told_a
 ) -> None:
     monkeypatch.setattr(outage, "NOTICE_AFTER", 0.01)
     told: list[str] = []
-    interruptions = outage.Outage(told.append, told.append)
+    interruptions = outage.OutageReporter(told.append, told.append)
     interruptions.begin()
     interruptions.end("first")
     for _ in range(10):
@@ -318,7 +318,7 @@ async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
 
     server = FakeServer(answers={"PING": b"PONG\r\n", "PUB": b"MSG a x 1\r\nx\r\n"})
     async with fake_server(server):
-        bus = await NatsBus.connect([server.url], auth=NO_LOGIN, notice=reject)
+        bus = await NatsBus.connect([server.url], auth=NO_LOGIN, on_notice=reject)
         await bus.subscribe("a", lambda _data: None)
         for _ in range(3):
             await bus.publish("a", b"x")
@@ -329,7 +329,7 @@ async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
 
 async def test_the_end_of_an_outage_that_was_told_is_told_at_once() -> None:
     told: list[str] = []
-    returns = outage.Returns(told.append)
+    returns = outage.ReconnectThrottle(told.append)
     for line in ("short", "another", "long"):
         returns.add(line, at_once=line == "long")
     returns.close()

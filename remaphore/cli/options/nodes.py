@@ -33,8 +33,8 @@ class Keygen(Options):
 class PeerAdd(Options):
     """Add peers. line: a peer line, `-` or empty for stdin, unless *file* names a file of them.
 
-    original: it runs the original, and *line* may be its destination and public key. rotate: it is another key of a
-    destination that is known. drop_in: write to peers.d.
+    legacy: it runs the Go implementation, and *line* may be its destination and public key. rotate: it is another key
+    of a destination that is known. drop_in: write to peers.d.
     """
 
     command: ClassVar[str] = "peer"
@@ -43,7 +43,7 @@ class PeerAdd(Options):
     line: str = ""
     file: str = ""
     verbs: tuple[str, ...]
-    original: bool = False
+    legacy: bool = False
     rotate: bool = False
     drop_in: bool = False
 

@@ -92,8 +92,8 @@ def _build_peer_add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compatibility",
-        choices=("original",),
-        help="it runs the original; LINE may be DESTINATION PUBLICKEY, as that has no peer lines",
+        choices=("legacy",),
+        help="it runs the Go implementation; LINE may be DESTINATION PUBLICKEY, as that has no peer lines",
     )
     parser.add_argument(
         "--rotate", action="store_true", help="another key of a node that is known: both count, until one is removed"
@@ -166,7 +166,7 @@ def _read_peer_add(given: argparse.Namespace) -> PeerAdd:
         line=" ".join(given.line),
         file=given.file,
         verbs=verbs,
-        original=given.compatibility == "original",
+        legacy=given.compatibility == "legacy",
         rotate=given.rotate,
         drop_in=given.drop_in,
     )

@@ -32,7 +32,7 @@ RESENDS = 3
 RESEND_SECONDS = 1.0
 # What is kept of an output for that. A repeated request is told when there was more.
 RECORDED_OUTPUT = 64 * 1024
-# Statements that could not be written and will be tried again with the next ones. Beyond this only floors are kept.
+# Statements that could not be written and will be tried again with the next ones. Beyond this only marks are kept.
 MAX_UNWRITTEN = 10_000
 # Statements that may wait for the disk before nothing more is taken: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
@@ -59,7 +59,7 @@ class Ledger:
         """
         self.problem = ""
         self.interrupted: list[Row] = []
-        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, floor=now, journal=self)
+        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
@@ -131,13 +131,13 @@ class Ledger:
         self.window.expire(now)
         self._record((store.SWEEP, ()))
 
-    def taken(self, sender: str, identity: bytes, *, digest: bytes, time_ns: int) -> None:
-        """Note what the window took; see `Journal`."""
-        self._record((store.ENTER, (sender, identity, digest, time_ns)))
+    def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
+        """Note what the window accepted; see `Journal`."""
+        self._record((store.ENTER, (sender, signed_hash, digest, time_ns)))
 
-    def evicted(self, sender: str, digest: bytes, *, floor: int) -> None:
-        """Note what the window dropped; see `Journal`."""
-        self._record((store.RAISE, (sender, floor)), (store.DROP, (digest,)))
+    def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
+        """Note what the window evicted; see `Journal`."""
+        self._record((store.RAISE, (sender, low_water_mark)), (store.DROP, (digest,)))
 
     async def close(self) -> None:
         """Write what is left, and close the file. What comes later is not written, and raises LedgerError."""
@@ -151,18 +151,18 @@ class Ledger:
 
     def _load(self, opened: Store, allow_skew_ns: int, now: int) -> Store:
         try:
-            began, floors, rows = opened.load()
+            began, low_water_marks, rows = opened.load()
         except LedgerError:
             opened.close()
             raise
-        if max(began, *floors.values(), now) > now + allow_skew_ns:
+        if max(began, *low_water_marks.values(), now) > now + allow_skew_ns:
             effect = "messages signed before that are rejected; set the clock, or move the file away"
             _log.warning("ledger_ahead_of_clock", path=str(opened.path), effect=effect)
-        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, floor=began, journal=self)
-        for sender, floor in floors.items():
-            self.window.raise_floor(sender, floor)
+        self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=began, journal=self)
+        for sender, low_water_mark in low_water_marks.items():
+            self.window.raise_low_water_mark(sender, low_water_mark)
         for row in rows:
-            self.window.restore(row.sender, row.identity, digest=row.digest, time_ns=row.time_ns)
+            self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
         self.interrupted = [row for row in rows if row.state == store.STARTED]
         self.window.expire(now)
         # What waited when the daemon ended will not start any more: its sender has long been told, or has given up.
@@ -220,19 +220,19 @@ class Ledger:
 
 
 def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
-    """Return what is tried again later: all of it, or, of too much, the floors that reject the rest for ever.
+    """Return what is tried again later: all of it, or, of too much, the low-water marks that reject the rest for ever.
 
     But no start: who asked was told that it cannot be, and will not act.
     """
     kept = [statement for statement, _ in batch if statement[0] != store.START]
     if len(kept) <= MAX_UNWRITTEN:
         return [_Write(statement) for statement in kept]
-    floors: dict[object, int] = {}
+    low_water_marks: dict[object, int] = {}
     for statement, values in kept:
         if statement in (store.ENTER, store.RAISE):
-            sender, floor = values[0], int(str(values[-1]))
-            floors[sender] = max(floor, floors.get(sender, floor))
-    return [_Write((store.RAISE, (sender, floor))) for sender, floor in floors.items()]
+            sender, time_ns = values[0], int(str(values[-1]))
+            low_water_marks[sender] = max(time_ns, low_water_marks.get(sender, time_ns))
+    return [_Write((store.RAISE, entry)) for entry in low_water_marks.items()]
 
 
 def _fail(batch: Sequence[_Write], error: LedgerError) -> None:

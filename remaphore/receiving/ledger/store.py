@@ -60,7 +60,7 @@ class Row(NamedTuple):
     """A message that is remembered."""
 
     sender: str
-    identity: bytes
+    signed_hash: bytes  # SHA-256 of the signed bytes; the column is `identity`
     digest: bytes
     time_ns: int
     state: str
@@ -100,15 +100,15 @@ class Store:
             raise
 
     def load(self) -> tuple[int, dict[str, int], list[Row]]:
-        """Return the floor of unknown senders, the floors of known ones, and every row."""
+        """Return the low-water mark of unknown senders, those of known ones, and every row."""
         try:
             (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
-            floors = dict(self._database.execute("SELECT sender, floor FROM senders"))
-            columns = ", ".join(Row._fields)
+            low_water_marks = dict(self._database.execute("SELECT sender, floor FROM senders"))
+            columns = "sender, identity, digest, time_ns, state, verb, wants_reply"  # in the order of Row's fields
             rows = [Row(*row) for row in self._database.execute(f"SELECT {columns} FROM messages")]
         except (sqlite3.Error, TypeError) as error:
             raise self._error(error) from error
-        return began, floors, rows
+        return began, low_water_marks, rows
 
     def apply(self, statements: Iterable[Statement]) -> list[int]:
         """Do all of *statements*, durably, or none of them; return how many rows each changed. Raises LedgerError."""

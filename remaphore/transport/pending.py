@@ -9,7 +9,7 @@ from remaphore.transport.bus import Deliver
 from remaphore.transport.nats_reader import Handle
 
 
-class Wish:
+class PendingOperation:
     """What a caller waits for: a message to be sent, or, with *deliver*, a subscription."""
 
     __slots__ = ("data", "deliver", "done", "ended", "handle", "subject")
@@ -21,7 +21,7 @@ class Wish:
         self.done = done
         self.data = data
         self.deliver = deliver
-        self.handle: Handle | None = None  # on the link of the moment
+        self.handle: Handle | None = None  # on the connection of the moment
         self.ended = False
 
     @property

@@ -1,7 +1,7 @@
 """One connection to one NATS server. Only this module and `nats_reader` import nats.
 
-A `Link` is made, used and thrown away; nothing here tries again. What nats-py does about reconnecting, time-outs and
-errors of the server is not used, or is brought down to two facts: the round trip came back, or the link has `ended`.
+A `Connection` is dialled, used and discarded; nothing here tries again. What nats-py does about reconnecting, timeouts
+and errors of the server is not used, or is reduced to two facts: the round trip came back, or the connection `ended`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PING_INTERVAL = 10  # seconds
 UNANSWERED_PINGS = 1
 
 
-class Link:
+class Connection:
     """A connection that was accepted. `ended` is a future that is done when it has ended, for whatever reason."""
 
     def __init__(self, server: Server, *, require_tls: bool, report: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ class Link:
         context: ssl.SSLContext | None,
         require_tls: bool,
         report: Callable[[str], None] = lambda _line: None,
-    ) -> Link:
+    ) -> Connection:
         """Connect to *server* once. Raises DialError.
 
         login: options of nats-py, see `credentials.login`; source: where they come from, for messages. context: needed
@@ -65,17 +65,17 @@ class Link:
         """
         if server.problem:
             raise DialError(Failure(server.problem, final=True))
-        link = cls(server, require_tls=require_tls, report=report)
+        connection = cls(server, require_tls=require_tls, report=report)
         try:
             async with asyncio.timeout(DIAL_LIMIT):
-                await link._connect(login, context)
+                await connection._connect(login, context)
         except BaseException as error:
-            await link.close()
+            await connection.close()
             if not isinstance(error, Exception):
                 raise
-            cause = link._first_error if isinstance(error, errors.NoServersError) else None
+            cause = connection._first_error if isinstance(error, errors.NoServersError) else None
             raise DialError(explain(cause or error, source=source, timeout=CONNECT_TIMEOUT)) from None
-        return link
+        return connection
 
     async def _connect(self, login: Mapping[str, str], context: ssl.SSLContext | None) -> None:
         options: dict[str, Any] = dict(login)
@@ -108,7 +108,7 @@ class Link:
     @property
     def about(self) -> Mapping[str, str]:
         """The server's own name, version and cluster, its address, and the version of tls; empty for what is not."""
-        told = self._client.told
+        told = self._client.server_info
         return {
             "address": self.server.shown,
             "name": told.get("server_name", ""),
@@ -124,7 +124,7 @@ class Link:
 
     @property
     def reason(self) -> str:
-        """Why the link ended, in the server's words if it gave any."""
+        """Why the connection ended, in the server's words if it gave any."""
         error = self._client.last_error or self._first_error
         if error is None or isinstance(error, errors.UnexpectedEOF | OSError):
             return "closed by the other side"
@@ -133,7 +133,7 @@ class Link:
     def discovered(self) -> Iterable[Server]:
         """Return the other servers of the cluster, as this one tells them."""
         scheme = "tls" if self.server.tls else "nats"
-        places = self._client.told.get("connect_urls", ())
+        places = self._client.server_info.get("connect_urls", ())
         servers = [discovered(f"{scheme}://{place}", self.server) for place in places]
         return [server for server in servers if not server.problem and server.shown != self.server.shown]
 
@@ -171,7 +171,7 @@ class Link:
         return handle
 
     async def unsubscribe(self, handle: Handle) -> None:
-        """End a subscription of this link."""
+        """End a subscription of this connection."""
         self._standing.discard(handle)
         self._written.discard(handle)
         await self._client.unlisten(handle)
@@ -179,7 +179,7 @@ class Link:
     async def confirm(self) -> None:
         """Return once the server has handled all that was written before; raises, or never returns, when it has not.
 
-        The caller watches `ended` and the time, and closes the link if it gives up.
+        The caller watches `ended` and the time, and closes the connection if it gives up.
         """
         # flush() writes PING past what waits in the queue of the flusher, so that its PONG would prove nothing.
         pause = 0.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.config import original
+from remaphore.config import legacy
 from remaphore.config.settings import Auth
 from remaphore.errors import ConfigError
 from remaphore.protocol import duration
@@ -20,7 +20,7 @@ MINIMAL = HEAD + IDENTITIES
 
 
 def read(text):
-    return original.parse(text, "test.conf")
+    return legacy.parse(text, "test.conf")
 
 
 def rejection(text):
@@ -68,8 +68,8 @@ def test_all_vectors_are_there():
 
 def test_marks_everything_as_the_originals():
     config = read(f"{MINIMAL}[ Peers ]\ncom.a {OTHER.public} [ping]\n")
-    assert config.original
-    assert config.peers[0].original
+    assert config.legacy
+    assert config.peers[0].legacy
     assert config.auth == Auth(kind="credentials", file=Path("c"), lenient=True)
     assert config.source == "test.conf"
     assert config.warnings == ()
@@ -116,7 +116,7 @@ def test_the_private_key_is_in_no_repr():
 
 
 def test_the_example_parses_back_and_is_new_each_time():
-    text = original.example()
+    text = legacy.example()
     config = read(text)
     public = config.identities[0].key
     assert text.splitlines() == [
@@ -133,7 +133,7 @@ def test_the_example_parses_back_and_is_new_each_time():
         "[ Peers ]",
     ]
     assert (config.warnings, config.allow_skew_ns, config.peers) == ((), 5 * duration.SECOND, ())
-    assert read(original.example()).identities[0].key != public
+    assert read(legacy.example()).identities[0].key != public
 
 
 def test_the_last_of_a_repeated_setting_counts():

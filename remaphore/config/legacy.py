@@ -133,7 +133,7 @@ class _Reader:
         self._check_key(number, public, "peer")
         self._check_destination(number, destination)
         self._peers.append(
-            Peer(destination=destination, key=public, verbs=verbs, original=True, origin=self._place(number))
+            Peer(destination=destination, key=public, verbs=verbs, legacy=True, origin=self._place(number))
         )
 
     def _row(self, number: int, content: str, form: str) -> tuple[str, str, frozenset[str]]:
@@ -171,7 +171,7 @@ class _Reader:
             subject=self._subject(),
             allow_skew_ns=self._allow_skew_ns(),
             default_identity=self._default_identity(),
-            original=True,
+            legacy=True,
             warnings=tuple(self._warnings),
             origins=self._origins(),
         )

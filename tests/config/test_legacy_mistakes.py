@@ -2,7 +2,7 @@
 
 import pytest
 
-from remaphore.config import original
+from remaphore.config import legacy
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import PrivateKey
 
@@ -14,7 +14,7 @@ MINIMAL = HEAD + IDENTITIES
 
 
 def read(text):
-    return original.parse(text, "test.conf")
+    return legacy.parse(text, "test.conf")
 
 
 def rejection(text):
