@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from remaphore.errors import SubjectDeniedError as SubjectDeniedError
     from remaphore.errors import TransportError as TransportError
     from remaphore.errors import UsageError as UsageError
+    from remaphore.hooks.context import PluginContext as PluginContext
     from remaphore.hooks.dispatch import Outcome as Outcome
     from remaphore.hooks.markers import hookimpl as hookimpl
     from remaphore.hooks.plan import Action as Action
     from remaphore.hooks.plan import Step as Step
-    from remaphore.hooks.status import QueueState as QueueState
-    from remaphore.hooks.status import Status as Status
+    from remaphore.hooks.stats import DaemonStats as DaemonStats
+    from remaphore.hooks.stats import QueueState as QueueState
     from remaphore.node import connect as connect
     from remaphore.protocol.drop import Drop as Drop
     from remaphore.protocol.drop import DropReason as DropReason
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
 _HOME = {
     "Action": "remaphore.hooks.plan",
     "Config": "remaphore.config.settings",
+    "DaemonStats": "remaphore.hooks.stats",
+    "Drop": "remaphore.protocol.drop",
+    "DropReason": "remaphore.protocol.drop",
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",
-    "QueueState": "remaphore.hooks.status",
-    "DropReason": "remaphore.protocol.drop",
-    "Drop": "remaphore.protocol.drop",
+    "PluginContext": "remaphore.hooks.context",
+    "QueueState": "remaphore.hooks.stats",
     "Reply": "remaphore.protocol.message",
-    "Status": "remaphore.hooks.status",
     "Step": "remaphore.hooks.plan",
     "Summary": "remaphore.protocol.exchange",
     "VerbSettings": "remaphore.config.settings",

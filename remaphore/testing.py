@@ -19,17 +19,19 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from remaphore.config.settings import Auth, Config, Identity
+from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import Outcome, emit, emit_plain
 from remaphore.hooks.manager import empty, implemented, register
 from remaphore.hooks.plan import Step
-from remaphore.hooks.status import Status, Tally
+from remaphore.hooks.settings import build
+from remaphore.hooks.stats import DaemonStats
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
-from remaphore.receiving.processor import judge
+from remaphore.receiving.processor import choose_reply, judge
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
@@ -50,7 +52,7 @@ HARNESS_SECONDS = 10.0
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise. Calling it gives Unix nanoseconds.
+    """A clock that only moves when a test moves it. Calling it returns Unix nanoseconds.
 
     clock = Clock()
     clock.step(1.5)
@@ -61,15 +63,15 @@ class Clock:
         self._now_ns = now_ns
 
     def __call__(self) -> int:
-        """Return what time it is, in Unix nanoseconds."""
+        """Return its time, in Unix nanoseconds."""
         return self._now_ns
 
     def set(self, now_ns: int) -> None:
-        """Let it be *now_ns*, in Unix nanoseconds: earlier than before, too."""
+        """Set it to *now_ns*, in Unix nanoseconds, which may be earlier than before."""
         self._now_ns = now_ns
 
     def step(self, seconds: float) -> None:
-        """Let *seconds* pass; less than 0 puts it back."""
+        """Advance it by *seconds*; a negative number sets it back."""
         self._now_ns += round(seconds * SECOND)
 
 
@@ -85,10 +87,10 @@ def make_message(
     sender_name: str = SENDER,
     own_destination: str = RECEIVER,
 ) -> Message:
-    """Return a message as the gate hands it to a plugin: verified, addressed to us, with its digest.
+    """Return a message as a plugin gets it: verified, addressed to this node, with its digest.
 
-    sender is the base58 key of the signer, derived from *sender_name* if empty. Each distinct message has a digest of
-    its own.
+    sender: the base58 key of the signer, derived from *sender_name* if empty. Two messages have the same digest exactly
+    if all their fields are equal.
 
     message = make_message("deploy", "v42", sender_name="com.example.ci")
     """
@@ -125,7 +127,7 @@ def make_reply(
 def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
     """Return the configuration of a node with a new key, without any file; *fields* replace those of `Config`.
 
-    It knows one peer, itself, which may send it every verb: so one configuration can be both sides of a request.
+    Its only peer is itself, with permission for every verb: one configuration can be both sides of a request.
 
     config = make_config("com.example.web", subject="staging")
     """
@@ -143,16 +145,19 @@ def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
 
 
 class PluginHarness:
-    """Runs one plugin as the host does: the same checks, the same calls, in the same order.
+    """Runs one plugin as the host does: with the same checks and the same calls, in the same order.
 
-    Only what goes wrong is different: here it is raised. *plugin*: an object, a module, or a class that takes no
-    arguments. settings: what its table `[plugins.NAME]` would hold. timeout: seconds for each call of an `async def`,
-    then TimeoutError. Use it in `async with`, which configures and starts the plugin, and shuts it down:
+    Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
+    constructor needs no arguments. settings: its table `[plugins.NAME]`, from which its `Settings` are built and checked.
+    options: what a command would hand over. timeout: seconds for each call of an `async def`, then TimeoutError. stats:
+    what the plugin sees as the daemon's numbers; assign another `DaemonStats` to change them. Use it in `async with`,
+    which configures and starts the plugin, and shuts it down:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))
 
-    Raises TypeError or pluggy's PluginValidationError if the host would not load the plugin.
+    Raise TypeError or pluggy's PluginValidationError if the host would not load the plugin; entering it raises
+    PluginError if the host would not accept the settings.
     """
 
     def __init__(
@@ -160,14 +165,16 @@ class PluginHarness:
         plugin: object,
         *,
         settings: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         config: Config | None = None,
         name: str = "plugin",
         timeout: float = HARNESS_SECONDS,
     ) -> None:
         self.config = config or make_config()
-        self.tally = Tally()
-        self.status = Status(self.tally, queues=dict, connected=lambda: True, reconnects=lambda: 0, problem=str)
-        self._settings = dict(settings or {})
+        self.stats = DaemonStats(connected=True)
+        self.name = name
+        self._table = dict(settings or {})
+        self._options = dict(options or {})
         self._timeout = timeout
         self._manager = empty()
         register(self._manager, plugin, name=name)
@@ -176,8 +183,10 @@ class PluginHarness:
 
     async def __aenter__(self) -> Self:
         """Call `remaphore_configure` and `remaphore_startup`."""
-        self._plain("configure", config=self.config, settings=self._settings)
-        await self._waiting("startup", status=self.status)
+        settings = build(self.plugin, self._table, name=self.name, source=self.config.source)
+        self._plain("configure", config=self.config, settings=settings, options=self._options)
+        context = PluginContext(config=self.config, instance=self.name)
+        await self._waiting("startup", stats=lambda: self.stats, context=context)
         return self
 
     async def __aexit__(
@@ -187,39 +196,43 @@ class PluginHarness:
         await self._waiting("shutdown", reason="stopped")
 
     async def message(self, message: Message) -> Reply | None:
-        """Let the plugin have *message*: admitted, message, handled. Return its reply.
+        """Hand *message* to the plugin: admitted, message, handled. Return its reply.
 
-        Raises what the plugin raised, after it was told of it in `remaphore_handled` as the host would; TypeError for
-        a result that is neither None nor a Reply of an int and bytes.
+        Raise what the plugin raised, after it got that in `remaphore_handled` as from the host; TypeError for a result
+        that is neither None nor a Reply of an int and bytes.
         """
         self._plain("admitted", message=message)
         outcome = await self._call("message", message=message)
         if outcome is None:
             return None
         outcome = judge(outcome)
-        self.tally.handled[message.verb] += 1
-        await self.handled(message, outcome)
+        handled = {**self.stats.handled, message.verb: self.stats.handled.get(message.verb, 0) + 1}
+        self.stats = replace(self.stats, handled=handled)
+        reply = choose_reply([outcome])
+        await self.handled(message, (outcome,), reply, sent=message.wants_reply and reply is not None)
         return cast("Reply | None", _result(outcome))
 
-    async def handled(self, message: Message, outcome: Outcome) -> None:
-        """Tell the plugin that *message* was handled, by itself or another."""
-        await self._waiting("handled", message=message, outcome=outcome)
+    async def handled(
+        self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None = None, *, sent: bool = False
+    ) -> None:
+        """Report to the plugin that *message* was handled, by itself or by others."""
+        await self._waiting("handled", message=message, outcomes=outcomes, reply=reply, sent=sent)
 
     def dropped(self, drop: Drop) -> None:
-        """Tell the plugin that something was not taken."""
+        """Report to the plugin that something was dropped."""
         self._plain("dropped", drop=drop)
 
     def reloaded(self, config: Config) -> None:
-        """Tell the plugin that there is a new configuration."""
+        """Hand the plugin a new configuration."""
         self.config = config
         self._plain("reloaded", config=config)
 
     def plan(self, message: Message) -> list[Step] | None:
-        """Ask the plugin what it would do with *message*."""
+        """Return what the plugin would do with *message*."""
         return cast("list[Step] | None", self._plain("plan", message=message))
 
     async def requested(self, request: Message, expected: tuple[str, ...]) -> None:
-        """Tell the plugin that a request of ours went out, to the destinations *expected*."""
+        """Report to the plugin that a request of ours was sent, to the destinations *expected*."""
         await self._waiting("requested", request=request, expected=expected)
 
     async def reply(self, request: Message, reply: Reply) -> None:
@@ -227,7 +240,7 @@ class PluginHarness:
         await self._waiting("reply", request=request, reply=reply)
 
     async def finished(self, request: Message, summary: Summary) -> None:
-        """Tell the plugin that a request of ours has ended."""
+        """Report to the plugin that a request of ours has ended."""
         await self._waiting("finished", request=request, summary=summary)
 
     async def _call(self, event: str, **values: object) -> Outcome | None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from dataclasses import dataclass
 
 import pluggy
 import pytest
 
 import remaphore.testing
-from remaphore import Action, Drop, DropReason, Outcome, Reply, Step, Summary, hookimpl
+from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary, hookimpl
 from remaphore.hooks import specs
 from remaphore.node import Node
 from remaphore.protocol.keys import decode_public
@@ -17,16 +18,20 @@ from remaphore.testing import START_NS, Clock, MemoryBroker, PluginHarness, make
 class Everything:
     """Notes every event by the name of its hook."""
 
+    @dataclass(frozen=True)
+    class Settings:
+        n: int = 0
+
     def __init__(self):
         self.events = []
 
     @hookimpl
-    def remaphore_configure(self, config, settings):
-        self.events.append(("configure", config.destination, settings))
+    def remaphore_configure(self, config, settings, options):
+        self.events.append(("configure", config.destination, settings.n, options))
 
     @hookimpl
-    async def remaphore_startup(self, status):
-        self.events.append(("startup", status.connected, status.problem))
+    async def remaphore_startup(self, stats, context):
+        self.events.append(("startup", stats().connected, stats().problem, context.instance))
 
     @hookimpl
     def remaphore_reloaded(self, config):
@@ -44,8 +49,9 @@ class Everything:
         return Reply(0, message.payload)
 
     @hookimpl
-    def remaphore_handled(self, message, outcome):
-        self.events.append(("handled", outcome.plugin, outcome.result, type(outcome.error)))
+    def remaphore_handled(self, message, outcomes, reply, sent):
+        (outcome,) = outcomes
+        self.events.append(("handled", outcome.plugin, outcome.result, type(outcome.error), reply, sent))
 
     @hookimpl
     def remaphore_dropped(self, drop):
@@ -73,17 +79,19 @@ class Everything:
 
 
 async def test_the_harness_calls_the_hooks_in_the_order_of_the_host():
-    async with PluginHarness(Everything, settings={"n": 1}, config=make_config("com.a"), name="mine") as harness:
-        assert await harness.message(make_message("ping", "x")) == Reply(0, b"x")
+    async with PluginHarness(
+        Everything, settings={"n": 1}, options={"o": 2}, config=make_config("com.a"), name="mine"
+    ) as harness:
+        assert await harness.message(make_message("ping", "x", wants_reply=True)) == Reply(0, b"x")
     assert harness.plugin.events == [
-        ("configure", "com.a", {"n": 1}),
-        ("startup", True, ""),
+        ("configure", "com.a", 1, {"o": 2}),
+        ("startup", True, "", "mine"),
         ("admitted", "ping"),
         ("message", "ping"),
-        ("handled", "mine", Reply(0, b"x"), type(None)),
+        ("handled", "mine", Reply(0, b"x"), type(None), Reply(0, b"x"), True),
         ("shutdown", "stopped"),
     ]
-    assert harness.status.handled == {"ping": 1}
+    assert harness.stats.handled == {"ping": 1}
 
 
 async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_down():
@@ -91,7 +99,10 @@ async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_d
     with pytest.raises(LookupError, match="mine"):
         async with harness:
             await harness.message(make_message("fail"))
-    assert harness.plugin.events[-2:] == [("handled", "plugin", None, LookupError), ("shutdown", "stopped")]
+    assert harness.plugin.events[-2:] == [
+        ("handled", "plugin", None, LookupError, Reply(-1), False),
+        ("shutdown", "stopped"),
+    ]
 
 
 async def test_every_hook_can_be_called():
@@ -104,7 +115,7 @@ async def test_every_hook_can_be_called():
         await harness.requested(make_message("deploy"), ("a",))
         await harness.reply(make_message("deploy"), make_reply(3))
         await harness.finished(make_message("deploy"), summary)
-        await harness.handled(make_message("deploy"), Outcome("h", "other", 1.0))
+        await harness.handled(make_message("deploy"), (Outcome("h", "other", 1.0),))
         assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
@@ -112,7 +123,7 @@ async def test_every_hook_can_be_called():
             ("requested", ("a",)),
             ("reply", "deploy", 3),
             ("finished", ("a",)),
-            ("handled", "other", None, type(None)),
+            ("handled", "other", None, type(None), None, False),
         ]
         assert harness.config.destination == "com.b"
 
@@ -142,11 +153,17 @@ async def test_what_the_host_would_not_load_is_an_error():
 
 
 async def test_settings_that_the_plugin_refuses_are_its_own_error():
-    def reject(self, settings):
-        raise ValueError(f"no {settings['x']}")
+    def reject(self, options):
+        raise ValueError(f"no {options['x']}")
 
     with pytest.raises(ValueError, match="no 1"):
-        async with PluginHarness(only("remaphore_configure", reject), settings={"x": 1}):
+        async with PluginHarness(only("remaphore_configure", reject), options={"x": 1}):
+            pytest.fail("it was configured")
+
+
+async def test_settings_that_the_host_would_not_accept_are_an_error():
+    with pytest.raises(PluginError, match="plugin 'plugin': unknown key 'm'"):
+        async with PluginHarness(Everything, settings={"m": 1}):
             pytest.fail("it was configured")
 
 

@@ -29,12 +29,13 @@ class Log:
         self._log.info("message_received", **_names(message), size=len(message.payload))
 
     @hookimpl
-    def remaphore_handled(self, message: Message, outcome: Outcome) -> None:
-        """Log what one plugin made of it."""
-        if outcome.error is not None:
-            self._log.error("message_failed", **_part(message, outcome), error=repr(outcome.error))
-        elif isinstance(outcome.result, Reply):
-            self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
+    def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
+        """Log what each plugin did with it: a line for a reply, one for an error, none for no reply."""
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self._log.error("message_failed", **_part(message, outcome), error=repr(outcome.error))
+            elif isinstance(outcome.result, Reply):
+                self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
 
     @hookimpl
     def remaphore_dropped(self, drop: Drop) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
-from remaphore import Action, Config, Message, PluginError, Reply, Step, hookimpl
+from remaphore import Action, Config, Message, Reply, Step, hookimpl
 
 VERB = "permissions"
 SCHEMA = 1
@@ -26,10 +24,8 @@ class Permissions:
         self._version = version("remaphore")
 
     @hookimpl
-    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:
-        """Keep *config*. Raises PluginError for any setting: there is none."""
-        if settings:
-            raise PluginError(f"{config.source}: plugins.permissions: it has no settings; delete the table")
+    def remaphore_configure(self, config: Config) -> None:
+        """Answer from *config*."""
         self._config = config
 
     @hookimpl

@@ -41,7 +41,7 @@ def prepare(path: str | None, hooks: Sequence[str]) -> tuple[Config, pluggy.Plug
     config = console.load_config(path)
     config = replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or DEFAULT_HOOKS)
     plugins = load(("exec-script",))
-    configure(plugins, config, config.plugins)
+    configure(plugins, config)
     return config, plugins
 
 

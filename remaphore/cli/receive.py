@@ -30,7 +30,7 @@ def run(options: Receive) -> int:
     config.identity().load()  # a receiver that could not sign its replies should say so now
     logs.configure(options.log_format)
     plugins = load(("log", "exec-script") if options.script else ("log",))
-    configure(plugins, config, {**config.plugins, "exec-script": {"argv": options.script}})
+    configure(plugins, config, options={"exec-script": {"argv": options.script}})
     console.settle_in()
     return tasks.run(_receive(options, config, plugins))
 

@@ -51,7 +51,7 @@ def run(options: Request) -> int:
     writer = Writer()
     with writer.streams():
         plugins = load(PLUGINS)
-        configure(plugins, config, {**config.plugins, "reply-collector": _wishes(options, config, destinations)})
+        configure(plugins, config, options={"reply-collector": _wishes(options, destinations)})
         logs.configure("console", level=logging.DEBUG if options.verbose else logging.WARNING)
         summary = tasks.run(_request(options, config, _Reporter(plugins, writer), destinations, payload))
     if summary.dropped and not options.verbose:
@@ -76,9 +76,8 @@ def exit_code(summary: Summary, *, check: bool) -> int:
     return EXIT_REJECTED if summary.rejected else 0
 
 
-def _wishes(options: Request, config: Config, destinations: Sequence[str]) -> dict[str, object]:
+def _wishes(options: Request, destinations: Sequence[str]) -> dict[str, object]:
     return {
-        **config.plugins.get("reply-collector", {}),
         "format": options.format,
         "failed": options.failed,
         "expected": destinations,

@@ -61,7 +61,7 @@ def read_config(options: Run) -> Config:
 def load_plugins(config: Config) -> pluggy.PluginManager:
     """Load and configure the plugins of the daemon."""
     plugins = load((*PLUGINS, *config.enabled_plugins))
-    configure(plugins, config, config.plugins)
+    configure(plugins, config)
     return plugins
 
 
@@ -74,7 +74,7 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
         config, timeout=None, on_notice=away, on_reconnect=back, on_protocol_error=_warn_of_protocol_error
     )
     async with ledger, connection as node:
-        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger)
+        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
         reload = _reloader(daemon, node, notifier, options)
         for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
             asyncio.get_running_loop().add_signal_handler(number, action)

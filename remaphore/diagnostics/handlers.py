@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remaphore.config.settings import DEFAULT_HOOKS, Config
@@ -11,7 +12,7 @@ from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.replies import PERMISSIONS, PING
 from remaphore.errors import PluginError
-from remaphore.hooks.manager import configure, load
+from remaphore.hooks.manager import configure, load, read_settings
 from remaphore.hooks.plan import Action, Step
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
@@ -24,11 +25,16 @@ _CODES = {Action.UNSAFE: Code.HANDLER_UNSAFE, Action.SKIP: Code.HANDLER_SKIPPED}
 
 
 def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:
-    """Load and configure each of the plugins *names*, as the daemon does, but each by itself."""
+    """Load and configure each of the plugins *names*, as the daemon does, but each by itself; check every table."""
     sound = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys((*names, *config.plugins)):
+        own = replace(config, plugins={name: config.plugins[name]} if name in config.plugins else {})
         try:
-            configure(load([name]), config, config.plugins)
+            if name in names:
+                configure(load([name]), own)
+            else:
+                read_settings(load([name]), own)
+                continue
         except PluginError as error:
             yield from_error(Code.PLUGIN_UNUSABLE, f"plugin {name}", error, hint=f"take {name} out of plugins.enable")
         else:
@@ -44,7 +50,7 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
     """
     try:
         plugins = load(names)
-        configure(plugins, config, config.plugins)
+        configure(plugins, config)
     except PluginError:
         return  # `check_plugins` has said so
     for folder in config.hooks:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,27 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
     """
     started = time.monotonic()
     calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
-    tasks = [call for call in calls if isinstance(call, asyncio.Task)]
-    if not tasks:
-        return calls  # type: ignore[return-value]  # nobody waits
-    await _settle(tasks, timeout)
-    return [_collect(call, started) if isinstance(call, asyncio.Task) else call for call in calls]
+    return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
+
+
+def emit_detached(
+    hook: pluggy.HookCaller, *, timeout: float | None, report: Callable[[list[Outcome]], None], **event: object
+) -> asyncio.Task[None] | None:
+    """Do as `emit` does without waiting: hand what became of each to *report* once all are done.
+
+    Return None if that has happened already, because no implementation waits: then no task is made for them, which
+    would cost more than most events. Otherwise return the task that waits.
+    """
+    started = time.monotonic()
+    calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
+    if not _any_waits(calls):
+        report(calls)  # type: ignore[arg-type]
+        return None
+
+    async def finish() -> None:
+        report(await _finish_all(calls, started, timeout))
+
+    return spawn(finish(), name=hook.name)
 
 
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
@@ -80,6 +96,17 @@ def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outco
         if loop and host:
             asyncio._enter_task(loop, host)  # noqa: SLF001 - the same
     return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
+
+
+def _any_waits(calls: Sequence[Outcome | asyncio.Task[Outcome]]) -> bool:
+    return any(isinstance(call, asyncio.Task) for call in calls)
+
+
+async def _finish_all(
+    calls: Sequence[Outcome | asyncio.Task[Outcome]], started: float, timeout: float | None
+) -> list[Outcome]:
+    await _settle([call for call in calls if isinstance(call, asyncio.Task)], timeout)
+    return [_collect(call, started) if isinstance(call, asyncio.Task) else call for call in calls]
 
 
 async def _finish(called: Outcome, result: Awaitable[object]) -> Outcome:

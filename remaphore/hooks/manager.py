@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -17,6 +17,7 @@ from remaphore.errors import PluginError, RemaphoreError
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import call
 from remaphore.hooks.markers import PROJECT
+from remaphore.hooks.settings import build, check_declaration
 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config
@@ -73,6 +74,7 @@ def register(manager: pluggy.PluginManager, plugin: object, *, name: str) -> Non
     if not implemented(manager, name):
         raise TypeError("it implements no hook; mark its functions with @remaphore.hookimpl")
     _check(manager, name)
+    check_declaration(manager.get_plugin(name))
 
 
 def implemented(manager: pluggy.PluginManager, name: str) -> list[str]:
@@ -81,14 +83,39 @@ def implemented(manager: pluggy.PluginManager, name: str) -> list[str]:
     return [hook for hook in vars(specs) if hook in own]
 
 
-def configure(manager: pluggy.PluginManager, config: Config, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Hand each plugin its own table of *settings*. The first one that raises ends the command, as PluginError."""
+def configure(
+    manager: pluggy.PluginManager, config: Config, *, options: Mapping[str, Mapping[str, object]] | None = None
+) -> None:
+    """Check the tables of all plugins, then hand each its settings, and what the command line has for it in *options*.
+
+    Raise PluginError for the first table or plugin that cannot be used.
+    """
+    settings = read_settings(manager, config)
     hook = manager.hook.remaphore_configure
     for impl in hook.get_hookimpls():
-        outcome = call(hook.name, impl, {"config": config, "settings": settings.get(impl.plugin_name, {})})
-        if outcome.error is not None:
-            why = cause(outcome.error)
-            raise PluginError(f"plugin {impl.plugin_name!r} cannot be configured: {why}") from outcome.error
+        name = impl.plugin_name
+        event = {"config": config, "settings": settings[name], "options": (options or {}).get(name, {})}
+        error = call(hook.name, impl, event).error
+        if error is not None:
+            hint = error.hint if isinstance(error, RemaphoreError) else ""
+            raise PluginError(f"plugin {name!r} cannot be configured: {cause(error)}", hint=hint) from error
+
+
+def read_settings(manager: pluggy.PluginManager, config: Config) -> dict[str, object | None]:
+    """Return the settings of each plugin of *manager* by its name, made of its table in *config*. Raise PluginError.
+
+    A table for a plugin that is installed, and that this command does not load, is left alone.
+    """
+    plugins = dict(manager.list_name_plugin())
+    others = config.plugins.keys() - plugins.keys()
+    installed = {point.name for point in entry_points(group=GROUP)} if others else set()
+    for name in sorted(others - installed):
+        hint = f"install it with pip, or delete [plugins.{name}] of {config.source}"
+        raise PluginError(f"plugin {name!r} is not installed (installed: {', '.join(sorted(installed))})", hint=hint)
+    return {
+        name: build(plugin, config.plugins.get(name, {}), name=name, source=config.source)
+        for name, plugin in plugins.items()
+    }
 
 
 def origin(point: EntryPoint) -> str:

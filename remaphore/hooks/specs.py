@@ -6,29 +6,32 @@ must not wait. An implementation that raises, hangs or ends itself costs only it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from remaphore.hooks.markers import hookspec
 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config
+    from remaphore.hooks.context import PluginContext
     from remaphore.hooks.dispatch import Outcome
     from remaphore.hooks.plan import Step
-    from remaphore.hooks.status import Status
+    from remaphore.hooks.stats import DaemonStats
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
     from remaphore.protocol.message import Message, Reply
 
 
 @hookspec
-def remaphore_configure(config: Config, settings: Mapping[str, Any]) -> None:
-    """Check *settings*, the plugin's own table, before any network is touched. Plain; raising is fatal."""
+def remaphore_configure(config: Config, settings: Any, options: Mapping[str, object]) -> None:
+    """Prepare, before any network is used: *settings* is the plugin's `Settings`, None without one; *options* are what
+    the command line hands over. Plain; raising is fatal.
+    """
 
 
 @hookspec
-def remaphore_startup(status: Status) -> None:
-    """The daemon is subscribed; *status* shows what it does, in numbers, for as long as it runs."""
+def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) -> None:
+    """The daemon is subscribed; *stats* returns its numbers of the moment, for as long as it runs."""
 
 
 @hookspec
@@ -47,13 +50,16 @@ def remaphore_message(message: Message) -> Reply | None:
 
 
 @hookspec
-def remaphore_handled(message: Message, outcome: Outcome) -> None:
-    """One plugin's part of *message* is over: *outcome* says whose, how long it took, its reply or its error."""
+def remaphore_handled(message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None, sent: bool) -> None:
+    """*message* was handled, and its reply went out if it was wanted: *outcomes* are what each plugin did with it.
+
+    reply: the one that was composed; None if none was wanted and no plugin gave one. sent: whether it was sent.
+    """
 
 
 @hookspec
 def remaphore_dropped(drop: Drop) -> None:
-    """The gate said no. Nothing of the message is passed on, because nothing of it is verified. Plain."""
+    """The gate dropped something. Nothing of it is passed on, because nothing of it is verified. Plain."""
 
 
 @hookspec

@@ -1,9 +1,27 @@
-"""What the daemon counts, from its start on."""
+"""The daemon's own counters; plugins get a copy of them, as `DaemonStats`."""
 
 from __future__ import annotations
 
-from remaphore.hooks.status import Tally
+from collections import Counter
+from dataclasses import dataclass, field
+
+from remaphore.protocol.drop import DropReason
+
+# A peer that may send any verb could make us count without end. No node has as many verbs with handlers.
+MAX_VERBS = 1_000
 
 
-class DaemonCounters(Tally):
-    """The counters of a running daemon; its parts write them, and plugins see a snapshot."""
+@dataclass(slots=True)
+class DaemonCounters:
+    """Counts from the start of the daemon on. `DaemonStats` states what each number means."""
+
+    received: int = 0
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    handled: Counter[str] = field(default_factory=Counter)
+    replies: Counter[str] = field(default_factory=Counter)
+
+    def count_handled(self, verb: str) -> None:
+        """Count a message of *verb*; under the empty name if `MAX_VERBS` others have been counted already."""
+        known = verb in self.handled or len(self.handled) < MAX_VERBS
+        self.handled[verb if known else ""] += 1

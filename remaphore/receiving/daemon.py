@@ -17,7 +17,8 @@ import structlog
 from remaphore.config.settings import Config
 from remaphore.errors import ConfigError
 from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.status import Status
+from remaphore.hooks.context import PluginContext
+from remaphore.hooks.stats import DaemonStats
 from remaphore.messaging.signer import Clock
 from remaphore.receiving.admission import Admission
 from remaphore.receiving.counters import DaemonCounters
@@ -50,9 +51,18 @@ class Daemon:
     """Receives, queues by verb, acts and replies until it is stopped; can apply a new configuration while it runs."""
 
     def __init__(
-        self, bus: Bus, config: Config, *, plugins: pluggy.PluginManager, ledger: Ledger, clock: Clock = time.time_ns
+        self,
+        bus: Bus,
+        config: Config,
+        *,
+        plugins: pluggy.PluginManager,
+        ledger: Ledger,
+        instance: str = "",
+        clock: Clock = time.time_ns,
     ) -> None:
-        self.counters = DaemonCounters()
+        """*instance*: the name of this daemon among those of this machine, for the plugins."""
+        self._counters = counters = DaemonCounters()
+        self._instance = instance
         self._bus = bus
         self._clock = clock
         self._ledger = ledger
@@ -62,19 +72,35 @@ class Daemon:
         self._drops = DropThrottle(
             lambda drop: errors.report(emit_plain(plugins.hook.remaphore_dropped, drop=drop), blocking=True)
         )
-        self._responses = Responses(bus, config, ledger, self.counters, drops=self._drops, clock=clock)
+        self._responses = Responses(bus, config, ledger, counters, drops=self._drops, clock=clock)
         self._execution = Execution(
-            config, plugins, ledger, self.counters, responses=self._responses, drops=self._drops, errors=errors
+            config, plugins, ledger, counters, responses=self._responses, drops=self._drops, errors=errors
         )
         self._admission = Admission(
             config,
             ledger,
-            self.counters,
+            counters,
             on_accept=self._execution.accept,
             on_drop=self._responses.drop,
             clock=clock,
         )
         self._stopping = asyncio.Event()
+
+    def stats(self) -> DaemonStats:
+        """Return the numbers of this moment."""
+        counters = self._counters
+        return DaemonStats(
+            received=counters.received,
+            checking=self._admission.checking,
+            dropped=dict(counters.dropped),
+            rejected=dict(counters.rejected),
+            handled=dict(counters.handled),
+            replies=dict(counters.replies),
+            queues=self._execution.queues,
+            connected=self._bus.connected,
+            reconnects=self._bus.reconnects,
+            problem=self._ledger.problem,
+        )
 
     def stop(self) -> None:
         """End `run`: accept nothing more, finish or end what runs, reject the rest."""
@@ -86,18 +112,12 @@ class Daemon:
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then ends as usual.
         """
-        status = Status(
-            self.counters,
-            queues=lambda: self._execution.queues,
-            connected=lambda: self._bus.connected,
-            reconnects=lambda: self._bus.reconnects,
-            problem=lambda: self._ledger.problem,
-            checking=lambda: self._admission.checking,
-        )
         expiring = spawn(self._expire_old(), name="expire")
         try:
             if await self._subscribe():
-                self._errors.report(await emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, status=status))
+                context = PluginContext(config=self._config, instance=self._instance)
+                startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
+                self._errors.report(await startup)
                 ready()
                 await self._responses.report_interrupted()
                 await self._stopping.wait()

@@ -10,7 +10,7 @@ import structlog
 from remaphore.config.settings import Config
 from remaphore.errors import LedgerError
 from remaphore.hooks.dispatch import emit_plain
-from remaphore.hooks.status import QueueState
+from remaphore.hooks.stats import QueueState
 from remaphore.protocol import subject
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import Message, Reply
@@ -135,21 +135,21 @@ class Execution:
             return None
         finally:
             self._counters.count_handled(message.verb)
-        if message.wants_reply:
+        if message.wants_reply and result.reply is not None:
             # A task of its own, so that the completion of this message and the start of the next are one write.
-            return spawn(self._complete(message, result), name="complete")
+            return spawn(self._complete(message, result, result.reply), name="complete")
         self._ledger.note_done(message.digest)
         return self._processor.notify_handled(message, result, sent=False)
 
-    async def _complete(self, message: Message, result: Result) -> None:
+    async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
         sent = False
         try:
-            await self._ledger.done(message.digest, result.reply)
+            await self._ledger.done(message.digest, reply)
         except LedgerError as error:
             # It ran, and the requester is told so. After a restart it counts as interrupted, and does not run again.
             _log.error("completion_not_recorded", verb=message.verb, peer=message.sender_name, error=str(error))
         try:
-            sent = await self._responses.send(message, result.reply)
+            sent = await self._responses.send(message, reply)
         except Exception as error:  # noqa: BLE001 - the same
             _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
         pending = self._processor.notify_handled(message, result, sent=sent)

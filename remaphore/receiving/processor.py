@@ -29,56 +29,54 @@ _log = structlog.get_logger()
 
 
 class Result(NamedTuple):
-    """What came of a message: each plugin's outcome, and the reply that was chosen."""
+    """What came of a message: each plugin's outcome, and the reply; None if none was wanted and no plugin gave one."""
 
     outcomes: tuple[Outcome, ...]
-    reply: Reply
+    reply: Reply | None
 
 
 class MessageProcessor:
-    """Hands messages to the plugins. *default_reply*: the reply if no plugin had one."""
+    """Hands messages to the plugins. *default_reply*: what a requester gets if no plugin had a reply."""
 
     def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
         self._hook = plugins.hook
         self._errors = errors
         self._default_reply = default_reply
-        self._noting: set[asyncio.Task[list[Outcome]]] = set()
+        self._noting: set[asyncio.Task[None]] = set()
         self._noted_bytes = 0
 
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
         outcomes = tuple(map(validate_outcome, called))
-        return Result(outcomes, choose_reply(outcomes, self._default_reply))
+        return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
 
     def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was wanted. Does not wait.
 
         Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
         """
-        called = emit_detached(
+        noting = emit_detached(
             self._hook.remaphore_handled,
             timeout=NOTE_SECONDS,
+            report=self._errors.report,
             message=message,
             outcomes=result.outcomes,
             reply=result.reply,
             sent=sent,
         )
-        if isinstance(called, list):
-            self._errors.report(called)
+        if noting is None:
             return None
         size = len(message.payload)
 
-        def done(task: asyncio.Task[list[Outcome]]) -> None:
+        def done(task: asyncio.Task[None]) -> None:
             self._noting.discard(task)
             self._noted_bytes -= size
-            if not task.cancelled():
-                self._errors.report(task.result())
 
-        self._noting.add(called)
+        self._noting.add(noting)
         self._noted_bytes += size
-        called.add_done_callback(done)
-        return called if len(self._noting) > MAX_NOTES or self._noted_bytes > MAX_NOTED_BYTES else None
+        noting.add_done_callback(done)
+        return noting if len(self._noting) > MAX_NOTES or self._noted_bytes > MAX_NOTED_BYTES else None
 
     async def join(self, *, timeout: float | None = None) -> None:
         """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""
@@ -107,11 +105,11 @@ def _problem(result: object) -> str | None:
     return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
 
 
-def choose_reply(outcomes: Sequence[Outcome], default_reply: Reply) -> Reply:
-    """Return the first reply that a plugin gave; -1 if there are only errors; else *default_reply*."""
+def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
+    """Return the first reply that a plugin gave; -1 if there are only errors; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])
     if replies:
         return replies[0]
-    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else default_reply
+    return Reply(-1) if any(outcome.error is not None for outcome in outcomes) else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from remaphore.config.settings import VerbSettings
-from remaphore.hooks.status import QueueState
+from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message
 from remaphore.tasks import spawn
 

@@ -93,7 +93,9 @@ class Receiver:
             self._busy = True
             self.handled += 1
             result = await self._processor.run(message, timeout=None)
-            sent = await try_send_reply(self._bus, self._config, self._signer, message, result.reply)
+            sent = result.reply is not None and await try_send_reply(
+                self._bus, self._config, self._signer, message, result.reply
+            )
             pending = self._processor.notify_handled(message, result, sent=sent)
             if pending is not None:
                 await pending

@@ -69,7 +69,7 @@ class Site:
         manager = load(plugins) if plugins else empty()
         if own is not None:
             register(manager, own, name="own")
-        configure(manager, config, {})
+        configure(manager, config)
         folder = self.folder / str(number)
         folder.mkdir(exist_ok=True)
         # As if it had run for long: a new ledger rejects what was signed before it.

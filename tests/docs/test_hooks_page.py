@@ -5,15 +5,18 @@ import logging
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from remaphore import Action, Drop, DropReason, Outcome, Reply, Step, Summary
+from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary
 from remaphore.cli import request
 from remaphore.hooks import specs
+from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import GROUP, PLAIN, implemented, load
-from remaphore.hooks.status import Status, Tally
+from remaphore.hooks.settings import build
+from remaphore.hooks.stats import DaemonStats
 from remaphore.receiving import daemon, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
@@ -58,20 +61,25 @@ def summary():
     return Summary(expected=("a", "b"), answered=("a",), failed=(), rejected=(), missing=("b",), dropped=0)
 
 
-def status():
-    tally = Tally(received=3)
-    return Status(tally, queues=dict, connected=lambda: True, reconnects=lambda: 0, problem=str)
-
-
+FAILED = Outcome("h", "other", 1.0, error=OSError("x"))
 # What each example is called with, and what comes of it: its result, or the line that it logs.
 CALLS = {
-    "remaphore_configure": (lambda: {"config": make_config(), "settings": {"threshold": 3}}, "threshold is 3"),
-    "remaphore_startup": (lambda: {"status": status()}, "connected: True, received: 3"),
+    "remaphore_configure": (
+        lambda: {"config": make_config(), "settings": SimpleNamespace(threshold=3), "options": {}},
+        "threshold is 3",
+    ),
+    "remaphore_startup": (
+        lambda: {
+            "stats": lambda: DaemonStats(received=3, connected=True),
+            "context": PluginContext(config=make_config(), instance="main"),
+        },
+        "main: connected: True, received: 3",
+    ),
     "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
     "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a waits"),
     "remaphore_message": (lambda: {"message": make_message("greet", sender_name="a")}, Reply(0, b"Hello, a")),
     "remaphore_handled": (
-        lambda: {"message": make_message("deploy"), "outcome": Outcome("h", "other", 1.0, error=OSError("x"))},
+        lambda: {"message": make_message("deploy"), "reply": None, "sent": False, "outcomes": (FAILED,)},
         "other failed at deploy: OSError('x')",
     ),
     "remaphore_dropped": (
@@ -114,6 +122,12 @@ async def test_the_example_is_a_plugin_that_the_host_loads_and_does_what_it_says
 async def test_the_example_of_configure_refuses_what_it_does_not_know(tmp_path, monkeypatch):
     (tmp_path / "example_strict.py").write_text(example("remaphore_configure"))
     monkeypatch.syspath_prepend(tmp_path)
-    hook = load(["example"], [EntryPoint("example", "example_strict:Plugin", GROUP)]).hook.remaphore_configure
-    (outcome,) = emit_plain(hook, config=make_config(), settings={"treshold": 1})
-    assert str(outcome.error) == "unknown keys: treshold; the only one is threshold"
+    plugin = load(["example"], [EntryPoint("example", "example_strict:Plugin", GROUP)]).get_plugin("example")
+    for table, error in (
+        ({"treshold": 1}, "plugin 'example': unknown key 'treshold'"),
+        ({"threshold": "1"}, "plugin 'example': 'threshold' is not an integer"),
+        ({"threshold": 0}, "plugin 'example': threshold is less than 1"),
+    ):
+        with pytest.raises(PluginError) as caught:
+            build(plugin, table, name="example", source="x.toml")
+        assert str(caught.value) == error

@@ -1,6 +1,7 @@
 """Plugins as third parties write them, good and bad. The module is one itself."""
 
 import sys
+from dataclasses import dataclass
 
 from remaphore import hookimpl
 
@@ -11,11 +12,15 @@ def remaphore_shutdown(reason):
 
 
 class Fine:
-    settings = None
+    settings = options = None
+
+    @dataclass(frozen=True)
+    class Settings:
+        n: int = 0
 
     @hookimpl
-    def remaphore_configure(self, config, settings):
-        self.settings = settings
+    def remaphore_configure(self, config, settings, options):
+        self.settings, self.options = settings, options
 
     @hookimpl
     async def remaphore_shutdown(self, reason):

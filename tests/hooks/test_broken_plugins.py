@@ -110,9 +110,9 @@ LATE = [
 ]
 # What each hook is called with; a plain hook cannot be `async def`.
 WAITING = {
-    "startup": ("status",),
+    "startup": ("stats", "context"),
     "message": ("message",),
-    "handled": ("message", "outcome"),
+    "handled": ("message", "outcomes", "reply", "sent"),
     "shutdown": ("reason",),
 }
 IN_PLACE = {"admitted": ("message",), "dropped": ("drop",), "reloaded": ("config",)}
@@ -192,9 +192,9 @@ async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_n
             await broker.connect().publish("remaphore.all", b"nonsense")
             assert daemon.reload(lambda: config)
             assert await asyncio.gather(*(ask(node, f"{n}") for n in range(5))) == [[(0, b"%d" % n)] for n in range(5)]
-        assert daemon.tally.dropped == {DropReason.MALFORMED: 1}
-        assert daemon.tally.handled == {"ping": 6}
-        assert daemon.tally.replies == {"sent": 6}
+        assert daemon.stats().dropped == {DropReason.MALFORMED: 1}
+        assert daemon.stats().handled == {"ping": 6}
+        assert daemon.stats().replies == {"sent": 6}
 
 
 class Note:
@@ -204,8 +204,8 @@ class Note:
         self.outcomes = {}
 
     @hookimpl
-    def remaphore_handled(self, outcome):
-        self.outcomes[outcome.plugin] = outcome
+    def remaphore_handled(self, outcomes):
+        self.outcomes.update({outcome.plugin: outcome for outcome in outcomes})
 
 
 @pytest.mark.parametrize(

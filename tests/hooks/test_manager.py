@@ -7,6 +7,7 @@ import pytest
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import GROUP, configure, find, load, origin
 from remaphore.hooks.markers import hookimpl
+from remaphore.testing import make_config
 from tests.hooks import sample_plugins
 
 SAMPLES = sample_plugins.__name__
@@ -73,15 +74,16 @@ def test_two_plugins_with_one_name_are_an_error_that_names_both():
 
 def test_each_plugin_gets_its_own_table():
     manager = load(["a", "b"], [point("a", "Fine"), point("b", "Fine")])
-    configure(manager, None, {"a": {"n": 1}, "c": {"n": 3}})
-    assert manager.get_plugin("a").settings == {"n": 1}
-    assert manager.get_plugin("b").settings == {}
+    configure(manager, make_config(plugins={"a": {"n": 1}}), options={"b": {"argv": ("x",)}, "c": {"y": 1}})
+    assert manager.get_plugin("a").settings == sample_plugins.Fine.Settings(n=1)
+    assert manager.get_plugin("b").settings == sample_plugins.Fine.Settings(n=0)
+    assert (manager.get_plugin("a").options, manager.get_plugin("b").options) == ({}, {"argv": ("x",)})
 
 
 def test_a_plugin_that_refuses_its_settings_ends_the_command_by_name():
     manager = load(["picky"], [point("picky", "Picky")])
     with pytest.raises(PluginError, match="plugin 'picky' cannot be configured: listen must be a port"):
-        configure(manager, None, {})
+        configure(manager, make_config())
 
 
 def test_a_module_can_be_a_plugin():

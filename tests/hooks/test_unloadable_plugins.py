@@ -104,5 +104,5 @@ def test_a_distribution_that_takes_a_bundled_name_is_fatal_and_does_not_replace_
 def test_a_plugin_that_refuses_its_settings_is_fatal_with_name_and_cause(install, raised, cause):
     install("odd", method("hookimpl", "def remaphore_configure(self, settings)", f"raise {raised}"))
     with pytest.raises(PluginError) as caught:
-        configure(load(["odd"]), make_config(), {})
+        configure(load(["odd"]), make_config())
     assert str(caught.value) == f"plugin 'odd' cannot be configured: {cause}"

@@ -7,6 +7,7 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -57,7 +58,7 @@ class Served:
         self.sender = Node(self.broker.connect(), make_config(1), clock=clock)
         self.handler = Handler()
         plugins = manager.load(["metrics"])
-        manager.configure(plugins, config, {"metrics": {"listen": listen}})
+        manager.configure(plugins, replace(config, plugins={"metrics": {"listen": listen}}))
         plugins.register(self.handler, name="handler")
         self.metrics: Metrics = plugins.get_plugin("metrics")
         self.daemon = Daemon(self.bus, config, plugins=plugins, ledger=ledger, clock=clock)
@@ -69,7 +70,7 @@ class Served:
     async def handled(self, number: int) -> None:
         """Return when *number* messages have been handled."""
         async with asyncio.timeout(30):
-            while self.daemon.tally.handled.total() < number:
+            while sum(self.daemon.stats().handled.values()) < number:
                 await asyncio.sleep(0)
 
     async def scrape(self) -> dict[tuple[str, ...], float]:

@@ -36,9 +36,9 @@ def test_each_event_is_one_line_with_its_names(capsys):
     received, handled, failed = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "exec-script", 1.23456, Reply(3, b"hidden output"))),
-        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "bad", 0.1, error=ValueError("why"))),
-        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "silent", 0.1)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "exec-script", 1.23456, Reply(3, b"hidden output")),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "bad", 0.1, error=ValueError("why")),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "silent", 0.1),)),
     )
     assert (received["event"], received["verb"], received["peer"], received["level"]) == (
         "message_received",
@@ -55,7 +55,7 @@ def test_payload_and_output_are_not_logged(capsys):
     lines = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, Outcome("h", "p", 0.1, Reply(0, b"hidden output"))),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "p", 0.1, Reply(0, b"hidden output")),)),
         lambda: log.remaphore_reply(MESSAGE, Reply(0, b"hidden output", peer="com.a")),
     )
     assert len(lines) == 3

@@ -17,15 +17,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from structlog.testing import capture_logs
 
-from remaphore import DropReason, PluginError, Status, VerbSettings
+from remaphore import DaemonStats, DropReason, PluginError, VerbSettings
 from remaphore.hooks import manager
-from remaphore.hooks.status import Tally
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.queues import MAX_WORKERS_PER_SENDER
 from remaphore_plugins.metrics import Metrics, families, server
 from remaphore_plugins.metrics.families import StatusCollector
 from remaphore_plugins.metrics.server import MetricsServer
-from remaphore_plugins.metrics.settings import Listen
+from remaphore_plugins.metrics.settings import Listen, MetricsSettings
 from remaphore_plugins.metrics.verbs import VerbLabels
 from tests.factories import make_encoded, make_key
 from tests.nodes import make_config
@@ -51,7 +50,7 @@ def loopbacks():
 
 def ready_plugin(listen=FREE_PORT):
     plugin = Metrics()
-    plugin.remaphore_configure(make_config(2), {"listen": listen})
+    plugin.remaphore_configure(make_config(2), MetricsSettings(listen))
     return plugin
 
 
@@ -59,8 +58,8 @@ def address_of(plugin):
     return plugin.url.removeprefix("http://").removesuffix("/metrics")
 
 
-def make_status(tally=None, queues=dict):
-    return Status(tally or Tally(), queues=queues, connected=lambda: True, reconnects=lambda: 0, problem=str)
+def stats(queues=dict):
+    return DaemonStats(queues=queues(), connected=True)
 
 
 async def test_what_was_received_is_the_sum_of_what_became_of_it(serving):
@@ -216,7 +215,7 @@ async def test_a_scrape_can_name_the_metrics_that_it_wants(serving):
 @pytest.mark.parametrize("listen", loopbacks())
 async def test_shutdown_frees_the_port_and_ends_the_thread(listen):
     plugin, threads = ready_plugin(listen), set(threading.enumerate())
-    await plugin.remaphore_startup(make_status())
+    await plugin.remaphore_startup(stats)
     (thread,) = (thread for thread in set(threading.enumerate()) - threads if thread.name == "metrics")
     address = address_of(plugin)
     assert "remaphore_connected 1.0" in await asyncio.to_thread(fetch, plugin.url)
@@ -224,7 +223,7 @@ async def test_shutdown_frees_the_port_and_ends_the_thread(listen):
     assert not thread.is_alive()
     assert plugin.url == ""
     again = ready_plugin(address)
-    await again.remaphore_startup(make_status())
+    await again.remaphore_startup(stats)
     await again.remaphore_shutdown("stopped")
 
 
@@ -235,7 +234,7 @@ async def test_a_port_in_use_is_told_with_the_key_and_the_address(serving):
         with pytest.raises(
             PluginError, match=rf"plugins\.metrics\.listen: cannot listen on {address}: Address already"
         ):
-            await second.remaphore_startup(make_status())
+            await second.remaphore_startup(stats)
         await second.remaphore_shutdown("stopped")
         assert total(await one.scrape(), "remaphore_connected") == 1
 
@@ -254,7 +253,7 @@ async def test_a_port_in_use_costs_a_daemon_its_metrics_only(serving):
 async def test_a_client_that_says_nothing_delays_a_scrape_and_the_stop_for_a_moment_only(monkeypatch):
     monkeypatch.setattr(server, "CONNECTION_SECONDS", 0.05)
     plugin = ready_plugin()
-    await plugin.remaphore_startup(make_status())
+    await plugin.remaphore_startup(stats)
     host, port = address_of(plugin).split(":")
     with socket.create_connection((host, int(port))) as silent:
         silent.settimeout(20)
@@ -301,7 +300,7 @@ async def test_the_numbers_are_read_in_the_thread_that_writes_them():
         return {}
 
     plugin = ready_plugin()
-    await plugin.remaphore_startup(make_status(queues=queues))
+    await plugin.remaphore_startup(partial(stats, queues))
     await asyncio.to_thread(fetch, plugin.url)
     await plugin.remaphore_shutdown("stopped")
     assert readers == [threading.get_ident()]
@@ -312,7 +311,7 @@ def test_a_blocked_loop_fails_the_scrape_instead_of_hanging_it(monkeypatch):
     problems, loop = [], asyncio.new_event_loop()
     loop.set_exception_handler(lambda _loop, context: problems.append(context))
     with pytest.raises(TimeoutError):
-        list(StatusCollector(make_status(), labels=VerbLabels, loop=loop).collect())
+        list(StatusCollector(stats, labels=VerbLabels, loop=loop).collect())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert not problems
@@ -326,7 +325,7 @@ async def test_a_failed_scrape_is_one_line_in_the_log_and_the_next_one_works(cap
 
     plugin = ready_plugin()
     caplog.clear()
-    await plugin.remaphore_startup(make_status(queues=queues))
+    await plugin.remaphore_startup(partial(stats, queues))
     caplog.clear()
     with pytest.raises(OSError, match="closed"):
         await asyncio.to_thread(fetch, plugin.url)
@@ -340,8 +339,9 @@ def test_without_prometheus_client_the_plugin_says_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     plugins = manager.load(["metrics"])
-    with pytest.raises(PluginError, match=r"plugin 'metrics'.*pip install 'remaphore\[metrics\]'"):
-        manager.configure(plugins, make_config(2), {})
+    with pytest.raises(PluginError, match="plugin 'metrics'.*prometheus_client is not installed") as caught:
+        manager.configure(plugins, make_config(2))
+    assert caught.value.hint == "pip install 'remaphore[metrics]'"
 
 
 async def test_a_shutdown_without_a_startup_does_nothing():

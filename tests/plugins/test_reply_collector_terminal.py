@@ -99,7 +99,7 @@ def test_colour_and_progress_are_for_terminals_that_know_them(terminal, monkeypa
 async def test_stderr_is_what_it_was_once_the_progress_has_ended(terminal, monkeypatch):
     _, stream = terminal
     monkeypatch.setattr(sys, "stderr", stream)
-    async with PluginHarness(ReplyCollector, settings={"progress": True}) as harness:
+    async with PluginHarness(ReplyCollector, options={"progress": True}) as harness:
         assert sys.stderr is not stream
         await harness.requested(make_message("deploy"), ("com.a",))
     assert sys.stderr is stream
@@ -116,5 +116,5 @@ class Gone(io.StringIO):
 async def test_a_terminal_that_was_closed_ends_nothing(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Gone())
-    async with PluginHarness(ReplyCollector, settings={"progress": True, "summary": True}) as harness:
+    async with PluginHarness(ReplyCollector, options={"progress": True, "summary": True}) as harness:
         await harness.requested(make_message("deploy"), ("com.a",))

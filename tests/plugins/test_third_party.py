@@ -81,7 +81,11 @@ def test_a_request_gets_the_plugins_answer_with_its_own_settings(fleet: Fleet, s
     assert asked.stdout == "com.example.two,0,Hi, com.example.one: you\n", asked.stderr
     assert asked.returncode == 0
     assert daemon.stop() == (0, "")
-    assert notes.read_text().splitlines() == ["startup connected", "handled greet by greeter", "shutdown stopped"]
+    assert notes.read_text().splitlines() == [
+        "startup of com.example.two: connected",
+        "handled greet by greeter",
+        "shutdown stopped",
+    ]
 
 
 def test_a_plugin_that_is_installed_and_not_enabled_does_nothing(fleet, start):
@@ -95,9 +99,10 @@ def test_a_plugin_that_is_installed_and_not_enabled_does_nothing(fleet, start):
 def test_settings_that_the_plugin_refuses_end_the_daemon_before_it_connects(start):
     daemon = start(settings(greting="Hi"), ready=None)
     assert daemon.finish() == (2, "")
-    assert daemon.lines[-2] == (
-        "remaphore: error: plugin 'greeter' cannot be configured: unknown keys: greting; known are greeting, notes"
-    )
+    error, hint = daemon.lines[-2:]
+    assert error == "remaphore: error: plugin 'greeter': unknown key 'greting'"
+    assert hint.startswith("remaphore: hint: known keys of [plugins.greeter] of ")
+    assert hint.endswith(": greeting, notes")
 
 
 def test_the_list_names_its_distribution_and_version(fleet, venv):

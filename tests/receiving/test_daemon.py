@@ -35,12 +35,12 @@ class Plugin:
 
     def __init__(self):
         self.release = asyncio.Event()
-        self.status = None
+        self.stats = None
         self.ran, self.dropped, self.reloads, self.shutdowns = [], [], [], []
 
     @hookimpl
-    def remaphore_startup(self, status):
-        self.status = status
+    def remaphore_startup(self, stats):
+        self.stats = stats
 
     @hookimpl
     def remaphore_dropped(self, drop):
@@ -99,9 +99,9 @@ async def ask(node, verb, payload="", timeout=10):
     return replies[0] if replies else None
 
 
-def accounted(status):
-    waiting = status.checking + sum(queue.waiting + queue.running for queue in status.queues.values())
-    return sum(status.dropped.values()) + sum(status.rejected.values()) + sum(status.handled.values()) + waiting
+def accounted(stats):
+    waiting = stats.checking + sum(queue.waiting + queue.running for queue in stats.queues.values())
+    return sum(stats.dropped.values()) + sum(stats.rejected.values()) + sum(stats.handled.values()) + waiting
 
 
 async def test_a_request_is_answered_by_the_plugins(running):
@@ -129,7 +129,7 @@ async def test_a_verb_that_hangs_delays_no_other(running):
         await asking(broker).send("wait")
         for number in range(20):
             assert await ask(asking(broker), "echo", str(number)) == (0, b"%d" % number)
-        assert plugin.status.queues["wait"].running == 1
+        assert plugin.stats().queues["wait"].running == 1
 
 
 async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(running):
@@ -146,14 +146,14 @@ async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(runn
         assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb wait already")
         await node.send("wait")
         await broker.connect().publish("remaphore.all", b"garbage")
-        while plugin.status.checking:
+        while plugin.stats().checking:
             await asyncio.sleep(0)
-        assert plugin.status.rejected == {"busy": 2}
-        assert plugin.status.dropped == {DropReason.MALFORMED: 1}
-        assert plugin.status.received == 6 == accounted(plugin.status)
-    assert plugin.status.received == accounted(plugin.status)
-    assert plugin.status.handled == {"wait": 1}
-    assert plugin.status.rejected == {"busy": 2, "stopping": 2}
+        assert plugin.stats().rejected == {"busy": 2}
+        assert plugin.stats().dropped == {DropReason.MALFORMED: 1}
+        assert plugin.stats().received == 6 == accounted(plugin.stats())
+    assert plugin.stats().received == accounted(plugin.stats())
+    assert plugin.stats().handled == {"wait": 1}
+    assert plugin.stats().rejected == {"busy": 2, "stopping": 2}
 
 
 async def test_a_message_that_waited_too_long_is_refused_and_not_run(running):
@@ -165,7 +165,7 @@ async def test_a_message_that_waited_too_long_is_refused_and_not_run(running):
         while not plugin.ran:
             await asyncio.sleep(0)
         late = spawn(ask(node, "wait"), name="late")
-        while not plugin.status.queues["wait"].waiting or plugin.status.queues["wait"].oldest_seconds < 0.06:
+        while not plugin.stats().queues["wait"].waiting or plugin.stats().queues["wait"].oldest_seconds < 0.06:
             await asyncio.sleep(0)
         plugin.release.set()
         assert await late == (75, b"remaphore: refused: expired: it waited longer than 0.05 s")
@@ -209,7 +209,7 @@ async def test_stopping_before_the_broker_has_confirmed_ends_what_runs_all_the_s
         own.stop()
         await task
         assert await asked == (0, b"x")
-    assert (plugin.status, plugin.shutdowns) == (None, ["stopped"])
+    assert (plugin.stats, plugin.shutdowns) == (None, ["stopped"])
 
 
 async def test_a_reload_changes_who_may_say_what_and_what_waits_is_looked_at_again(running):
@@ -220,7 +220,7 @@ async def test_a_reload_changes_who_may_say_what_and_what_waits_is_looked_at_aga
         while not plugin.ran:
             await asyncio.sleep(0)
         waiting = spawn(ask(node, "wait"), name="waiting")
-        while not plugin.status.queues["wait"].waiting:
+        while not plugin.stats().queues["wait"].waiting:
             await asyncio.sleep(0)
         narrowed = (Peer(destination="com.one", key=make_key(1).public, verbs=frozenset({"echo"})),)
         assert own.reload(lambda: make_config(2, peers=narrowed))
@@ -249,7 +249,7 @@ async def test_a_reload_runs_nothing_again(running):
         await broker.connect().publish(*captured)
         assert await ask(asking(broker), "echo", "x") == (0, b"x")
         assert plugin.ran == ["echo", "echo"]
-        assert plugin.status.dropped == {DropReason.DUPLICATE: 1}
+        assert plugin.stats().dropped == {DropReason.DUPLICATE: 1}
 
 
 async def test_a_bad_configuration_is_refused_and_the_old_one_stays(running):

@@ -10,7 +10,7 @@ from remaphore.hooks.markers import PROJECT, hookimpl
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.gate import Filters
-from remaphore.protocol.message import NO_DATA, Reply
+from remaphore.protocol.message import Reply
 from remaphore.receiving import inline, receiver
 from remaphore.receiving.processor import choose_reply
 from remaphore.receiving.receiver import Receiver
@@ -37,8 +37,8 @@ class Recorder:
         return await result if asyncio.iscoroutine(result) else result
 
     @hookimpl
-    def remaphore_handled(self, message, outcome):
-        self.events.append(("handled", message.payload, outcome.plugin))
+    def remaphore_handled(self, message, outcomes):
+        self.events.append(("handled", message.payload, *(outcome.plugin for outcome in outcomes)))
 
     @hookimpl
     def remaphore_dropped(self, drop):
@@ -144,9 +144,9 @@ async def test_nobody_is_answered_who_did_not_ask():
 
 def test_an_error_of_a_plugin_is_answered_with_minus_one_unless_another_replied():
     failed, replied = Outcome("h", "p", 0.0, error=OSError()), Outcome("h", "q", 0.0, Reply(0, b""))
-    assert choose_reply([failed], Reply(None, NO_DATA)) == Reply(-1)
-    assert choose_reply([failed, replied], Reply(None, NO_DATA)) == Reply(0, b"")
-    assert choose_reply([], Reply(None, NO_DATA)) == Reply(None, NO_DATA)
+    assert choose_reply([failed]) == Reply(-1)
+    assert choose_reply([failed, replied]) == Reply(0, b"")
+    assert choose_reply([]) is None
 
 
 async def test_a_raising_plugin_costs_its_own_part_only():

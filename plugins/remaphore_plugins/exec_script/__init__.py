@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import cast
 
-from remaphore import Action, Config, Message, PluginError, Reply, Step, UsageError, hookimpl
+from remaphore import Action, Config, Message, Reply, Step, UsageError, hookimpl
 from remaphore_plugins.exec_script import process, script
 from remaphore_plugins.exec_script.handlers import Handlers
 
@@ -27,19 +27,12 @@ class ExecScript:
         self._running: set[asyncio.Future[None]] = set()
 
     @hookimpl
-    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:
-        """Take the script and its arguments, `argv` in *settings*; without it, the hook directories of *config*.
+    def remaphore_configure(self, config: Config, options: Mapping[str, object]) -> None:
+        """Accept the script and its arguments, `argv` in *options*; without it, the hook directories of *config*.
 
-        Raises UsageError if there is no script, PluginError for another setting or a user that cannot be had.
+        Raises UsageError if there is no script, PluginError for a user that cannot be had.
         """
-        # The command line gives a tuple; in a file it would be an array, a list, and is no setting.
-        known = {"argv"} if isinstance(settings.get("argv"), tuple) else set()
-        if unknown := settings.keys() - known:
-            raise PluginError(
-                f"{config.source}: plugins.exec-script.{min(unknown)}: unknown key; it has none: delete it, and"
-                " set what a verb needs in [verbs.NAME]"
-            )
-        argv = settings.get("argv")
+        argv = cast("tuple[str, ...] | None", options.get("argv"))
         if argv is None:
             self._handlers = Handlers(config)
         elif argv:

@@ -1,7 +1,7 @@
 """The plugin `metrics`: what the daemon does, in numbers, for Prometheus to fetch over HTTP.
 
 `settings` reads the plugin's table, `verbs` bounds the label values, `families` makes the metrics of the daemon's
-`Status`, `runs` those of the handlers, `server` serves both. Only `families`, `runs` and `server` need
+`DaemonStats`, `runs` those of the handlers, `server` serves both. Only `families`, `runs` and `server` need
 prometheus_client, and they are imported when the plugin is configured, so that a missing one can be told with its hint.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from remaphore import Config, Message, Outcome, PluginError, Status, hookimpl
-from remaphore_plugins.metrics import settings as table
+from remaphore import Config, DaemonStats, Message, Outcome, PluginError, hookimpl
+from remaphore_plugins.metrics.settings import MetricsSettings
 from remaphore_plugins.metrics.verbs import VerbLabels
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ _log = logging.getLogger("remaphore.metrics")
 
 
 class Metrics:
-    """Counts handler runs, reads the rest from `Status` when it is asked, and serves it. One for each daemon."""
+    """Counts handler runs, reads the rest from `DaemonStats` at each scrape, and serves both. One for each daemon."""
+
+    Settings = MetricsSettings
 
     def __init__(self) -> None:
         self._labels = VerbLabels()
-        self._listen = table.DEFAULT
-        self._status: Status | None = None
+        self._listen = MetricsSettings().address
+        self._stats: Callable[[], DaemonStats] | None = None
         self._runs: HandlerRuns | None = None
         self._server: MetricsServer | None = None
 
@@ -39,41 +41,42 @@ class Metrics:
         return self._server.url if self._server else ""
 
     @hookimpl
-    def remaphore_configure(self, config: Config, settings: Mapping[str, Any]) -> None:
-        """Read the settings. Raises ConfigError, or PluginError if prometheus_client is not installed."""
-        self._listen = table.read(settings, source=config.source)
+    def remaphore_configure(self, config: Config, settings: MetricsSettings) -> None:
+        """Prepare to count. Raise PluginError if prometheus_client is not installed."""
+        self._listen = settings.address
         self._runs = _new_runs()
         self._labels = self._labels.learn(config, {})
 
     @hookimpl
-    async def remaphore_startup(self, status: Status) -> None:
-        """Begin to serve. Raises PluginError if the address cannot be had."""
+    async def remaphore_startup(self, stats: Callable[[], DaemonStats]) -> None:
+        """Begin to serve. Raise PluginError if the address cannot be used."""
         from remaphore_plugins.metrics.families import StatusCollector
         from remaphore_plugins.metrics.server import MetricsServer
 
         assert self._runs is not None  # made when configured
-        self._status = status
-        collector = StatusCollector(status, labels=lambda: self._labels, loop=asyncio.get_running_loop())
+        self._stats = stats
+        collector = StatusCollector(stats, labels=lambda: self._labels, loop=asyncio.get_running_loop())
         self._runs.registry.register(collector)
         try:
             self._server = MetricsServer(self._listen, self._runs.registry)
         except OSError as error:
             raise PluginError(
-                f"plugins.metrics.listen: cannot listen on {self._listen}: {error.strerror};"
-                " stop what holds it, or set another address and restart"
+                f"plugins.metrics.listen: cannot listen on {self._listen}: {error.strerror}",
+                hint="stop the process that holds it, or set another address and restart",
             ) from error
         _log.info("metrics are served on %s", self._server.url)
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:
         """Learn the verbs of the new configuration."""
-        self._labels = self._labels.learn(config, self._status.handled if self._status else {})
+        self._labels = self._labels.learn(config, self._stats().handled if self._stats else {})
 
     @hookimpl
-    def remaphore_handled(self, message: Message, outcome: Outcome) -> None:
-        """Count one plugin's part of *message*."""
+    def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
+        """Count what each plugin did with *message*."""
         assert self._runs is not None  # made when configured
-        self._runs.count(self._labels.of(message.verb), outcome)
+        for outcome in outcomes:
+            self._runs.count(self._labels.of(message.verb), outcome)
 
     @hookimpl
     async def remaphore_shutdown(self, reason: str) -> None:  # noqa: ARG002 - the hook's own argument
@@ -89,5 +92,5 @@ def _new_runs() -> HandlerRuns:
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
-        raise PluginError("prometheus_client is not installed; pip install 'remaphore[metrics]'") from error
+        raise PluginError("prometheus_client is not installed", hint="pip install 'remaphore[metrics]'") from error
     return HandlerRuns()

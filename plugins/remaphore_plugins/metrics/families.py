@@ -1,4 +1,4 @@
-"""The metrics that are made of the daemon's `Status` when somebody asks for them; nothing is counted here.
+"""The metrics that are made of the daemon's `DaemonStats` at each scrape; nothing is counted here.
 
 The daemon's numbers belong to its event loop, and a scrape comes in a thread. So the thread asks the loop for a copy:
 nothing changes size under it, and the numbers of one scrape are of one moment, so that they add up.
@@ -10,12 +10,11 @@ import asyncio
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from remaphore import DropReason, QueueState, Status
+from remaphore import DaemonStats, DropReason, QueueState
 from remaphore_plugins.metrics.verbs import VerbLabels
 
 # Who waits longer for the loop has learnt what matters: it is blocked. The scrape fails, and `up` is 0.
@@ -36,62 +35,34 @@ _REJECTIONS = (
 _REPLIES = ("sent", "failed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """The numbers of a `Status` at one moment, and the labels of that moment."""
-
-    received: int = 0
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    handled: Mapping[str, int] = field(default_factory=dict)
-    replies: Mapping[str, int] = field(default_factory=dict)
-    queues: Mapping[str, QueueState] = field(default_factory=dict)
-    connected: bool = False
-    reconnects: int = 0
-    problem: str = ""
-    checking: int = 0
-    labels: VerbLabels = field(default_factory=VerbLabels)
-
-    @classmethod
-    def of(cls, status: Status, labels: VerbLabels) -> Snapshot:
-        """Copy the numbers of *status*; to be called in the daemon's event loop."""
-        names = (
-            "received",
-            "dropped",
-            "rejected",
-            "handled",
-            "replies",
-            "queues",
-            "connected",
-            "reconnects",
-            "problem",
-            "checking",
-        )
-        return cls(labels=labels, **{name: getattr(status, name) for name in names})
-
-
 class StatusCollector:
-    """Hands the metrics of *status* to a registry. *labels* and *status* are read in *loop*."""
+    """Hands the metrics of *stats* to a registry. *labels* and *stats* are called in *loop*."""
 
-    def __init__(self, status: Status, *, labels: Callable[[], VerbLabels], loop: asyncio.AbstractEventLoop) -> None:
-        self._status = status
+    def __init__(
+        self,
+        stats: Callable[[], DaemonStats],
+        *,
+        labels: Callable[[], VerbLabels],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._stats = stats
         self._labels = labels
         self._loop = loop
 
     def describe(self) -> Iterator[Metric]:
         """Return the metrics without their values: a registry that is given none would collect, in the loop itself."""
-        return families(Snapshot())
+        return families(DaemonStats(), VerbLabels())
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics now. Not to be called in the loop. Raises TimeoutError if the loop is blocked."""
-        return families(self._ask())
+        return families(*self._ask())
 
-    def _ask(self) -> Snapshot:
-        answer: Future[Snapshot] = Future()
+    def _ask(self) -> tuple[DaemonStats, VerbLabels]:
+        answer: Future[tuple[DaemonStats, VerbLabels]] = Future()
 
         def read() -> None:
             try:
-                answer.set_result(Snapshot.of(self._status, self._labels()))
+                answer.set_result((self._stats(), self._labels()))
             except Exception as error:  # noqa: BLE001 - it is the scrape's
                 answer.set_exception(error)
 
@@ -99,8 +70,8 @@ class StatusCollector:
         return answer.result(LOOP_SECONDS)
 
 
-def families(now: Snapshot) -> Iterator[Metric]:
-    """Return the metrics of *now*."""
+def families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
+    """Return the metrics of *now*, with these *labels*."""
     yield CounterMetricFamily(
         "remaphore_messages_received", "Messages that arrived on our subject, whatever they were.", now.received
     )
@@ -109,11 +80,11 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield _counter("messages_dropped", "Messages that the gate did not take.", "reason", dropped)
     rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
     yield _counter("messages_rejected", "Verified messages that were not acted on.", "reason", rejected)
-    handled = now.labels.count(now.handled)
+    handled = labels.count(now.handled)
     yield _counter("messages_handled", "Messages that went through the plugins.", "verb", handled)
     replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
     yield _counter("replies", "Replies, rejections among them: sent, and failed.", "result", replies)
-    yield from _queues(now)
+    yield from _queues(now, labels)
     yield GaugeMetricFamily("remaphore_connected", "1 with a connection to the broker, 0 without.", int(now.connected))
     yield CounterMetricFamily("remaphore_reconnects", "Connections to the broker after the first.", now.reconnects)
     yield GaugeMetricFamily("remaphore_problem", "1 while nothing can run, 0 if all is well.", int(bool(now.problem)))
@@ -127,10 +98,10 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
     return family
 
 
-def _queues(now: Snapshot) -> Iterator[Metric]:
-    states = dict.fromkeys(sorted(now.labels.known), QueueState(0, 0, 0.0))
+def _queues(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
+    states = dict.fromkeys(sorted(labels.known), QueueState(0, 0, 0.0))
     for verb, state in now.queues.items():
-        label = now.labels.of(verb)
+        label = labels.of(verb)
         sofar = states.get(label, QueueState(0, 0, 0.0))
         oldest = max(sofar.oldest_seconds, state.oldest_seconds)
         states[label] = QueueState(sofar.waiting + state.waiting, sofar.running + state.running, oldest)

@@ -1,4 +1,4 @@
-"""What the handlers did: the one thing that `Status` does not hold, counted as it happens."""
+"""What the handlers did: the one thing that `DaemonStats` does not hold, counted as it happens."""
 
 from __future__ import annotations
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from remaphore import ConfigError
+from remaphore import PluginError
 
 _LISTEN = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MEND = "write an IP address and a port, such as 127.0.0.1:9617 or [::1]:9617; a port of 0 takes any that is free"
 
 
 class Listen(NamedTuple):
@@ -24,29 +22,26 @@ class Listen(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-DEFAULT = Listen("127.0.0.1", 9617)
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """listen: an IP address and a port. Raise PluginError if it is anything else."""
 
+    listen: str = "127.0.0.1:9617"
 
-def read(settings: Mapping[str, Any], *, source: str) -> Listen:
-    """Return the address in *settings*. Raises ConfigError, which names *source* and the key."""
-    for key in settings:
-        if key != "listen":
-            shown = key if _BARE_KEY.fullmatch(key) else '"..."'
-            raise ConfigError(f"{source}: plugins.metrics.{shown}: unknown key; known here: listen")
-    if "listen" not in settings:
-        return DEFAULT
-    listen = _parse(settings["listen"])
-    if listen is None:
-        raise ConfigError(f"{source}: plugins.metrics.listen: not an address; {_MEND}")
-    return listen
+    def __post_init__(self) -> None:
+        _ = self.address
 
-
-def _parse(value: object) -> Listen | None:
-    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found["port"]) > 65535:
-        return None
-    try:
-        host = ipaddress.IPv6Address(found["v6"]) if found["v6"] else ipaddress.IPv4Address(found["v4"])
-    except ValueError:
-        return None
-    return Listen(str(host), int(found["port"]))
+    @property
+    def address(self) -> Listen:
+        """Return `listen` in its parts."""
+        found = _LISTEN.fullmatch(self.listen)
+        try:
+            if found is None or int(found["port"]) > 65535:
+                raise ValueError
+            host = ipaddress.IPv6Address(found["v6"]) if found["v6"] else ipaddress.IPv4Address(found["v4"])
+        except ValueError:
+            raise PluginError(
+                "listen is not an IP address and a port",
+                hint="write one such as 127.0.0.1:9617 or [::1]:9617; port 0 stands for any free port",
+            ) from None
+        return Listen(str(host), int(found["port"]))

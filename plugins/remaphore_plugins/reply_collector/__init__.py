@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
-from remaphore import Message, Reply, Summary, hookimpl
+from remaphore import Message, PluginError, Reply, Summary, hookimpl
 from remaphore_plugins.reply_collector import report
 from remaphore_plugins.reply_collector.folding import MISSING_EXTRA, available
 from remaphore_plugins.reply_collector.formats import Fold, Format, Lines
@@ -21,8 +22,22 @@ from remaphore_plugins.reply_collector.terminal import Above, Progress, for_term
 
 __all__ = ["ReplyCollector", "for_terminal"]
 
-_KEYS = frozenset({"format", "failed", "expected", "summary", "progress"})
 INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for; without it, the lines of the Go implementation and nothing else.
+
+    format: lines, fold, json or jsonl. failed: show only what did not succeed. expected: all destinations of the
+    request. summary: report on stderr how it ended. progress: show on stderr how far it is, if that is a terminal.
+    """
+
+    format: str = "lines"
+    failed: bool = False
+    expected: tuple[str, ...] = ()
+    summary: bool = False
+    progress: bool = False
 
 
 class ReplyCollector:
@@ -30,28 +45,22 @@ class ReplyCollector:
 
     def __init__(self) -> None:
         self._format: Format = Lines(terminal=sys.stdout.isatty())
-        self._failed_only = False
+        self._options = Options()
         self._tally = Tally()
-        self._summary = False
         self._progress: Progress | None = None
         self._stderr = sys.stderr
         self._broken = False
 
     @hookimpl
-    def remaphore_configure(self, settings: Mapping[str, Any]) -> None:
-        """Take the wishes of the command line; none: the original's lines and nothing else.
+    def remaphore_configure(self, options: Mapping[str, Any]) -> None:
+        """Do as the command line asks: *options* are the fields of `Options`.
 
-        format: lines, fold, json or jsonl; failed: show only what did not succeed; expected: all destinations that
-        are to be asked; summary: say on stderr how it ended; progress: and how it goes, if that is a terminal.
-        Raises ValueError for other keys, and for `fold` without ClusterShell.
+        Raise PluginError for `fold` without ClusterShell.
         """
-        if unknown := settings.keys() - _KEYS:
-            raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}; delete them, it has no settings in a file")
-        self._format = _format(settings.get("format", "lines"))
-        self._failed_only = settings.get("failed", False)
-        self._tally = Tally(settings.get("expected", ()))
-        self._summary = settings.get("summary", False)
-        if settings.get("progress", False) and obeys(sys.stderr):
+        self._options = Options(**options)
+        self._format = _format(self._options.format)
+        self._tally = Tally(self._options.expected)
+        if self._options.progress and obeys(sys.stderr):
             self._stderr = sys.stderr
             self._progress = Progress(self._stderr)
             sys.stderr = cast("TextIO", Above(self._stderr, self._progress))
@@ -66,7 +75,7 @@ class ReplyCollector:
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Show *reply*, now or at the end, as the format has it."""
         verdict = self._tally.reply(reply)
-        shown = not self._failed_only or verdict.kind != "ok"
+        shown = not self._options.failed or verdict.kind != "ok"
         self._write(self._format.reply(request, reply) if shown else b"")
 
     @hookimpl
@@ -83,7 +92,7 @@ class ReplyCollector:
             return
         self._tally.interrupted = reason == INTERRUPTED
         self._write(self._format.end(self._tally))
-        if self._summary:
+        if self._options.summary:
             with contextlib.suppress(OSError):  # nobody is there to read it, and the result is on stdout
                 self._stderr.write(report.summary(self._tally, colour=takes_colour(self._stderr)))
                 self._stderr.flush()
@@ -111,7 +120,7 @@ def _format(name: str) -> Format:
         return Lines(terminal=sys.stdout.isatty())
     if name == "fold":
         if not available():
-            raise ValueError(MISSING_EXTRA)
+            raise PluginError(MISSING_EXTRA, hint="pip install 'remaphore[operator]', or use --jsonl")
         return Fold(terminal=sys.stdout.isatty(), colour=takes_colour(sys.stdout))
     from remaphore_plugins.reply_collector.machine import Json, JsonLines
 

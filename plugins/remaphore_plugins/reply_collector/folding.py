@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
-MISSING_EXTRA = "--fold needs ClusterShell to fold names; pip install 'remaphore[operator]', or use --jsonl"
+MISSING_EXTRA = "--fold needs ClusterShell to fold names"
 MANY = 8  # names; fewer are read as fast one by one
 
 # Other characters are operators and ranges for a NodeSet, and a destination may hold them: such a name stands alone.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remaphore import Action, PluginError, Reply, Step, VerbSettings
-from remaphore_plugins.exec_script import ExecScript
+from remaphore.hooks.manager import configure, load
 from tests.nodes import make_config
 from tests.plugins.exec_script.helpers import handled, hooks_plugin, make_hooks, message, write_script
 
@@ -71,8 +71,8 @@ async def test_unknown_user_after_a_reload_refuses_the_verb_rather_than_run_it_a
 
 
 def test_unknown_setting_is_an_error():
-    with pytest.raises(PluginError, match=r"node2.toml: plugins.exec-script.timeout: unknown key"):
-        ExecScript().remaphore_configure(make_config(2), {"timeout": "5s"})
+    with pytest.raises(PluginError, match=r"plugin 'exec-script': unknown key 'timeout'"):
+        configure(load(["exec-script"]), replace(make_config(2), plugins={"exec-script": {"timeout": "5s"}}))
 
 
 def make_odd(tmp_path) -> Path:

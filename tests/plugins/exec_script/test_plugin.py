@@ -8,7 +8,7 @@ import pytest
 
 from remaphore import PluginError, Reply, UsageError
 from remaphore.hooks.dispatch import emit
-from remaphore.hooks.manager import load
+from remaphore.hooks.manager import configure, load
 from remaphore.testing import make_config
 from remaphore_plugins.exec_script import ExecScript
 from remaphore_plugins.exec_script import process as process_module
@@ -36,14 +36,14 @@ def test_no_script_is_a_usage_error():
 
 
 def test_the_configuration_file_cannot_make_the_daemon_run_one_script_for_all():
-    with pytest.raises(PluginError, match=r"plugins.exec-script.argv: unknown key"):
-        ExecScript().remaphore_configure(make_config("com.x"), {"argv": ["/bin/sh"]})
+    with pytest.raises(PluginError, match=r"plugin 'exec-script': unknown key 'argv'"):
+        configure(load(["exec-script"]), make_config("com.x", plugins={"exec-script": {"argv": ["/bin/sh"]}}))
 
 
 async def test_it_is_loaded_by_name_and_answers_through_the_hook(tmp_path):
     manager = load(["exec-script"])
     script = write_script(tmp_path / "go", "echo $1 $2; exit 3")
-    manager.hook.remaphore_configure(config=None, settings={"argv": (script,)})
+    manager.hook.remaphore_configure(config=None, settings=None, options={"argv": (script,)})
     [outcome] = await emit(manager.hook.remaphore_message, timeout=30, message=message(payload=b"v42"))
     assert (outcome.plugin, outcome.error, outcome.result) == ("exec-script", None, Reply(3, b"deploy v42\n"))
 

@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from remaphore import Message, Outcome, Reply, Status, hookimpl
-
-KNOWN = {"greeting", "notes"}
+from remaphore import DaemonStats, Message, Outcome, PluginContext, Reply, hookimpl
 
 
 class Greeter:
-    """Greets who asks. greeting: the words; notes: a file that gets a line for each event."""
+    """Greets the sender of a message."""
 
-    def __init__(self) -> None:
-        self._greeting = "Hello"
-        self._notes: Path | None = None
+    @dataclass(frozen=True)
+    class Settings:
+        """greeting: the words. notes: a file that gets a line for each event."""
 
-    @hookimpl
-    def remaphore_configure(self, settings: Mapping[str, Any]) -> None:
-        unknown = set(settings) - KNOWN
-        if unknown:
-            raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(KNOWN))}")
-        self._greeting = settings.get("greeting", self._greeting)
-        self._notes = Path(settings["notes"]) if "notes" in settings else None
+        greeting: str = "Hello"
+        notes: Path | None = None
 
     @hookimpl
-    async def remaphore_startup(self, status: Status) -> None:
-        self._note(f"startup {'connected' if status.connected else 'away'}")
+    def remaphore_configure(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @hookimpl
+    async def remaphore_startup(self, stats: Callable[[], DaemonStats], context: PluginContext) -> None:
+        self._note(f"startup of {context.config.destination}: {'connected' if stats().connected else 'disconnected'}")
 
     @hookimpl
     async def remaphore_message(self, message: Message) -> Reply | None:
         if message.verb != "greet":
             return None
-        return Reply(0, f"{self._greeting}, {message.sender_name}: {message.payload.decode()}\n".encode())
+        return Reply(0, f"{self._settings.greeting}, {message.sender_name}: {message.payload.decode()}\n".encode())
 
     @hookimpl
-    def remaphore_handled(self, message: Message, outcome: Outcome) -> None:
-        if isinstance(outcome.result, Reply):
-            self._note(f"handled {message.verb} by {outcome.plugin}")
+    def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome.result, Reply):
+                self._note(f"handled {message.verb} by {outcome.plugin}")
 
     @hookimpl
     def remaphore_shutdown(self, reason: str) -> None:
         self._note(f"shutdown {reason}")
 
     def _note(self, line: str) -> None:
-        if self._notes is not None:
-            with self._notes.open("a") as notes:
+        if self._settings.notes is not None:
+            with self._settings.notes.open("a") as notes:
                 notes.write(line + "\n")

@@ -1,0 +1,50 @@
+"""What a daemon has done so far, in numbers, as plugins see it. The daemon itself counts in `receiving.counters`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from remaphore.protocol.drop import DropReason
+
+
+def _none() -> Mapping[Any, Any]:
+    return MappingProxyType({})
+
+
+class QueueState(NamedTuple):
+    """The queue of one verb: messages that wait, messages that are being handled, age of the oldest that waits."""
+
+    waiting: int
+    running: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStats:
+    """The numbers of one moment, counted from the start of the daemon.
+
+    Every message that arrived is in exactly one place: received = checking + sum(dropped) + sum(rejected)
+    + sum(handled) + the messages that wait or run in queues.
+
+    received: messages that arrived on our subject, whatever they were. checking: messages whose signatures are being
+    checked. dropped: messages that the gate dropped, by reason. rejected: verified messages that were not acted on, by
+    reason (busy, expired, stopping, ledger, or a `DropReason`). handled: messages that went through the plugins, by
+    verb; "" stands for all further verbs once there are 1000. replies: replies, rejections among them, by result (sent,
+    failed). queues: the queue of each verb that has messages. connected: whether there is a connection to the broker.
+    reconnects: connections after the first one. problem: why nothing can run, such as a ledger that cannot be written;
+    empty if all is well.
+    """
+
+    received: int = 0
+    checking: int = 0
+    dropped: Mapping[DropReason, int] = field(default_factory=_none)
+    rejected: Mapping[str, int] = field(default_factory=_none)
+    handled: Mapping[str, int] = field(default_factory=_none)
+    replies: Mapping[str, int] = field(default_factory=_none)
+    queues: Mapping[str, QueueState] = field(default_factory=_none)
+    connected: bool = False
+    reconnects: int = 0
+    problem: str = ""
