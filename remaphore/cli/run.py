@@ -81,7 +81,8 @@ async def _run(options: Run, config: Config, plugins: pluggy.PluginManager, fold
         async with _watchdog(notifier):
             await daemon.run(ready=lambda: _ready(notifier, config))
             notifier.stopping()
-    _log.info("stopped", received=daemon.tally.received, handled=daemon.tally.handled.total())
+    stats = daemon.stats()
+    _log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
 
 
 def _ready(notifier: Notifier, config: Config) -> None:

@@ -15,10 +15,10 @@ from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid, u
 Clock = Callable[[], int]  # Unix nanoseconds
 
 # A clock that is behind the last signed time by more than this was set back. The signer follows it, because receivers
-# reject times in their future. By less, the next time is the last one plus CLOCK_STEP_SLOTS, a little ahead of the clock.
+# reject times in their future. By less, the next time is the last one plus CLOCK_STEP_SLOTS, ahead of the clock.
 STEP_NS = duration.SECOND
-# Timestamps are multiples of CLOCK_STEP_SLOTS plus a slot number that changes each time the clock steps back, so that no
-# nanosecond is ever signed twice. Example, with 512 slots and the slot 0:
+# Timestamps are multiples of CLOCK_STEP_SLOTS plus a slot number that changes each time the clock steps back, so that
+# no nanosecond is ever signed twice. Example, with 512 slots and the slot 0:
 #
 #     the clock shows 5,000:                            4,608 is signed (9 * 512 + slot 0)
 #     the clock still shows 5,000:                      5,120 is signed (the last one + 512)
@@ -74,8 +74,8 @@ class Signer:
     def reply(self, request: Message, reply: Reply, *, limit: int) -> Outgoing:
         """Sign *reply* to *request*, with the default identity whatever its verbs, in at most *limit* bytes.
 
-        An output that would not fit is cut, and its last line states that. Raises PayloadTooLargeError if *limit* is too
-        small even for an empty output.
+        An output that would not fit is cut, and its last line states that. Raises PayloadTooLargeError if *limit* is
+        too small even for an empty output.
         """
         identity = self.config.identity()
         message = Message(

@@ -16,8 +16,8 @@ import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import ConfigError
-from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.context import PluginContext
+from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.stats import DaemonStats
 from remaphore.messaging.signer import Clock
 from remaphore.receiving.admission import Admission
@@ -112,7 +112,13 @@ class Daemon:
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then ends as usual.
         """
-        expiring = spawn(self._expire_old(), name="expire")
+
+        async def expire_old() -> None:
+            while True:
+                await asyncio.sleep(EXPIRE_SECONDS)
+                self._ledger.expire(self._clock())
+
+        expiring = spawn(expire_old(), name="expire")
         try:
             if await self._subscribe():
                 context = PluginContext(config=self._config, instance=self._instance)
@@ -161,11 +167,6 @@ class Daemon:
         finally:
             subscribing.cancel()
             stopping.cancel()
-
-    async def _expire_old(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRE_SECONDS)
-            self._ledger.expire(self._clock())
 
     async def _end(self) -> None:
         await self._bus.unsubscribe(self._admission.subject)

@@ -67,9 +67,14 @@ class Execution:
         self._subject = subject.for_messages(config.subject)
         self._processor = MessageProcessor(plugins, errors, default_reply=Reply(NO_HANDLER, b"no handler\n"))
         self._queues = VerbQueues(
-            lambda verb: self._config.verb(verb),
+            lambda verb: self._config.verb(verb),  # noqa: PLW0108 - of the configuration at the time
             on_message=self._run,
-            on_expired=self._expire,
+            on_expired=lambda message: responses.reject(
+                message,
+                BUSY,
+                "expired",
+                f"it waited longer than {self._config.verb(message.verb).max_wait_seconds:g} s",
+            ),
             on_evicted=lambda message: responses.reject(message, BUSY, "evicted", EVICTED),
         )
         self._closing = False
@@ -109,10 +114,6 @@ class Execution:
         """Return when nothing waits or runs, all replies are sent, and all `remaphore_handled` hooks have ended."""
         await self._queues.join()
         await self._processor.join()
-
-    def _expire(self, message: Message) -> None:
-        waited = self._config.verb(message.verb).max_wait_seconds
-        self._responses.reject(message, BUSY, "expired", f"it waited longer than {waited:g} s")
 
     async def _run(self, message: Message) -> Awaitable[object] | None:
         """Let the plugins act on *message*; return what its verb's queue need not wait for before the next message."""

@@ -48,7 +48,7 @@ class Inbox:
     *on_admit* gets each message that was queued, *on_drop* a busy drop for each that found the queue full.
     """
 
-    def __init__(self, *, on_admit: Callable[[Message], None], on_drop: Callable[[Drop], None]) -> None:
+    def __init__(self, *, on_admit: Callable[[Message], object], on_drop: Callable[[Drop], None]) -> None:
         self._on_admit = on_admit
         self._on_drop = on_drop
         self._queue: asyncio.Queue[Message] = asyncio.Queue(INBOX_LENGTH)

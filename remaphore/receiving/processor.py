@@ -86,23 +86,24 @@ class MessageProcessor:
 
 def validate_outcome(outcome: Outcome) -> Outcome:
     """Return *outcome* of `remaphore_message`, as an error if its result is neither None nor a valid Reply."""
-    problem = _problem(outcome.result)
-    return replace(outcome, result=None, error=TypeError(problem)) if problem else outcome
-
-
-def _problem(result: object) -> str | None:
+    result = outcome.result
     if result is None:
-        return None
+        return outcome
     if not isinstance(result, Reply):
-        return f"remaphore_message returned {type(result).__name__}, not a Reply or None"
-    # Whatever the annotations promise: a plugin need not have been checked against them.
-    exit_code: object = result.exit_code
-    output: object = result.output
-    if not isinstance(exit_code, int | None):
-        return f"the reply's exit_code is {type(exit_code).__name__}, not int"
-    if exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
-        return "the reply's exit_code has more than ten digits"
-    return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
+        problem = f"remaphore_message returned {type(result).__name__}, not a Reply or None"
+    else:
+        # Whatever the annotations promise: a plugin need not have been checked against them.
+        exit_code: object = result.exit_code
+        output: object = result.output
+        if not isinstance(exit_code, int | None):
+            problem = f"the reply's exit_code is {type(exit_code).__name__}, not int"
+        elif exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
+            problem = "the reply's exit_code has more than ten digits"
+        elif not isinstance(output, bytes):
+            problem = f"the reply's output is {type(output).__name__}, not bytes"
+        else:
+            return outcome
+    return replace(outcome, result=None, error=TypeError(problem))
 
 
 def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:

@@ -23,8 +23,8 @@ from remaphore.tasks import spawn
 # Messages that may wait or run in all, and the bytes of their payloads, so that no permitted peer can fill the memory.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-# Workers in all, and those that one sender woke: each is a task, and a peer can invent verbs without end. No site has as
-# many directories of handlers.
+# Workers in all, and those that one sender woke: each is a task, and a peer can invent verbs without end. No site has
+# as many directories of handlers.
 MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
 # What a message counts for beside its payload when the sender with the most waiting is determined.
@@ -82,7 +82,13 @@ class VerbQueues:
         another = queue.workers < settings.concurrency and may_wake
         if not queue.workers and not another:
             return "too many verbs are being handled already"
-        while (full := self._full(queue, settings, len(message.payload))) is not None:
+        while True:
+            if len(queue.waiting) >= settings.queue:
+                full = f"{len(queue.waiting)} messages of this verb wait already"
+            elif self._waiting >= MAX_WAITING or self._bytes + len(message.payload) > MAX_WAITING_BYTES:
+                full = f"{self._waiting} messages wait or are being handled already"
+            else:
+                break
             if not self._make_room(queue, settings, message):
                 return full
         self._queues[verb] = queue
@@ -115,13 +121,6 @@ class VerbQueues:
     async def join(self) -> None:
         """Return when no message waits or runs, and what was left to do of each is done."""
         await self._idle.wait()
-
-    def _full(self, queue: _Queue, settings: VerbSettings, size: int) -> str | None:
-        if len(queue.waiting) >= settings.queue:
-            return f"{len(queue.waiting)} messages of this verb wait already"
-        if self._waiting >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            return f"{self._waiting} messages wait or are being handled already"
-        return None
 
     def _make_room(self, queue: _Queue, settings: VerbSettings, message: Message) -> bool:
         """Evict the latest message of the sender with the most waiting; return False if that would not be fair.

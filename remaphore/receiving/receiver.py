@@ -82,7 +82,16 @@ class Receiver:
                 self._reason = "timeout"
         finally:
             stopped.cancel()
-            await self._end(worker)
+            self._once = True  # what is being handled now is the last
+            await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
+            if self._busy:
+                await asyncio.wait({worker}, timeout=STOP_SECONDS)
+            worker.cancel()
+            await asyncio.wait({worker})
+            await self._processor.join(timeout=STOP_SECONDS)
+            self._drops.close()
+        if not worker.cancelled():
+            worker.result()
         return self.handled
 
     async def _receive(self, ready: Callable[[], None]) -> None:
@@ -103,15 +112,3 @@ class Receiver:
                 await self._processor.join()
                 return
             self._busy = False
-
-    async def _end(self, worker: asyncio.Task[None]) -> None:
-        self._once = True  # what is being handled now is the last
-        await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
-        if self._busy:
-            await asyncio.wait({worker}, timeout=STOP_SECONDS)
-        worker.cancel()
-        await asyncio.wait({worker})
-        await self._processor.join(timeout=STOP_SECONDS)
-        self._drops.close()
-        if not worker.cancelled():
-            worker.result()

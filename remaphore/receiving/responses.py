@@ -1,4 +1,4 @@
-"""Responses: everything that the daemon sends, and how much of it: replies, rejections, resends, interrupted reports."""
+"""Responses: all that the daemon sends, within limits: replies, rejections, resent replies, interrupted reports."""
 
 from __future__ import annotations
 

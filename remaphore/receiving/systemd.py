@@ -26,7 +26,7 @@ class Notifier:
 
     @property
     def watchdog_seconds(self) -> float | None:
-        """The interval for `alive`: half of what the manager waits, as sd_watchdog_enabled(3) advises; None for none."""
+        """The interval for `alive`, or None: half of what the manager waits, as sd_watchdog_enabled(3) advises."""
         if not self._watchdog_usec.isdecimal() or self._watchdog_pid not in ("", str(os.getpid())):
             return None
         return int(self._watchdog_usec) / 2_000_000 or None

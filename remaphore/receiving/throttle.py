@@ -16,7 +16,7 @@ INTERVAL_SECONDS = 15.0
 class DropThrottle:
     """Passes on the first drop of a reason at once, and those that follow as one with their count every interval."""
 
-    def __init__(self, emit: Callable[[Drop], None]) -> None:
+    def __init__(self, emit: Callable[[Drop], object]) -> None:
         self._emit = emit
         self._held: dict[DropReason, Drop] = {}  # the last of each kind
         self._counts: Counter[DropReason] = Counter()

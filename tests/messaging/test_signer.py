@@ -80,7 +80,7 @@ def test_a_reply_that_would_not_fit_is_cut_and_says_so_with_its_full_size(excess
 
 
 def test_a_message_that_no_receiver_would_take_is_refused_whatever_the_broker_takes():
-    with pytest.raises(PayloadTooLargeError, match=r"the message has 10\d+ bytes, receivers take 1048576"):
+    with pytest.raises(PayloadTooLargeError, match=r"message too large: 10\d+ bytes, receivers accept 1048576"):
         Signer(make_config(1), clock).compose("ping", to="**", payload=b"x" * wire.MAX_MESSAGE_BYTES)
 
 

@@ -177,7 +177,7 @@ async def test_stopping_ends_what_runs_and_answers_all_that_was_accepted(running
     node = asking(broker)
     async with running(broker) as (own, plugin):
         asked = [spawn(ask(node, "wait", str(number)), name="asked") for number in range(5)]
-        while own.tally.received < 5 or not plugin.ran:
+        while own.stats().received < 5 or not plugin.ran:
             await asyncio.sleep(0)
         own.stop()
         answers = await asyncio.gather(*asked)

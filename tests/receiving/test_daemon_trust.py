@@ -17,6 +17,7 @@ from remaphore.protocol import subject, wire
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import daemon as module
+from remaphore.receiving import responses
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger import ledger as ledger_module
 from remaphore.receiving.ledger import store
@@ -45,12 +46,12 @@ class Plugin:
     def __init__(self, folder):
         self.folder = folder
         self.ran, self.found = [], []
-        self.status = None
+        self.stats = None
         self.release = asyncio.Event()
 
     @hookimpl
-    def remaphore_startup(self, status):
-        self.status = status
+    def remaphore_startup(self, stats):
+        self.stats = stats
 
     @hookimpl
     async def remaphore_message(self, message):
@@ -128,7 +129,7 @@ class World:
         """Return when all that was sent has been dealt with."""
         marker = self.make()
         await self.ask(marker)
-        await until(lambda: not own._answers)
+        await until(lambda: not own._responses.pending)
 
 
 async def until(condition):
@@ -155,7 +156,7 @@ async def test_the_end_of_a_message_and_the_start_of_the_next_are_one_write(worl
     async with world.daemon() as own:
         first, second = world.make("wait"), world.make("wait")
         await world.send(first, second)
-        await until(lambda: world.plugin.ran and own.tally.received == 2)
+        await until(lambda: world.plugin.ran and own.stats().received == 2)
         world.plugin.release.set()
         await until(lambda: world.told(second))
         both = {(store.FINISH, wire.digest(first)), (store.START, wire.digest(second))}
@@ -200,7 +201,7 @@ async def test_with_a_damaged_ledger_nothing_runs_and_everybody_is_told(world, d
         for raw in raws:
             assert await world.ask(raw) == [NO_LEDGER]
         assert world.plugin.ran == []
-        assert str(world.folder / FILE) in world.plugin.status.problem
+        assert str(world.folder / FILE) in world.plugin.stats().problem
     assert (world.folder / FILE).read_bytes() == damage
 
 
@@ -211,12 +212,12 @@ async def test_without_room_nothing_runs_and_everybody_is_told_until_there_is_ro
         with no_room(world.folder):
             for raw in rejected:
                 assert await world.ask(raw) == [NO_LEDGER]
-            assert "disk I/O error" in world.plugin.status.problem
+            assert "disk I/O error" in world.plugin.stats().problem
         raw = world.make()
         assert await world.ask(raw) == [(0, b"7")]
-        assert world.plugin.status.problem == ""
+        assert world.plugin.stats().problem == ""
         await world.send(*rejected, *map(sign_again, rejected))
-        await until(lambda: world.plugin.status.received == 1 + 5 + 1 + 10)
+        await until(lambda: world.plugin.stats().received == 1 + 5 + 1 + 10)
         assert world.plugin.ran == [b"1", b"7"]
 
 
@@ -261,7 +262,7 @@ async def test_no_more_repeated_requests_are_looked_up_at_a_time_than_may_be(wor
     async with world.daemon() as own:
         raw = world.make()
         await world.ask(raw)
-        monkeypatch.setattr(module, "MAX_ANSWERS", 0)
+        monkeypatch.setattr(responses, "MAX_PENDING", 0)
         await world.send(raw)
         await world.settle(own)
         assert len(world.replies(raw)) == 1
@@ -364,7 +365,7 @@ async def test_a_refused_message_does_not_run_when_it_is_sent_again(world):
         world.plugin.release.set()
         await world.send(raw, sign_again(raw))
         await world.settle(own)
-        await until(lambda: not world.plugin.status.queues)
+        await until(lambda: not world.plugin.stats().queues)
         assert b"rejected" not in world.plugin.ran
 
 
@@ -375,7 +376,7 @@ async def test_an_exit_code_that_no_file_can_hold_costs_only_its_own_message(wor
         for raw in raws:
             await until(lambda raw=raw: world.replies(raw))
         assert list(map(world.told, raws)) == [[(-1, b"")], [(0, b"2")], [(0, b"3")]]
-        assert world.plugin.status.problem == ""
+        assert world.plugin.stats().problem == ""
 
 
 async def test_a_clock_that_steps_and_a_larger_skew_run_nothing_again(world):

@@ -19,7 +19,7 @@ class Handler:
     """Handles messages when told to, and notes their order."""
 
     def __init__(self):
-        self.started, self.done, self.expired, self.displaced = [], [], [], []
+        self.started, self.done, self.expired, self.evicted = [], [], [], []
         self.gates: dict[str, asyncio.Event] = {}
         self.most = 0
 
@@ -30,21 +30,40 @@ class Handler:
             await self.gates[message.verb].wait()
         self.done.append((message.verb, message.payload))
 
-    async def expire(self, message):
+    def expire(self, message):
         self.expired.append(message.payload)
 
 
 def make_queues(handler, **settings):
     return VerbQueues(
         lambda verb: settings.get(verb, ONE),
-        handle=handler.handle,
-        expired=handler.expire,
-        displaced=lambda message: handler.displaced.append(message.payload),
+        on_message=handler.handle,
+        on_expired=handler.expire,
+        on_evicted=lambda message: handler.evicted.append(message.payload),
     )
 
 
 def put(own, verb, *payloads):
     return [own.put(make_message(verb=verb, payload=payload)) for payload in payloads]
+
+
+async def test_a_message_whose_handling_raises_costs_itself_and_not_the_worker():
+    class Failing(Handler):
+        async def handle(self, message):
+            await super().handle(message)
+            if message.payload == b"2":
+                raise RuntimeError("broken on purpose")
+
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    handler = Failing()
+    own = make_queues(handler)
+    put(own, "a", b"1", b"2", b"3")
+    async with asyncio.timeout(10):
+        await own.join()
+    assert [payload for _, payload in handler.done] == [b"1", b"2", b"3"]
+    assert [str(error) for error in reported] == ["broken on purpose"]
+    assert own.state() == {}
 
 
 async def test_within_a_verb_messages_are_handled_one_at_a_time_in_order():
@@ -213,7 +232,7 @@ async def test_what_waits_can_be_taken_out():
     put(own, "a", b"runs", b"1", b"2")
     while not handler.started:
         await asyncio.sleep(0)
-    assert [message.payload for message in own.take_all()] == [b"1", b"2"]
+    assert [message.payload for message in own.pop_all()] == [b"1", b"2"]
     handler.gates["a"].set()
     await own.join()
     assert handler.done == [("a", b"runs")]

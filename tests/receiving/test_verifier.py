@@ -1,5 +1,6 @@
 """Signatures are checked in batches and threads; the order is that of arrival, and what waits is bounded and fair."""
 
+import asyncio
 import threading
 
 import pytest
@@ -75,6 +76,46 @@ async def test_on_one_processor_there_are_no_threads(settled, monkeypatch):
     assert settled == [True] * 200
     assert threading.active_count() == before
     own.close()
+
+
+async def test_an_exception_costs_its_own_message_and_keeps_the_order_of_the_others(verifier, settled, monkeypatch):
+    def failing(frame, verify=wire.verify):
+        if frame.payload == b"7":
+            raise MemoryError if settled else RuntimeError("broken on purpose")
+        return verify(frame)
+
+    monkeypatch.setattr(wire, "verify", failing)
+    for count in (1, 200):
+        for number in range(200):
+            if number < count or number == 7:
+                verifier.put(arrival(payload=b"%d" % number))
+        await verifier.join()
+        numbers = [number for number in range(200) if number < count or number == 7]
+        assert settled == [(b"%d" % number, number != 7) for number in numbers]
+        assert verifier.waiting == 0
+        settled.clear()
+
+
+async def test_a_batch_that_no_thread_can_verify_keeps_no_other_waiting(settled, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+
+    def failing(batch, check=module.check):
+        if batch[0].frame.payload == b"0":
+            raise RuntimeError("broken on purpose")
+        return check(batch)
+
+    monkeypatch.setattr(module, "check", failing)
+    own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+    for number in range(200):
+        own.put(arrival(payload=b"%d" % number))
+    async with asyncio.timeout(20):
+        await own.join()
+    own.close()
+    assert settled == [(b"%d" % number, number >= module.BATCH) for number in range(200)]
+    assert [str(error) for error in reported] == ["broken on purpose"]
+    assert own.waiting == 0
 
 
 async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_out(verifier, settled, monkeypatch):

@@ -24,7 +24,7 @@ LOOP_SECONDS = 1.0
 # word that is missing here is served all the same, from its first event on.
 _REJECTIONS = (
     "busy",
-    "displaced",
+    "evicted",
     "expired",
     "ledger",
     "not-permitted",

@@ -116,13 +116,27 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise self._error(error) from error
         try:
-            self._prepare(now)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                # One transaction: a ledger without the time of its beginning would accept what was handled before it.
+                self._database.executescript(
+                    f"BEGIN;{_SCHEMA}INSERT INTO meta VALUES ('began', {now:d});PRAGMA user_version = {VERSION};COMMIT"
+                )
+            if version in (0, VERSION):
+                damage = self._database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                if damage != "ok":
+                    raise sqlite3.DatabaseError(damage)
         except sqlite3.Error as error:
             self.close()
             raise self._error(error) from error
-        except LedgerError:
+        if version not in (0, VERSION):
             self.close()
-            raise
+            raise LedgerError(
+                f"ledger {path}: made by a newer remaphore (schema {version}, ours is {VERSION})",
+                hint="install that version, or stop the daemon and move the file away",
+            )
 
     @staticmethod
     def inspect(path: Path) -> Inspection:
@@ -181,24 +195,6 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def _prepare(self, now: int) -> None:
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
-            raise LedgerError(
-                f"ledger {self.path}: made by a newer remaphore (schema {version}, ours is {VERSION})",
-                hint="install that version, or stop the daemon and move the file away",
-            )
-        if version == 0:
-            # One transaction: without the time of its beginning, an empty ledger would accept what was handled before.
-            self._database.executescript(
-                f"BEGIN;{_SCHEMA}INSERT INTO meta VALUES ('began', {now:d});PRAGMA user_version = {VERSION};COMMIT"
-            )
-        damage = self._database.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
 
     def _error(self, error: Exception) -> LedgerError:
         return LedgerError(
