@@ -148,10 +148,10 @@ class PluginHarness:
     """Runs one plugin as the host does: with the same checks and the same calls, in the same order.
 
     Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
-    constructor needs no arguments. settings: its table `[plugins.NAME]`, from which its `Settings` are built and checked.
-    options: what a command would hand over. timeout: seconds for each call of an `async def`, then TimeoutError. stats:
-    what the plugin sees as the daemon's numbers; assign another `DaemonStats` to change them. Use it in `async with`,
-    which configures and starts the plugin, and shuts it down:
+    constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`.
+    options: what a command would hand over. timeout: seconds for each call of an `async def`, then TimeoutError. The
+    attribute `stats` is what the plugin sees as the daemon's numbers: assign another `DaemonStats` to change them. Use
+    it in `async with`, which configures and starts the plugin, and shuts it down:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))

@@ -129,7 +129,8 @@ def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = 
     what, separator, words = text.partition("; hint: ")
     if not separator:
         what, _, words = text.partition("; ")
-    return Finding(level, code, where, what, words or hint)
+    own = "" if error.hint == error.default_hint else error.hint
+    return Finding(level, code, where, what, words or own or hint)
 
 
 def quote(text: str) -> str:

@@ -35,7 +35,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-# By the type of the field. What is not here cannot be declared: `check_declaration` rejects the plugin when it is loaded.
+# By the type of the field. `check_declaration` rejects, when a plugin is loaded, a field of a type that is not here.
 _KINDS: Mapping[object, _Kind] = {
     str: _Kind("a string", lambda value: isinstance(value, str), str),
     bool: _Kind("true or false", lambda value: isinstance(value, bool), bool),

@@ -50,7 +50,12 @@ def remaphore_message(message: Message) -> Reply | None:
 
 
 @hookspec
-def remaphore_handled(message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None, sent: bool) -> None:
+def remaphore_handled(
+    message: Message,
+    outcomes: tuple[Outcome, ...],
+    reply: Reply | None,
+    sent: bool,  # noqa: FBT001 - a hook gets its arguments by name
+) -> None:
     """*message* was handled, and its reply went out if it was wanted: *outcomes* are what each plugin did with it.
 
     reply: the one that was composed; None if none was wanted and no plugin gave one. sent: whether it was sent.

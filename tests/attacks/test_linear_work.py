@@ -218,6 +218,7 @@ EXPRESSIONS = {
     "remaphore/config/peer_line.py": SCANNERS["secret by mistake"],
     "remaphore/config/tables.py": "at most 41 characters are looked at",
     "remaphore/config/toml.py": SCANNERS["error of TOML"],
+    "remaphore/hooks/settings.py": "at most 41 characters are looked at",
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],

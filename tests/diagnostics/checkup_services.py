@@ -139,7 +139,7 @@ CASES = [
         Level.ERROR,
         appended('[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "9617"\n'),
         edited('"9617"', '"127.0.0.1:9617"'),
-        "plugins.metrics.listen: not an address; hint: write an IP address and a port",
+        "listen is not an IP address and a port; hint: write one such as 127.0.0.1:9617",
     ),
     Case(
         Code.HOOKS_MISSING,

@@ -76,7 +76,7 @@ CALLS = {
         "main: connected: True, received: 3",
     ),
     "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
-    "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a waits"),
+    "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a is waiting"),
     "remaphore_message": (lambda: {"message": make_message("greet", sender_name="a")}, Reply(0, b"Hello, a")),
     "remaphore_handled": (
         lambda: {"message": make_message("deploy"), "reply": None, "sent": False, "outcomes": (FAILED,)},
@@ -92,7 +92,7 @@ CALLS = {
     ),
     "remaphore_reply": (
         lambda: {"request": make_message("deploy"), "reply": make_reply(3, peer="a")},
-        "deploy: a gave 3",
+        "deploy: a replied 3",
     ),
     "remaphore_finished": (lambda: {"request": make_message("deploy"), "summary": summary()}, "deploy: missing b"),
     "remaphore_plan": (

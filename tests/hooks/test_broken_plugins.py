@@ -243,3 +243,61 @@ async def test_what_a_plugin_did_wrong_is_logged_with_its_name_and_its_hook(tmp_
     told = [entry for entry in logs if entry["event"] == "plugin_failed"]
     assert [(entry["plugin"], entry["hook"]) for entry in told] == [("plugin0", f"remaphore_{hook}")]
     assert "broken" in told[0]["error"]
+
+
+class Slow:
+    """Does not end what it notes about a message before the test lets it."""
+
+    def __init__(self):
+        self.release, self.handled = asyncio.Event(), []
+
+    @hookimpl
+    async def remaphore_handled(self, message, outcomes, reply, sent):
+        self.handled.append((message.payload, [outcome.plugin for outcome in outcomes], reply, sent))
+        await self.release.wait()
+
+
+async def test_a_slow_plugin_delays_no_reply_by_what_it_notes_and_is_called_once_a_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "NOTE_SECONDS", 60)
+    broker, config, slow = MemoryBroker(), make_config(), Slow()
+    async with asyncio.timeout(30), running(tmp_path, broker, config, Echo, slow, Echo):
+        node = Node(broker.connect(), config, clock=CLOCK)
+        assert await ask(node, "first") == [(0, b"first")]
+        assert await ask(node, "second") == [(0, b"second")]
+        await node.send("ping", payload="third")
+        await until(lambda: len(slow.handled) == 3)
+        slow.release.set()
+    both = ["plugin0", "plugin2"]
+    assert slow.handled == [
+        (b"first", both, Reply(0, b"first"), True),
+        (b"second", both, Reply(0, b"second"), True),
+        (b"third", both, Reply(0, b"third"), False),
+    ]
+
+
+async def test_what_plugins_have_not_noted_yet_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "NOTE_SECONDS", 60)
+    monkeypatch.setattr(processor, "MAX_NOTING", 2)
+    broker, config, slow = MemoryBroker(), make_config(), Slow()
+    async with asyncio.timeout(30), running(tmp_path, broker, config, Echo, slow) as daemon:
+        node = Node(broker.connect(), config, clock=CLOCK)
+        for number in range(10):
+            await node.send("ping", payload=str(number))
+        await until(lambda: len(slow.handled) == 4)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(slow.handled) == 4  # two under way, one that waits, and the one handled meanwhile
+        slow.release.set()
+        await until(lambda: daemon.stats().handled == {"ping": 10})
+    assert len(slow.handled) == 10
+
+
+async def test_a_message_without_a_reply_is_reported_too(tmp_path):
+    broker, config, slow = MemoryBroker(), make_config(), Slow()
+    slow.release.set()
+    async with asyncio.timeout(30), running(tmp_path, broker, config, slow):
+        node = Node(broker.connect(), config, clock=CLOCK)
+        await node.send("ping", payload="x")
+        assert await ask(node, "y") == [(127, b"no handler\n")]
+        await until(lambda: len(slow.handled) == 2)
+    assert slow.handled == [(b"x", [], None, False), (b"y", [], Reply(127, b"no handler\n"), True)]

@@ -339,7 +339,7 @@ def test_without_prometheus_client_the_plugin_says_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     plugins = manager.load(["metrics"])
-    with pytest.raises(PluginError, match="plugin 'metrics'.*prometheus_client is not installed") as caught:
+    with pytest.raises(PluginError, match=r"plugin 'metrics'.*prometheus_client is not installed") as caught:
         manager.configure(plugins, make_config(2))
     assert caught.value.hint == "pip install 'remaphore[metrics]'"
 

@@ -34,14 +34,15 @@ class MetricsSettings:
     @property
     def address(self) -> Listen:
         """Return `listen` in its parts."""
+        problem = PluginError(
+            "listen is not an IP address and a port",
+            hint="write one such as 127.0.0.1:9617 or [::1]:9617; port 0 stands for any free port",
+        )
         found = _LISTEN.fullmatch(self.listen)
+        if found is None or int(found["port"]) > 65535:
+            raise problem
         try:
-            if found is None or int(found["port"]) > 65535:
-                raise ValueError
             host = ipaddress.IPv6Address(found["v6"]) if found["v6"] else ipaddress.IPv4Address(found["v4"])
         except ValueError:
-            raise PluginError(
-                "listen is not an IP address and a port",
-                hint="write one such as 127.0.0.1:9617 or [::1]:9617; port 0 stands for any free port",
-            ) from None
+            raise problem from None
         return Listen(str(host), int(found["port"]))
