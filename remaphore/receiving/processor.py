@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NOTE_SECONDS = 5.0
 # `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
 # them: a plugin that is slower than the messages come must not fill the memory.
-MAX_NOTES = 1_000
-MAX_NOTED_BYTES = 16 * 1024 * 1024
+MAX_NOTING = 100
+MAX_NOTING_BYTES = 16 * 1024 * 1024
 # `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
 EXIT_CODE_LIMIT = 10**10
 
@@ -43,7 +43,7 @@ class MessageProcessor:
         self._errors = errors
         self._default_reply = default_reply
         self._noting: set[asyncio.Task[None]] = set()
-        self._noted_bytes = 0
+        self._noting_bytes = 0
 
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
@@ -71,12 +71,12 @@ class MessageProcessor:
 
         def done(task: asyncio.Task[None]) -> None:
             self._noting.discard(task)
-            self._noted_bytes -= size
+            self._noting_bytes -= size
 
         self._noting.add(noting)
-        self._noted_bytes += size
+        self._noting_bytes += size
         noting.add_done_callback(done)
-        return noting if len(self._noting) > MAX_NOTES or self._noted_bytes > MAX_NOTED_BYTES else None
+        return noting if len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES else None
 
     async def join(self, *, timeout: float | None = None) -> None:
         """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""

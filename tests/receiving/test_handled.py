@@ -164,7 +164,7 @@ async def test_a_reply_that_was_not_sent_is_reported_as_such(tmp_path):
         asked.cancel()
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MAX_NOTES", 2), ("MAX_NOTED_BYTES", 250)])
+@pytest.mark.parametrize(("name", "limit"), [("MAX_NOTING", 2), ("MAX_NOTING_BYTES", 250)])
 async def test_beyond_a_limit_the_queue_waits_for_it(running, monkeypatch, name, limit):
     monkeypatch.setattr(processor, name, limit)
     broker, slow = MemoryBroker(), Slow()
