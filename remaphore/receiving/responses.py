@@ -96,18 +96,20 @@ class Responses:
         *arrival*: what was dropped, None if it has no shape.
         """
         self._drops.add(drop)
-        if arrival is not None and self._config.notify_rejections:
+        if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
+            self._counters.dropped[drop.reason] += 1
+            return
+        if self._config.notify_rejections:
             rejected = self._policy.consider(arrival.gate, arrival.frame.raw, drop, arrival.now)
             if rejected is not None:
                 self.reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
                 return
         self._counters.dropped[drop.reason] += 1
-        if drop.reason is not DropReason.DUPLICATE or arrival is None or len(self._pending) >= MAX_PENDING:
-            return
-        digest = wire.digest(arrival.frame.raw)
-        if arrival.frame.wants_reply and self._ledger.may_resend(digest):
-            # A duplicate has the bytes of a message whose signature was valid.
-            self._start(self._resend(arrival.frame.message(digest)))
+        if drop.reason is DropReason.DUPLICATE and len(self._pending) < MAX_PENDING:
+            digest = wire.digest(arrival.frame.raw)
+            if self._ledger.may_resend(digest):
+                # A duplicate has the bytes of a message whose signature was valid.
+                self._start(self._resend(arrival.frame.message(digest)))
 
     async def report_interrupted(self) -> None:
         """Report once to each requester that its message ran when the last daemon ended, with an unknown result."""
