@@ -103,7 +103,7 @@ async def test_replies_and_the_next_messages_of_the_queue_do_not_wait_for_it(run
         await node.send("echo", payload="no reply")
         await node.send("echo", payload="behind it")
         await until(lambda: len(slow.begun) == 7)
-        assert slow.ended == []  # all that came through came through before
+        assert slow.ended == []  # so none of the above has waited for one
         assert own.stats().handled == {"echo": 7}
         assert own.stats().replies == {"sent": 5}
         slow.release.set()
@@ -172,7 +172,7 @@ async def test_beyond_a_limit_the_queue_waits_for_it(running, monkeypatch, name,
         node = sender(broker)
         for _ in range(10):
             await node.send("echo", payload="x" * 100)
-        # The third is beyond the limit, and the queue goes on by one message while it waits.
+        # The third is beyond the limit, and one more message is handled while it waits.
         await until(lambda: len(slow.begun) == 4)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -200,7 +200,7 @@ async def test_the_shutdown_waits_for_it_and_ends_it_at_its_limit(running, monke
     slow.release.set()
 
 
-async def test_a_receiver_replies_and_goes_on_before_it_ends_and_waits_for_it_at_the_end():
+async def test_a_receiver_replies_and_continues_before_it_ends_and_waits_for_it_at_the_end():
     broker, slow = MemoryBroker(), Slow()
     own = Receiver(
         broker.connect(), make_config(2), filters=Filters(), plugins=loaded(echo=Echo, slow=slow), clock=clock

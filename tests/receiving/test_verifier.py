@@ -1,4 +1,4 @@
-"""Signatures are checked in batches and threads; the order is that of arrival, and what waits is bounded and fair."""
+"""Signatures are verified in batches and threads, in the order of arrival; what waits is bounded and shared fairly."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ async def verifier(settled):
     own.close()
 
 
-async def test_results_come_in_the_order_of_arrival_whatever_each_takes(verifier, settled):
+async def test_results_come_in_the_order_of_arrival_however_long_each_takes(verifier, settled):
     sizes = [200_000 if number % 40 == 0 else 1 for number in range(400)]
     expected = []
     for number, size in enumerate(sizes):
@@ -44,7 +44,7 @@ async def test_results_come_in_the_order_of_arrival_whatever_each_takes(verifier
     assert verifier.waiting == 0
 
 
-async def test_many_are_checked_in_threads_and_few_where_they_are(verifier, settled, monkeypatch):
+async def test_many_are_verified_in_threads_and_few_in_the_loop(verifier, settled, monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
     own = Verifier(lambda arrived, verified: settled.append(verified))
     seen = set()
@@ -130,7 +130,7 @@ async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_ou
 
 async def test_what_waits_in_all_is_bounded(verifier, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 20_000)
-    taken = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
-    assert 10 < sum(taken) < 20
+    accepted = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
+    assert 10 < sum(accepted) < 20
     await verifier.join()
     assert verifier.waiting == 0

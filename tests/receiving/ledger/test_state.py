@@ -31,7 +31,7 @@ def test_the_configuration_comes_before_systemd(state_dir, environ, folder):
         (1000, {"XDG_STATE_HOME": "relative"}, str(Path.home() / ".local/state/remaphore/x")),
     ],
 )
-def test_without_either_it_is_the_systems_or_the_users(uid, environ, folder, monkeypatch):
+def test_without_either_it_is_that_of_the_system_or_of_the_user(uid, environ, folder, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert state.directory(make_config(), "x", environ) == Path(folder)
 
@@ -73,7 +73,7 @@ def test_the_lock_ends_with_its_holder(tmp_path):
         assert (folder / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_a_place_that_cannot_be_is_an_error_that_names_it(tmp_path):
+def test_an_impossible_directory_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StateError, match=r"state directory .*/file/main: Not a directory$") as caught,

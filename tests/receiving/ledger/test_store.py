@@ -91,12 +91,12 @@ def test_what_was_never_entered_cannot_be_started(opened):
 
 
 @pytest.mark.parametrize("state", [ENTERED, DONE, REJECTED])
-def test_only_what_was_started_can_end(opened, state):
+def test_only_a_started_message_can_be_completed(opened, state):
     opened.apply(to(state))
     assert opened.apply([(store.FINISH, (7, b"another", digest("m")))]) == [0]
 
 
-def test_the_end_of_a_message_is_final_with_its_reply(opened):
+def test_the_completion_of_a_message_is_final_with_its_reply(opened):
     opened.apply(to(DONE))
     opened.apply([(store.REJECT, (digest("m"),)), enter("m"), (store.RESEND, (digest("m"),))])
     assert found(opened) == {digest("m"): DONE}
@@ -110,14 +110,14 @@ def test_what_is_not_done_has_no_recorded_reply(opened, state):
 
 
 @pytest.mark.parametrize(("state", "kept"), [(ENTERED, 1), (STARTED, 1), (DONE, 0), (REJECTED, 0)])
-def test_what_is_under_way_is_neither_dropped_nor_swept(opened, state, kept):
+def test_a_message_that_is_not_final_is_neither_evicted_nor_swept(opened, state, kept):
     opened.apply([*to(state), (store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.EVICT, (digest("m"),))])
     assert len(found(opened)) == kept
     opened.apply([*to(state), (store.SWEEP, ())])
     assert len(found(opened)) == kept
 
 
-def test_a_sweep_takes_what_its_own_senders_floor_refuses_and_no_more(opened):
+def test_a_sweep_deletes_what_the_low_water_mark_of_its_own_sender_rejects_and_no_more(opened):
     opened.apply([*to(DONE, "at", time=2000), *to(DONE, "after", time=2001), *to(DONE, "of b", sender="b", time=2000)])
     opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.SWEEP, ())])
     assert set(found(opened)) == {digest("after"), digest("of b")}
@@ -129,8 +129,8 @@ def test_only_what_waited_is_abandoned(opened):
     assert list(map(found(opened).get, map(digest, (ENTERED, STARTED, DONE)))) == [REJECTED, STARTED, DONE]
 
 
-def test_a_floor_never_falls(opened):
-    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", floor)) for floor in (1500, 1700, 1600)])
+def test_a_low_water_mark_never_falls(opened):
+    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", mark)) for mark in (1500, 1700, 1600)])
     assert opened.load()[1] == {"a": 1700}
 
 
@@ -154,7 +154,7 @@ def test_an_exception_of_another_kind_leaves_no_transaction_open(opened):
     assert found(opened) == {digest("next"): ENTERED}
 
 
-def test_a_ledger_of_a_newer_program_is_refused_and_left_as_it_is(path):
+def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 2")
@@ -180,7 +180,7 @@ def test_a_write_ahead_log_without_its_file_is_a_lost_ledger(opened, tmp_path):
         assert new.load() == (5000, {}, [])
 
 
-def test_a_ledger_that_there_was_no_room_to_make_begins_when_there_is(path, tmp_path):
+def test_a_ledger_that_could_not_be_created_for_lack_of_room_begins_when_there_is(path, tmp_path):
     with no_room(tmp_path, PAGE), pytest.raises(LedgerError):
         Store(path, now=1000)
     with closing(Store(path, now=3000)) as opened:
