@@ -1,7 +1,7 @@
 """remaphore, the remote semaphore: processes on distributed machines wait for, and start, each other over NATS.
 
-The names below are the public API; nothing else is promised. They are resolved when first used (PEP 562), so that
-`remaphore --help` imports no NATS.
+The names below are the public API; no other name is. They are imported when first used (PEP 562), so that
+`remaphore --help` does not import NATS.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _HOME = {
     "TransportError": "remaphore.errors",
     "UsageError": "remaphore.errors",
 }
-__all__ = list(_HOME)  # made of the table, so that the two cannot differ
+__all__ = list(_HOME)  # derived from the table, so that the two cannot differ
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""`python -m remaphore` is the command `remaphore`."""
+"""Run the command `remaphore` as `python -m remaphore`."""
 
 from remaphore.cli.main import command
 

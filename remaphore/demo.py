@@ -1,6 +1,6 @@
-"""The demonstration: a broker, a sender and three receivers on this machine, with the commands a user would type.
+"""The demonstration: a broker, a sender and three receivers on this machine, with the commands that a user would type.
 
-It runs the installed command as a user would, waits for what a user would wait for, and leaves nothing behind.
+It runs the installed command, waits for the output that a user would wait for, and deletes its files at the end.
 """
 
 from __future__ import annotations
@@ -20,83 +20,67 @@ from pathlib import Path
 from remaphore.errors import RemaphoreError
 from remaphore.protocol.keys import PrivateKey
 
-LIMIT_SECONDS = 60.0  # for all of it, on a machine that is busy with other things
+LIMIT_SECONDS = 60.0  # for all of it, on a busy machine
 NODES = {
     "uploader": "com.example.uploader",
     "left": "com.example.us.left",
     "right": "com.example.us.right",
     "tokyo": "com.example.jp.tokyo",
 }
-RECEIVERS = ("left", "right", "tokyo")
+REPORT = "run remaphore demo again, and report a bug if it fails again"
 SCRIPTS = {
     "left": "echo all is well",
     "right": "echo disk 41% used; echo load 0.12",
     "tokyo": "echo no space left on device; exit 1",
 }
+RECEIVERS = tuple(SCRIPTS)
 
 
 def show() -> None:
-    """Run the demonstration. Raises RemaphoreError if anything in it does not end as it should."""
+    """Run the demonstration. Raise RemaphoreError if one of its commands does not end as it should."""
     folder = Path(tempfile.mkdtemp(prefix="remaphore-demo-"))
     try:
-        asyncio.run(_show(folder))
+        asyncio.run(asyncio.wait_for(_show(folder), LIMIT_SECONDS))
+    except TimeoutError:
+        raise RemaphoreError(f"the demonstration did not end within {LIMIT_SECONDS:.0f} s", hint=REPORT) from None
     finally:
         shutil.rmtree(folder)
+    _comment("The demonstration is complete. The broker has been stopped, and all files have been deleted.")
 
 
 async def _show(folder: Path) -> None:
-    try:
-        async with asyncio.timeout(LIMIT_SECONDS), _broker(folder) as lines:
-            _write_nodes(folder, lines)
-            await _semaphore(folder)
-            await _request(folder)
-    except TimeoutError:
-        raise RemaphoreError(f"the demonstration did not end within {LIMIT_SECONDS:.0f} s") from None
-    _tell("That was all. Broker, keys and files are gone again.")
-
-
-@asynccontextmanager
-async def _broker(folder: Path) -> AsyncIterator[list[str]]:
-    _tell("A broker for this machine alone, with real authentication:")
+    _comment("Start a broker for this machine only, with authentication:")
     async with _background(folder, "remaphore broker --data broker --port 0") as broker:
         lines = [(await _line(broker.stdout)) for _ in range(2)]
         for line in lines:
             _print(f"    {line}")
-        yield lines
-
-
-async def _semaphore(folder: Path) -> None:
-    _tell("Three machines wait for a file. Each of these would go on with its download:")
-    async with contextlib.AsyncExitStack() as stack:
-        waiting = [
-            await stack.enter_async_context(
-                _background(folder, f'remaphore -c {name}.toml -u upload_done && echo "{name} goes on"')
-            )
-            for name in RECEIVERS
-        ]
-        for receiver in waiting:
-            await _until_ready(receiver)
-        _tell("The uploader has finished, and says so:")
-        await _foreground(folder, "remaphore -c uploader.toml -s -u upload_done")
-        for receiver in waiting:
-            _print(await _line(receiver.stdout))
-            if await receiver.wait() != 0:
-                raise RemaphoreError("a waiter was not released")
-
-
-async def _request(folder: Path) -> None:
-    for name, script in SCRIPTS.items():
-        path = folder / f"{name}.sh"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o700)
-    _tell("Now each runs a script for the verb `status`:")
-    async with contextlib.AsyncExitStack() as stack:
-        for name in RECEIVERS:
-            _print(f"$ cat {name}.sh\n    {SCRIPTS[name]}")
-            command = f"remaphore -c {name}.toml -v status ./{name}.sh"
-            await _until_ready(await stack.enter_async_context(_background(folder, command)))
-        _tell("One asks, three answer; destination, exit code and output of each, several lines in a frame:")
-        await _foreground(folder, "remaphore -c uploader.toml -r -v status -t 20s")
+        _write_nodes(folder, lines)
+        _comment("Three machines wait for a file; each continues when it receives the message:")
+        async with contextlib.AsyncExitStack() as stack:
+            waiting = []
+            for name in RECEIVERS:
+                command = f'remaphore receive -c {name}.toml --id upload_done && echo "{name} goes on"'
+                waiting.append(await stack.enter_async_context(_background(folder, command)))
+            for receiver in waiting:
+                await _until_ready(receiver)
+            _comment("The uploader has finished, and sends the message:")
+            await _foreground(folder, "remaphore send -c uploader.toml --id upload_done")
+            for receiver in waiting:
+                _print(await _line(receiver.stdout))
+                if await receiver.wait() != 0:
+                    raise RemaphoreError("a waiting command failed", hint=REPORT)
+        _comment("Each machine now runs a script for every message with the verb `status`:")
+        async with contextlib.AsyncExitStack() as stack:
+            for name, script in SCRIPTS.items():
+                path = folder / f"{name}.sh"
+                path.write_text(f"#!/bin/sh\n{script}\n")
+                path.chmod(0o700)
+                _print(f"$ cat {name}.sh\n    {script}")
+                command = f"remaphore receive -c {name}.toml --verb status ./{name}.sh"
+                await _until_ready(await stack.enter_async_context(_background(folder, command)))
+            _comment("The uploader sends a request, and prints destination, exit code and output of each reply:")
+            request = "remaphore request -c uploader.toml --to 'com.example.*.*' --verb status --timeout 20s"
+            await _foreground(folder, request)
 
 
 def _write_nodes(folder: Path, broker_lines: list[str]) -> None:
@@ -115,7 +99,7 @@ def _write_nodes(folder: Path, broker_lines: list[str]) -> None:
                 for peer in peers
             )
         )
-    _tell(f"Four nodes, each with its key, and the public keys of the others: {', '.join(NODES)}")
+    _comment(f"Configure four nodes ({', '.join(NODES)}), each with its private key and the public keys of the others:")
     _print("$ cat left.toml")
     _print(textwrap.indent("".join((folder / "left.toml").read_text().splitlines(keepends=True)[:14]) + "...", "    "))
 
@@ -139,20 +123,20 @@ async def _foreground(folder: Path, command: str) -> None:
     _print(f"$ {command}")
     process = await asyncio.create_subprocess_exec(*_shell(command), cwd=folder)
     if await process.wait() != 0:
-        raise RemaphoreError(f"`{command}` ended with {process.returncode}")
+        raise RemaphoreError(f"`{command}` failed with exit code {process.returncode}", hint=REPORT)
 
 
 def _shell(command: str) -> list[str]:
-    # The line runs as it is shown, also where the command is not on the PATH.
+    # The line runs as it is shown, even if the command is not in the PATH.
     return ["sh", "-c", f'remaphore() {{ "$0" -m remaphore "$@"; }}; {command}', sys.executable]
 
 
 async def _until_ready(process: asyncio.subprocess.Process) -> None:
     seen: list[str] = []
-    while not seen or "Ready" not in seen[-1]:
+    while not seen or "ready" not in seen[-1].lower():
         seen.append(await _line(process.stderr))
         if not seen[-1]:
-            raise RemaphoreError(f"a receiver ended before it was ready: {' '.join(seen)}")
+            raise RemaphoreError(f"a receiver ended before it was ready: {' '.join(seen)}", hint=REPORT)
 
 
 async def _line(stream: asyncio.StreamReader | None) -> str:
@@ -160,8 +144,8 @@ async def _line(stream: asyncio.StreamReader | None) -> str:
     return (await stream.readline()).decode().rstrip("\n")
 
 
-def _tell(text: str) -> None:
-    _print(f"\n# {text}")
+def _comment(text: str) -> None:
+    _print("\n" + textwrap.fill(text, width=80, initial_indent="# ", subsequent_indent="# "))
 
 
 def _print(text: str) -> None:

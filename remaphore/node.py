@@ -1,7 +1,7 @@
-"""The Python API: `connect`, and the node that it gives.
+"""The Python API: `connect`, and the `Node` that it yields.
 
 async with remaphore.connect("/etc/remaphore/remaphore.toml") as node:
-    await node.send("deploy", to="com.crypto.**", payload="v42")
+    await node.send("deploy", to="com.example.**", payload="v42")
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from remaphore.requesting.requester import Request
     from remaphore.transport.bus import Bus
 
-EVERYBODY = "**"
+ALL_DESTINATIONS = "**"
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 
@@ -39,13 +39,17 @@ async def connect(
     on_reconnect: Callable[[str], None] | None = None,
     on_protocol_error: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
-    """Connect to the broker of *config* (a `Config`, a path, or None: where the command line looks).
+    """Connect to the broker of *config*, and yield a node; the connection is closed at the end of the block.
 
-    timeout: seconds to go on trying while no server answers, None for ever. notice: called with a line for people when
-    the broker is away, and when it is back after that; returned: with one whenever it is back, however short the time
-    was, instead; protocol_error: with one, at most every 15 s, when a broker sends what is not the NATS protocol (else
-    notice gets it). Raises ConfigError, BrokerRefusedError (wrong credentials, TLS: at once) or
-    BrokerUnavailableError (no server answered in time).
+    config: a `Config`, the path of a file, or None for the file that the command line would use. timeout: seconds to
+    try while no server answers, None for no limit.
+
+    The callbacks get one line for people. on_notice: after a second without a broker, then every 30 seconds, and when
+    it is back. on_reconnect: at every reconnect, however short the interruption; on_notice is then not called
+    when the broker is back. on_protocol_error: when a broker violates the NATS protocol, at most every 15 seconds;
+    without it, on_notice is.
+
+    Raise ConfigError, BrokerRefusedError (credentials or TLS, at once) or BrokerUnavailableError (after *timeout*).
     """
     from remaphore.transport.nats_client import NatsBus
 
@@ -66,7 +70,7 @@ async def connect(
 
 
 class Node:
-    """A connected node: sends, requests, receives and replies. Made by `connect`, or on another bus by hand."""
+    """A connected node: sends, requests, receives and replies. Made by `connect`; tests make it on a `MemoryBus`."""
 
     def __init__(self, bus: Bus, config: Config, *, clock: Clock = time.time_ns) -> None:
         self.bus = bus
@@ -78,19 +82,22 @@ class Node:
         self,
         verb: str,
         *,
-        to: str = EVERYBODY,
+        to: str = ALL_DESTINATIONS,
         payload: str | bytes = b"",
         id: str = "",  # noqa: A002 - the name of the option on the command line
         key: str = "",
         subject_name: str = "",
         timeout: float | None = None,
     ) -> Message:
-        """Send and forget; return the message once the broker has it.
+        """Send a message without waiting for replies; return it once the broker has it.
 
-        to: the pattern of destinations. id: text that receivers can wait for, random if empty. key: which identity
-        signs, the default one if empty. timeout: seconds to wait for a broker that is away, None for ever.
-        Raises NotPermittedError, EncodeError, TransportError; of these, BrokerUnavailableError says that it was not
-        sent, ConnectionLostError that it may have been.
+        to: the pattern of destinations. payload: bytes, or text, which is encoded as UTF-8. id: the text that receivers
+        can wait for, random if empty. key: the public key of the identity that signs, the default one if empty.
+        subject_name: the last part of the subject, `all` if empty. timeout: seconds to wait for a broker that is away,
+        None for no limit.
+
+        Raise UsageError, NotPermittedError, EncodeError, or TransportError; of the last, BrokerUnavailableError means
+        that the message was not sent, ConnectionLostError that it may have been.
         """
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key)
         where = subject.for_messages(self.config.subject, _checked(subject_name))
@@ -102,7 +109,7 @@ class Node:
         self,
         verb: str,
         *,
-        to: str = EVERYBODY,
+        to: str = ALL_DESTINATIONS,
         payload: str | bytes = b"",
         id: str = "",  # noqa: A002 - as above
         key: str = "",
@@ -110,13 +117,15 @@ class Node:
         timeout: float | None = REQUEST_SECONDS,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Request]:
-        """Send a message that asks for replies, and collect them.
+        """Send a message that asks for replies, and yield the request, to iterate over its replies.
 
-            async with node.request("deploy", to="com.crypto.**", timeout=30) as exchange:
-                async for reply in exchange: ...
+            async with node.request("deploy", to="com.example.**", timeout=30) as request:
+                async for reply in request: ...
+            request.summary()
 
-        timeout: seconds for the whole request, None for no limit. Raises NoReceiversError if no peer matches *to*, and
-        what `send` raises.
+        timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
+        destinations have answered. on_drop: called with each reply that is dropped, and why. The other parameters are
+        those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send` raises.
         """
         from remaphore.protocol.exchange import Exchange
         from remaphore.requesting.requester import Request, expect
@@ -143,9 +152,10 @@ class Node:
         subject_name: str = "",
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Message]:
-        """Yield verified messages for this node, in the order of arrival, until the caller leaves the loop.
+        """Yield verified messages for this node, in the order of arrival, until the generator is closed (`aclosing`).
 
-        verbs, id, sender (a base58 key): take only these. on_drop: called with each message that was dropped.
+        verbs, id, sender (a public key in base58): accept only messages with these, None for all. subject_name: the
+        last part of the subject, `all` if empty. on_drop: called with each message that is dropped, and why.
         """
         from remaphore.protocol.gate import Filters
         from remaphore.receiving.gates import make_gate
@@ -168,11 +178,11 @@ class Node:
             await self.bus.unsubscribe(where)
 
     async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
-        """Answer *message*. Raises UsageError if its sender does not wait for replies, TransportError."""
+        """Send the result of *message* to its sender. Raise UsageError if it asks for no reply, or TransportError."""
         from remaphore.messaging.replier import send_reply
 
         if not message.wants_reply:
-            raise UsageError("the sender of this message does not wait for replies")
+            raise UsageError("the message does not ask for replies", hint="reply only if message.wants_reply is true")
         await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))
 
 
@@ -183,5 +193,6 @@ def _bytes(text: str | bytes) -> bytes:
 def _checked(subject_name: str) -> str:
     problem = subject.problem(subject_name) if subject_name else None
     if problem:
-        raise UsageError(f"{subject_name!r} cannot be part of a subject: {problem}")
+        hint = "use one or more words joined by dots"
+        raise UsageError(f"{subject_name!r} cannot be part of a subject: {problem}", hint=hint)
     return subject_name

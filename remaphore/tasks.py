@@ -1,7 +1,7 @@
-"""The one way to start an asyncio task; the linter bans the raw calls.
+"""The one way to start an asyncio task (the linter bans the raw calls), and the one way to run a main coroutine.
 
-It stands in the lowest layer, beside errors and logs, because transport, hooks and runtime all start tasks and none of
-them may import another for it.
+It is in the lowest layer, beside errors and logs, because transport, hooks, requesting and receiving all start tasks
+and none of them may import another for it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# For tasks and threads that are left over when a service has ended: a plugin's, which it should have ended itself.
+# Seconds for tasks and threads left over when the main coroutine has ended: those of plugins that did not end them.
 END_SECONDS = 2.0
-# After Ctrl-C, without work: CPU time, or bytes written, as while what came is shown to a reader that is slow.
+# Seconds after Ctrl-C without progress, after which the process ends. Progress is CPU time, or bytes written, as while
+# the output is shown to a slow reader.
 INTERRUPTED_SECONDS = 0.9
 
-_running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that nobody awaits could be collected
+_running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that is not awaited could be collected
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     """Start *coroutine* as a task called *name* and keep it alive until it is done.
 
-    Its exception belongs to whoever awaits it. If nobody ever does, the loop's exception handler gets it as soon as the
-    last reference is gone, which for a task that was not kept is the moment it ends.
+    Its exception is raised where it is awaited. If it never is, the loop's exception handler gets the exception as soon
+    as the last reference is gone, which for a task that the caller did not keep is the moment it ends.
     """
     task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the function that the ban points to
     _running.add(task)
@@ -39,10 +40,15 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* as asyncio.run does, but do not wait longer than END_SECONDS for what is left over at its end.
+    """Run *main* as asyncio.run does; return its result, at most END_SECONDS later than it ended.
 
-    asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Those end with
-    the process, which has to end by os._exit then. Ctrl-C ends a process that gets nowhere within INTERRUPTED_SECONDS.
+    asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Here such a
+    task or thread is left behind, and the process has to end by os._exit, which ends it.
+
+    Ctrl-C cancels *main*, and ends the process if it then makes no progress for INTERRUPTED_SECONDS. Example: *main*
+    blocks in a write to a pipe that nothing reads. At 0 s, Ctrl-C: asyncio's handler cancels the task, which has no
+    effect while the write blocks. At 0.9 s the timer finds neither CPU time used nor bytes written, and ends the
+    process with 130. Had *main* written 1 MB to a slow reader meanwhile, the timer would look again at 1.8 s.
     """
     runner = asyncio.Runner()
     try:
@@ -50,15 +56,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         if runner.run(_all_ended()):
             runner.close()
-        if signal.getitimer(signal.ITIMER_REAL)[1]:  # one that repeats is ours, see `on_interrupt`
+        if signal.getitimer(signal.ITIMER_REAL)[1]:  # a timer that repeats is ours, see `on_interrupt`
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main*, and let a SIGINT end the process where asyncio's handling of it comes to nothing.
+    """Run *main*, and let SIGINT end the process where asyncio's handling of it has no effect.
 
-    asyncio cancels the task then, which takes effect once the loop turns: not while something waits for a write to a
-    pipe that is full, such as a log line on stderr, for Python repeats a system call that a signal has interrupted.
+    asyncio cancels the task, which takes effect once the loop runs: not while a write to a full pipe blocks, such as a
+    log line on stderr, because Python repeats a system call that a signal has interrupted.
     """
     cancel = signal.getsignal(signal.SIGINT)
     if not callable(cancel) or threading.current_thread() is not threading.main_thread():
@@ -71,9 +77,9 @@ async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
 
 
 def on_interrupt(action: Callable[[], object]) -> None:
-    """Call *action* at SIGINT, and end the process once it has got nowhere for INTERRUPTED_SECONDS after that.
+    """Call *action* at SIGINT, and end the process once it has made no progress for INTERRUPTED_SECONDS after that.
 
-    For the main thread. *action* is called at once, within whatever runs.
+    To be called in the main thread. *action* is called at once, in the middle of what that thread is running.
     """
 
     def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -82,7 +88,8 @@ def on_interrupt(action: Callable[[], object]) -> None:
         def check(_number: int, _frame: FrameType | None) -> None:
             nonlocal before
             after = _work()
-            # asyncio writes a byte to itself for each signal.
+            # No progress is less than a tenth of the CPU time, and less than 100 bytes: this check needs a little of
+            # the former, and asyncio writes a byte to itself for each signal.
             if after[0] - before[0] < INTERRUPTED_SECONDS / 10 and after[1] - before[1] < 100:
                 os._exit(128 + signal.SIGINT)
             before = after
@@ -95,7 +102,7 @@ def on_interrupt(action: Callable[[], object]) -> None:
 
 
 def _work() -> tuple[float, int]:
-    """Return the CPU seconds of this process, and the bytes that it has written (proc(5), wchar)."""
+    """Return the CPU seconds used and the bytes written by this process (wchar of proc(5); 0 if it is unreadable)."""
     try:
         written = int(Path("/proc/self/io").read_text().partition("wchar:")[2].split()[0])
     except (OSError, IndexError):
@@ -104,6 +111,7 @@ def _work() -> tuple[float, int]:
 
 
 async def _all_ended() -> bool:
+    """Cancel what is left over; return whether all of it, threads too, ended within END_SECONDS."""
     left_over = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left_over:
         task.cancel()

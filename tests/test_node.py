@@ -46,7 +46,7 @@ async def responder(broker, number, code, output):
             await own.reply(message, code, output)
 
 
-async def test_a_message_reaches_who_waits_for_it(broker):
+async def test_a_message_reaches_the_receiver_that_waits_for_it(broker):
     waiting = spawn(first(node(broker, 2).receive(id="upload_done")), name="waiter")
     await subscribed(broker, 1)
     sender = node(broker, 1)
@@ -61,7 +61,7 @@ async def test_a_message_reaches_who_waits_for_it(broker):
     assert not broker.subscribers["remaphore.all"]
 
 
-async def test_a_request_collects_the_replies_of_all_who_were_asked_and_then_ends(broker):
+async def test_a_request_collects_the_replies_of_all_expected_destinations_and_then_ends(broker):
     tasks = [
         spawn(responder(broker, 2, 0, "fine"), name="two"),
         spawn(responder(broker, 3, 4, b"broken\n"), name="three"),
@@ -80,7 +80,7 @@ async def test_a_request_collects_the_replies_of_all_who_were_asked_and_then_end
         task.cancel()
 
 
-async def test_a_request_ends_at_its_time_limit_and_names_who_is_missing(broker):
+async def test_a_request_ends_at_its_timeout_and_names_the_missing_destinations(broker):
     task = spawn(responder(broker, 3, 0, ""), name="three")
     await subscribed(broker, 1)
     async with node(broker, 1).request("status", timeout=0.05) as exchange:
@@ -90,7 +90,7 @@ async def test_a_request_ends_at_its_time_limit_and_names_who_is_missing(broker)
     task.cancel()
 
 
-async def test_a_refusal_is_told_apart_from_a_failure(broker):
+async def test_a_rejection_differs_from_a_failure(broker):
     task = spawn(responder(broker, 2, 77, "remaphore: refused: verb"), name="two")
     await subscribed(broker, 1)
     async with node(broker, 1).request("status", to="com.two", timeout=10) as exchange:
@@ -100,14 +100,14 @@ async def test_a_refusal_is_told_apart_from_a_failure(broker):
     task.cancel()
 
 
-async def test_a_request_to_nobody_is_an_error_before_anything_is_sent(broker):
+async def test_a_request_without_receivers_is_an_error_before_anything_is_sent(broker):
     with pytest.raises(NoReceiversError, match=r"no known receivers: no peer in node1.toml matches 'org\.\*\*'"):
         async with node(broker, 1).request("status", to="org.**"):
             pass
     assert broker.published == []
 
 
-async def test_what_is_sent_a_second_time_is_taken_once(broker):
+async def test_a_message_that_is_sent_a_second_time_is_accepted_once(broker):
     seen, dropped = [], []
 
     async def collect():
@@ -131,7 +131,7 @@ async def test_what_is_sent_a_second_time_is_taken_once(broker):
     assert [drop.reason for drop in dropped] == [DropReason.DUPLICATE] * 5
 
 
-async def test_a_reply_captured_from_one_request_is_no_answer_to_another(broker):
+async def test_a_reply_captured_from_one_request_is_not_an_answer_to_another(broker):
     task = spawn(responder(broker, 2, 0, "old"), name="two")
     await subscribed(broker, 1)
     asking = node(broker, 1)
@@ -157,15 +157,15 @@ async def test_a_key_whose_destination_has_two_keys_is_one_responder(broker):
     task.cancel()
 
 
-async def test_replying_to_who_does_not_wait_is_a_usage_error(broker):
+async def test_replying_to_a_message_that_asks_for_no_reply_is_a_usage_error(broker):
     own = node(broker, 1)
     message = await own.send("ping")
-    with pytest.raises(UsageError, match="does not wait for replies"):
+    with pytest.raises(UsageError, match="does not ask for replies"):
         await own.reply(message, 0)
 
 
 @pytest.mark.parametrize("name", ["a.*", ">", "a b", "a..b", "a\n"])
-async def test_a_subject_that_is_none_is_a_usage_error(broker, name):
+async def test_an_invalid_subject_is_a_usage_error(broker, name):
     with pytest.raises(UsageError, match="cannot be part of a subject"):
         await node(broker, 1).send("ping", subject_name=name)
     assert broker.published == []

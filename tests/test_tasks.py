@@ -1,4 +1,4 @@
-"""A task started by spawn() runs to its end, and what goes wrong in it is not lost."""
+"""A task started by spawn() runs to its end, and its exceptions are not lost; run() ends, and Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from remaphore.tasks import run, spawn
 
 
-async def test_a_task_that_nobody_holds_is_not_collected() -> None:
+async def test_a_task_without_another_reference_is_not_collected() -> None:
     waiting: list[weakref.ref[asyncio.Future[None]]] = []
     done = asyncio.Event()
 
@@ -43,7 +43,7 @@ async def test_the_task_has_the_name_and_the_result() -> None:
     assert await task == 42
 
 
-async def test_an_exception_that_nobody_fetches_reaches_the_loops_handler() -> None:
+async def test_an_exception_that_is_not_retrieved_reaches_the_loops_handler() -> None:
     reported: list[BaseException] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
     error = ValueError("lost?")
@@ -58,7 +58,7 @@ async def test_an_exception_that_nobody_fetches_reaches_the_loops_handler() -> N
     assert reported == [error]
 
 
-async def test_an_exception_belongs_to_who_awaits_the_task() -> None:
+async def test_an_exception_is_raised_where_the_task_is_awaited() -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
 
@@ -120,7 +120,7 @@ run(main())
 @pytest.mark.parametrize(
     "hold", ["time.sleep(3600)", "__import__('os').read(0, 1)"], ids=["a call that waits", "a read that waits"]
 )
-def test_one_ctrl_c_ends_a_process_whose_loop_is_held_up(hold: str) -> None:
+def test_one_ctrl_c_ends_a_process_whose_loop_is_blocked(hold: str) -> None:
     command = [sys.executable, "-c", HELD.format(hold=hold)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

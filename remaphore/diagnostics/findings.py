@@ -126,6 +126,8 @@ def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = 
     if text.startswith(f"{where}:"):  # also with a line: FILE:3: what
         line, _, text = text.removeprefix(where).partition(": ")
         where += line
+    if error.hint != error.default_hint:
+        return Finding(level, code, where, text, error.hint)
     what, separator, words = text.partition("; hint: ")
     if not separator:
         what, _, words = text.partition("; ")

@@ -1,4 +1,4 @@
-"""A NATS broker that remaphore starts itself, for the demo, the tutorial and small sites.
+"""A NATS broker that remaphore starts itself, for the demonstration, the tutorial and small sites.
 
-Knows nats-server and NATS JWTs; nothing of messages, gates or nodes.
+Here live the process nats-server and NATS JWTs. What does not belong here: messages, gates and nodes.
 """

@@ -1,7 +1,8 @@
 """Logins of a NATS server in operator mode: operator, account and user JWTs, made without nsc.
 
-An operator vouches for an account, the account for a user; the server's configuration names the first two, the user's
-JWT and seed stand in its creds file. JWT here is NATS's dialect: ed25519 with nkeys, claims under `nats`, version 2.
+An operator signs an account, the account signs a user; the server's configuration holds the JWTs of the first two, the
+credentials file that of the user and its seed. These are NATS's JWTs: ed25519 with nkeys, claims under `nats`,
+version 2.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def operator(key: NatsKey, *, name: str, now: int) -> str:
 
 
 def account(key: NatsKey, *, name: str, by: NatsKey, now: int, revoked: Mapping[str, int] | None = None) -> str:
-    """Return an account's JWT, signed by the operator. It has no JetStream: no stream may answer for a receiver.
+    """Return an account's JWT, signed by the operator. It has no JetStream: a stream could answer for a receiver.
 
-    revoked: public keys of users, each with the second up to which its JWTs are void.
+    revoked: public keys of users, each with the second (since 1970) up to which its JWTs are void.
     """
     limits = {**dict.fromkeys(_ACCOUNT_LIMITS, UNLIMITED), "wildcards": True}
     nats: dict[str, Any] = {"type": "account", "limits": limits, "default_permissions": {"pub": {}, "sub": {}}}
@@ -49,8 +50,8 @@ def user(
 ) -> str:
     """Return a user's JWT, signed by its account.
 
-    publish, subscribe: the one pattern of subjects that it may use. payload: the most bytes of a message. expires: the
-    second in which the login ends.
+    publish, subscribe: the one pattern of subjects that it may use. payload: the largest size of a message in bytes.
+    expires: the second (since 1970) in which the login expires.
     """
     nats = {
         "type": "user",
@@ -64,7 +65,7 @@ def user(
 
 
 def server_config(*, operator_jwt: str, accounts: Mapping[str, str]) -> str:
-    """Return the part of a server's configuration that lets in the users of *accounts*: JWTs by public key."""
+    """Return the part of a server's configuration that admits the users of *accounts*: JWTs by public key."""
     preload = "\n".join(f"  {public}: {token}" for public, token in accounts.items())
     return f"operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}\n"
 

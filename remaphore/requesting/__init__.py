@@ -1,4 +1,5 @@
-"""The requesting side: one request with its replies, and a rollout in batches.
+"""The requesting side: one request with its replies, and a rollout of requests in batches.
 
-May import messaging, transport, hooks, config and protocol, but not receiving.
+What does not belong here: anything of the receiving side (`receiving`), and the output of commands (`cli`). May import
+messaging, transport, hooks, config and protocol.
 """

@@ -1,11 +1,11 @@
-"""The requesting side: a message goes out, verified replies come in."""
+"""One request: a message is published, and verified replies are received."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 from remaphore.config.settings import Config
@@ -19,7 +19,7 @@ from remaphore.transport.bus import Bus
 
 
 def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
-    """Return the peers that a request to *pattern* addresses. Raises NoReceiversError if there are none."""
+    """Return the peers that a request to *pattern* addresses. Raise NoReceiversError if there are none."""
     responders = peers.addressed(config.peers, pattern)
     if not responders:
         raise NoReceiversError(f"no known receivers: no peer in {config.source} matches {pattern!r}")
@@ -27,41 +27,46 @@ def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
 
 
 class Target(NamedTuple):
-    """A known destination, and why a request would not ask it; empty: it would."""
+    """A configured destination, and why a request would not be sent to it; empty if it would be."""
 
     destination: str
     skip_reason: str = ""
 
 
 def preview(config: Config, verb: str, pattern: str, *, key: str = "") -> tuple[Target, ...]:
-    """Return whom a request would ask, and why not the others, in the order of the configuration, each once."""
+    """Return every configured destination once, in the order of the configuration: asked or skipped, and why.
+
+    A key that is configured twice counts for its first destination: with `com.example.a` and `com.example.b` under one
+    key, a request to `**` asks `com.example.a`, and `com.example.b` is skipped.
+    """
     try:
         config.sender(verb, key)
     except NotPermittedError as error:
         return tuple(Target(name, str(error)) for name in names(config.peers))
     asked = frozenset(names(peers.addressed(config.peers, pattern)))
     known = frozenset(names(peers.by_key(config.peers).values()))
-    return tuple(Target(name, _skip_reason(name, pattern, asked, known)) for name in names(config.peers))
+    targets = []
+    for name in names(config.peers):
+        if name in asked:
+            reason = ""
+        elif name not in known:
+            reason = "its key is listed before under another destination, and the first counts"
+        else:
+            reason = f"the pattern {pattern!r} does not match it"
+        targets.append(Target(name, reason))
+    return tuple(targets)
 
 
 def names(of: Iterable[peers.Peer]) -> tuple[str, ...]:
-    """Return the destinations of some peers, each once, in their order: one with several keys is one node."""
+    """Return the destinations of peers, each once, in their order: a destination with several keys is one node."""
     return tuple(dict.fromkeys(peer.destination for peer in of))
 
 
-def _skip_reason(name: str, pattern: str, asked: Set[str], known: Set[str]) -> str:
-    if name in asked:
-        return ""
-    if name not in known:
-        return "its key is listed before under another destination, and the first counts"
-    return f"the pattern {pattern!r} does not match it"
-
-
 class Request:
-    """A request under way. Iterate over it for the replies, in the order of arrival.
+    """A request in progress. Iterate over it for the replies, in the order of arrival.
 
-    The iteration ends when every expected destination has answered, or at the deadline. What was not taken (another's
-    reply, a second one, a late one) goes to *on_drop* and is counted.
+    The iteration ends when every expected destination has answered, or at the deadline. A reply that is not accepted,
+    such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and counted.
     """
 
     def __init__(
@@ -86,27 +91,28 @@ class Request:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The destinations that were asked."""
+        """The destinations that the request was sent to."""
         return self._exchange.expected
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The destinations that have not answered (yet)."""
+        """The destinations that have not answered yet."""
         return self._exchange.missing
 
     @property
     def rejected(self) -> tuple[str, ...]:
-        """The destinations that answered that they would not act."""
+        """The destinations that answered that they reject the request."""
         return self.summary().rejected
 
     def summary(self) -> Summary:
-        """Return how things stand."""
+        """Return the present state: which destinations have answered, failed, rejected, or are missing."""
         return self._exchange.summary()
 
     async def start(self, bus: Bus, config: Config, *, subject_name: str, deadline: float | None) -> None:
-        """Listen for replies, then publish. *deadline*: when iterating ends, by the loop's clock; None for never.
+        """Subscribe to the replies, then publish.
 
-        Returns at the deadline too, if the broker went away and has not taken the request: then all are missing.
+        deadline: when the iteration ends, in seconds of the loop's clock; None for never. Return at the deadline too if
+        the broker is away and the request was not sent: all destinations are missing then.
         """
         self._deadline = deadline
         with contextlib.suppress(TimeoutError):
@@ -115,14 +121,14 @@ class Request:
                 await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
 
     async def stop(self, bus: Bus, config: Config) -> None:
-        """Listen no more."""
+        """Stop receiving replies."""
         await bus.unsubscribe(self._reply_subject(config))
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Reply:
-        """Return the next verified reply."""
+        """Return the next verified reply. Raise StopAsyncIteration at the end, see `Request`."""
         if self._exchange.complete and self._arrived.empty():
             raise StopAsyncIteration
         try:

@@ -1,14 +1,15 @@
-"""A request that goes out in batches: the next one when all of the last have answered, or when their time is over.
+"""A request in batches: the next batch starts when all destinations of the last have answered, or at its timeout.
 
-A message has one pattern, so each destination of a batch is asked by a message of its own; those of a batch are under
-way together. A request that goes to all at once is one batch with one message, so that who collects sees no difference.
+A message has one pattern, so each destination of a batch is sent a message of its own, and all messages of a batch are
+in progress together. A request to all destinations at once is one batch with one message, so that the collector of the
+replies sees no difference.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence, Set
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,10 +21,11 @@ from remaphore.tasks import spawn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPlan:
-    """How a request rolls through its destinations.
+    """How the destinations of a request are cut into batches.
 
-    size: how many are asked together, with *percent* that share of all, rounded up. pause: seconds between two batches.
-    stop_after: how many destinations without success end it; None: it goes on to the last.
+    size: destinations per batch, or, with *percent*, their share of all destinations, rounded up: 30 % of 10 are 3, of
+    11 they are 4. pause: seconds between two batches. stop_after: the number of destinations without success after
+    which no further batch starts; None: no limit.
     """
 
     size: int
@@ -38,7 +40,7 @@ class BatchPlan:
 
 
 class Event(NamedTuple):
-    """What happened to *request*: it was sent, or *reply* came, or it has *ended* and nothing more will come."""
+    """An event of *request*: it was sent, or *reply* arrived, or it has *ended* and nothing more will arrive."""
 
     request: Request
     reply: Reply | None = None
@@ -46,14 +48,15 @@ class Event(NamedTuple):
 
 
 class Rollout:
-    """Requests to *destinations*, batch by batch as *plan* has it, or by one message to the pattern *to* without one.
+    """Requests to *destinations* in the batches of *plan*; without a plan, one message to the pattern *to*.
 
-        rollout = Rollout(partial(node.request, "deploy", timeout=30), ["com.a", "com.b"], plan=BatchPlan(size=1))
+        ask = partial(node.request, "deploy", timeout=30)
+        rollout = Rollout(ask, ["com.example.a", "com.example.b"], plan=BatchPlan(size=1))
         async with aclosing(rollout.events()) as events:
             async for event in events: ...
         rollout.summary()
 
-    *ask* opens a request to the pattern that it is given as `to`; a time limit in it is that of one batch.
+    ask: opens a request to the pattern of its argument `to`; a timeout in it applies to each batch.
     """
 
     def __init__(
@@ -73,22 +76,38 @@ class Rollout:
         self._begun = 0  # batches
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what happens, as it happens. Who leaves the loop early closes the generator: that ends the requests.
+        """Yield the events as they happen. Closing the generator (`aclosing`) ends the requests that are in progress.
 
-        Raises what opening a request raises; those that were sent together with it are ended then.
+        Raise what opening a request raises; the other requests of its batch are ended then.
         """
         for number, batch in enumerate(self._batches):
             if self._plan and number:
                 await asyncio.sleep(self._plan.pause)
             self._begun += 1
-            async with aclosing(self._run(batch if self._plan else (self._to,))) as events:
-                async for event in events:
+            # A task for each request puts its events into this queue, or the exception that ended it.
+            arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
+            patterns = batch if self._plan else (self._to,)
+            tasks = [spawn(self._follow(pattern, arrived), name=f"request to {pattern}") for pattern in patterns]
+            ended = 0
+            try:
+                while ended < len(tasks):
+                    event = await arrived.get()
+                    if isinstance(event, Exception):
+                        raise event
+                    ended += event.ended
                     yield event
-            if self._is_enough():
-                return
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            if self._plan and self._plan.stop_after is not None:
+                summary = self.summary()
+                without_success = len(summary.expected) - len(summary.ok) - len(summary.not_asked)
+                if without_success >= self._plan.stop_after:
+                    return
 
     def summary(self) -> Summary:
-        """Return how things stand, of all batches together."""
+        """Return the present state of all batches together."""
         parts = [request.summary() for request in self.requests]
         asked = frozenset(name for batch in self._batches[: self._begun] for name in batch)
         answered = _united(part.answered for part in parts)
@@ -103,22 +122,6 @@ class Rollout:
             not_asked=self._in_order(frozenset(self._destinations) - asked),
         )
 
-    async def _run(self, patterns: Sequence[str]) -> AsyncGenerator[Event, None]:
-        arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        tasks = [spawn(self._follow(pattern, arrived), name=f"request to {pattern}") for pattern in patterns]
-        ended = 0
-        try:
-            while ended < len(tasks):
-                event = await arrived.get()
-                if isinstance(event, Exception):
-                    raise event
-                ended += event.ended
-                yield event
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
     async def _follow(self, pattern: str, arrived: asyncio.Queue[Event | Exception]) -> None:
         try:
             async with self._ask(to=pattern) as request:
@@ -129,12 +132,6 @@ class Rollout:
             arrived.put_nowait(Event(request, ended=True))
         except Exception as error:  # noqa: BLE001 - it is raised where the events are read
             arrived.put_nowait(error)
-
-    def _is_enough(self) -> bool:
-        if self._plan is None or self._plan.stop_after is None:
-            return False
-        summary = self.summary()
-        return len(summary.expected) - len(summary.ok) - len(summary.not_asked) >= self._plan.stop_after
 
     def _in_order(self, names: Set[str]) -> tuple[str, ...]:
         return tuple(name for name in self._destinations if name in names)

@@ -1,4 +1,4 @@
-"""What the rest of remaphore asks of a message bus; `nats_client` and `memory` provide it."""
+"""The interface of a message bus, which `nats_client` and `memory` implement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Deliver = Callable[[bytes], None]
 
 
 class Bus(Protocol):
-    """A connection on which messages are published and received; it mends itself until it is closed."""
+    """A connection on which messages are published and received; it reconnects by itself until it is closed."""
 
     @property
     def connected(self) -> bool:
@@ -21,25 +21,25 @@ class Bus(Protocol):
 
     @property
     def max_payload(self) -> int:
-        """The most bytes that one message may have."""
+        """The largest size of one message in bytes."""
 
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*.
 
-        timeout: seconds to wait until *data* can be written, should the connection be away, None for ever;
-        BrokerUnavailableError then says that it was not. Raises PayloadTooLargeError, SubjectDeniedError, or
-        ConnectionLostError when the connection ended before the broker confirmed, or the broker took too long over it.
+        timeout: seconds to wait until *data* can be written while there is no connection, None for no limit. After it,
+        BrokerUnavailableError states that *data* was not sent. Raise PayloadTooLargeError, SubjectDeniedError, or
+        ConnectionLostError if the connection ended before the broker confirmed, or the broker took too long to confirm.
         """
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:
         """Call *deliver*, a plain function that must not block, with every message on *subject* from now on.
 
-        Returns once the broker has confirmed. The subscription outlives reconnects; what is published while the
-        connection is away is lost, as NATS has it. Raises SubjectDeniedError.
+        Return once the broker has confirmed. The subscription outlives reconnects; messages that are published while
+        there is no connection are lost, as always with core NATS. Raise SubjectDeniedError.
         """
 
     async def unsubscribe(self, subject: str) -> None:
-        """Receive nothing more on *subject*. Does nothing if there is no subscription."""
+        """Stop receiving on *subject*. Without a subscription, do nothing."""
 
     async def close(self) -> None:
-        """End the connection. Calling it again does nothing."""
+        """End the connection. A second call does nothing."""

@@ -1,8 +1,8 @@
-"""What we show the broker: files read anew for every attempt, so that renewed ones are used without a restart.
+"""The login that we show the broker. Its file is read for every attempt, so that a renewed one needs no restart.
 
-nats-py reads a creds file without looking: CRLF, indentation or a missing final newline spoil the seed, and a file
-without a JWT makes it loop for ever (nats.py pull request 1020). So it gets a text made here, never a path. No message
-quotes a secret.
+nats-py reads a credentials file without checking it: CRLF, indentation or a missing final newline spoil the seed, and a
+file without a JWT makes it loop for ever (nats.py pull request 1020). So it gets a text made here, never a path. No
+message quotes a secret.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from remaphore.protocol.keys import is_nats_seed
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _WHAT = {"credentials": "credentials", "nkey": "nkey seed", "password": "password", "token": "token"}
+_NEW_FILE = "get a new credentials file from the broker's administrator"
 _FORM = """\
 -----BEGIN NATS USER JWT-----
 {jwt}
@@ -29,37 +30,40 @@ _FORM = """\
 
 
 def form(jwt: str, seed: str) -> str:
-    """Return the text of a creds file."""
+    """Return the text of a credentials file."""
     return _FORM.format(jwt=jwt, seed=seed)
 
 
 def parse(text: str, source: str) -> str:
-    """Return the creds file *text* in the one form that nats-py reads. Raises ConfigError, which names *source*."""
+    """Return the credentials file *text* in the one form that nats-py reads. Raise ConfigError, which names *source*.
+
+    JWT and seed are the first lines that are not empty after their markers, without white space at both ends.
+    """
     lines = [line.strip() for line in text.splitlines()]
-    jwt = _after(lines, "BEGIN NATS USER JWT", source)
-    seed = _after(lines, "BEGIN USER NKEY SEED", source)
+    found = []
+    for marker in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
+        start = next((number for number, line in enumerate(lines) if marker in line), None)
+        if start is None:
+            raise ConfigError(f"{source}: not a credentials file: no line {marker}", hint=_NEW_FILE)
+        found.append(next((line for line in lines[start + 1 :] if line), ""))
+    jwt, seed = found
     if not _JWT.fullmatch(jwt):
-        raise ConfigError(f"{source}: what follows BEGIN NATS USER JWT is no JWT; get one from the broker")
+        raise ConfigError(f"{source}: not a JWT after the line BEGIN NATS USER JWT", hint=_NEW_FILE)
     return form(jwt, _seed(seed, source))
-
-
-def _after(lines: list[str], marker: str, source: str) -> str:
-    start = next((number for number, line in enumerate(lines) if marker in line), None)
-    if start is None:
-        raise ConfigError(f"{source}: no creds file, it has no line {marker}; get one from the broker")
-    return next((line for line in lines[start + 1 :] if line), "")
 
 
 def _seed(text: str, source: str) -> str:
     if not is_nats_seed(text):
-        raise ConfigError(f"{source}: not the seed of a NATS user (one line that begins with SU); copy the file again")
+        what = f"{source}: not the seed of a NATS user (one line that begins with SU)"
+        raise ConfigError(what, hint="copy the whole file again")
     return text
 
 
 def login(auth: Auth, *, warn: Callable[[str], None]) -> Mapping[str, str]:
-    """Read what *auth* names; return it under the names of nats-py's options.
+    """Read the file that *auth* names; return the login under the names of nats-py's options.
 
-    warn: gets what is odd about the file, if its configuration is one of the original. Raises ConfigError.
+    warn: called with a warning about who else can read the file, if the configuration is a legacy one. Raise
+    ConfigError.
     """
     if auth.kind == "none" or auth.file is None:
         return {}
@@ -72,5 +76,5 @@ def login(auth: Auth, *, warn: Callable[[str], None]) -> Mapping[str, str]:
 
 
 def source(auth: Auth) -> str:
-    """Return what decides the login, for error messages."""
+    """Return where the login comes from, for messages: its file, or the setting."""
     return str(auth.file) if auth.file else 'auth = "none"'

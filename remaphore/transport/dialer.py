@@ -1,9 +1,13 @@
-"""From a list of servers to a connection: each is tried once a round, with the files of the login read anew."""
+"""From a list of servers to a connection: each server is tried once a round, and the login is read for each attempt.
+
+A round with the configured servers A and B, where B was the last connection and has reported a cluster of 50 others:
+four of the 50 are drawn, shuffled together with A, and tried one after the other; then B. If none of these six accepts
+us, the round returns None, and the caller waits before the next round, which draws four others.
+"""
 
 from __future__ import annotations
 
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 from remaphore.config.settings import Auth, Tls
@@ -12,14 +16,14 @@ from remaphore.transport import credentials, tls
 from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import DialError, Failure, Server, parse
 
-# Servers that a broker told of which one round tries: a list of silent ones must not keep us from those that we know.
+# Servers reported by a broker that one round tries: a list of silent ones must not delay the configured ones.
 DISCOVERED_A_ROUND = 4
 
 Prepare = Callable[[Connection], Awaitable[None]]
 
 
 class Dialer:
-    """Knows the servers, the configured ones and those that they have told of, and how to log in."""
+    """Holds the configured servers, those that they have reported, and the login."""
 
     def __init__(
         self,
@@ -30,21 +34,22 @@ class Dialer:
         warn: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
-        """report: called with a line for each thing of a server that is not the NATS protocol."""
+        """warn: called at most once, with a line about the login file. report: with each protocol error of a server."""
         self._configured = tuple(parse(text) for text in servers)
         self._discovered: tuple[Server, ...] = ()
         self._latest: Server | None = None
         self._auth = auth
         self._tls = tls_files
-        self._warn: Callable[[str], None] | None = warn
+        self._warn = warn
+        self._warned = False
         self._report = report
 
     async def round(self, prepare: Prepare, failures: dict[str, Failure]) -> Connection | None:
-        """Return a connection to the first server, in random order, that lets us in and that *prepare* has worked with.
+        """Return a connection to the first server, in random order, that accepts us and that *prepare* succeeds with.
 
-        None if there is none; *failures* then holds why, for each. *prepare* may raise DialError.
+        Return None if there is none; *failures* then holds why, by server. *prepare* may raise DialError.
         """
-        order = self._order()
+        order = self.order()
         for shown in failures.keys() - {server.shown for server in order}:
             del failures[shown]
         for server in order:
@@ -60,7 +65,8 @@ class Dialer:
         self._discovered = tuple(server for server in connection.discovered() if server.shown not in known)
         self._latest = connection.server
 
-    def _order(self) -> list[Server]:
+    def order(self) -> list[Server]:
+        """Return the servers of one round in the order in which they are tried."""
         # Random, so that nodes spread over a cluster; the one just lost last, because it is the likeliest to be away.
         discovered = random.sample(self._discovered, min(DISCOVERED_A_ROUND, len(self._discovered)))
         servers = [*self._configured, *discovered]
@@ -68,17 +74,24 @@ class Dialer:
         return sorted(servers, key=lambda server: server == self._latest)
 
     async def _dial(self, server: Server, prepare: Prepare) -> Connection:
+        warnings: list[str] = []
+        require_tls = tls.wanted(self._tls)
         try:
-            login = credentials.login(self._auth, warn=self._warn_once)
-            context = self._context(server)
+            login = credentials.login(self._auth, warn=warnings.append)
+            # Only where it is needed: loading the system's CAs takes 45 ms.
+            context = tls.context(self._tls) if server.tls or require_tls else None
         except ConfigError as error:
-            raise DialError(Failure(str(error), final=True)) from None
+            raise DialError(Failure(str(error), error.hint, final=True)) from None
+        finally:
+            if warnings and not self._warned:
+                self._warned = True
+                self._warn(warnings[0])
         connection = await Connection.dial(
             server,
             login=login,
             source=credentials.source(self._auth),
             context=context,
-            require_tls=tls.wanted(self._tls),
+            require_tls=require_tls,
             report=self._report,
         )
         try:
@@ -87,12 +100,3 @@ class Dialer:
             await connection.close()
             raise
         return connection
-
-    def _context(self, server: Server) -> ssl.SSLContext | None:
-        # The system's CAs take 45 ms to load: only where they are needed.
-        return tls.context(self._tls) if server.tls or tls.wanted(self._tls) else None
-
-    def _warn_once(self, line: str) -> None:
-        if self._warn is not None:
-            self._warn(line)
-        self._warn = None

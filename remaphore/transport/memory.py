@@ -1,4 +1,4 @@
-"""A bus within one process, for tests of plugins and of the runtime. It keeps the same contract as the NATS one."""
+"""A bus within one process, for tests of plugins and of the daemon. It keeps the same contract as the NATS one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
 
 
 class MemoryBroker:
-    """Where the buses of one test meet. *published* holds everything that was, in order."""
+    """Connects the buses of one test. *published* holds everything that was published, in order."""
 
     def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
@@ -39,17 +39,22 @@ class MemoryBus:
 
     @property
     def max_payload(self) -> int:
-        """The most bytes that one message may have."""
+        """The largest size of one message in bytes."""
         return self._broker.max_payload
 
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is never away
-        """Deliver *data* to all that are subscribed."""
+        """Deliver *data* to all subscribers; an exception of one goes to the loop's handler and not to the sender."""
         self._check_open()
         if len(data) > self.max_payload:
-            raise PayloadTooLargeError(f"the message has {len(data)} bytes, the broker takes {self.max_payload}")
+            text = f"message of {len(data)} bytes for {subject}: the broker accepts at most {self.max_payload}"
+            raise PayloadTooLargeError(text, hint="send less, or raise max_payload of the broker")
         self._broker.published.append((subject, data))
         for _, deliver in tuple(self._broker.subscribers[subject]):
-            _deliver(deliver, subject, data)
+            try:
+                deliver(data)
+            except Exception as error:  # noqa: BLE001 - the receiver's error is not the sender's
+                context = {"message": f"delivery of a message on {subject} failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:
         """Call *deliver* with every message on *subject* from now on."""
@@ -57,7 +62,7 @@ class MemoryBus:
         self._broker.subscribers[subject].append((self, deliver))
 
     async def unsubscribe(self, subject: str) -> None:
-        """Receive nothing more on *subject*."""
+        """Stop receiving on *subject*."""
         others = [entry for entry in self._broker.subscribers[subject] if entry[0] is not self]
         self._broker.subscribers[subject] = others
 
@@ -69,12 +74,4 @@ class MemoryBus:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConnectionLostError("the connection is closed")
-
-
-def _deliver(deliver: Deliver, subject: str, data: bytes) -> None:
-    try:
-        deliver(data)
-    except Exception as error:  # noqa: BLE001 - the receiver's error is not the sender's
-        context = {"message": f"delivery of a message on {subject} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+            raise ConnectionLostError("connection to the broker is closed", hint="use it before close()")

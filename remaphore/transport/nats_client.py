@@ -1,10 +1,11 @@
-"""The bus over NATS: one connection at a time, made anew whenever it ends.
+"""The bus over NATS: one connection at a time, and a new one whenever it ends.
 
 nats-py's own reconnecting is not used: it ends for good at any error of the server, such as an expired login
 (nats.py issues 193, 1019), sends what it has buffered before the subscriptions are back, and has no jitter (issue 370).
+
 Here a single task dials, subscribes again, and then serves what callers have queued. A caller waits for a future of its
 own, so that cancelling it never touches the connection. Restart, expiry, revocation, a silent or a lame-duck server:
-all end the connection, and the next one is dialled with files read anew.
+all end the connection, and the next one is dialled with files that are read again.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from remaphore.config.settings import Auth, Tls
 from remaphore.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     ConnectionLostError,
-    PayloadTooLargeError,
     SubjectDeniedError,
     TransportError,
 )
@@ -30,13 +29,16 @@ from remaphore.transport.nats_connection import CLOSE_LIMIT, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import STABLE_AFTER, OutageReporter, ReconnectThrottle, delays
 from remaphore.transport.pending import PendingOperation
-from remaphore.transport.servers import DialError, Failure, all_final, summary
+from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, next_batch
+from remaphore.transport.servers import DialError, Failure, all_final, hints, summary
 
 CONFIRM_TIMEOUT = 5.0  # seconds for the broker to confirm
-SLOWEST_LINK = 50_000  # bytes a second; what is being confirmed gets the time it takes at this rate on top
+SLOWEST_LINK = 50_000  # bytes a second; what is being confirmed gets the time that it takes at this rate on top
 BATCH_BYTES = 256 * 1024  # confirmed by one round trip; with more, the first would wait for the last
-_CLOSED = "the connection to the broker has been closed"
-DEFAULT_MAX_PAYLOAD = 1024 * 1024  # of a server that nobody has configured, until one tells its own
+DEFAULT_MAX_PAYLOAD = 1024 * 1024  # of nats-server; until the first server reports its own
+_CLOSED = "connection to the broker is closed"
+_CLOSED_HINT = "use it before close(), or connect again"
+_EXTEND = "ask the broker's administrator to extend the permissions of these credentials"
 
 
 class NatsBus:
@@ -71,20 +73,27 @@ class NatsBus:
         on_reconnect: Callable[[str], None] | None = None,
         on_protocol_error: Callable[[str], None] | None = None,
     ) -> NatsBus:
-        """Connect to any of *servers* (`nats://host:4222`, `tls://host`); the bus then mends itself until closed.
+        """Connect to any of *servers* (`nats://host:4222`, `tls://host`); the bus reconnects by itself until closed.
 
-        limit: seconds to go on trying, None for ever. notice: called with a line for people while there is no broker,
-        first after a second, then every 30 s, also later on. returned: called with a line for each connection after the
-        first, however short the time without one was; without it, notice tells the end of what it told. protocol_error:
-        called with a line when a broker sends what is not the NATS protocol, at most every 15 s; without it, notice is.
-        Raises BrokerRefusedError as soon as every server has said no, BrokerUnavailableError at the limit; both name
-        each server and its cause.
+        limit: seconds to try, None for no limit. on_notice: called with a line for people while there is no broker,
+        first after a second, then every 30 s, also after the first connection. on_reconnect: called with a line for
+        each connection after the first, however short the time without one was; without it, on_notice is called at the
+        end of an outage that it was called with. on_protocol_error: called with a line when a broker sends what is not
+        the NATS protocol, at most every 15 s; without it, on_notice is.
+
+        Raise BrokerRefusedError as soon as every server has rejected us, BrokerUnavailableError at the limit; both name
+        each server and its cause, and the hint names the servers that it is for.
         """
         flaws = ReconnectThrottle(on_protocol_error or on_notice, more="{number} times since the last line")
         dialer = Dialer(servers, auth=auth, tls_files=tls or Tls(), warn=on_notice, report=flaws.add)
         bus = cls(dialer, OutageReporter(on_notice, on_reconnect), flaws)
         try:
-            await bus._connected(limit)
+            await asyncio.wait({bus._first}, timeout=limit)
+            if not bus._first.done():
+                failures = bus._outage.failures
+                text = f"no broker within {limit:g} s: {summary(failures)}"
+                bus._stop(BrokerUnavailableError(text, hint=hints(failures)))
+            bus._first.result()
         except BaseException:
             await bus.close()
             raise
@@ -92,17 +101,17 @@ class NatsBus:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection at the moment."""
+        """Whether there is a connection now."""
         return self._connection is not None and not self._connection.ended.done()
 
     @property
     def max_payload(self) -> int:
-        """The most bytes that one message may have, as the latest server told it."""
+        """The largest size of one message in bytes, as the latest server reported it."""
         return self._max_payload
 
     @property
     def about(self) -> Mapping[str, str]:
-        """What the server says of itself, see `Connection.about`; nothing while there is none."""
+        """What the server reports about itself, see `Connection.about`; empty while there is no connection."""
         return {} if self._connection is None else self._connection.about
 
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
@@ -113,8 +122,12 @@ class NatsBus:
             await asyncio.wait({operation.done}, timeout=timeout)
             if not operation.done.done() and operation in self._queue:
                 self._queue.remove(operation)
-                cause = "others wait before it" if self.connected else summary(self._outage.failures)
-                raise BrokerUnavailableError(f"no broker within {timeout:.3g} s: {cause}; the message was not sent")
+                if self.connected:
+                    text = f"message not sent within {timeout:.3g} s: other messages are queued before it"
+                    raise BrokerUnavailableError(text, hint="allow more time, or send fewer messages at once")
+                failures = self._outage.failures
+                text = f"no broker within {timeout:.3g} s, message not sent: {summary(failures)}"
+                raise BrokerUnavailableError(text, hint=hints(failures))
         await operation.done  # once it is written, the time for the confirmation is limited
 
     async def subscribe(self, subject: str, deliver: Deliver) -> None:
@@ -124,7 +137,7 @@ class NatsBus:
             self._add(operation)
             await operation.done
         except asyncio.CancelledError:
-            self._leave(operation)  # it may be confirmed already, and nobody would ever end it
+            self._leave(operation)  # it may be confirmed already, and no caller is left to end it
             raise
 
     async def unsubscribe(self, subject: str) -> None:
@@ -133,30 +146,25 @@ class NatsBus:
             self._leave(operation)
 
     async def close(self) -> None:
-        """End the connection; see `Bus`. Who still waits gets a ConnectionLostError. Never raises, never hangs."""
+        """End the connection; see `Bus`. Callers that still wait get a ConnectionLostError. Never raise, never hang."""
         self._closed = True
         while not self._task.done():
             # More than once: nats-py and wait_for() of Python 3.11 can swallow a cancellation.
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=2 * CLOSE_LIMIT + 1)
-        self._stop(ConnectionLostError(_CLOSED))
-
-    async def _connected(self, limit: float | None) -> None:
-        await asyncio.wait({self._first}, timeout=limit)
-        if not self._first.done():
-            raise BrokerUnavailableError(f"no broker within {limit:g} s: {summary(self._outage.failures)}")
-        self._first.result()
+        self._stop(ConnectionLostError(_CLOSED, hint=_CLOSED_HINT))
 
     def _future(self) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
 
     def _add(self, operation: PendingOperation) -> None:
         if self._closed:
-            raise ConnectionLostError(_CLOSED)
+            raise ConnectionLostError(_CLOSED, hint=_CLOSED_HINT)
         self._queue.append(operation)
         self._wake.set()
 
     async def _run(self) -> None:
+        """Dial and serve one connection after the other, until every server rejects the first, or close() cancels."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -169,26 +177,23 @@ class NatsBus:
                 except (OSError, MemoryError) as error:  # whatever this machine has run out of may come back
                     if not self._first.done():
                         raise
-                    self._interrupted(error)
+                    self._outage.failures["this machine"] = Failure(f"{error or type(error).__name__}")
+                    sending, self._sending = self._sending, ()
+                    text = f"connection lost ({error!r} on this machine): {UNCONFIRMED}"
+                    for operation in sending:
+                        operation.settle(ConnectionLostError(text, hint=UNCONFIRMED_HINT))
                 self._tries = 0 if loop.time() - started > STABLE_AFTER else self._tries + 1
         except BrokerRefusedError as error:
             self._stop(error)
         except Exception as error:
-            self._stop(TransportError(f"the connection's task failed: {error!r}; please report this bug"))
+            self._stop(TransportError(f"the connection's task failed: {error!r}", hint="report this bug"))
             raise
-
-    def _interrupted(self, error: Exception) -> None:
-        self._outage.failures["this machine"] = Failure(f"{error or type(error).__name__}")
-        sending, self._sending = self._sending, ()
-        text = f"{error!r} on this machine: the message may or may not have been delivered"
-        for operation in sending:
-            operation.settle(ConnectionLostError(text))
 
     def _stop(self, error: TransportError) -> None:
         self._closed = True
         if not self._first.done():
             self._first.set_exception(error)
-            self._first.exception()  # nobody may be waiting for it any more
+            self._first.exception()  # mark it as retrieved: no caller may be waiting for it any more
         for operation in (*self._sending, *self._queue):
             operation.settle(error)
         self._outage.close()
@@ -201,11 +206,12 @@ class NatsBus:
         while (connection := await self._dialer.round(self._restore, self._outage.failures)) is None:
             failures = self._outage.failures
             if not self._first.done() and all_final(failures.values()):
-                raise BrokerRefusedError(f"no connection: {summary(failures)}")
+                raise BrokerRefusedError(f"no connection: {summary(failures)}", hint=hints(failures))
             await asyncio.sleep(next(waits))
         return connection
 
     async def _restore(self, connection: Connection) -> None:
+        """Subscribe again on a new connection. Raise DialError: without its subscriptions, it is of no use."""
         self._leaving.clear()  # handles of an earlier connection
         operations = tuple(self._subscriptions)
         if not operations:
@@ -217,29 +223,13 @@ class NatsBus:
             raise DialError(Failure(f"subscribing again was not confirmed ({connection.reason})"))
         if denied:
             subjects = ", ".join(sorted(subject for _, subject in denied))
-            raise DialError(Failure(f"no permission for subscription to {subjects}; check the credentials"))
+            raise DialError(Failure(f"no permission for subscription to {subjects}", _EXTEND))
         for operation in operations:
             if operation.ended:  # meanwhile, and perhaps before it was written
                 self._leave(operation)
 
     async def _serve(self, connection: Connection) -> None:
-        self._begin(connection)
-        try:
-            while not connection.ended.done():
-                self._wake.clear()
-                self._sending = self._take()
-                if self._sending or self._leaving:
-                    await self._settle(connection, self._sending)
-                else:
-                    await self._wake.wait()
-        finally:
-            self._dialer.learn(connection)
-            self._connection = None
-            self._outage.begin()  # now, because to close what is silent takes its time
-            self._outage.failures[connection.server.shown] = Failure(f"connection lost ({connection.reason})")
-            await connection.close()
-
-    def _begin(self, connection: Connection) -> None:
+        """Carry out what callers have queued, one batch a round trip, until *connection* ends."""
         self._connection = connection
         self._max_payload = connection.max_payload
         self._dialer.learn(connection)
@@ -249,74 +239,44 @@ class NatsBus:
             self.reconnects += 1
         else:
             self._first.set_result(None)
-
-    def _take(self) -> list[PendingOperation]:
-        taken: list[PendingOperation] = []
-        size = 0
-        while self._queue and size < BATCH_BYTES:
-            operation = self._queue.popleft()
-            if not operation.done.done():
-                taken.append(operation)
-                size += len(operation.data)
-        return taken
-
-    async def _settle(self, connection: Connection, operations: Sequence[PendingOperation]) -> None:
-        denied = await self._exchange(connection, operations)
-        if denied is None:
-            self._lost(connection, operations)
+        try:
+            while not connection.ended.done():
+                self._wake.clear()
+                batch = self._sending = next_batch(self._queue, max_bytes=BATCH_BYTES)
+                if not (batch or self._leaving):
+                    await self._wake.wait()
+                    continue
+                denied = await self._exchange(connection, batch)
+                if denied is None:
+                    # Subscribing twice does no harm, so subscriptions wait for the next connection.
+                    for operation in reversed(fail_unconfirmed(connection, batch)):
+                        operation.handle = None
+                        self._queue.appendleft(operation)
+                    self._sending = ()
+                    await connection.close()
+                else:
+                    for operation in batch:
+                        if (operation.action, operation.subject.lower()) in denied:  # in lower case by the server
+                            text = f"no permission for {operation.action} to {operation.subject}"
+                            operation.settle(SubjectDeniedError(text, hint=_EXTEND))
+                        elif operation.deliver is not None and operation.done.done():  # its caller was cancelled
+                            self._leave(operation)
+                        elif operation.deliver is not None:
+                            self._subscriptions.append(operation)
+                        operation.settle()
+                    self._sending = ()
+        finally:
+            self._dialer.learn(connection)
+            self._connection = None
+            self._outage.begin()  # now, because closing a silent connection takes time
+            self._outage.failures[connection.server.shown] = Failure(f"connection lost ({connection.reason})")
             await connection.close()
-            return
-        for operation in operations:
-            self._confirmed(operation, denied)
-        self._sending = ()
 
     async def _exchange(
         self, connection: Connection, operations: Sequence[PendingOperation]
     ) -> set[tuple[str, str]] | None:
-        """Write *operations* and return what the broker denied, or None if it did not confirm.
-
-        One round trip at a time, so that a denial belongs to what was written last.
-        """
         limit = CONFIRM_TIMEOUT + sum(len(operation.data) for operation in operations) / SLOWEST_LINK
-        sending = spawn(self._write(connection, operations), name="nats-write")
-        try:
-            either: set[asyncio.Future[Any]] = {sending, connection.ended}
-            received = -1
-            # A broker that still sends is not silent: its answer stands in line behind what it has for us.
-            while received != connection.received and not (sending.done() or connection.ended.done()):
-                received = connection.received
-                await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            confirmed = sending.done() and sending.exception() is None
-            return sending.result() if confirmed else None
-        finally:
-            sending.cancel()
-            # What a broken connection raises after this says nothing new.
-            sending.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    async def _write(self, connection: Connection, operations: Sequence[PendingOperation]) -> set[tuple[str, str]]:
-        connection.take_denied()
-        for operation in operations:
-            try:
-                if operation.deliver is None:
-                    await connection.publish(operation.subject, operation.data)
-                else:
-                    operation.handle = await connection.subscribe(operation.subject, operation.receive)
-            except (PayloadTooLargeError, SubjectDeniedError) as error:
-                operation.settle(error)
-        while self._leaving:
-            await connection.unsubscribe(self._leaving.pop())
-        await connection.confirm()
-        return connection.take_denied()
-
-    def _confirmed(self, operation: PendingOperation, denied: set[tuple[str, str]]) -> None:
-        if (operation.action, operation.subject.lower()) in denied:  # the server's text has it in lower case
-            what = f"no permission for {operation.action} to {operation.subject}"
-            operation.settle(SubjectDeniedError(f"{what}; the broker's administrator can extend these credentials"))
-        elif operation.deliver is not None and operation.done.done():
-            self._leave(operation)
-        elif operation.deliver is not None:
-            self._subscriptions.append(operation)
-        operation.settle()
+        return await exchange(connection, operations, self._leaving, limit=limit)
 
     def _leave(self, operation: PendingOperation) -> None:
         operation.ended = True
@@ -326,20 +286,3 @@ class NatsBus:
             self._leaving.append(operation.handle)
             self._wake.set()
         operation.handle = None
-
-    def _lost(self, connection: Connection, operations: Sequence[PendingOperation]) -> None:
-        reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
-        messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
-        if messages and "maximum payload" in reason.lower():
-            # A limit of the credentials; the server closes the connection and does not say which message it was.
-            largest = max(messages, key=lambda operation: len(operation.data))
-            text = f"message of {len(largest.data)} bytes for {largest.subject}: more than the credentials allow"
-            largest.settle(PayloadTooLargeError(f"{text}; send less, or raise the user's limit"))
-        for operation in messages:
-            text = f"the connection to {connection.server.shown} ended before it confirmed the message ({reason})"
-            operation.settle(ConnectionLostError(f"{text}: it may or may not have been delivered"))
-        self._sending = ()
-        for operation in reversed(operations):
-            if operation.deliver is not None:  # subscribing twice does no harm: it waits for the next connection
-                operation.handle = None
-                self._queue.appendleft(operation)

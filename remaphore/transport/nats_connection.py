@@ -24,13 +24,14 @@ CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
 DIAL_LIMIT = 6.0  # seconds for all of them
 CLOSE_LIMIT = 0.5  # seconds; closing waits for ever after a failed TLS handshake (nats.py issue 718)
 PING_INTERVAL = 10  # seconds
-# A connection on which so many stay unanswered is given up with the next: within two intervals, so that a third is left
-# to say so.
+# Unanswered pings after which the next one ends the connection: silence is noticed within two intervals, and a daemon
+# has the third to report it (docs/reliability.md promises three).
 UNANSWERED_PINGS = 1
+_CORRECT_SUBJECT = "correct subject in the configuration"
 
 
 class Connection:
-    """A connection that was accepted. `ended` is a future that is done when it has ended, for whatever reason."""
+    """An accepted connection. `ended` is a future that is done once it has ended, for whatever reason."""
 
     def __init__(self, server: Server, *, require_tls: bool, report: Callable[[str], None]) -> None:
         self.server = server
@@ -40,7 +41,7 @@ class Connection:
             ended=self._end,
             report=lambda text: report(f"{server.shown} does not follow the NATS protocol: {text}"),
         )
-        self._asked: set[tuple[str, str]] = set()  # written since the last round trip: what a denial may be about
+        self._asked: set[tuple[str, str]] = set()  # (action, subject) written since the last round trip
         self._denied: set[tuple[str, str]] = set()
         self._written: set[Handle] = set()
         self._standing: set[Handle] = set()
@@ -57,81 +58,79 @@ class Connection:
         require_tls: bool,
         report: Callable[[str], None] = lambda _line: None,
     ) -> Connection:
-        """Connect to *server* once. Raises DialError.
+        """Connect to *server* once. Raise DialError.
 
         login: options of nats-py, see `credentials.login`; source: where they come from, for messages. context: needed
-        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs. report: gets
-        a line for each thing of this server that is not the NATS protocol.
+        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs. report:
+        called with a line for each violation of the NATS protocol by this server.
         """
         if server.problem:
-            raise DialError(Failure(server.problem, final=True))
+            raise DialError(Failure(server.problem, server.hint, final=True))
         connection = cls(server, require_tls=require_tls, report=report)
+        options: dict[str, Any] = dict(login)
+        if "user_credentials" in options:
+            options["user_credentials"] = RawCredentials(options["user_credentials"])
         try:
             async with asyncio.timeout(DIAL_LIMIT):
-                await connection._connect(login, context)
+                # nats-py makes two attempts with these and then reports "no servers"; its first error is the cause. Any
+                # other setting makes it retry for ever, whatever allow_reconnect says (nats.py issues 645, 663).
+                await connection._client.connect(
+                    servers=[server.url],
+                    name="remaphore",
+                    tls=context,
+                    tls_hostname=server.tls_name or None,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0.05,  # type: ignore[arg-type]  # annotated as int, used as seconds
+                    connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]  # the same
+                    ping_interval=PING_INTERVAL,
+                    max_outstanding_pings=UNANSWERED_PINGS,
+                    error_cb=connection._on_error,
+                    **options,
+                )
         except BaseException as error:
             await connection.close()
             if not isinstance(error, Exception):
                 raise
             cause = connection._first_error if isinstance(error, errors.NoServersError) else None
             raise DialError(explain(cause or error, source=source, timeout=CONNECT_TIMEOUT)) from None
+        if not connection._client.is_connected:  # connect() accepts an end of file in place of PONG
+            await connection.close()
+            raise DialError(Failure("connection closed during the login"))
         return connection
-
-    async def _connect(self, login: Mapping[str, str], context: ssl.SSLContext | None) -> None:
-        options: dict[str, Any] = dict(login)
-        if "user_credentials" in options:
-            options["user_credentials"] = RawCredentials(options["user_credentials"])
-        # nats-py makes two attempts with these and then says "no servers"; its first error is the cause. Any other
-        # setting makes it retry for ever, whatever allow_reconnect says (nats.py issues 645, 663).
-        await self._client.connect(
-            servers=[self.server.url],
-            name="remaphore",
-            tls=context,
-            tls_hostname=self.server.tls_name or None,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0.05,  # type: ignore[arg-type]  # annotated as int, used as seconds
-            connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]  # the same
-            ping_interval=PING_INTERVAL,
-            max_outstanding_pings=UNANSWERED_PINGS,
-            error_cb=self._on_error,
-            **options,
-        )
-        if not self._client.is_connected:  # connect() takes an end of file in place of PONG for success
-            raise DialError(Failure("the connection was closed during the login"))
 
     @property
     def max_payload(self) -> int:
-        """The most bytes that the server takes in one message. Credentials may allow less, and do not say so."""
+        """The largest message that the server accepts, in bytes. Credentials may allow less, without reporting it."""
         return self._client.max_payload
 
     @property
     def about(self) -> Mapping[str, str]:
-        """The server's own name, version and cluster, its address, and the version of tls; empty for what is not."""
-        told = self._client.server_info
+        """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown."""
+        info = self._client.server_info
         return {
             "address": self.server.shown,
-            "name": told.get("server_name", ""),
-            "version": told.get("version", ""),
-            "cluster": told.get("cluster", ""),
+            "name": info.get("server_name", ""),
+            "version": info.get("version", ""),
+            "cluster": info.get("cluster", ""),
             "tls": self._client.tls_version,
         }
 
     @property
     def received(self) -> int:
-        """How many messages have come so far."""
+        """How many messages have been received so far."""
         return self._client.delivered
 
     @property
     def reason(self) -> str:
-        """Why the connection ended, in the server's words if it gave any."""
+        """Why the connection ended, in the server's words if there are any."""
         error = self._client.last_error or self._first_error
         if error is None or isinstance(error, errors.UnexpectedEOF | OSError):
             return "closed by the other side"
         return str(error)[:MAX_SHOWN].removeprefix("nats: ").strip("'") or type(error).__name__
 
     def discovered(self) -> Iterable[Server]:
-        """Return the other servers of the cluster, as this one tells them."""
+        """Return the other servers of the cluster, as this one reports them."""
         scheme = "tls" if self.server.tls else "nats"
         places = self._client.server_info.get("connect_urls", ())
         servers = [discovered(f"{scheme}://{place}", self.server) for place in places]
@@ -140,21 +139,19 @@ class Connection:
     async def publish(self, subject: str, data: bytes) -> None:
         """Write one message. It is delivered only once `confirm` has returned.
 
-        Raises PayloadTooLargeError or SubjectDeniedError for what is not even written.
+        Raise PayloadTooLargeError or SubjectDeniedError for a message that cannot be written at all.
         """
         if len(data) > self.max_payload:
-            raise PayloadTooLargeError(
-                f"message of {len(data)} bytes for {subject}: the broker takes {self.max_payload};"
-                " send less, or raise its max_payload"
-            )
+            text = f"message of {len(data)} bytes for {subject}: the broker accepts at most {self.max_payload}"
+            raise PayloadTooLargeError(text, hint="send less, or raise max_payload of the broker")
         self._asked.add(("publish", subject.lower()))
         try:
             await self._client.publish(subject, data)
         except errors.BadSubjectError:
-            raise SubjectDeniedError(f"{subject!r} is no NATS subject; correct the configuration's subject") from None
+            raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT) from None
 
     async def subscribe(self, subject: str, deliver: Deliver) -> Handle:
-        """Write one subscription, which `unsubscribe` takes. It stands only once `confirm` has returned."""
+        """Write one subscription, and return its handle. It is in effect only once `confirm` has returned."""
 
         def receive(data: bytes) -> None:
             try:
@@ -164,7 +161,7 @@ class Connection:
                 asyncio.get_running_loop().call_exception_handler(context)
 
         if subject.split() != [subject]:
-            raise SubjectDeniedError(f"{subject!r} is no NATS subject; correct the configuration's subject")
+            raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT)
         self._asked.add(("subscription", subject.lower()))
         handle = await self._client.listen(subject, receive)
         self._written.add(handle)
@@ -177,11 +174,12 @@ class Connection:
         await self._client.unlisten(handle)
 
     async def confirm(self) -> None:
-        """Return once the server has handled all that was written before; raises, or never returns, when it has not.
+        """Return once the server has handled all that was written before; raise, or never return, if it has not.
 
         The caller watches `ended` and the time, and closes the connection if it gives up.
         """
-        # flush() writes PING past what waits in the queue of the flusher, so that its PONG would prove nothing.
+        # flush() writes PING before what is queued for the flusher: of publish("x"), flush() the server sees PING, PUB,
+        # and its PONG would prove nothing. So the queue has to be empty first.
         pause = 0.0
         while self._client.pending_data_size:
             await asyncio.sleep(pause)
@@ -189,17 +187,19 @@ class Connection:
         if self.ended.done():  # flush() without its reader returns at once
             raise errors.ConnectionClosedError
         await self._client.flush(timeout=3600)
-        self._standing |= {handle for handle in self._written if not self._is_denied(handle)}
+        self._standing |= {
+            handle for handle in self._written if ("subscription", handle.subject.lower()) not in self._denied
+        }
         self._written.clear()
 
-    def take_denied(self) -> set[tuple[str, str]]:
-        """Return what was not permitted since the last call: publish or subscription, and the subject in lower case."""
+    def pop_denied(self) -> set[tuple[str, str]]:
+        """Return what was denied since the last call: pairs of publish or subscription, and subject in lower case."""
         denied, self._denied = self._denied, set()
         self._asked.clear()
         return denied
 
     async def close(self) -> None:
-        """Give the connection up. Never raises, takes at most CLOSE_LIMIT seconds."""
+        """End the connection, whatever its state. Never raise; take at most twice CLOSE_LIMIT seconds."""
         self._end()
         closing = spawn(self._client.close(), name="nats-close")
         try:
@@ -209,7 +209,7 @@ class Connection:
             closing.cancel()
             await asyncio.wait({closing}, timeout=CLOSE_LIMIT)
             if closing.done() and not closing.cancelled():
-                closing.exception()  # closing what is broken may fail; nobody can do anything about it
+                closing.exception()  # closing what is broken may fail, and nothing can be done about it
 
     async def _on_error(self, error: Exception) -> None:
         # Must not raise: nats-py awaits this while it connects, and our reader for each denial.
@@ -217,17 +217,14 @@ class Connection:
         if found:
             denied = found[1].lower(), found[2].lower()
             withdrawn = any(("subscription", handle.subject.lower()) == denied for handle in self._standing)
-            if withdrawn or denied in self._asked:  # a server may write any number of others
+            if withdrawn or denied in self._asked:  # a server may write any number of others: they are not kept
                 self._denied.add(denied)
             if withdrawn:
-                # By a reload of the server, which keeps the connection, and no message would come any more.
+                # By a reload of the server, which keeps the connection open while no message arrives any more.
                 self._first_error = error
                 self._end()
         elif self._first_error is None:
             self._first_error = error
-
-    def _is_denied(self, handle: Handle) -> bool:
-        return ("subscription", handle.subject.lower()) in self._denied
 
     def _end(self) -> None:
         if not self.ended.done():

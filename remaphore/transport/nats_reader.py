@@ -1,7 +1,7 @@
-"""nats-py's client with a reader of our own, which uses `parser`: what arrives is judged here, and not by nats-py.
+"""nats-py's client with a reader of our own, which uses `parser`: received bytes are checked here, not by nats-py.
 
-Connecting, TLS, login, writing and pings are nats-py's. Its subscriptions are not used either: they make an object, an
-entry of a queue and a turn of a task of each message.
+Connecting, TLS, login, writing and pings are nats-py's. Its subscriptions are not used either: each message costs them
+an object, a queue entry and a turn of a task.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from remaphore.transport.parser import Control, Delivery, Flaw, Parser
 from remaphore.transport.servers import DialError, Failure
 
 MAX_SHOWN = 500  # characters of one text of the server that are shown
-MAX_INFO = (
-    128 * 1024
-)  # bytes of an INFO line, which may take thirty times that once it is read; of 1,000 servers 25 KiB
-MAX_DISCOVERED = 100  # servers of a cluster that a broker may tell of
+# Bytes of an INFO line, which may need thirty times that in memory once it is parsed; that of 1,000 servers has 25 KiB.
+MAX_INFO = 128 * 1024
+MAX_DISCOVERED = 100  # servers of a cluster that a broker may report
 _CHUNK = 32 * 1024  # bytes read at once
 _NAMES = ("server_name", "version", "cluster")
 
@@ -40,10 +39,10 @@ class Handle(NamedTuple):
 
 
 class ReadingClient(Client):
-    """nats-py's client with our own reader. It tells when it ends, and never speaks clear text where TLS was asked for.
+    """nats-py's client with our own reader. It reports its end, and never uses clear text where TLS is required.
 
-    report: called with a line for each thing of the server that was passed over, or that ended the connection, because
-    it is not the NATS protocol.
+    ended: called when it has ended, perhaps more than once. report: called with a line for each violation of the NATS
+    protocol by the server, whether it was passed over or ended the connection.
     """
 
     def __init__(self, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]) -> None:
@@ -54,22 +53,24 @@ class ReadingClient(Client):
         self._receivers: dict[int, Deliver] = {}
         self._last_sid = 0
         self.server_info: Mapping[str, Any] = {}
-        self.delivered = 0  # messages so far
+        self.delivered = 0  # number of messages so far
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
-        # Without this, tls:// falls back to clear text and sends the login to whoever answers (fixed only in
-        # nats-core: nats.py pull request 912). CONNECT has not been sent yet when this runs.
+        # Without this, tls:// falls back to clear text and sends the login to any server (fixed only in nats-core:
+        # nats.py pull request 912). CONNECT has not been sent yet when this runs.
         if initial_connection and self._require_tls and not info.get("tls_required"):
-            text = "the server offers no TLS, and clear text is not an alternative; hint the server, or use nats://"
-            raise DialError(Failure(text, final=True))
-        # The rest of nats-py's is left out: a pool that grows with each server that a broker tells of.
-        most = info.get("max_payload", 0)
-        if not isinstance(most, int) or most <= 0:  # nats-py takes over what it finds here after this
+            hint = "configure TLS on the server, or use nats:// and no table [tls]"
+            raise DialError(
+                Failure("the server does not offer TLS, which the configuration requires", hint, final=True)
+            )
+        # The rest of nats-py's method is left out: a pool that grows with each server that a broker reports.
+        largest = info.get("max_payload", 0)
+        if not isinstance(largest, int) or largest <= 0:  # nats-py uses what it finds here after this
             info.pop("max_payload", None)
         self.server_info = _useful(info)
 
     async def listen(self, subject: str, deliver: Deliver) -> Handle:
-        """Write a subscription. *deliver* must not raise."""
+        """Write a subscription, and return its handle. *deliver* must not raise."""
         self._last_sid += 1
         self._receivers[self._last_sid] = deliver
         await self._send_command(b"SUB %s %d\r\n" % (subject.encode(), self._last_sid))
@@ -77,7 +78,7 @@ class ReadingClient(Client):
         return Handle(self._last_sid, subject)
 
     async def unlisten(self, handle: Handle) -> None:
-        """Write the end of a subscription; nothing of it is delivered from now on."""
+        """Write the end of a subscription; nothing is delivered to it from now on."""
         self._receivers.pop(handle.sid, None)
         await self._send_command(b"UNSUB %d\r\n" % handle.sid)
         await self._flush_pending()
@@ -89,36 +90,40 @@ class ReadingClient(Client):
             while self._transport is not None and (data := await self._transport.read(_CHUNK)):
                 for event in parser.feed(data):
                     if isinstance(event, Delivery):
-                        self._deliver(event)
+                        deliver = self._receivers.get(event.sid)
+                        if deliver is None:
+                            continue  # the subscription has just ended
+                        self.delivered += 1
+                        # Not silent: a PONG that is late is queued behind this message.
+                        self._pings_outstanding = 0
+                        deliver(event.payload)
                     elif isinstance(event, Flaw):
                         self._report(f"passed over {event.text}")
                     else:
-                        await self._obey(event)
+                        await self._handle_control(event)
             self._err = errors.UnexpectedEOF()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection, and the next one is made
+        except Exception as error:  # noqa: BLE001 - it ends this connection, and the bus makes the next one
             self._err = error
             if not isinstance(error, errors.Error | OSError):
                 self._report(f"connection ended after {error or type(error).__name__}")
         finally:
             self._ended()
 
-    def _deliver(self, message: Delivery) -> None:
-        deliver = self._receivers.get(message.sid)
-        if deliver is None:
-            return  # the subscription has just ended
-        self.delivered += 1
-        # A PONG that is late stands in line behind the message, and the server is not silent.
-        self._pings_outstanding = 0
-        deliver(message.payload)
-
-    async def _obey(self, line: Control) -> None:
-        """Do what a control line asks for. Raises errors.Error for an error of the server that ends the connection."""
+    async def _handle_control(self, line: Control) -> None:
+        """React to a control line. Raise errors.Error for an error of the server that ends the connection."""
         if line.operation == b"PING":
             await self._process_ping()
         elif line.operation == b"PONG":
             await self._process_pong()
         elif line.operation == b"INFO":
-            self._note_info(line.text)
+            try:
+                info = json.loads(line.text) if len(line.text) <= MAX_INFO else None
+            except (ValueError, RecursionError):
+                info = None
+            if isinstance(info, dict):
+                self.server_info = _useful(info)
+            else:
+                self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
         else:
             text = line.text.decode(errors="replace").strip("' ")
             if not DENIED.search(text):
@@ -126,24 +131,14 @@ class ReadingClient(Client):
             await self._error_cb(errors.Error(f"nats: {text}"))
 
     async def _process_pong(self) -> None:
-        # nats-py's sets the result of a future that may have been cancelled, which raises and would end the reader.
+        # nats-py sets the result of a future that may have been cancelled, which raises and would end the reader.
         if self._pongs and not self._pongs[0].done():
             self._pongs[0].set_result(True)
         del self._pongs[:1]
         self._pings_outstanding = 0
 
-    def _note_info(self, text: bytes) -> None:
-        try:
-            info = json.loads(text) if len(text) <= MAX_INFO else None
-        except (ValueError, RecursionError):
-            info = None
-        if isinstance(info, dict):
-            self.server_info = _useful(info)
-        else:
-            self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
-
     # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
-    # error, the client still says that it is connected (nats.py pull request 914).
+    # error, the client still reports that it is connected (nats.py pull request 914).
     async def _flusher(self) -> None:
         try:
             await super()._flusher()
@@ -151,14 +146,14 @@ class ReadingClient(Client):
             self._ended()
 
     def abort(self) -> None:
-        """Give the socket back at once; close() would first send what a silent server does not take."""
+        """Release the socket at once; close() would first send what a silent server does not read."""
         writer = self._socket
         if writer is not None:
             writer.transport.abort()
 
     @property
     def tls_version(self) -> str:
-        """The version of TLS that is spoken, empty if none is."""
+        """The version of TLS in use, empty without TLS."""
         secured = self._socket and self._socket.get_extra_info("ssl_object")
         return secured.version() or "" if secured else ""
 
@@ -168,8 +163,8 @@ class ReadingClient(Client):
 
 
 def _useful(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return of a server's *info* what is used here, so that the rest is not kept."""
+    """Return the part of a server's *info* that is used here, so that the rest is not kept."""
     urls = info.get("connect_urls")
-    told = {key: text[:MAX_SHOWN] for key in _NAMES if isinstance(text := info.get(key), str)}
+    about = {key: text[:MAX_SHOWN] for key in _NAMES if isinstance(text := info.get(key), str)}
     discovered = [url for url in urls if isinstance(url, str)][:MAX_DISCOVERED] if isinstance(urls, list) else []
-    return {**told, "connect_urls": discovered}
+    return {**about, "connect_urls": discovered}

@@ -1,14 +1,21 @@
-"""The NATS client protocol as a server speaks it: bytes in, messages and control lines out. No I/O.
+r"""The NATS client protocol as a server speaks it: bytes in, messages and control lines out. No I/O.
 
-nats-py's own parser is not used. It decodes headers and reply subjects, which remaphore needs neither of, and a header
-block of two bytes, or one byte 0xff, VT or FF in a reply subject, raises there and ends the reader: anyone who may
-publish could end the connection of every receiver. It also believes any size and any length of a line.
+nats-py's own parser is not used. It decodes headers and reply subjects, of which remaphore needs neither, and a header
+block of two bytes, or one byte 0xff, VT or FF in a reply subject, raises there and ends the reader: any client that may
+publish could end the connection of every receiver. It also accepts any size and any length of a line.
 
-Three rules hold here instead:
+Three rules apply here instead:
 
 1. Subject, reply subject and headers are skipped, never decoded.
-2. What is wrong within one line or one message, while the end of it is known, costs that line or message: a `Flaw`.
+2. An error within one line or one message whose end is known costs that line or message alone: a `Flaw`.
 3. Where the end is not known, what follows cannot be trusted: ProtocolError, and the caller ends the connection.
+
+Examples, each of them followed by a message that is correct:
+
+    MSG a x 5\r\nhello\r\n        the sid is not a number; the size is known, so the next line is too: Flaw
+    HMSG a 1 9 5\r\nhello\r\n     more header bytes than bytes; the same: Flaw
+    MSG a 1 4\r\nhello\r\n        after 4 bytes there is no CRLF: which of the two sizes is right? ProtocolError
+    MSG a 1 x\r\nhello\r\n        no size at all, and `hello` could be a line of the protocol: ProtocolError
 
 Memory is bounded by one line (MAX_LINE) or one message (*max_message*), and one chunk of the caller's. Work is linear
 in the number of bytes, however they are cut into chunks. The protocol: https://docs.nats.io/reference/reference-protocols
@@ -20,26 +27,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# Bytes of one line. nats-server has 4 KiB (max_control_line) unless an administrator raises it; a reply subject, which
-# anyone who may publish chooses, is as long as that at most. INFO of a cluster of 1,000 servers has 25 KiB.
+# Bytes of one line. nats-server allows 4 KiB (max_control_line) unless an administrator raises it; a reply subject,
+# which any publisher chooses, is at most as long as that. INFO of a cluster of 1,000 servers has 25 KiB.
 MAX_LINE = 1024 * 1024
-# Bytes of a message that are passed over. nats-server has at most that much under way to one client (max_pending); its
-# max_payload is no bound, since servers of a cluster may have different ones.
+# Bytes of a message that are passed over. nats-server queues at most that much for one client (max_pending); its
+# max_payload is not a bound, since servers of a cluster may have different ones.
 MAX_SKIPPED = 64 * 1024 * 1024
 
 _CRLF = b"\r\n"
 _CONTROL = (b"PING", b"PONG", b"INFO", b"-ERR", b"+OK")
 _MAX_DIGITS = 19  # of a number; more is never right, and not worth converting
-# The status line of the broker itself, "no responders": an answer to a reply subject, and no message of anyone.
+# The status line of the broker itself, "no responders": sent to a reply subject, and not published by any client.
 _NO_RESPONDERS = b"NATS/1.0 503"
 
 
 class ProtocolError(Exception):
-    """The stream is out of step: where the next line begins is not known. Its text is ours alone."""
+    """The stream is out of step: where the next line begins is not known. Its text quotes nothing of the stream."""
 
 
 class Delivery(NamedTuple):
-    """A message for the subscription *sid*. payload: without headers; of one that is too large, see `Parser`."""
+    """A message for the subscription *sid*. payload: without headers; cut if it is too large, see `Parser`."""
 
     sid: int
     payload: bytes
@@ -53,7 +60,7 @@ class Control(NamedTuple):
 
 
 class Flaw(NamedTuple):
-    """A line or a message that was passed over, and why, in our own words."""
+    """A line or a message that was passed over, and why, without quoting it."""
 
     text: str
 
@@ -63,31 +70,50 @@ Event = Delivery | Control | Flaw
 
 @dataclass(slots=True)
 class _Announced:
-    """A message whose line was read. size: bytes that still come, *header* of them first; flaw: it is not delivered."""
+    """A message whose line was read. size: bytes still to come, *header* of them first; flaw: why it is dropped."""
 
     sid: int
     header: int
     size: int
     flaw: str = ""
 
+    @classmethod
+    def parse(cls, spaced: bytes, *, with_headers: bool) -> _Announced:
+        """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raise ProtocolError.
+
+        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
+        other byte, also those that `bytes.split()` considers white space (VT, FF).
+        """
+        words = [word for word in spaced.split(b" ") if word]
+        size = _number(words[-1])
+        if size is None or size > MAX_SKIPPED:
+            raise ProtocolError("a message without a size" if size is None else f"a message of {size} bytes")
+        sid = _number(words[2]) if len(words) > 2 else None
+        header = _number(words[-2]) if with_headers else 0
+        if sid is None or len(words) - with_headers not in (4, 5):
+            return cls(0, 0, size, "a message for no subscription")
+        if header is None or header > size:
+            return cls(0, 0, size, "a message whose headers have no size")
+        return cls(sid, header, size)
+
 
 class Parser:
-    """Reads one connection, from after the login. `feed` it with what arrives.
+    """Reads one connection, from after the login. `feed` it with the received bytes.
 
-    A message of more than *max_message* bytes is delivered with the first *max_message* + 1 of them, so that whoever
-    judges it sees that it is too large; the rest is never in memory.
+    A message of more than *max_message* bytes is delivered with the first *max_message* + 1 of them, so that the gate
+    sees that it is too large; the rest is never in memory.
     """
 
     def __init__(self, *, max_message: int) -> None:
         self._max_message = max_message
         self._buffer = bytearray()
-        self._searched = 0  # bytes of the buffer that hold no end of a line
+        self._searched = 0  # bytes of the buffer known to hold no end of a line
         self._announced: _Announced | None = None
-        self._head = b""  # of the headers of a message, once they have been passed over
+        self._head = b""  # the first bytes of the headers that are being passed over
         self._kept = b""  # the payload of a message that is too large, while the rest of it is passed over
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield what is complete with *data*, in order. Raises ProtocolError, after what came before it."""
+        """Yield the events that *data* completes, in order. Raise ProtocolError, after the events before it."""
         self._buffer += data
         while True:
             event = self._line() if self._announced is None else self._payload(self._announced)
@@ -97,7 +123,7 @@ class Parser:
                 yield event
 
     def _line(self) -> Event | None:
-        """Read one line; return what it says, None if it is not whole yet."""
+        """Read one line; return its event, None if the line is not complete yet."""
         end = self._buffer.find(b"\n", self._searched)
         if end > MAX_LINE or (end < 0 and len(self._buffer) > MAX_LINE):
             raise ProtocolError(f"a line of more than {MAX_LINE} bytes")
@@ -110,14 +136,14 @@ class Parser:
         spaced = line.replace(b"\t", b" ")
         operation = spaced.partition(b" ")[0].upper()
         if operation in (b"MSG", b"HMSG"):
-            self._announced = _read_arguments(spaced, with_headers=operation == b"HMSG")
+            self._announced = _Announced.parse(spaced, with_headers=operation == b"HMSG")
             return _NOTHING
         if operation not in _CONTROL:
-            raise ProtocolError("a line that is no operation of the protocol")
+            raise ProtocolError("a line that is not an operation of the protocol")
         return _NOTHING if operation == b"+OK" else Control(operation, line[len(operation) :].strip())
 
     def _payload(self, message: _Announced) -> Event | None:
-        """Read the rest of *message*; return what came of it, None if it is not whole yet."""
+        """Read the rest of *message*; return its event, None if it is not complete yet."""
         self._pass_over(message)
         if len(self._buffer) < message.size + len(_CRLF):
             return None
@@ -132,7 +158,11 @@ class Parser:
         return _NOTHING if status else Delivery(message.sid, payload)
 
     def _pass_over(self, message: _Announced) -> None:
-        """Drop what has come of the headers, and of the payload what its receiver is not to see."""
+        """Drop the headers as far as they have arrived, and the part of the payload that is not delivered.
+
+        The rest stays in the buffer until the message is complete. Of `HMSG a 1 12 17`, cut into chunks anywhere, 12
+        bytes are dropped as they arrive, and the buffer never holds more than 5 bytes of payload and a CRLF.
+        """
         if message.header:
             missing = min(len(_NO_RESPONDERS), message.header + len(self._head)) - len(self._head)
             self._head += bytes(self._buffer[:missing])
@@ -146,7 +176,7 @@ class Parser:
         self._drop(message, message.size)
 
     def _drop(self, message: _Announced, most: int) -> int:
-        """Drop up to *most* of the bytes that have come of *message*; return how many."""
+        """Drop up to *most* of the bytes of *message* that have arrived; return how many."""
         dropped = min(len(self._buffer), most)
         del self._buffer[:dropped]
         message.size -= dropped
@@ -154,25 +184,6 @@ class Parser:
 
 
 _NOTHING = Flaw("")  # an event that is not yielded
-
-
-def _read_arguments(spaced: bytes, *, with_headers: bool) -> _Announced:
-    """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raises ProtocolError.
-
-    *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
-    other byte, also those that `bytes.split()` takes for white space.
-    """
-    words = [word for word in spaced.split(b" ") if word]
-    size = _number(words[-1])
-    if size is None or size > MAX_SKIPPED:
-        raise ProtocolError("a message without a size" if size is None else f"a message of {size} bytes")
-    sid = _number(words[2]) if len(words) > 2 else None
-    header = _number(words[-2]) if with_headers else 0
-    if sid is None or len(words) - with_headers not in (4, 5):
-        return _Announced(0, 0, size, "a message for no subscription")
-    if header is None or header > size:
-        return _Announced(0, 0, size, "a message whose headers have no size")
-    return _Announced(sid, header, size)
 
 
 def _number(text: bytes) -> int | None:

@@ -1,4 +1,4 @@
-"""What a caller of the bus waits for while the bus, in a task of its own, does it."""
+"""An operation that a caller of the bus waits for, while the task of the bus carries it out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remaphore.transport.nats_reader import Handle
 
 
 class PendingOperation:
-    """What a caller waits for: a message to be sent, or, with *deliver*, a subscription."""
+    """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for."""
 
     __slots__ = ("data", "deliver", "done", "ended", "handle", "subject")
 
@@ -21,28 +21,28 @@ class PendingOperation:
         self.done = done
         self.data = data
         self.deliver = deliver
-        self.handle: Handle | None = None  # on the connection of the moment
+        self.handle: Handle | None = None  # of the subscription, on the current connection
         self.ended = False
 
     @property
     def action(self) -> str:
-        """What the broker would have to permit, in its words."""
+        """What the broker has to permit, in the words of its error: `publish` or `subscription`."""
         return "publish" if self.deliver is None else "subscription"
 
     @property
     def failed(self) -> bool:
-        """Whether the caller has been told of an error; a caller that gave up does not count."""
+        """Whether the caller got an error; a caller that was cancelled does not count."""
         return self.done.done() and not self.done.cancelled() and self.done.exception() is not None
 
     def receive(self, data: bytes) -> None:
-        """Hand on a message, unless the subscription has ended."""
+        """Deliver a message, unless the subscription has ended."""
         if self.deliver is not None and not self.ended:
             self.deliver(data)
 
     def settle(self, error: TransportError | None = None) -> None:
-        """Tell the caller how it went; only the first time counts."""
+        """End the caller's wait, with *error* if there is one; only the first call has an effect."""
         if self.done.done():
-            return  # its caller was cancelled, or knows already
+            return  # settled before, or its caller was cancelled
         if error is None:
             self.done.set_result(None)
         else:

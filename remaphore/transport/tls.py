@@ -10,27 +10,29 @@ from remaphore.errors import ConfigError
 
 
 def wanted(tls: Tls) -> bool:
-    """Tell whether the configuration names any file for TLS: then no connection goes without."""
+    """Return whether the configuration names a file for TLS; every connection then requires TLS."""
     return any((tls.ca_file, tls.cert_file, tls.key_file))
 
 
 def context(tls: Tls) -> ssl.SSLContext:
     """Return a context that checks certificate and host name against `ca_file`, or against the system's CAs.
 
-    Raises ConfigError when a file cannot be used; its message names the files.
+    Raise ConfigError if a file cannot be used; its message names the files.
     """
     try:
         made = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"tls.ca_file {tls.ca_file} cannot be used: {_reason(error)}") from None
+        text = f"tls.ca_file {tls.ca_file} cannot be used: {_reason(error)}"
+        raise ConfigError(text, hint="name a readable file of CA certificates in PEM format") from None
     if tls.cert_file:
         read_secret(tls.key_file or tls.cert_file, what="tls.key_file")  # for its mode: ssl reads the file itself
         try:
-            # An empty password: OpenSSL would ask for the one of an encrypted key on the terminal.
+            # An empty password: OpenSSL would ask for that of an encrypted key on the terminal.
             made.load_cert_chain(tls.cert_file, tls.key_file, password="")
         except OSError as error:
             names = f"tls.cert_file {tls.cert_file}, tls.key_file {tls.key_file or tls.cert_file}"
-            raise ConfigError(f"{names} cannot be used: {_reason(error)}") from None
+            hint = "name a certificate and its unencrypted private key, both in PEM format"
+            raise ConfigError(f"{names} cannot be used: {_reason(error)}", hint=hint) from None
     return made
 
 

@@ -137,7 +137,7 @@ CASES = [
         Level.ERROR,
         lambda machine: machine.creds.write_text("no creds\n"),
         Machine.login,
-        "no creds file, it has no line BEGIN NATS USER JWT; hint: get one from the broker",
+        "not a credentials file: no line BEGIN NATS USER JWT; hint: get a new credentials file",
     ),
     Case(Code.LOGIN_EXPOSED, Level.WARNING, exposed_login, None, "others can read it (mode 0644); hint: chmod"),
     Case(Code.LOGIN_GARBLED, Level.ERROR, garble, Machine.login, "its JWT cannot be read; hint: get new credentials"),

@@ -81,7 +81,7 @@ def test_a_plugin_without_its_extra_is_named_with_the_command_that_installs_it(m
     assert machine.found(Code.PLUGIN_UNUSABLE) == []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "prometheus_client", None)
-        patch.delitem(sys.modules, "remaphore_plugins.metrics.runs")
+        patch.delitem(sys.modules, "remaphore_plugins.metrics.collector")
         (finding,) = machine.found(Code.PLUGIN_UNUSABLE)
     assert (finding.where, finding.hint) == ("plugin metrics", "pip install 'remaphore[metrics]'")
 

@@ -96,7 +96,7 @@ async def test_a_login_that_is_refused_is_named_and_a_right_one_mends_it(tmp_pat
         finding = only(await look(config), Code.SERVER_REFUSES)
         assert finding.level is Level.ERROR
         assert "Authorization Violation" in finding.what
-        assert finding.hint == f"check {tmp_path / 'node.creds'}"
+        assert finding.hint == f"check whether the login ({tmp_path / 'node.creds'}) is wrong, expired or revoked"
         realm.write_login(tmp_path / "node.creds")
         assert codes(await look(config)) == [Code.SERVER_OK, Code.SUBJECTS_OK]
 
@@ -118,7 +118,7 @@ async def test_denied_subjects_are_named_and_a_wider_login_mends_it(tmp_path):
             "no permission for publish",
         ]
         assert denied[0].what.endswith("remaphore.all")
-        assert denied[0].hint == "the broker's administrator can extend these credentials"
+        assert denied[0].hint == "ask the broker's administrator to extend the permissions of these credentials"
         realm.write_login(tmp_path / "node.creds")
         assert codes(await look(config)) == [Code.SERVER_OK, Code.SUBJECTS_OK]
 

@@ -1,4 +1,4 @@
-"""A request that goes out in batches: who is asked when, what ends it, and who was not asked."""
+"""A request in batches: which destinations are asked when, what ends it, and which were not asked."""
 
 import asyncio
 from contextlib import aclosing, suppress
@@ -23,7 +23,7 @@ PEERS = tuple(
 
 
 class Site:
-    """Node 1 asks nodes 2 to 5, which answer with the codes of *codes*; who has none is silent."""
+    """Node 1 asks nodes 2 to 5, which answer with the codes of *codes*; a node without one is silent."""
 
     def __init__(self, **codes):
         self.codes = codes
@@ -45,13 +45,13 @@ class Site:
         await asyncio.wait(self._tasks)
 
     async def _respond(self, number):
-        asker = Peer(destination="com.one", key=make_key(1).public, verbs=frozenset("*"))
-        config = make_config(1, peers=(asker,))
+        requester = Peer(destination="com.one", key=make_key(1).public, verbs=frozenset("*"))
+        config = make_config(1, peers=(requester,))
         key = make_key(number)
         identity = type(config.identities[0])(key=key.public, verbs=frozenset("*"), load=lambda: key)
         config = type(config)(
             source="", destination=NAMES[number], servers=config.servers, auth=config.auth,
-            identities=(identity,), peers=(asker,), allow_skew_ns=config.allow_skew_ns,
+            identities=(identity,), peers=(requester,), allow_skew_ns=config.allow_skew_ns,
         )  # fmt: skip
         node = Node(self.broker.connect(), config, clock=clock)
         async with aclosing(node.receive()) as messages:
@@ -88,7 +88,7 @@ def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_con
     assert tuple(name for batch in batches for name in batch) == DESTINATIONS
 
 
-async def test_without_a_pace_one_message_asks_all():
+async def test_without_a_plan_one_message_asks_all():
     async with Site(two=0, three=0, four=1, five=0) as site:
         rollout = site.rollout()
         seen = await events_of(rollout)
@@ -109,7 +109,7 @@ async def test_a_batch_begins_when_all_of_the_last_have_answered():
         assert rollout.summary().ok == DESTINATIONS
 
 
-async def test_a_batch_begins_when_the_time_of_the_last_is_over():
+async def test_a_batch_begins_at_the_timeout_of_the_last():
     async with Site() as site:
         rollout = site.rollout(plan=BatchPlan(size=1), timeout=0.05)
         await events_of(rollout)
@@ -125,10 +125,10 @@ async def test_a_batch_begins_when_the_time_of_the_last_is_over():
         ({"two": 1, "three": 0, "four": 1, "five": 0}, 2, 3),
         ({"two": 1, "three": 1, "four": 1, "five": 0}, None, 4),
         ({"two": 0, "three": 0, "four": 0, "five": 0}, 1, 4),
-        ({"three": 0, "four": 0, "five": 0}, 1, 1),  # silence is no success either
+        ({"three": 0, "four": 0, "five": 0}, 1, 1),  # silence is not a success either
     ],
 )
-async def test_it_stops_once_so_many_did_not_succeed_and_tells_who_was_not_asked(codes, stop_after, asked):
+async def test_it_stops_after_so_many_without_success_and_lists_the_destinations_not_asked(codes, stop_after, asked):
     async with Site(**codes) as site:
         rollout = site.rollout(plan=BatchPlan(size=1, stop_after=stop_after), timeout=10.0 if "two" in codes else 0.2)
         await events_of(rollout)
@@ -138,7 +138,7 @@ async def test_it_stops_once_so_many_did_not_succeed_and_tells_who_was_not_asked
         assert summary.expected == DESTINATIONS
 
 
-async def test_who_leaves_ends_what_is_under_way_and_the_rest_was_not_asked():
+async def test_leaving_the_loop_ends_the_requests_and_the_rest_is_not_asked():
     async with Site(two=0) as site:
         rollout = site.rollout(plan=BatchPlan(size=2), timeout=None)
         async with aclosing(rollout.events()) as events:
@@ -147,7 +147,9 @@ async def test_who_leaves_ends_what_is_under_way_and_the_rest_was_not_asked():
                     break
         summary = rollout.summary()
         assert (summary.ok, summary.missing, summary.not_asked) == (("com.two",), ("com.three",), DESTINATIONS[2:])
-        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")
+        assert not any(
+            subscribers for where, subscribers in site.broker.subscribers.items() if where != "remaphore.all"
+        )
 
 
 async def test_being_cancelled_leaves_no_subscription_and_no_task():
@@ -160,13 +162,17 @@ async def test_being_cancelled_leaves_no_subscription_and_no_task():
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")
+        assert not any(
+            subscribers for where, subscribers in site.broker.subscribers.items() if where != "remaphore.all"
+        )
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("request to")]
 
 
-async def test_what_a_request_raises_is_raised_and_ends_the_others():
+async def test_an_error_of_one_request_is_raised_and_ends_the_others():
     async with Site(two=0) as site:
         site.broker.max_payload = 10
         with pytest.raises(PayloadTooLargeError):
             await events_of(site.rollout(plan=BatchPlan(size=2)))
-        assert not any(who for where, who in site.broker.subscribers.items() if where != "remaphore.all")
+        assert not any(
+            subscribers for where, subscribers in site.broker.subscribers.items() if where != "remaphore.all"
+        )

@@ -18,7 +18,7 @@ from remaphore.protocol import duration
 from tests.factories import make_key
 from tests.support.nats_server import Realm, write_private
 
-PLUGINS = ("exec-script", "log")  # what the daemon loads whatever the configuration says
+PLUGINS = ("hooks-d", "log")  # what the daemon loads whatever the configuration says
 UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "remaphore.service"
 
 

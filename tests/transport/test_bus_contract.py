@@ -1,4 +1,4 @@
-"""What every bus promises, in memory and over NATS: who tests a plugin on the first finds the second to be the same."""
+"""What every bus promises, in memory and over NATS: a plugin tested on the first behaves the same on the second."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ async def test_after_closing_nothing_is_received(connect: Connect) -> None:
     assert gone == []
 
 
-async def test_closing_twice_does_nothing_and_is_told(connect: Connect) -> None:
+async def test_closing_twice_does_nothing_and_connected_is_false(connect: Connect) -> None:
     bus = await connect()
     assert bus.connected
     await bus.close()
@@ -187,7 +187,7 @@ async def test_closing_twice_does_nothing_and_is_told(connect: Connect) -> None:
     assert bus.reconnects == 0
 
 
-async def test_after_closing_publishing_and_subscribing_are_errors_and_unsubscribing_is_none(connect: Connect) -> None:
+async def test_after_closing_publishing_and_subscribing_are_errors_and_unsubscribing_is_not(connect: Connect) -> None:
     bus = await connect()
     await bus.subscribe("a", lambda _data: None)
     await bus.close()

@@ -1,4 +1,4 @@
-"""The first connection: a broker that is not there yet is waited for, one that says no ends it at once, by name."""
+"""The first connection: a broker that is not there yet is waited for, one that rejects us ends it at once, by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATIENCE = 30.0  # seconds; a rejection takes milliseconds, its retries would ta
 
 @pytest.fixture
 def dead() -> str:
-    """The address of a port on which nobody listens."""
+    """The address of a port on which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return f"nats://127.0.0.1:{sock.getsockname()[1]}"
@@ -40,31 +40,31 @@ def dead() -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a server that is silent be given up sooner."""
+    """Give up a silent server sooner."""
     monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT", 0.2)
 
 
-async def rejection(*servers: str, auth: Auth = NO_LOGIN) -> str:
-    """Connect without a limit; return the text of the rejection, which must come at once."""
+async def rejection(*servers: str, auth: Auth = NO_LOGIN) -> BrokerRefusedError:
+    """Connect without a limit; return the error, which must come at once."""
     with pytest.raises(BrokerRefusedError) as caught:
         async with asyncio.timeout(PATIENCE), connected(*servers, auth=auth, limit=None):
             pass
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return caught.value
 
 
-async def unavailable(*servers: str, limit: float = 0.6) -> str:
-    """Connect with a short limit; return the text of the error, which must come at the limit."""
+async def unavailable(*servers: str, limit: float = 0.6) -> BrokerUnavailableError:
+    """Connect with a short limit; return the error, which must come at the limit."""
     started = time.monotonic()
     with pytest.raises(BrokerUnavailableError) as caught:
         async with asyncio.timeout(PATIENCE), connected(*servers, limit=limit):
             pass
     assert time.monotonic() - started >= limit
-    return str(caught.value)
+    return caught.value
 
 
 async def test_a_broker_that_is_not_there_is_tried_until_the_limit(dead: str) -> None:
-    assert await unavailable(dead) == f"no broker within 0.6 s: {dead}: connection refused"
+    assert str(await unavailable(dead)) == f"no broker within 0.6 s: {dead}: connection refused"
 
 
 async def test_any_server_of_the_list_will_do(dead: str, server: NatsServer, quick: None) -> None:
@@ -90,16 +90,16 @@ async def test_a_broker_that_comes_up_later_is_found(dead: str, tmp_path: Path) 
 
 async def test_a_silent_server_is_not_waited_for_for_ever(quick: None) -> None:
     async with fake_server(FakeServer(greeting=None)) as silent:
-        assert "no answer within 0.2 s" in await unavailable(silent.url)
+        assert "no answer within 0.2 s" in str(await unavailable(silent.url))
 
 
 @pytest.mark.parametrize(
     ("fake", "cause"),
     [
-        (FakeServer(greeting=b""), "the connection was closed, or what answers is no NATS server"),
-        (FakeServer(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no NATS server"),
+        (FakeServer(greeting=b""), "connection closed, or not a NATS server"),
+        (FakeServer(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not a NATS server"),
         (FakeServer(greeting=b"INFO {nonsense\r\n"), "json parse error"),
-        (FakeServer(greeting=b"INFO []\r\n"), "makes no sense"),
+        (FakeServer(greeting=b"INFO []\r\n"), "unexpected data from the server"),
         (FakeServer(close_after="PING", answers={}), "closed during the login"),
         (FakeServer(answers={"PING": b"-ERR 'maximum connections exceeded'\r\n"}), "maximum connections exceeded"),
     ],
@@ -107,7 +107,7 @@ async def test_a_silent_server_is_not_waited_for_for_ever(quick: None) -> None:
 )
 async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause: str) -> None:
     async with fake_server(fake):
-        assert cause in await unavailable(fake.url)
+        assert cause in str(await unavailable(fake.url))
     assert fake.connections > 1
 
 
@@ -115,7 +115,7 @@ async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause:
     ("url", "cause"),
     [
         ("nats://no-such-host.invalid", "unknown host"),
-        ("http://127.0.0.1", "http:// is not spoken here"),
+        ("http://127.0.0.1", "unsupported scheme http://"),
         ("nats://127.0.0.1:99999", "not an address"),
     ],
 )
@@ -124,19 +124,21 @@ async def test_an_address_that_cannot_be_is_refused_at_once(url: str, cause: str
         with pytest.raises(socket.gaierror) as caught:
             socket.getaddrinfo("no-such-host.invalid", 4222)
         if caught.value.errno == socket.EAI_AGAIN:  # no name service here: that is rightly tried again
-            assert cause in await unavailable(url)
+            assert cause in str(await unavailable(url))
             return
-    text = await rejection(url)
-    assert url in text
-    assert cause in text
+    error = await rejection(url)
+    assert url in str(error)
+    assert cause in str(error)
+    assert error.hint in ("check the host name in servers", "write nats://HOST:PORT or tls://HOST:PORT")
 
 
 async def test_a_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
     file = write_private(tmp_path / "password", "wrong")
     async with running(tmp_path, PASSWORD) as server:
-        text = await rejection(server.url, auth=Auth(kind="password", user="joe", file=file))
-    assert "Authorization Violation" in text
-    assert str(file) in text
+        error = await rejection(server.url, auth=Auth(kind="password", user="joe", file=file))
+    assert "Authorization Violation" in str(error)
+    assert str(file) in str(error)
+    assert error.hint == f"check whether the login ({file}) is wrong, expired or revoked"
 
 
 async def test_each_kind_of_login_is_accepted(tmp_path: Path) -> None:
@@ -157,22 +159,22 @@ async def test_a_login_in_the_address_is_used_and_not_shown(tmp_path: Path) -> N
     async with running(tmp_path, PASSWORD) as server:
         async with connected(server.url.replace("//", "//joe:right@")) as bus:
             assert bus.connected
-        assert "wrong@" not in await rejection(server.url.replace("//", "//joe:wrong@"))
+        assert "wrong@" not in str(await rejection(server.url.replace("//", "//joe:wrong@")))
 
 
 async def test_no_login_where_one_is_needed_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path, PASSWORD) as server:
-        assert 'check auth = "none"' in await rejection(server.url)
+        assert 'the login (auth = "none")' in (await rejection(server.url)).hint
 
 
 async def test_a_foreign_or_an_expired_login_is_refused_at_once(broker: Broker, tmp_path: Path) -> None:
     file = tmp_path / "x.creds"
     Realm().write_login(file)
-    assert "Authorization Violation" in await rejection(broker.url, auth=Auth(kind="credentials", file=file))
+    assert "Authorization Violation" in str(await rejection(broker.url, auth=Auth(kind="credentials", file=file)))
     realm = Realm()
     realm.write_login(file, expires=int(time.time()) - 1)
     async with running(tmp_path / "server", realm.server_config()) as server:
-        assert "Authorization Violation" in await rejection(server.url, auth=Auth(kind="credentials", file=file))
+        assert "Authorization Violation" in str(await rejection(server.url, auth=Auth(kind="credentials", file=file)))
 
 
 @pytest.mark.parametrize("text", [None, "", "garbage", "-----BEGIN USER NKEY SEED-----\nSUAX\n"])
@@ -182,10 +184,10 @@ async def test_a_creds_file_that_cannot_be_used_is_refused_by_name_and_never_han
     file = tmp_path / "x.creds"
     if text is not None:
         write_private(file, text)
-    assert str(file) in await rejection(broker.url, auth=Auth(kind="credentials", file=file))
+    assert str(file) in str(await rejection(broker.url, auth=Auth(kind="credentials", file=file)))
 
 
-async def test_a_creds_file_with_crlf_is_taken_by_the_server(broker: Broker, tmp_path: Path) -> None:
+async def test_a_creds_file_with_crlf_is_accepted_by_the_server(broker: Broker, tmp_path: Path) -> None:
     file = write_private(tmp_path / "dos.creds", broker.credentials.read_text().replace("\n", "\r\n"))
     async with connected(broker.url, auth=Auth(kind="credentials", file=file)) as bus:
         await bus.publish("remaphore.all", b"")
@@ -193,12 +195,22 @@ async def test_a_creds_file_with_crlf_is_taken_by_the_server(broker: Broker, tmp
 
 async def test_a_refusing_and_a_dead_server_are_tried_on_and_both_named_at_the_end(dead: str, tmp_path: Path) -> None:
     async with running(tmp_path, PASSWORD) as refusing:
-        text = await unavailable(refusing.url, dead)
-        assert f"{refusing.url}: Authorization Violation" in text
-        assert f"{dead}: connection refused" in text
+        error = await unavailable(refusing.url, dead)
+        assert f"{refusing.url}: Authorization Violation" in str(error)
+        assert f"{dead}: connection refused" in str(error)
+        # The hint is that of the one server that has one; the cause of the other is not in it.
+        assert error.hint == f'{refusing.url}: check whether the login (auth = "none") is wrong, expired or revoked'
 
 
-async def test_after_a_second_without_a_broker_one_line_says_so(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hint_that_all_servers_share_is_given_once(tmp_path: Path) -> None:
+    file = write_private(tmp_path / "x.creds", "garbage")
+    error = await rejection("nats://a.invalid", "nats://b.invalid", auth=Auth(kind="credentials", file=file))
+    assert str(error).startswith("no connection: nats://")
+    assert str(error).endswith(f"{file}: not a credentials file: no line BEGIN NATS USER JWT")
+    assert error.hint == "get a new credentials file from the broker's administrator"
+
+
+async def test_after_a_second_without_a_broker_one_line_reports_it(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outage.NOTICE_AFTER == 1.0
     assert outage.NOTICE_AGAIN == 30.0
     monkeypatch.setattr(outage, "NOTICE_AFTER", 0.3)

@@ -1,4 +1,4 @@
-"""Logins are read as people's tools write them, and rejected with a clear line before nats-py sees them."""
+"""Logins are read in every form that tools write, and rejected with a clear error before nats-py reads them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse(text: str) -> str:
     ],
     ids=["as it should be", "CRLF", "indented", "ends at the seed", "blank lines and a comment"],
 )
-def test_every_usual_form_of_a_creds_file_becomes_the_one_that_nats_reads(text: str) -> None:
+def test_every_usual_form_of_a_creds_file_becomes_the_one_that_nats_py_reads(text: str) -> None:
     assert parse(text) == CREDS
 
 
@@ -43,8 +43,8 @@ def test_every_usual_form_of_a_creds_file_becomes_the_one_that_nats_reads(text: 
         ("garbage", "no line BEGIN NATS USER JWT"),
         (CREDS[CREDS.index("-----BEGIN USER") :], "no line BEGIN NATS USER JWT"),
         (CREDS[: CREDS.index("-----BEGIN USER")], "no line BEGIN USER NKEY SEED"),
-        (CREDS.replace(JWT, ""), "is no JWT"),
-        (CREDS.replace(JWT, JWT.replace(".", "")), "is no JWT"),
+        (CREDS.replace(JWT, ""), "not a JWT"),
+        (CREDS.replace(JWT, JWT.replace(".", "")), "not a JWT"),
         (CREDS.replace(SEED, ""), "not the seed of a NATS user"),
         (CREDS.replace(SEED, SEED[:-4]), "not the seed of a NATS user"),
         (CREDS.replace(SEED, NatsKey("account").seed), "not the seed of a NATS user"),
@@ -54,6 +54,7 @@ def test_a_creds_file_that_lacks_a_part_is_refused_by_name(text: str, cause: str
     with pytest.raises(ConfigError, match=cause) as caught:
         parse(text)
     assert "/etc/x.creds" in str(caught.value)
+    assert caught.value.hint.startswith(("get a new credentials file", "copy the whole file"))
     assert "\n" not in str(caught.value)
 
 
@@ -76,7 +77,7 @@ def test_each_kind_of_login_becomes_the_options_of_the_client(tmp_path: Path) ->
     assert credentials.login(Auth(kind="none"), warn=pytest.fail) == {}
 
 
-def test_an_nkey_seed_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_nkey_seed_is_rejected(tmp_path: Path) -> None:
     file = write_private(tmp_path / "user.nk", "hunter2")
     with pytest.raises(ConfigError, match="not the seed of a NATS user") as caught:
         credentials.login(Auth(kind="nkey", file=file), warn=pytest.fail)

@@ -188,7 +188,7 @@ async def test_a_creds_file_that_vanishes_later_does_not_end_the_bus(tmp_path: P
         await alive(bus, got)
 
 
-async def test_a_receiver_that_may_no_longer_subscribe_says_so_and_goes_on_trying(tmp_path: Path, quick: None) -> None:
+async def test_a_receiver_that_may_no_longer_subscribe_reports_it_and_keeps_trying(tmp_path: Path, quick: None) -> None:
     realm, file, got, notices = Realm(), tmp_path / "x.creds", list[bytes](), list[str]()
     realm.write_login(file)
     async with serving(realm, tmp_path) as server, connected(server, auth=credentials(file), notices=notices) as bus:
@@ -201,14 +201,16 @@ async def test_a_receiver_that_may_no_longer_subscribe_says_so_and_goes_on_tryin
         await alive(bus, got)
 
 
-async def test_an_outage_is_said_once_and_so_is_its_end(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_is_reported_once_and_so_is_its_end(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outage, "NOTICE_AFTER", 0.05)
     notices: list[str] = []
     async with connected(server, notices=notices) as bus:
         await server.stop()
         await until(lambda: len(notices) == 1)
         assert re.fullmatch(
-            r"no broker yet: nats://127.0.0.1:\d+: connection (rejected|lost .*); still trying", notices[0]
+            r"no broker yet: nats://127.0.0.1:\d+: connection (refused|lost .*); still trying", notices[0]
         )
         await server.start()
         await until(lambda: bus.connected)
@@ -234,7 +236,7 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[NatsServer, NatsServer]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "lame duck"])
-async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, tmp_path: Path) -> None:
+async def test_the_bus_moves_to_a_server_that_the_broker_reported(number: int, tmp_path: Path) -> None:
     got: list[bytes] = []
     async with cluster(tmp_path) as (one, two), connected(one) as bus:
         await bus.subscribe(SUBJECT, got.append)
@@ -245,7 +247,7 @@ async def test_the_bus_moves_to_a_server_that_it_was_only_told_of(number: int, t
         await alive(bus, got)
 
 
-async def test_servers_that_a_broker_made_up_do_not_keep_us_from_the_one_that_is_configured() -> None:
+async def test_servers_that_a_broker_made_up_do_not_prevent_a_reconnect_to_the_configured_one() -> None:
     places = [f"127.0.0.{host}:1" for host in range(2, 202)]
     greeting = b"INFO %b\r\n" % json.dumps({**INFO, "connect_urls": places}).encode()
     async with fake_server(FakeServer(greeting=greeting)) as fake, connected(fake.url) as bus:
@@ -255,60 +257,62 @@ async def test_servers_that_a_broker_made_up_do_not_keep_us_from_the_one_that_is
         await until(lambda: bus.connected and bus.reconnects)
         assert len(bus._dialer._discovered) == nats_reader.MAX_DISCOVERED
         for _ in range(20):
-            order = bus._dialer._order()
+            order = bus._dialer.order()
             assert len(order) == 1 + DISCOVERED_A_ROUND
             assert order[-1].url == fake.url  # the one just lost
-        assert len({server for _ in range(200) for server in bus._dialer._order()}) > 2 * DISCOVERED_A_ROUND
+        assert len({server for _ in range(200) for server in bus._dialer.order()}) > 2 * DISCOVERED_A_ROUND
 
 
-async def test_every_return_of_the_broker_is_told_with_its_name_and_the_time_it_was_away(server: NatsServer) -> None:
-    told: list[str] = []
-    bus = await NatsBus.connect([server.url], auth=NO_LOGIN, on_notice=lambda _line: None, on_reconnect=told.append)
+async def test_every_reconnect_is_reported_with_the_server_and_the_time_away(server: NatsServer) -> None:
+    lines: list[str] = []
+    bus = await NatsBus.connect([server.url], auth=NO_LOGIN, on_notice=lambda _line: None, on_reconnect=lines.append)
     try:
-        assert told == []  # the first connection is none that came back
+        assert lines == []  # the first connection is none that came back
         await server.restart()
-        await until(lambda: told)
-        assert re.fullmatch(rf"connected to {server.url} after \d+\.\d s", told[0])
+        await until(lambda: lines)
+        assert re.fullmatch(rf"connected to {server.url} after \d+\.\d s", lines[0])
     finally:
         await bus.close()
 
 
-async def test_a_link_that_comes_and_goes_is_told_once_and_then_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    returns = outage.ReconnectThrottle(told.append)
+async def test_a_connection_that_comes_and_goes_is_reported_once_and_then_in_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    throttle = outage.ReconnectThrottle(lines.append)
     for number in range(100):
-        returns.add(f"back {number}", at_once=False)
-    assert told == ["back 0"]
-    returns.close()
-    assert told == ["back 0", "back 99; it was away 99 times since the last line"]
+        throttle.add(f"back {number}", at_once=False)
+    assert lines == ["back 0"]
+    throttle.close()
+    assert lines == ["back 0", "back 99; it was away 99 times since the last line"]
     monkeypatch.setattr(outage, "FLAPPING_AGAIN", 0.01)
-    returns.add("back again", at_once=False)
-    returns.add("and again", at_once=False)
-    await until(lambda: "and again" in told)  # without another interruption
-    returns.close()
+    throttle.add("back again", at_once=False)
+    throttle.add("and again", at_once=False)
+    await until(lambda: "and again" in lines)  # without another interruption
+    throttle.close()
 
 
-async def test_a_connection_that_comes_and_goes_for_more_than_a_second_is_told_as_seldom(
+async def test_a_connection_that_comes_and_goes_for_more_than_a_second_is_reported_as_seldom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outage, "NOTICE_AFTER", 0.01)
-    told: list[str] = []
-    interruptions = outage.OutageReporter(told.append, told.append)
-    interruptions.begin()
-    interruptions.end("first")
+    lines: list[str] = []
+    reporter = outage.OutageReporter(lines.append, lines.append)
+    reporter.begin()
+    reporter.end("first")
     for _ in range(10):
-        interruptions.begin()
-        await asyncio.sleep(0.02)  # longer than what is told at once
-        interruptions.end("nats://x")
-    assert [line.partition(" after")[0] for line in told] == [
+        reporter.begin()
+        await asyncio.sleep(0.02)  # longer than what is lines at once
+        reporter.end("nats://x")
+    assert [line.partition(" after")[0] for line in lines] == [
         "no broker yet: no answer yet; still trying",
         "connected to nats://x",
     ]
-    interruptions.close()
-    assert told[-1].endswith("it was away 9 times since the last line")
+    reporter.close()
+    assert lines[-1].endswith("it was away 9 times since the last line")
 
 
-async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
+async def test_a_line_that_cannot_be_reported_ends_nothing() -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
     error = BrokenPipeError("stderr has gone")
@@ -327,10 +331,10 @@ async def test_a_line_that_cannot_be_told_ends_nothing() -> None:
     assert reported == [error] * 2  # the first, and the rest of them at the end
 
 
-async def test_the_end_of_an_outage_that_was_told_is_told_at_once() -> None:
-    told: list[str] = []
-    returns = outage.ReconnectThrottle(told.append)
+async def test_the_end_of_a_reported_outage_is_reported_at_once() -> None:
+    lines: list[str] = []
+    throttle = outage.ReconnectThrottle(lines.append)
     for line in ("short", "another", "long"):
-        returns.add(line, at_once=line == "long")
-    returns.close()
-    assert told == ["short", "long; it was away 2 times since the last line"]
+        throttle.add(line, at_once=line == "long")
+    throttle.close()
+    assert lines == ["short", "long; it was away 2 times since the last line"]

@@ -1,4 +1,4 @@
-"""Addresses are understood as people write them, and failures are told apart: final, or worth another try."""
+"""Addresses are read as people write them, and failures are final, or worth another try; each has its own hint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from remaphore.transport.outage import FIRST_DELAY, LONGEST_DELAY, delays
-from remaphore.transport.servers import Failure, Server, all_final, discovered, explain, parse, summary
+from remaphore.transport.servers import Failure, Server, all_final, discovered, explain, hints, parse, summary
 
 
 @pytest.mark.parametrize(
@@ -29,18 +29,19 @@ def test_an_address_gets_its_scheme_and_port(text: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("http://broker", "http:// is not spoken here"),
-        ("ws://broker", "ws:// is not spoken here"),
+        ("http://broker", "unsupported scheme http://"),
+        ("ws://broker", "unsupported scheme ws://"),
         ("nats://broker:99999", "not an address"),
         ("nats://broker:port", "not an address"),
         ("nats://a..b", "not an address"),
         ("nats://[::1", "not an address"),
-        ("nats://:4222", "no host"),
+        ("nats://:4222", "address without a host"),
         ("nats://" + "\u00e9." * 100_000, "more than 1024 characters"),  # the codec of such names would take seconds
     ],
 )
-def test_what_is_no_address_has_its_problem_named(text: str, problem: str) -> None:
+def test_an_invalid_address_has_its_problem_named_and_a_hint(text: str, problem: str) -> None:
     assert problem in parse(text).problem
+    assert parse(text).hint == "write nats://HOST:PORT or tls://HOST:PORT"
 
 
 @pytest.mark.parametrize("text", ["nats://joe:secret@broker", "http://joe:secret@broker", "nats://joe:secret@broker:x"])
@@ -50,39 +51,49 @@ def test_a_password_in_an_address_is_never_shown(text: str) -> None:
     assert "joe:secret@broker" in server.url
 
 
-def test_a_server_discovered_by_ip_must_show_the_certificate_of_the_name_we_came_by() -> None:
-    via = parse("tls://broker.example:4222")
-    assert discovered("tls://10.0.0.2:4222", via).tls_name == "broker.example"
-    assert discovered("tls://10.0.0.3:4222", discovered("tls://10.0.0.2:4222", via)).tls_name == "broker.example"
-    assert discovered("tls://other.example:4222", via).tls_name == ""
+def test_a_server_discovered_by_ip_must_show_the_certificate_of_the_name_that_we_know() -> None:
+    via = parse("tls://broker.example.com:4222")
+    assert discovered("tls://10.0.0.2:4222", via).tls_name == "broker.example.com"
+    assert discovered("tls://10.0.0.3:4222", discovered("tls://10.0.0.2:4222", via)).tls_name == "broker.example.com"
+    assert discovered("tls://other.example.com:4222", via).tls_name == ""
     assert discovered("tls://10.0.0.2:4222", parse("tls://10.0.0.1")).tls_name == ""
 
 
 @pytest.mark.parametrize(
-    ("error", "text", "final"),
+    ("error", "text", "hint", "final"),
     [
-        (TimeoutError(), "no answer within 2 s", False),
+        (TimeoutError(), "no answer within 2 s", "", False),
         (
             ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"),
             "connection refused",
+            "",
             False,
         ),
-        (OSError("Multiple exceptions: [Errno 111] x, [Errno 111] y"), "connection refused", False),
-        (TimeoutError(errno.ETIMEDOUT, "x"), "connection timed out", False),
-        (ConnectionResetError("Connection lost"), "connection lost", False),
-        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "unknown host (Temporary failure)", False),
-        (socket.gaierror(socket.EAI_NONAME, "not known"), "unknown host (not known); check servers", True),
-        (ssl.SSLEOFError(8, "EOF"), "the connection was closed during the TLS handshake", False),
-        (ssl.SSLError(1, "x"), "TLS failed", True),
-        (Exception("nats: 'Authorization Violation'"), "Authorization Violation: wrong, expired or revoked", True),
-        (Exception("nats: 'User Authentication Expired'"), "User Authentication Expired", True),
-        (Exception("nats: 'maximum connections exceeded'"), "maximum connections exceeded", False),
-        (ValueError("two\nlines"), "what it says makes no sense (ValueError: two lines)", False),
+        (OSError("Multiple exceptions: [Errno 111] x, [Errno 111] y"), "connection refused", "", False),
+        (TimeoutError(errno.ETIMEDOUT, "x"), "connection timed out", "", False),
+        (ConnectionResetError("Connection lost"), "connection lost", "", False),
+        (
+            socket.gaierror(socket.EAI_AGAIN, "Temporary failure"),
+            "unknown host (Temporary failure)",
+            "name service",
+            False,
+        ),
+        (socket.gaierror(socket.EAI_NONAME, "not known"), "unknown host (not known)", "host name in servers", True),
+        (ssl.SSLEOFError(8, "EOF"), "connection closed during the TLS handshake", "", False),
+        (ssl.SSLError(1, "x"), "TLS failed", "[tls]", True),
+        (Exception("nats: 'Authorization Violation'"), "Authorization Violation (login: x.creds)", "x.creds", True),
+        (Exception("nats: 'User Authentication Expired'"), "User Authentication Expired", "x.creds", True),
+        (Exception("nats: 'maximum connections exceeded'"), "maximum connections exceeded", "", False),
+        (ValueError("two\nlines"), "unexpected data from the server (ValueError: two lines)", "", False),
     ],
 )
-def test_a_failure_is_final_only_if_trying_again_cannot_help(error: Exception, text: str, final: bool) -> None:
+def test_a_failure_has_a_hint_and_is_final_only_if_trying_again_cannot_help(
+    error: Exception, text: str, hint: str, final: bool
+) -> None:
     failure = explain(error, source="x.creds", timeout=2.0)
     assert failure.text.startswith(text)
+    assert hint in failure.hint
+    assert bool(hint) is bool(failure.hint)
     assert failure.final is final
 
 
@@ -90,6 +101,24 @@ def test_the_summary_names_every_server_once_and_every_cause_once() -> None:
     failures = {"nats://a:1": Failure("down"), "nats://b:1": Failure("up"), "nats://c:1": Failure("down")}
     assert summary(failures) == "nats://a:1, nats://c:1: down; nats://b:1: up"
     assert summary({}) == "no answer yet"
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        ({"A": Failure("down")}, ""),
+        ({"A": Failure("denied", "check a")}, "check a"),
+        ({"A": Failure("denied", "check a"), "B": Failure("expired", "check a")}, "check a"),
+        ({"A": Failure("denied", "check a"), "B": Failure("down")}, "A: check a"),
+        ({"A": Failure("down"), "B": Failure("denied", "check b")}, "B: check b"),
+        (
+            {"A": Failure("x", "check a"), "B": Failure("y", "check b"), "C": Failure("z", "check a")},
+            "A, C: check a; B: check b",
+        ),
+    ],
+)
+def test_a_hint_is_given_for_the_server_that_it_is_for(failures: dict[str, Failure], expected: str) -> None:
+    assert hints(failures) == expected
 
 
 def test_one_transient_failure_makes_another_try_worthwhile() -> None:

@@ -1,0 +1,90 @@
+"""One batch of pending operations: chosen, written, and confirmed by one round trip, or lost with its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from remaphore.errors import ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
+from remaphore.tasks import spawn
+from remaphore.transport.nats_connection import Connection
+from remaphore.transport.nats_reader import Handle
+from remaphore.transport.pending import PendingOperation
+
+UNCONFIRMED = "it may or may not have been delivered"
+UNCONFIRMED_HINT = "check whether the receivers have it before you send it again"
+
+
+def next_batch(queue: deque[PendingOperation], *, max_bytes: int) -> list[PendingOperation]:
+    """Remove and return what one round trip shall confirm: operations in order, until they hold *max_bytes*.
+
+    Those whose callers have been cancelled are dropped.
+    """
+    batch: list[PendingOperation] = []
+    size = 0
+    while queue and size < max_bytes:
+        operation = queue.popleft()
+        if not operation.done.done():
+            batch.append(operation)
+            size += len(operation.data)
+    return batch
+
+
+async def exchange(
+    connection: Connection, operations: Sequence[PendingOperation], leaving: list[Handle], *, limit: float
+) -> set[tuple[str, str]] | None:
+    """Write *operations*, end the subscriptions *leaving*, and return what the broker denied; None: not confirmed.
+
+    limit: seconds without an answer, and without any message, after which the broker has not confirmed. A connection
+    that did not confirm must be closed. Only one exchange may run at a time, so that a denial, which names a subject
+    but no message, belongs to what was written last.
+    """
+
+    async def write() -> set[tuple[str, str]]:
+        connection.pop_denied()
+        for operation in operations:
+            try:
+                if operation.deliver is None:
+                    await connection.publish(operation.subject, operation.data)
+                else:
+                    operation.handle = await connection.subscribe(operation.subject, operation.receive)
+            except (PayloadTooLargeError, SubjectDeniedError) as error:
+                operation.settle(error)
+        while leaving:
+            await connection.unsubscribe(leaving.pop())
+        await connection.confirm()
+        return connection.pop_denied()
+
+    writing = spawn(write(), name="nats-write")
+    try:
+        either: set[asyncio.Future[Any]] = {writing, connection.ended}
+        received = -1
+        # A broker that still sends is not silent: its answer is queued behind the messages that it has for us. So the
+        # limit starts again as long as the number of received messages changes.
+        while received != connection.received and not (writing.done() or connection.ended.done()):
+            received = connection.received
+            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        confirmed = writing.done() and writing.exception() is None
+        return writing.result() if confirmed else None
+    finally:
+        writing.cancel()
+        # Retrieve a later exception of the broken connection, so that asyncio does not log it.
+        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:
+    """Settle the messages among *operations*, which *connection* did not confirm; return the subscriptions."""
+    reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
+    messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
+    if messages and "maximum payload" in reason.lower():
+        # A limit of the credentials; the server closes the connection and does not say which message it was.
+        largest = max(messages, key=lambda operation: len(operation.data))
+        text = f"message of {len(largest.data)} bytes for {largest.subject}: more than the credentials allow"
+        hint = "send less, or raise the payload limit of the NATS user"
+        largest.settle(PayloadTooLargeError(text, hint=hint))
+    for operation in messages:
+        text = f"connection to {connection.server.shown} ended before it confirmed the message ({reason})"
+        operation.settle(ConnectionLostError(f"{text}: {UNCONFIRMED}", hint=UNCONFIRMED_HINT))
+    return [operation for operation in operations if operation.deliver is not None]
