@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -103,15 +103,14 @@ def _commands() -> Iterator[str]:
     for command in manual.commands():
         yield from _command(command, "##")
     yield from ("## The Go program's command line\n", *_body(manual.legacy()))
-    yield "## Exit codes\n\n| code | meaning |\n|---|---|"
-    yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in manual.exit_codes().items())
+    yield from _exit_codes("## Exit codes\n", manual.exit_codes())
 
 
 def _command(command: manual.Command, level: str) -> Iterator[str]:
     yield f"{level} remaphore {command.name}\n"
     yield from _body(command)
-    for inner in command.actions:
-        yield from _command(inner, level + "#")
+    for action in command.actions:
+        yield from _command(action, level + "#")
 
 
 def _body(command: manual.Command) -> Iterator[str]:
@@ -126,10 +125,15 @@ def _body(command: manual.Command) -> Iterator[str]:
         yield from (f"| {_code(option.name)} | {_plain(option.text)} |" for option in options)
         yield ""
     if command.exit_codes:
-        yield "Exit codes:\n\n| code | meaning |\n|---|---|"
-        yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in command.exit_codes.items())
-        yield ""
-    yield f"```sh\n{command.example}\n```\n"
+        yield from _exit_codes("Exit codes:\n", command.exit_codes)
+    if command.example:
+        yield f"Example:\n\n```sh\n{command.example}\n```\n"
+
+
+def _exit_codes(title: str, codes: Mapping[int, str]) -> Iterator[str]:
+    yield from (title, "| code | meaning |\n|---|---|")
+    yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in codes.items())
+    yield ""
 
 
 def _configuration() -> Iterator[str]:
