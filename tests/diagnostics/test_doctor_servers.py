@@ -13,19 +13,10 @@ from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.errors import NoReceiversError
 from remaphore.protocol import wire
 from remaphore.tasks import spawn
-from tests.factories import make_reply
-from tests.nodes import make_config
-from tests.support.nats_server import (
-    CA_FILE,
-    TLS_FILES,
-    Realm,
-    connected,
-    credentials,
-    open_sockets,
-    running,
-    serving,
-    until,
-)
+from tests.harness.factories import make_encoded_reply
+from tests.harness.nats_server import CA_FILE, TLS_FILES, Realm, connected, credentials, open_sockets, running, serving
+from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 SECONDS = 30.0  # for a server that replies
 BRIEF = 0.3  # for one that is not running: it is tried until then
@@ -142,7 +133,7 @@ async def test_publishing_messages_is_tried_with_a_message_to_this_node_alone(se
             arrived.append(frame)
             if frame.wants_reply:
                 where = f"remaphore.{wire.digest(raw).hex()}"
-                reply = make_reply(2, frame.message(), time_ns=time.time_ns())
+                reply = make_encoded_reply(2, frame.message(), time_ns=time.time_ns())
                 spawn(bus.publish(where, reply), name="reply")
 
         await bus.subscribe("remaphore.all", answer)

@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import set_subreaper
 from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 MARK = b"TEST_RUN=%b" % uuid.uuid4().hex.encode()  # in the environment of all that the tests start, to find it
 ENV = {"PATH": b"/usr/local/bin:/usr/bin:/bin", "TEST_RUN": MARK.partition(b"=")[2]}
@@ -37,15 +37,6 @@ async def run_sh(body: str, *words: str, timeout: float | None = 30, cap: int = 
     """Run the text of a shell script; *words* are its $1, $2 and so on."""
     argv = [os.fsencode(word) for word in ("sh", "-c", body, "sh", *words)]
     return await run(argv, env=ENV, timeout=timeout, cap=cap, **options)
-
-
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return as soon as *condition* holds; fail if it does not within *seconds*."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "the condition never held"
-        await asyncio.sleep(0.005)
 
 
 async def pid_in(file: Path) -> int:

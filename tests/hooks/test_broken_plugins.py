@@ -9,16 +9,14 @@ import structlog
 
 from remaphore import hookimpl
 from remaphore.config.settings import VerbSettings
-from remaphore.hooks.manager import empty, register
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.receiving import daemon as daemon_module
 from remaphore.receiving import execution, processor
-from remaphore.receiving.daemon import Daemon
-from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.tasks import spawn
 from remaphore.testing import Clock, MemoryBroker, make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.plugins import plugin_manager
 from tests.harness.waiting import until
 
 CLOCK = Clock()
@@ -157,19 +155,12 @@ async def release(monkeypatch):
 
 @asynccontextmanager
 async def running(folder, broker, config, *plugins):
-    manager = empty()
-    for number, plugin in enumerate(plugins):
-        register(manager, plugin, name=f"plugin{number}")
-    async with Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=CLOCK() - 1) as ledger:
-        daemon = Daemon(broker.connect(), config, plugins=manager, ledger=ledger, clock=CLOCK)
-        ready = asyncio.Event()
-        task = spawn(daemon.run(ready=ready.set), name="daemon under test")
-        await ready.wait()
-        try:
-            yield daemon
-        finally:
-            daemon.stop()
-            await task
+    manager = plugin_manager(**{f"plugin{number}": plugin for number, plugin in enumerate(plugins)})
+    created = CLOCK() - 1
+    async with running_daemon(
+        broker.connect(), folder, config=config, plugins=manager, clock=CLOCK, created=created
+    ) as daemon:
+        yield daemon
 
 
 async def ask(node, payload):

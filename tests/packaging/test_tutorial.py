@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, page_blocks
 from tests.docs.page_shells import Desk
+from tests.docs.pages import ROOT, page_blocks
 from tests.harness.fresh_venv import build_wheel
 
 # How pip reaches its index is the machine's business.

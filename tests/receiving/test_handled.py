@@ -8,19 +8,18 @@ from contextlib import asynccontextmanager
 import pytest
 
 from remaphore import hookimpl
-from remaphore.hooks.manager import empty, register
 from remaphore.node import Node
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import NO_DATA, Reply
 from remaphore.receiving import daemon as daemon_module
 from remaphore.receiving import processor
-from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.ledgers import make_ledger
-from tests.nodes import clock, make_config
-from tests.support.nats_server import until
+from tests.harness.daemon import running_daemon
+from tests.harness.nodes import clock, make_config
+from tests.harness.plugins import plugin_manager
+from tests.harness.waiting import until
 
 
 class Echo:
@@ -59,28 +58,13 @@ class Slow:
             self.release.set()
 
 
-def loaded(**plugins):
-    manager = empty()
-    for name, plugin in plugins.items():
-        register(manager, plugin, name=name)
-    return manager
-
-
 @pytest.fixture
 def running(tmp_path):
     @asynccontextmanager
     async def run(broker, slow):
-        manager = loaded(silent=Silent, echo=Echo, slow=slow)
-        async with make_ledger(tmp_path) as ledger:
-            own = Daemon(broker.connect(), make_config(2), plugins=manager, ledger=ledger, clock=clock)
-            ready = asyncio.Event()
-            task = spawn(own.run(ready=ready.set), name="daemon under test")
-            await ready.wait()
-            try:
-                yield own
-            finally:
-                own.stop()
-                await task
+        plugins = plugin_manager(silent=Silent, echo=Echo, slow=slow)
+        async with running_daemon(broker.connect(), tmp_path, plugins=plugins) as own:
+            yield own
 
     return run
 
@@ -150,18 +134,12 @@ class Mute:
 async def test_a_reply_that_was_not_sent_is_reported_as_such(tmp_path):
     broker, slow = MemoryBroker(), Slow()
     slow.release.set()
-    async with make_ledger(tmp_path) as ledger:
-        manager = loaded(echo=Echo, slow=slow)
-        own = Daemon(Mute(broker.connect()), make_config(2), plugins=manager, ledger=ledger, clock=clock)
-        ready = asyncio.Event()
-        task = spawn(own.run(ready=ready.set), name="daemon under test")
-        await ready.wait()
+    plugins = plugin_manager(echo=Echo, slow=slow)
+    async with running_daemon(Mute(broker.connect()), tmp_path, plugins=plugins):
         asked = spawn(ask(sender(broker), "x"), name="asked")
         await until(lambda: slow.ended)
         assert slow.ended == [(b"x", ["echo"], [], Reply(0, b"x"), False)]
-        own.stop()
-        await task
-        asked.cancel()
+    asked.cancel()
 
 
 @pytest.mark.parametrize(("name", "limit"), [("MAX_NOTING", 2), ("MAX_NOTING_BYTES", 250)])
@@ -203,7 +181,7 @@ async def test_the_shutdown_waits_for_it_and_ends_it_at_its_limit(running, monke
 async def test_a_receiver_replies_and_continues_before_it_ends_and_waits_for_it_at_the_end():
     broker, slow = MemoryBroker(), Slow()
     own = Receiver(
-        broker.connect(), make_config(2), filters=Filters(), plugins=loaded(echo=Echo, slow=slow), clock=clock
+        broker.connect(), make_config(2), filters=Filters(), plugins=plugin_manager(echo=Echo, slow=slow), clock=clock
     )
     ready = asyncio.Event()
     task = spawn(own.run(deadline=None, ready=ready.set), name="receiver under test")
@@ -226,7 +204,7 @@ async def test_a_receiver_replies_and_continues_before_it_ends_and_waits_for_it_
 async def test_a_receiver_of_one_message_waits_for_it():
     broker, slow = MemoryBroker(), Slow()
     own = Receiver(
-        broker.connect(), make_config(2), filters=Filters(), plugins=loaded(slow=slow), once=True, clock=clock
+        broker.connect(), make_config(2), filters=Filters(), plugins=plugin_manager(slow=slow), once=True, clock=clock
     )
     ready = asyncio.Event()
     task = spawn(own.run(deadline=None, ready=ready.set), name="receiver under test")

@@ -10,7 +10,7 @@ from remaphore import Reply
 from remaphore.tasks import spawn
 from remaphore_plugins.hooks_d import handlers
 from remaphore_plugins.processes import tree
-from tests.plugins.programs import (
+from tests.harness.programs import (
     alive,
     children,
     handled,

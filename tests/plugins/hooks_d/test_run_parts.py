@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remaphore_plugins.hooks_d.scan import Kind, scan
-from tests.factories import bounded
-from tests.plugins.programs import handled, hooks_plugin, make_hooks, write_script
+from tests.harness.factories import bounded
+from tests.harness.programs import handled, hooks_plugin, make_hooks, write_script
 
 RUN_PARTS = "/usr/bin/run-parts"  # debianutils; without it there is nothing to compare with
 

@@ -14,7 +14,8 @@ from remaphore.testing import make_config
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult
 from remaphore_plugins.script import OUTPUT_CAP, Script, make_argv, make_environment, make_reply
-from tests.plugins.programs import alive, held, message, pid_in, until, write_script
+from tests.harness.programs import alive, held, message, pid_in, write_script
+from tests.harness.waiting import until
 
 
 def plugin(*argv: str) -> Script:
