@@ -1,6 +1,6 @@
 """Every finding of `doctor` about peers: provoked by a misconfigured daemon, its hint followed, and then gone.
 
-The servers' findings are in test_doctor_servers.py.
+The findings about servers are in test_servers.py.
 """
 
 import asyncio

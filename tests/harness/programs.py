@@ -1,6 +1,6 @@
 """What the tests of `script`, `hooks_d` and `processes` share: real scripts, conditions, processes seen from outside.
 
-The fixtures at the end are imported by the conftest.py of each of the three.
+The fixtures at the end are those of the whole folder tests/plugins.
 """
 
 import asyncio

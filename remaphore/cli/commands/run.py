@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -88,9 +90,7 @@ def run(options: Run) -> int:
 async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
     """Run the daemon with the state directory *folder* until a signal stops it."""
     import asyncio
-    import os
     import signal
-    import time
     from functools import partial
 
     import structlog
