@@ -64,8 +64,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Run) -> int:
     """Run until SIGTERM or SIGINT; return 0. With --check, only report whether the daemon would start."""
-    import os
-
     from remaphore import tasks
     from remaphore.cli.configuration import load_daemon_config
     from remaphore.cli.main import enable_gc
