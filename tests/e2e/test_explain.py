@@ -27,7 +27,7 @@ def offline(tmp_path):
 
 @pytest.fixture
 def config(offline):
-    """The configuration of node two, who lets one and three send it `ping` and `deploy`."""
+    """The configuration of node two, which lets one and three send it `ping` and `deploy`."""
     return offline.config("two", peer_verbs="ping,deploy")
 
 
