@@ -27,7 +27,7 @@ STAND_INS = Path(__file__).with_name("bin")
 PORTS = ("4222", "9617")  # of the broker, and of the metrics
 _PLACES = ("/etc/remaphore", "/usr/share/remaphore", "/var/lib/remaphore")
 _HERE = re.compile(rf"(?<![\w./~}}-])(?:{'|'.join(_PLACES)})\b")
-_READY = re.compile(r"\bReady\b|^credentials: ", re.MULTILINE)
+_READY = re.compile(r"\b[Rr]eady\b|^credentials: ", re.MULTILINE)
 
 
 @dataclass

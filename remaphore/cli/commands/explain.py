@@ -231,7 +231,7 @@ def format_explanation(source: str, explanation: Explanation) -> str:
 
     headings = {
         Contents.VERIFIED: "verified",
-        Contents.CLAIMED: "claimed by an unknown sender, do not trust them",
+        Contents.CLAIMED: "claimed by the sender and not verified",
         Contents.SUPPOSED: "assumed, signed by the sender at the time of arrival",
     }
     size = f", {explanation.size} bytes" if explanation.contents is not Contents.SUPPOSED else ""
