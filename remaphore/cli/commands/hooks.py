@@ -73,7 +73,7 @@ def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, plu
     from remaphore.hooks.manager import configure, load
 
     config = load_daemon_config(path, hooks)
-    plugins = load(("exec-script",))
+    plugins = load(("hooks-d",))
     configure(plugins, config)
     return config, plugins
 

@@ -95,8 +95,8 @@ def run(options: Receive) -> int:
     config = load_config(options.config)
     config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
     output.configure_logs(options.log_format)
-    plugins = load(("log", "exec-script") if options.script else ("log",))
-    configure(plugins, config, options={"exec-script": {"argv": options.script}})
+    plugins = load(("log", "script") if options.script else ("log",))
+    configure(plugins, config, options={"script": {"argv": options.script}})
     enable_gc()
     return tasks.run(receive(options, config, plugins))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from remaphore.receiving.systemd import Notifier
 
 # Always loaded; `[plugins] enable` adds others.
-PLUGINS = ("exec-script", "log")
+PLUGINS = ("hooks-d", "log")
 DEFAULT_INSTANCE = "main"
 
 SUMMARY = "run the daemon: handlers in hooks.d/VERB/, and plugins"
@@ -135,7 +135,8 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         async with _watchdog(notifier):
             await daemon.run(ready=ready)
             notifier.stopping()
-    log.info("stopped", received=daemon.tally.received, handled=daemon.tally.handled.total())
+    stats = daemon.stats()
+    log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ def test_output_of_a_plugin_that_is_imported_is_not_a_finding(tmp_path, monkeypa
     assert main(["check", "-c", str(machine.config), "--json"]) == 0
     shown = capsys.readouterr()
     rows = [json.loads(line) for line in shown.out.splitlines()]
-    assert "exec-script, log, loud" in next(row["what"] for row in rows if row["code"] == Code.PLUGINS_OK)
+    assert "hooks-d, log, loud" in next(row["what"] for row in rows if row["code"] == Code.PLUGINS_OK)
     assert "I log" not in shown.err
 
 

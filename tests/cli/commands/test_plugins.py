@@ -60,7 +60,7 @@ def listed(capsys, *typed):
 def test_the_bundled_plugins_are_listed_with_distribution_and_hooks(capsys):
     code, rows = listed(capsys)
     assert code == 0
-    assert {"exec-script", "log", "metrics", "reply-collector"} <= set(rows)
+    assert {"hooks-d", "log", "metrics", "reply-collector", "script"} <= set(rows)
     assert rows["log"]["distribution"].startswith("remaphore ")
     assert rows["log"]["enabled"]
     assert "remaphore_dropped" in rows["log"]["hooks"]
