@@ -71,16 +71,15 @@ def _commands() -> Iterator[str]:
     yield "# Commands\n\nEach has a man page too: `man remaphore`, `man remaphore-send`.\n"
     for command in manual.commands():
         yield from _command(command, "##")
-    original = manual.original()
-    yield from ("## As the original\n", *_body(original))
+    yield from ("## Go-compatible syntax\n", *_body(manual.legacy()))
     yield "## Exit codes\n\n| code | meaning |\n|---|---|"
-    yield from ("| {} | {} |".format(*code.split(" ", 1)) for code in manual.paragraphs()["exit codes"].split("; "))
+    yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in manual.exit_codes().items())
 
 
 def _command(command: manual.Command, level: str) -> Iterator[str]:
     yield f"{level} remaphore {command.name}\n"
     yield from _body(command)
-    for inner in command.commands:
+    for inner in command.actions:
         yield from _command(inner, level + "#")
 
 
@@ -95,9 +94,11 @@ def _body(command: manual.Command) -> Iterator[str]:
         options = (option for group in groups for option in group.options)
         yield from (f"| {_code(option.name)} | {_plain(option.text)} |" for option in options)
         yield ""
-    yield from (f"{_plain(note[:1].upper() + note[1:])}.\n" for note in command.notes)
-    if command.example:
-        yield f"Example: `{command.example}`\n"
+    if command.exit_codes:
+        yield "Exit codes:\n\n| code | meaning |\n|---|---|"
+        yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in command.exit_codes.items())
+        yield ""
+    yield f"```sh\n{command.example}\n```\n"
 
 
 def _configuration() -> Iterator[str]:

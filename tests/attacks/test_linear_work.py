@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore import Message, Reply, logs
-from remaphore.cli.candidates import _Asked, _patterns
-from remaphore.cli.words import parsing
+from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
 from remaphore.diagnostics import pinger, systemd_units
@@ -98,7 +97,7 @@ def parse_frame(verb="v", destination="a", time_ns="1", uuid="00"):
 
 def complete(text):
     peers = (Peer(destination=text, key="k", verbs=frozenset()),)
-    return list(_patterns(_Asked(replace(make_config(1), peers=peers), sending=True)))
+    return list(completers.patterns(completers.Line(replace(make_config(1), peers=peers), sending=True)))
 
 
 def check_new(text):
@@ -197,7 +196,7 @@ SCANNERS = {
     "peer lines": (lambda text: peer_line.read_all(text, "x", bare=True), [f"com.a {KEY.public}\n", "a ", "\n"]),
     "peer lines that are new": (check_new, ["com.a%d,"]),
     "secret by mistake": (peer_line.secret_problem, ["SA", "z"]),
-    "private key by mistake": (parsing._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
+    "private key by mistake": (arguments._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
     "edited configuration": (
         lambda text: roundtrip.append(text, [Peer(destination="z", key=KEY.public, verbs=frozenset("a"))], "x"),
         [PEER, "\n", " \r\n"],
@@ -210,10 +209,10 @@ SCANNERS = {
 
 # Modules with an expression, and what reaches it: a scanner of the table, or why its text has a bounded length.
 EXPRESSIONS = {
-    "remaphore/cli/candidates.py": "a metavar of our own parsers",
-    "remaphore/cli/words/explain.py": "an argument, matched from its begin to its end by classes without overlap",
-    "remaphore/cli/words/parsing.py": SCANNERS["private key by mistake"],
-    "remaphore/cli/words/requesting.py": "an argument, of which ten characters are looked at",
+    "remaphore/cli/completers.py": "a metavar of our own parsers",
+    "remaphore/cli/commands/explain.py": "an argument, matched from its start to its end by classes without overlap",
+    "remaphore/cli/arguments.py": SCANNERS["private key by mistake"],
+    "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
     "remaphore/config/creation.py": SCANNERS["host name"],
     "remaphore/config/editing.py": "at most 201 characters are looked at",
     "remaphore/config/peer_line.py": SCANNERS["secret by mistake"],
@@ -227,7 +226,7 @@ EXPRESSIONS = {
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
-    "plugins/remaphore_plugins/exec_script/scan.py": "names of files, of 255 bytes at most",
+    "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
     "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
     "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary
-from remaphore.cli import request
+from remaphore.cli import collecting
 from remaphore.hooks import specs
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
@@ -52,7 +52,7 @@ def test_the_limits_on_the_page_are_those_of_the_code():
     limited = {name for name in HOOKS if "5 seconds" in SECTIONS[name]}
     assert limited == {name for name in HOOKS if name not in PLAIN}
     assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
-    assert {receiver.STOP_SECONDS, request.HOOK_SECONDS} == {5.0}
+    assert {receiver.STOP_SECONDS, collecting.HOOK_SECONDS} == {5.0}
     assert f"every {throttle.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_dropped"]
     assert f"{daemon.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
 

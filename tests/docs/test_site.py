@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from remaphore.cli.words import WORDS
+from remaphore.cli.commands import COMMANDS
 from tests.docs.pages import ROOT
 
 
@@ -33,12 +33,12 @@ def test_the_site_loads_nothing_from_elsewhere(site):
 
 
 @pytest.mark.xdist_group("site")
-@pytest.mark.parametrize("word", WORDS)
-def test_the_reference_has_every_option_of_every_command(site, word, capsys):
-    from remaphore.cli import words
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_reference_has_every_option_of_every_command(site, name):
+    from remaphore.cli import arguments
 
     text = unescape((site / "reference" / "commands.html").read_text())
-    shown = words.parser(word).format_help()
-    options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*\b", shown.partition("\n\n")[2].partition("example:")[0]))
+    shown = arguments.make_parser(name).format_help()
+    options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*\b", shown.partition("\n\n")[2].partition("\nexamples:")[0]))
     assert {option for option in options if option not in text} == set()
-    assert f">remaphore {word}<" in text
+    assert f">remaphore {name}<" in text

@@ -19,7 +19,7 @@ def point(name, attribute):
 
 def test_the_bundled_plugins_are_found_like_any_other():
     found = find()
-    assert {"exec-script", "log", "reply-collector"} <= set(found)
+    assert {"hooks-d", "log", "reply-collector"} <= set(found)
     assert origin(found["log"]).startswith("remaphore ")
 
 

@@ -36,7 +36,7 @@ def test_each_event_is_one_line_with_its_names(capsys):
     received, handled, failed = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "exec-script", 1.23456, Reply(3, b"hidden output")),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "hooks-d", 1.23456, Reply(3, b"hidden output")),)),
         lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "bad", 0.1, error=ValueError("why")),)),
         lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "silent", 0.1),)),
     )

@@ -18,7 +18,7 @@ from remaphore.protocol import duration
 from tests.factories import make_key
 from tests.support.nats_server import Realm, write_private
 
-PLUGINS = ("exec-script", "log")  # loaded by the daemon whatever the configuration enables
+PLUGINS = ("hooks-d", "log")  # loaded by the daemon whatever the configuration enables
 UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "remaphore.service"
 
 
