@@ -22,7 +22,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS, REPLAY, SIGNATURE, Filters
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import Peer
-from remaphore.receiving.inline import make_gate
+from remaphore.receiving.gates import make_gate
 
 if TYPE_CHECKING:
     import pluggy

@@ -18,7 +18,7 @@ from remaphore.hooks.manager import GROUP, implemented, load
 from remaphore.hooks.settings import build
 from remaphore.hooks.specs import HOOKS, PLAIN
 from remaphore.hooks.stats import DaemonStats
-from remaphore.receiving import daemon, processor, receiver, throttle
+from remaphore.receiving import daemon, execution, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -51,10 +51,10 @@ def test_every_hook_that_the_page_names_exists():
 def test_the_limits_on_the_page_are_those_of_the_code():
     limited = {name for name in HOOKS if "5 seconds" in SECTIONS[name]}
     assert limited == {name for name in HOOKS if name not in PLAIN}
-    assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
+    assert {daemon.HOOK_SECONDS, execution.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
     assert {receiver.STOP_SECONDS, collecting.HOOK_SECONDS} == {5.0}
     assert f"every {throttle.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_dropped"]
-    assert f"{daemon.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
+    assert f"{execution.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
 
 
 def summary():

@@ -256,7 +256,7 @@ def test_a_question_says_what_it_supposes(config):
     text = explain("-c", config, "--from", "com.example.one").stdout.decode()
     assert text.startswith("ping from com.example.one to **: accepted\n")
     assert "assumed: there is no message whose signature could be verified" in text
-    assert "fields, assumed" in text
+    assert "fields, hypothetical" in text
 
 
 def test_every_key_of_a_destination_is_asked_about(offline, config):

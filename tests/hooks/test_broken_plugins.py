@@ -14,7 +14,7 @@ from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.receiving import daemon as daemon_module
-from remaphore.receiving import processor
+from remaphore.receiving import execution, processor
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
@@ -136,7 +136,7 @@ def broken(hook, arguments, fault):
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch):
     for module, name in (
-        (daemon_module, "GRACE_SECONDS"),
+        (execution, "GRACE_SECONDS"),
         (daemon_module, "HOOK_SECONDS"),
         (daemon_module, "STOP_SECONDS"),
         (daemon_module, "DRAIN_SECONDS"),

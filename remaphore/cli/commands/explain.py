@@ -234,7 +234,7 @@ def format_explanation(source: str, explanation: Explanation) -> str:
     headings = {
         Contents.VERIFIED: "verified",
         Contents.CLAIMED: "claimed by an unknown sender, do not trust them",
-        Contents.HYPOTHETICAL: "assumed, signed by the sender at the time of arrival",
+        Contents.HYPOTHETICAL: "hypothetical, signed by the sender at the time of arrival",
     }
     size = f", {explanation.size} bytes" if explanation.contents is not Contents.HYPOTHETICAL else ""
     why = f", {explanation.reason}" if explanation.reason else ""

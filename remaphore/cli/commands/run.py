@@ -135,7 +135,8 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         async with _watchdog(notifier):
             await daemon.run(ready=ready)
             notifier.stopping()
-    log.info("stopped", received=daemon.tally.received, handled=daemon.tally.handled.total())
+    stats = daemon.stats()
+    log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
 
 
 @asynccontextmanager
