@@ -1,8 +1,8 @@
 """Every error that remaphore raises on purpose.
 
-One family, so that a caller can catch `RemaphoreError` and be sure that no library's own exception slips through.
-An error has two fields: the message, one line `what happened: detail`, and the hint, how to fix it. Neither ever holds
-a private key or a payload. Exit codes are not decided here: `remaphore.cli.main` maps the classes to them.
+One family, so that a caller can catch `RemaphoreError` and no exception of a library gets through.
+An error has two fields: the message, one line `what happened: detail`, and the hint, how to fix it. Neither ever
+contains a private key or a payload. Exit codes are not decided here: `remaphore.cli.main` maps the classes to them.
 """
 
 from __future__ import annotations
@@ -50,15 +50,21 @@ class DecodeError(RemaphoreError):
 
 
 class EncodeError(RemaphoreError):
-    """Values that no message can carry, such as a comma in a verb."""
+    """Values that cannot be in a message, such as a comma in a verb."""
 
-    default_hint = "verbs and destinations hold no comma, and at most the lengths in docs/wire.md"
+    default_hint = "leave commas out of verbs and destinations, and see docs/wire.md for their longest lengths"
 
 
 class KeyFormatError(RemaphoreError):
-    """Text that is not a key: wrong alphabet, wrong length, or halves that do not belong together."""
+    """Text that is not a key: wrong alphabet, wrong length, or two halves that do not match."""
 
     default_hint = "copy the whole key, as remaphore peer show prints it"
+
+
+class DurationError(RemaphoreError, ValueError):
+    """Text that is not a duration in Go's notation."""
+
+    default_hint = "write a number with a unit (ns, us, ms, s, m, h), such as 5s or 1h30m"
 
 
 class NotPermittedError(RemaphoreError):
@@ -80,25 +86,25 @@ class StateError(RemaphoreError):
 
 
 class LedgerError(StateError):
-    """What must be durable before it may be acted on cannot be written."""
+    """The ledger cannot be written, so nothing may be executed: a start must be durable first."""
 
 
 class TransportError(RemaphoreError):
-    """The broker cannot be used. The subclasses say what a caller could decide on."""
+    """The broker cannot be used. The subclasses distinguish what a caller can act on."""
 
     default_hint = "remaphore doctor tests the broker and the peers"
 
 
 class BrokerUnavailableError(TransportError):
-    """No server answers, or not in time; trying again may help."""
+    """No server replied in time; trying again may help."""
 
 
 class BrokerRefusedError(TransportError):
-    """The broker, or TLS, refuses: credentials, certificates, an impossible address. Trying again will not help."""
+    """The broker or TLS refused us: credentials, certificates, an invalid address. Trying again will not help."""
 
 
 class SubjectDeniedError(TransportError):
-    """The broker does not let these credentials publish or subscribe to this subject."""
+    """The credentials do not permit publishing or subscribing to this subject."""
 
 
 class PayloadTooLargeError(TransportError):

@@ -1,7 +1,7 @@
-"""Logging: structlog to stderr, for people or as JSON lines; the standard library's loggers end there too.
+"""Logging: structlog to stderr, for people or as JSON lines, with the records of the standard library's loggers.
 
-Event names are `noun_verb` with key-value pairs. Keys and payloads are not logged. Control characters are escaped:
-what a peer or a script wrote must not reach a terminal raw.
+Event names are `noun_verb` with key-value pairs. Keys and payloads are never logged. Control characters are escaped:
+text of a peer or a script must not control a terminal.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Literal, TextIO
 
 Format = Literal["console", "json"]
 
-# Characters of one value in a log line: four times the longest verb, so that what a peer or a plugin says cannot fill a
-# disk by its length. Of a traceback the end is kept, where the error stands.
+# Characters of one value in a log line: four times the longest verb, so that a long value of a peer or a plugin cannot
+# fill a disk. Of a traceback the end is kept, where the error is.
 MAX_VALUE = 1024
 MAX_TRACEBACK = 16 * 1024
 
-# The control characters, and those of Unicode that end a line or turn the direction of what follows.
+# The control characters, and those of Unicode that end a line or change the direction of the text after them.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
     code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))
 }
@@ -34,7 +34,7 @@ def configure(
 
     colorize: returns a line for people with its level in colour.
     """
-    import structlog  # here, because all commands use `escape`, and not all of them log
+    import structlog  # imported here, because all commands use `escape`, but not all of them log
 
     structlog.configure(
         processors=[
@@ -51,12 +51,13 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [_Forward()]
     root.setLevel(level)
-    logging.getLogger("asyncio").setLevel(max(level, logging.INFO))  # below that it tells of itself
+    logging.getLogger("asyncio").setLevel(max(level, logging.INFO))  # on debug it logs its own startup
 
 
 def escape(text: str) -> str:
     """Return *text* with control characters written out, newlines and tabs too: one event is one line."""
-    return text if text.isprintable() else text.translate(_ESCAPES)  # most is, and the test takes a fifth
+    # Most text is printable, and that test takes a fifth of the time.
+    return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -79,15 +80,16 @@ def _for_people(
 
 
 class _Stream:
-    """Writes the lines of one turn of the event loop at once, to a stream that may go away.
+    """Writes the lines of one iteration of the event loop at once, to a stream that may be closed.
 
-    A write for each line costs as much as checking a signature. What cannot be written is lost, and nothing else is.
+    A write for each line would cost as much as verifying a signature. Lines that cannot be written are lost, and
+    no error is raised.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._texts: list[str] = []
-        self._loop: asyncio.AbstractEventLoop | None = None  # which will write, once it comes round
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that will call _write
 
     def write(self, text: str) -> None:
         self._texts.append(text)
@@ -111,7 +113,7 @@ class _Stream:
 
 
 class _Forward(logging.Handler):
-    """Hands the records of other libraries, and of plugins that use the standard library, to structlog."""
+    """Forwards the records of other libraries, and of plugins that use the standard library, to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         import structlog

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from remaphore.cli.commands import COMMANDS
 from remaphore.cli.output import DEFAULT_WIDTH
-from remaphore.errors import UsageError
+from remaphore.errors import DurationError, RemaphoreError, UsageError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -50,8 +50,12 @@ class Parser(argparse.ArgumentParser):
         self.exit_codes: Mapping[int, str] = {}
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(_PRIVATE_KEY.sub("...", message), hint=f"{self.prog} --help lists the options")
+        """Raise UsageError, with the hint of the error that argparse is handling if that is one of ours."""
+        hint = f"{self.prog} --help lists the options"
+        reason = sys.exception()  # argparse.ArgumentError <- argparse.ArgumentTypeError <- the type's own error
+        while reason is not None and not isinstance(reason, RemaphoreError):
+            reason = reason.__cause__ or reason.__context__
+        raise UsageError(_PRIVATE_KEY.sub("...", message), hint=hint if reason is None else reason.hint)
 
     def format_help(self) -> str:
         """Return the help."""
@@ -116,8 +120,8 @@ def seconds(text: str) -> float | None:
 
     try:
         nanoseconds = duration.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    except DurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return nanoseconds / duration.SECOND if nanoseconds > 0 else None
 
 
@@ -125,7 +129,7 @@ def positive_seconds(text: str) -> float:
     """Return the seconds of a duration such as 1m30s, which must be more than 0."""
     value = seconds(text)
     if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not more than 0; write for example 5s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not more than 0") from DurationError()
     return value
 
 

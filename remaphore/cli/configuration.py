@@ -18,7 +18,9 @@ def load_config(path: str | None) -> Config:
 
     config = load(path, os.environ)
     for warning in config.warnings:
-        output.notice(f"warning: {warning}")
+        output.notice(f"warning: {warning.what}")
+        if warning.hint:
+            output.notice(f"hint: {warning.hint}")
     return config
 
 

@@ -137,8 +137,10 @@ def check_names(*, key: str, subject_name: str = "") -> None:
         except KeyFormatError as error:
             from remaphore.config.peer_line import secret_problem
 
-            problem = secret_problem(key) or f"the given public key does not parse: {error}"
-            raise UsageError(problem, hint=error.hint) from None
+            secret = secret_problem(key)
+            if secret is not None:
+                raise UsageError(secret.what, hint=secret.hint) from None
+            raise UsageError(f"the given public key does not parse: {error}", hint=error.hint) from None
 
 
 def make_filters(*, pattern: str, any_destination: bool, id: str, verbs: Sequence[str], key: str) -> Filters:  # noqa: A002 - as the option is called

@@ -1,5 +1,6 @@
-"""Configuration: from a file's text to frozen, validated `Config`.
+"""Configuration: from the text of a file to a frozen, validated `Config`, and edits of these files.
 
-Here live the settings' types and the readers of the two formats; every error names the file, the line or the key path,
-and the hint. Nothing here opens a connection, starts a process or knows a command line.
+Here live the types of the settings, the readers of both formats, and what creates, converts and edits configuration
+files; every error names the file with its line or key path. Nothing here may open a connection, start a process, or
+know a command line.
 """

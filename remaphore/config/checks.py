@@ -1,94 +1,96 @@
-"""What both formats ask of a value: each function returns what is wrong with it and what mends that, or None.
+"""Checks that both formats make of a value: each returns what is wrong with it and how to fix it, or None.
 
-The values themselves are never quoted: an address may hold a password, and what stands where a public key should may
-be a private one. The caller says where the value stands.
+No value is quoted: an address may contain a password, and a private key may stand where a public one should. The caller
+adds the place, a file with a line or a key path.
 """
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from remaphore.errors import KeyFormatError
+from remaphore.config.settings import Problem
+from remaphore.errors import ConfigError, DurationError, KeyFormatError
 from remaphore.protocol import duration, keys, subject
 
 _SCHEMES = ("nats", "tls")
 _LONGEST_PUBLIC_KEY = 44  # characters of base58; a private key has 86 to 88
 _LONGEST_DURATION = 32  # more than Go itself writes, less than half a private key
 
+_WRITE_ADDRESS = "write nats://HOST:PORT"
+_WRITE_NAME = "use a name such as com.example.us.left"
 
-def server_problem(url: str) -> str | None:
-    """Tell what keeps *url* from being the address of a NATS server: `nats://HOST[:PORT]` or `tls://HOST[:PORT]`."""
+
+def server_problem(url: str) -> Problem | None:
+    """Return why *url* is not the address of a NATS server, `nats://HOST[:PORT]` or `tls://HOST[:PORT]`, or None."""
     if not url.isprintable() or " " in url:
-        return "the address holds white space or a control character; write nats://HOST:PORT"
+        return Problem("the address contains white space or a control character", _WRITE_ADDRESS)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "bad host or port; write nats://HOST:PORT, an IPv6 host in brackets, the port from 1 to 65535"
-    if parts.scheme not in _SCHEMES:
-        return "the address begins with neither nats:// nor tls://; write nats://HOST:PORT"
-    if not parts.hostname:
-        return "the host is missing; write nats://HOST:PORT"
-    if port == 0 or parts.netloc.endswith(":"):
-        return "bad port; write a number from 1 to 65535, or leave it out for 4222"
-    return _surplus(parts)
+        hint = f"{_WRITE_ADDRESS}, an IPv6 host in brackets, a port from 1 to 65535"
+        return Problem("invalid host or port in the address", hint)
+    bad_port = port == 0 or parts.netloc.endswith(":")
+    surplus = parts.path not in ("", "/") or parts.query or parts.fragment
+    found = (
+        (parts.scheme not in _SCHEMES, "the address begins with neither nats:// nor tls://", _WRITE_ADDRESS),
+        (not parts.hostname, "the address has no host", _WRITE_ADDRESS),
+        (bad_port, "invalid port in the address", "use a number from 1 to 65535, or omit it for 4222"),
+        ("@" in parts.netloc, "the address contains a user or password", "remove it from the address and use [auth]"),
+        (surplus, "the address continues after the port", _WRITE_ADDRESS),
+    )
+    return next((Problem(what, hint) for wrong, what, hint in found if wrong), None)
 
 
-def _surplus(parts: SplitResult) -> str | None:
-    if "@" in parts.netloc:
-        return "a user or password stands in the address; take it out and put it under [auth]"
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        return "something follows the port; write nats://HOST:PORT"
-    return None
-
-
-def destination_problem(text: str) -> str | None:
-    """Tell what keeps *text* from being a node's name: one that patterns can match and one line of output can show."""
+def destination_problem(text: str) -> Problem | None:
+    """Return why *text* cannot be a node's name, or None: patterns must match it, and one line of output show it."""
     if "*" in text:
-        return "a destination holds no *, that is for patterns; write a name such as com.crypto.us.left"
+        return Problem("a destination cannot contain *, which only patterns do", _WRITE_NAME)
     if "," in text:
-        return "a destination holds no comma; write one name such as com.crypto.us.left"
+        return Problem("a destination cannot contain a comma", _WRITE_NAME)
     if not text.isprintable() or " " in text:
-        return "a destination holds no white space or control character; write a name such as com.crypto.us.left"
+        return Problem("a destination cannot contain white space or control characters", _WRITE_NAME)
     return None
 
 
-def subject_problem(text: str) -> str | None:
-    """Tell what keeps *text* from being the root of our NATS subjects."""
+def subject_problem(text: str) -> Problem | None:
+    """Return why *text* cannot be the root of our NATS subjects, or None."""
     problem = subject.problem(text)
-    return problem and f"not a NATS subject: {problem}; write words joined by dots, such as remaphore"
+    return Problem(f"not a NATS subject: {problem}", "use words joined by dots, such as remaphore") if problem else None
 
 
-def public_key_problem(text: str) -> str | None:
-    """Tell what keeps *text* from being the base58 text of a public key."""
+def public_key_problem(text: str) -> Problem | None:
+    """Return why *text* is not the base58 text of a public key, or None."""
     if len(text) > _LONGEST_PUBLIC_KEY:
-        return "too long for a public key (is it a private one?); write the 32 bytes of the public key in base58"
+        what = "too long for a public key (is it a private key?)"
+        return Problem(what, "use the 32 bytes of the public key in base58")
     try:
         keys.decode_exact(text.encode("ascii", "replace"), keys.PUBLIC_KEY_BYTES)
     except KeyFormatError as error:
-        return f"bad public key: {error}; copy all of its 32 bytes in base58"
+        return Problem(f"invalid public key: {error}", "copy all 32 bytes of the public key in base58")
     return None
 
 
 def private_key(text: str, *, public: str) -> keys.PrivateKey:
-    """Return the private key of *public*. Raises KeyFormatError, which never quotes it, if *text* is none or another's.
+    """Return the private key of *public*.
 
-    The words of the error tell what mends it, too.
+    Raise KeyFormatError, which never quotes *text*, if it is not a private key, or that of another public key.
     """
     try:
         key = keys.PrivateKey.from_text(text)
     except KeyFormatError as error:
-        raise KeyFormatError(f"{error}; copy all of its 64 bytes, seed and public key, in base58") from None
+        raise KeyFormatError(str(error), hint="copy all 64 bytes, seed and public key, in base58") from None
     if key.public != public:
-        raise KeyFormatError(f"the private key belongs to {key.public}, not to this identity; put the two together")
+        hint = "pair each public key with its own private key"
+        raise KeyFormatError(f"the private key belongs to {key.public}, not to this identity", hint=hint)
     return key
 
 
 def read_duration(text: str) -> int:
-    """Return the nanoseconds of *text*, in Go's notation. Raises ValueError, whose words tell what mends it."""
+    """Return the nanoseconds of *text*, in Go's notation. Raise ConfigError, without a place."""
     if len(text) > _LONGEST_DURATION:
-        raise ValueError("too long for a duration; write for example 5s")
+        raise ConfigError("too long for a duration", hint=DurationError.default_hint)
     try:
         return duration.parse(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; durations look like 5s or 1h30m") from None
+    except DurationError as error:
+        raise ConfigError(str(error), hint=error.hint) from None

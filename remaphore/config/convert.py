@@ -1,4 +1,4 @@
-"""From the original's `.conf` to our TOML: the same meaning, with the private keys in files of their own."""
+"""Conversion of a legacy .conf to TOML: the same meaning, with the private keys in files of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from remaphore.config import files, render, search, toml
 from remaphore.config.creation import SECRET_MODE
-from remaphore.config.settings import Config
+from remaphore.config.settings import Config, Problem
 from remaphore.errors import ConfigError
 
 _CONFIG_MODE = 0o644
@@ -16,29 +16,39 @@ _CONFIG_MODE = 0o644
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """What a conversion has made: the files, and what was odd in the old one."""
+    """The result of a conversion: the new files, and the warnings about the old one."""
 
     config: Path
     key_files: tuple[Path, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Problem, ...]
 
 
 def convert(path: str, output: Path) -> Converted:
-    """Make *output*, and the key files beside it, of the original's configuration *path*, which stays as it is.
+    """Create *output*, and the key files beside it, from the legacy .conf *path*, which stays as it is.
 
-    A relative path in it counts from the current directory, as for the original; the new file has absolute ones. Raises
-    ConfigError, and then nothing was made.
+    A relative path in it is relative to the current directory, as for the Go implementation; the new file has absolute
+    paths. Raise ConfigError, and then no file was created.
     """
     if path.endswith(".toml"):
-        raise ConfigError(f"{path}: TOML already, by its name; name the original's configuration")
+        raise ConfigError(f"{path}: already TOML, by its name", hint="name a legacy .conf file")
     if output.suffix != ".toml":
-        raise ConfigError(f"{output}: the name of a configuration in TOML ends in .toml; name it so")
+        raise ConfigError(f"{output}: the name of a TOML configuration must end in .toml", hint="add .toml to the name")
     if output.exists():
-        raise ConfigError(f"{output}: exists, and nothing is overwritten; name another file: --output FILE.toml")
+        raise ConfigError(f"{output}: already exists", hint="name another file: --output FILE.toml")
     config = search.load(path, {})
-    names = _key_files(config, output)
+    # The first key goes to NAME.key, further ones to NAME-2.key ...; an identity that is listed twice has one file.
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(each.key for each in config.identities), 1)}
+    suffixes = {key: ".key" if number == 1 else f"-{number}.key" for key, number in numbers.items()}
+    names = [output.with_name(output.stem + suffixes[identity.key]) for identity in config.identities]
     text = to_toml(config, [name.name for name in names])
-    _check(config, text, output)
+    try:
+        read = toml.parse(text, str(output), output.absolute().parent)
+    except ConfigError as error:
+        hint = f"correct this in {path} first"
+        raise ConfigError(f"{config.source}: cannot be converted: {error}", hint=hint) from None
+    if comparable(read) != comparable(config):
+        hint = "nothing was created: report this as a bug"
+        raise ConfigError(f"{config.source}: the conversion would change its meaning", hint=hint)
     secrets = {name: identity.load().reveal() for name, identity in zip(names, config.identities, strict=True)}
     files.create_all(
         [
@@ -50,8 +60,8 @@ def convert(path: str, output: Path) -> Converted:
 
 
 def to_toml(config: Config, key_files: Sequence[str]) -> str:
-    """Return *config*, which was read from the original's format, in TOML; *key_files*: one name for each identity."""
-    assert config.auth.file is not None  # the original knows credentials only
+    """Return *config*, read from a legacy .conf, as TOML; *key_files*: a file name for each identity."""
+    assert config.auth.file is not None  # a legacy .conf always names credentials
     head = {
         "destination": render.string(config.destination),
         "servers": render.array(config.servers),
@@ -68,24 +78,7 @@ def to_toml(config: Config, key_files: Sequence[str]) -> str:
     return "\n".join([lines, *identities, *map(render.peer, config.peers)])
 
 
-def _key_files(config: Config, output: Path) -> list[Path]:
-    """Return where the private key of each identity goes; one that is listed twice has one file."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(each.key for each in config.identities), 1)}
-    suffixes = {key: ".key" if number == 1 else f"-{number}.key" for key, number in numbers.items()}
-    return [output.with_name(output.stem + suffixes[identity.key]) for identity in config.identities]
-
-
-def _check(config: Config, text: str, output: Path) -> None:
-    """Raise unless *text* means what *config* does."""
-    try:
-        read = toml.parse(text, str(output), output.absolute().parent)
-    except ConfigError as error:
-        raise ConfigError(f"{config.source}: cannot be TOML as it is: {error} (correct it there first)") from None
-    if comparable(read) != comparable(config):
-        raise ConfigError(f"{config.source}: the conversion would change its meaning, so nothing was made; report this")
-
-
 def comparable(config: Config) -> Config:
-    """Return *config* without what tells the formats apart: names, warnings, strictness, relative paths."""
+    """Return *config* without what differs between the formats: name, warnings, strictness, relative paths."""
     file = config.auth.file and config.auth.file.absolute()
     return replace(config, source="", warnings=(), legacy=False, auth=replace(config.auth, lenient=False, file=file))

@@ -1,4 +1,4 @@
-"""A node's first configuration, its key, and key pairs alone: what is there stays, and nothing is half-written."""
+"""Creating a node's first configuration and its key, and key pairs alone. Existing files stay, and none is partial."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from remaphore.protocol.keys import PrivateKey
 
 SECRET_MODE = 0o600
 STATE_MODE = 0o700
-_CONFIG_MODE = 0o644  # it holds no secret, only the names of the files that do
+_CONFIG_MODE = 0o644  # it contains no secret, only the names of the files that do
 
 _SERVERS = ("nats://localhost:4222",)
 _CREDENTIALS = "nats.creds"
-_OTHERS_NAMES = ("", "localhost", "localdomain.localhost")
+_UNUSABLE_NAMES = ("", "localhost", "localdomain.localhost")  # names of every host, or of none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNode:
-    """What a first configuration says. config: the file to be made; its private key comes beside it.
+    """The contents of a first configuration. config: the file to create; the private key is created beside it.
 
-    destination: the node's name. servers: none given, one on this machine. credentials: the file for the broker; none
-    given, `nats.creds` beside *config*. state_dir: where the daemon remembers; in_config: whether the file says so.
+    destination: the node's name. servers: empty for a server on this machine. credentials: the file for the broker,
+    empty for `nats.creds` beside *config*. state_dir: the daemon's state directory. state_in_config: whether the file
+    names it.
     """
 
     config: Path
@@ -44,95 +45,88 @@ class NewNode:
 
 
 def destination_of(host: str) -> str:
-    """Return a destination for the machine with the name *host*: reversed, and cleaned. Raises UsageError.
+    """Return a destination for the machine with the name *host*: its labels reversed, cleaned. Raise UsageError.
 
     `left.us.example.com` becomes `com.example.us.left`.
     """
     labels = (re.sub(r"[^a-z0-9_-]+", "-", label).strip("-") for label in reversed(host.lower().split(".")))
     name = ".".join(filter(None, labels))
-    if name in _OTHERS_NAMES or name.replace(".", "").isdigit():
-        raise UsageError(f"this host has no name of its own ({host!r}); give one: --destination com.example.host")
+    if name in _UNUSABLE_NAMES or name.replace(".", "").isdigit():
+        raise UsageError(f"this host has no name of its own: {host!r}", hint="add --destination com.example.host")
     return name
 
 
 def create_node(node: NewNode) -> tuple[str, bool]:
-    """Make configuration, private key and state directory; return the public key, and whether the key was there.
+    """Create configuration, private key and state directory; return the public key, and whether the key existed.
 
-    A good private key that is there is used: so it goes on after a kill, or with a key that was made before. Raises
-    ConfigError, also if the configuration exists, and then nothing was made.
+    A valid private key that exists is used, so that the command can be repeated after a kill, or with a key that was
+    created before. Raise ConfigError, also if the configuration exists, and then nothing was created.
     """
     check_place(node.config)
-    _check_values(node)
-    there = _is_there(node.key_file)
-    key = read_key(node.key_file) if there else PrivateKey.generate()
+    problem = peer_line.secret_problem(node.destination) or checks.destination_problem(node.destination)
+    if problem is not None:
+        raise UsageError(f"--destination: {problem.what}", hint=problem.hint)
+    for server in node.servers:
+        problem = checks.server_problem(server)
+        if problem is not None:
+            raise UsageError(f"--server: {problem.what}", hint=problem.hint)
+    existed = _exists(node.key_file)
+    key = read_key(node.key_file) if existed else PrivateKey.generate()
     secret = files.NewFile(path=node.key_file, text=f"{key.reveal()}\n", mode=SECRET_MODE)
-    config = files.NewFile(path=node.config, text=_text(node, key.public), mode=_CONFIG_MODE)
+    config = files.NewFile(path=node.config, text=_config_text(node, key.public), mode=_CONFIG_MODE)
     toml.parse(config.text, str(node.config), node.config.parent)
-    with _folders(node):
-        files.create_all([config] if there else [secret, config])
-    return key.public, there
+    with _new_folders(node):
+        files.create_all([config] if existed else [secret, config])
+    return key.public, existed
 
 
 def create_key(path: Path) -> str:
-    """Write a new private key to *path*, mode 0600, and return the public key. Raises ConfigError."""
+    """Write a new private key to *path*, mode 0600, and return the public key. Raise ConfigError."""
     key = PrivateKey.generate()
     files.create_all([files.NewFile(path=path, text=f"{key.reveal()}\n", mode=SECRET_MODE)])
     return key.public
 
 
 def read_key(path: Path) -> PrivateKey:
-    """Return the private key that *path* holds. Raises ConfigError, also if others can read it."""
+    """Return the private key that *path* contains. Raise ConfigError, also if others can read it."""
     what = "private key"
     try:
         return PrivateKey.from_text(secrets.read_secret(path, what=what))
     except KeyFormatError as error:
-        raise ConfigError(f"{path}: {what}: {error}; move it away, it is not overwritten") from None
+        raise ConfigError(f"{path}: {what}: {error}", hint="move the file away: it is not overwritten") from None
 
 
 def check_place(config: Path) -> None:
-    """Raise ConfigError or UsageError if no first configuration can be made there."""
+    """Raise ConfigError or UsageError if no first configuration can be created there."""
     if config.suffix != ".toml":
-        raise UsageError(f"{config}: the name of a configuration in TOML ends in .toml; name it so")
-    if _is_there(config):
-        raise ConfigError(
-            f"{config}: exists, and nothing is overwritten; this node's peer line:"
-            f" remaphore peer show -c {shlex.quote(str(config))} (for a new node move the file away, and its key)"
-        )
-    original = config.with_suffix(".conf")
-    if _is_there(original):
-        raise ConfigError(
-            f"{original}: exists, and {config.name} would go before it; make TOML of it instead:"
-            f" remaphore config convert {shlex.quote(str(original))}"
-        )
+        raise UsageError(f"{config}: the name of a TOML configuration must end in .toml", hint="add .toml to the name")
+    if _exists(config):
+        show = f"remaphore peer show -c {shlex.quote(str(config))}"
+        hint = f"print this node's peer line with: {show} (for a new node move the file away, and its key)"
+        raise ConfigError(f"{config}: already exists", hint=hint)
+    legacy = config.with_suffix(".conf")
+    if _exists(legacy):
+        hint = f"convert it to TOML: remaphore config convert {shlex.quote(str(legacy))}"
+        raise ConfigError(f"{legacy}: already exists, and {config.name} would take precedence", hint=hint)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         path.lstat()
-    except OSError:  # what we may not look into, we cannot write either: that is told then
+    except OSError:  # a path that cannot be read cannot be written either: writing it will report why
         return False
     return True
 
 
-def _check_values(node: NewNode) -> None:
-    problem = peer_line.secret_problem(node.destination) or checks.destination_problem(node.destination)
-    if problem is not None:
-        raise UsageError(f"--destination: {problem}")
-    for server in node.servers:
-        problem = checks.server_problem(server)
-        if problem is not None:
-            raise UsageError(f"--server: {problem}")
-
-
 @contextlib.contextmanager
-def _folders(node: NewNode) -> Iterator[None]:
-    """Make the folders that are missing, and take them away again if what follows fails."""
+def _new_folders(node: NewNode) -> Iterator[None]:
+    """Create the missing directories, and delete them again if the body fails."""
     folders = ((node.config.parent, 0o755), (node.state_dir, STATE_MODE))
     made = []
     try:
         for folder, mode in folders:
-            if not _is_there(folder):
-                made += [each for each in reversed((folder, *folder.parents)) if not _is_there(each)]
+            if not _exists(folder):
+                made += [each for each in reversed((folder, *folder.parents)) if not _exists(each)]
                 files.make_folder(folder, mode=mode)
         yield
     except BaseException:
@@ -142,34 +136,34 @@ def _folders(node: NewNode) -> Iterator[None]:
         raise
 
 
-def _text(node: NewNode, public: str) -> str:
+def _config_text(node: NewNode, public: str) -> str:
     inside = node.state_dir.is_relative_to(node.config.parent)
     place = node.state_dir.relative_to(node.config.parent) if inside else node.state_dir
     state = f"state_dir = {render.string(str(place))}"
     return f"""\
-# remaphore: who this node is, where its broker is, and whom it knows.
-# Paths count from the folder of this file. `remaphore check` says whether it can work.
+# remaphore: this node's name and keys, its broker and its peers.
+# Paths are relative to the directory of this file. `remaphore check` reports what is wrong with it.
 
-# This node's name, from the general to the special. Others address it, or a pattern such as "com.example.**".
+# This node's name, from the general to the specific. Others address it, or a pattern such as "com.example.**".
 destination = {render.string(node.destination)}
 
-# The NATS servers: one is enough, several are for failover. tls:// instead of nats:// insists on TLS.
+# The NATS servers: one is enough, several are for failover. tls:// instead of nats:// requires TLS.
 servers = {render.array(node.servers or _SERVERS)}
 
-# How the broker knows us: a credentials file (mode 0600). Instead of it: a table [auth] with nkey_seed_file, with user
-# and password_file, or with token_file; or auth = "none".
+# NATS credentials file (mode 0600). Alternatives: a table [auth] with nkey_seed_file, with user and password_file, or
+# with token_file; or auth = "none".
 credentials = {render.string(node.credentials or _CREDENTIALS)}
 
-# How far another node's clock may be off, either way.
+# Largest accepted difference between this clock and that of a sender, in both directions.
 allow_skew = "5s"
 
-# Which of the identities below signs replies, and whatever names no other.
+# The identity below that signs replies, and requests without --from.
 default_identity = {render.string(public)}
 
-# Where the daemon remembers what it has run (mode 0700).
+# The daemon's state directory, with the record of what it has run (mode 0700).
 {state if node.state_in_config else f"#{state}"}
 
-# Who we are. verbs: what this node may send.
+# Our identities. verbs: what this node may send.
 {render.identity(key=public, private_key_file=node.key_file.name, verbs=["*"])}
-# Whom we know: a table each, from `remaphore peer add`, here or in peers.d/*.toml. verbs: what it may send to us.
+# Our peers: one table each, from `remaphore peer add`, here or in peers.d/*.toml. verbs: what the peer may send to us.
 """

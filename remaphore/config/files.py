@@ -1,4 +1,4 @@
-"""Writing files so that a reader, and whoever comes after a crash, finds all of the new content or all of the old."""
+"""Writing files atomically: a reader, also after a crash, finds all of the new content or all of the old."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remaphore.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that is to be made: its text may be a secret, which *mode* keeps."""
+    """A file to create. Its text may be a secret, which *mode* protects."""
 
     path: Path
     text: str
@@ -24,14 +24,14 @@ class NewFile:
 
 
 def create_all(wanted: Sequence[NewFile]) -> None:
-    """Make all of these files, in this order, or none of them. Raises ConfigError, also if one of them exists."""
+    """Create all of these files, in this order, or none of them. Raise ConfigError, also if one of them exists."""
     made: list[Path] = []
     with contextlib.ExitStack() as stack:
         written = [(stack.enter_context(_temporary(new.path, new.text, new.mode)), new.path) for new in wanted]
         try:
             for temporary, path in written:
                 with _reporting(path):
-                    os.link(temporary, path)  # takes no name that is taken, and the file has all of its content
+                    os.link(temporary, path)  # fails if the name exists, and the file has all of its content
                 made.append(path)
                 _sync(path.parent)
         except BaseException:
@@ -41,9 +41,9 @@ def create_all(wanted: Sequence[NewFile]) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Give an existing file the content *text*; mode, owner and attributes stay, and a link stays a link.
+    """Replace the content of an existing file by *text*; mode, owner and attributes stay, and a link stays a link.
 
-    Raises ConfigError, and then the file is as it was.
+    Raise ConfigError, and then the file is unchanged.
     """
     with _reporting(path):
         target = path.resolve(strict=True)
@@ -54,13 +54,13 @@ def replace(path: Path, text: str) -> None:
 
 
 def make_folder(path: Path, *, mode: int = 0o755) -> None:
-    """Make a directory, unless it is there. Raises ConfigError."""
+    """Create a directory, and its parents, unless it exists. Raise ConfigError."""
     with _reporting(path):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
 
 
 def delete(path: Path) -> None:
-    """Delete a file. Raises ConfigError."""
+    """Delete a file. Raise ConfigError."""
     with _reporting(path):
         path.unlink()
         _sync(path.parent)
@@ -68,11 +68,11 @@ def delete(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other remaphore edits files of *folder*, and hold others off meanwhile."""
+    """Hold a lock, so that only one remaphore at a time edits files of *folder*. Raise ConfigError."""
     with _reporting(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: no worse than an editor
+        with contextlib.suppress(OSError):  # a file system without locks: no worse than with an editor
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -81,30 +81,28 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_result] | None = None) -> Iterator[Path]:
-    """Write *text* to a file of another name beside *path*, down to the disk; it is gone at the end, or renamed."""
+    """Write *text* to a file of another name beside *path*, and sync it. It is deleted at the end, unless renamed."""
     with _reporting(path):
-        # mkstemp makes it for its owner alone (O_EXCL, 0600); the name is one that peers.d does not read.
+        # mkstemp creates it for its owner alone (O_EXCL, 0600); peers.d ignores the name.
         descriptor, name = tempfile.mkstemp(prefix=".remaphore-", suffix=".tmp", dir=path.parent)
     try:
         with _reporting(path), os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             if like is not None:
-                _resemble(descriptor, *like)
+                original, info = like
+                os.fchown(descriptor, info.st_uid, info.st_gid)
+                # The ACL too: under an ACL the group bits of the mode are its mask, so that the copied mode alone would
+                # give the group everything up to the mask.
+                for attribute in os.listxattr(original):
+                    with contextlib.suppress(OSError):  # security.* may be reserved to the kernel
+                        os.setxattr(descriptor, attribute, os.getxattr(original, attribute))
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         yield Path(name)
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
-
-
-def _resemble(descriptor: int, original: Path, info: os.stat_result) -> None:
-    os.fchown(descriptor, info.st_uid, info.st_gid)
-    # Without its ACL, the mode would give the group what the ACL's mask says.
-    for name in os.listxattr(original):
-        with contextlib.suppress(OSError):  # security.* may be the kernel's business alone
-            os.setxattr(descriptor, name, os.getxattr(original, name))
 
 
 def _sync(folder: Path) -> None:
@@ -120,9 +118,10 @@ def _reporting(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise ConfigError(f"{path}: exists, and nothing is overwritten; name another file, or move it away") from None
+        raise ConfigError(f"{path}: already exists", hint="name another file, or move this one away") from None
     except UnicodeEncodeError:
-        raise ConfigError(f"{path}: a name in it would not be UTF-8, so nothing was changed; choose another") from None
+        raise ConfigError(f"{path}: a name in it is not valid UTF-8", hint="choose another name") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{path}: cannot be written ({reason}); nothing was changed, hint that and repeat") from None
+        hint = "nothing was changed: fix the cause and repeat the command"
+        raise ConfigError(f"{path}: cannot be written: {reason}", hint=hint) from None

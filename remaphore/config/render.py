@@ -1,4 +1,4 @@
-"""Settings as TOML text. Small enough to be written by hand, so that no command needs a library to make a file."""
+"""Settings as TOML text, written without a library, so that no command has to load one to create a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from remaphore.protocol.peers import Peer
 
 def string(text: str) -> str:
     """Return *text* as a basic string."""
-    # JSON writes it alike but for DEL, which TOML wants to be escaped, and the pairs that escapes beyond 16 bits need.
+    # JSON has the same syntax, except for DEL, which TOML requires to be escaped, and for characters beyond 16 bits,
+    # which JSON escapes as a surrogate pair: ensure_ascii=False writes them as they are.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -21,7 +22,7 @@ def array(texts: Iterable[str]) -> str:
 
 
 def time(nanoseconds: int) -> str:
-    """Return a duration in Go's notation, in whole seconds if it has no others."""
+    """Return a duration in Go's notation: whole seconds such as `5s`, and others such as `1500000000ns`."""
     seconds, rest = divmod(nanoseconds, duration.SECOND)
     return f"{nanoseconds}ns" if rest else f"{seconds}s"
 
@@ -41,6 +42,6 @@ def peer(known: Peer) -> str:
 
 
 def peer_strings(known: Peer) -> dict[str, str]:
-    """Return the keys of a peer's table that hold a string, with their values."""
+    """Return the keys of a peer's table whose values are strings, with these values."""
     strings = {"destination": known.destination, "key": known.key}
     return strings | ({"compatibility": "legacy"} if known.legacy else {})

@@ -1,6 +1,17 @@
-"""Edits of the peers in our own file that leave the rest as it was written: comments, order, white space.
+"""Edits of the peers in the main file that keep everything else: comments, order, white space.
 
-tomlkit does it; it comes with the extra `operator`, because only people at a terminal need it.
+They are made with tomlkit, which is installed with the extra `operator`, because only people at a terminal need it.
+
+tomlkit attaches what follows a table to that table. In
+
+    [[peers]]             # number 0
+    destination = "com.example.a"
+
+    # The plugins we use.
+    [plugins]
+
+the blank line and the comment are part of the body of peer 0, although they introduce [plugins]. So `append` moves them
+behind the new peer, and `remove` keeps them.
 """
 
 from __future__ import annotations
@@ -12,16 +23,16 @@ from remaphore.config import render
 from remaphore.errors import ConfigError
 from remaphore.protocol.peers import Peer
 
-_INSTEAD = "or edit it by hand (to add a peer without touching it: --drop-in, which writes to peers.d)"
+_INSTEAD = "or edit it by hand (--drop-in adds a peer without changing it, in peers.d)"
 
-# Blank lines in a row: tomlkit copies all of them with each, so that 500 KB of them took 11 s.
+# Consecutive blank lines: tomlkit copies all of them for each of them, so that 500 KB took 11 s.
 _MAX_BLANK = 5_000
 
 _Body = list[tuple[Any, Any]]  # tomlkit's: (key, item), and (None, item) for comments and white space
 
 
 def append(text: str, peers: Sequence[Peer], source: str) -> str:
-    """Return *text*, of the file *source*, with *peers* after those that it has. Raises ConfigError."""
+    """Return *text*, of the file *source*, with *peers* after its own. Raise ConfigError."""
     import_tomlkit(source)
     from tomlkit import inline_table, table
     from tomlkit.items import AoT, Whitespace
@@ -29,7 +40,10 @@ def append(text: str, peers: Sequence[Peer], source: str) -> str:
     document = _parse(text, source)
     known = document.get("peers")
     if known is None:
-        return _append_first(text, peers)
+        head = text.rstrip()
+        # A comment at the end of the file introduces the peers to come: no blank line after it.
+        gap = "\n" if head.rpartition("\n")[2].startswith("#") else "\n\n"
+        return head + gap + "\n".join(map(render.peer, peers))
     if not isinstance(known, AoT):  # peers = [{...}, {...}]
         for peer in peers:
             known.append(_fill(inline_table(), peer))
@@ -43,7 +57,7 @@ def append(text: str, peers: Sequence[Peer], source: str) -> str:
 
 
 def remove(text: str, numbers: Collection[int], source: str) -> str:
-    """Return *text*, of the file *source*, without those of its peers. Raises ConfigError."""
+    """Return *text*, of the file *source*, without its peers number *numbers*. Raise ConfigError."""
     import_tomlkit(source)
     from tomlkit.items import AoT
 
@@ -60,13 +74,12 @@ def remove(text: str, numbers: Collection[int], source: str) -> str:
 
 
 def import_tomlkit(source: str) -> None:
-    """Raise ConfigError, with the two ways on, if tomlkit is not installed."""
+    """Raise ConfigError, with both alternatives as the hint, if tomlkit is not installed."""
     try:
-        import tomlkit  # noqa: F401 - only whether it is there
+        import tomlkit  # noqa: F401 - only whether it is installed
     except ImportError:
-        raise ConfigError(
-            f"{source}: editing it needs tomlkit; install it: pip install 'remaphore[operator]', {_INSTEAD}"
-        ) from None
+        hint = f"install it: pip install 'remaphore[operator]', {_INSTEAD}"
+        raise ConfigError(f"{source}: editing it needs tomlkit", hint=hint) from None
 
 
 def _parse(text: str, source: str) -> Any:
@@ -75,21 +88,15 @@ def _parse(text: str, source: str) -> Any:
 
     whole = text if text.endswith("\n") else f"{text}\n"
     if "\n" * _MAX_BLANK in whole.translate({ord(blank): None for blank in " \t\r"}):
-        raise ConfigError(f"{source}: cannot be edited: more than {_MAX_BLANK} blank lines in a row; delete them")
+        what = f"{source}: cannot be edited: more than {_MAX_BLANK} consecutive blank lines"
+        raise ConfigError(what, hint="delete the blank lines")
     try:
         document = tomlkit.parse(whole)
     except TOMLKitError as error:
-        raise ConfigError(f"{source}: cannot be edited ({error}); edit it by hand, {_INSTEAD}") from None
-    if document.as_string() != whole:  # it puts together what stands apart
-        raise ConfigError(f"{source}: its [[peers]] do not stand together; put them together, {_INSTEAD}")
+        raise ConfigError(f"{source}: cannot be edited: {error}", hint=f"correct it, {_INSTEAD}") from None
+    if document.as_string() != whole:  # tomlkit merges an array of tables that is not contiguous
+        raise ConfigError(f"{source}: its [[peers]] are not contiguous", hint=f"move them together, {_INSTEAD}")
     return document
-
-
-def _append_first(text: str, peers: Sequence[Peer]) -> str:
-    head = text.rstrip()
-    # A comment that ends the file introduces the peers that were to come.
-    gap = "\n" if head.rpartition("\n")[2].startswith("#") else "\n\n"
-    return head + gap + "\n".join(map(render.peer, peers))
 
 
 def _fill(table: Any, peer: Peer) -> Any:
@@ -98,7 +105,7 @@ def _fill(table: Any, peer: Peer) -> Any:
 
 
 def _take_rest(body: _Body) -> _Body:
-    """Take off a table what stands after its last key, from the first blank line on: it belongs to what follows."""
+    """Cut off a table, and return, what follows the first blank line after its last key: it belongs to what follows."""
     from tomlkit.items import Whitespace
 
     end = max(number for number, (key, _) in enumerate(body) if key is not None) + 1
@@ -110,13 +117,13 @@ def _take_rest(body: _Body) -> _Body:
 
 
 def _put_rest(rest: _Body, top: _Body, known: Any, number: int) -> None:
-    """Put back what followed the table that was *number*: after the one before it, else before the first one."""
+    """Put *rest*, cut off the removed table *number*, behind the table before it, or before the first table."""
     from tomlkit.items import Whitespace
 
     if number:
         body = known[number - 1].value.body
         if isinstance(body[-1][1], Whitespace):
-            body.pop()  # it parted the two
+            body.pop()  # the separator of the two tables
         body.extend(rest)
         return
     place = next(at for at, (key, _) in enumerate(top) if key is not None and key.key == "peers")

@@ -1,6 +1,6 @@
-"""Reading the files that a configuration is made of or names, and judging who else can read and write them.
+"""Reading the files of a configuration, and judging who else can read and write them.
 
-A file is judged by the descriptor that it is read from, so that it cannot be exchanged between the two.
+A file is judged by the descriptor that it is read from, so that nobody can exchange it between the check and the read.
 """
 
 from __future__ import annotations
@@ -14,43 +14,44 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remaphore.config import checks
+from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, KeyFormatError
 from remaphore.protocol.keys import PrivateKey
 
-# More than ten times a configuration of 10,000 peers. It keeps a name such as /dev/zero from eating the memory.
+# More than ten times a configuration of 10,000 peers. It keeps a name such as /dev/zero from filling the memory.
 MAX_FILE_BYTES = 16 * 1024 * 1024
-# read() makes room for all that it might get, which takes longer than reading one of ten thousand drop-ins.
+# read(n) allocates n bytes, which takes longer than reading one of ten thousand drop-ins: start with less.
 _USUAL_BYTES = 64 * 1024
 
 _ROOT = 0
 
 
-def read_secret(path: Path, *, what: str, lenient: bool = False, warn: Callable[[str], None] | None = None) -> str:
-    """Return the text of a file that holds a secret, without white space at its ends.
+def read_secret(path: Path, *, what: str, lenient: bool = False, warn: Callable[[Problem], None] | None = None) -> str:
+    """Return the text of a file that contains a secret, without white space at its ends.
 
-    *what* says what it is and who names it, for messages. Raises ConfigError, which never quotes the text, if it is
-    missing, a directory, unreadable, not text or empty; and if its owner or mode let others read it or change it,
-    unless *lenient* (the original's files): then *warn* gets that message instead.
+    what: its name and origin, for messages, such as `credentials`. Raise ConfigError, which never quotes the text, if
+    the file is missing, a directory, unreadable, not text, or empty; and if its owner or mode let others read or change
+    it, unless *lenient* (files of a legacy .conf): then *warn* is called with that problem instead.
     """
     raw, info = read_file(path, what=what)
     problem = mode_problem(info, path, user=os.geteuid())
     if problem is not None:
-        message = f"{path}: {what}: {problem}"
+        found = problem.at(f"{path}: {what}")
         if not lenient:
-            raise ConfigError(message)
+            raise ConfigError(found.what, hint=found.hint)
         if warn is not None:
-            warn(message)
+            warn(found)
     try:
         text = raw.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: {what}: not text; check that it is the right file") from None
+        raise ConfigError(f"{path}: {what}: not text", hint="check that it is the right file") from None
     if not text:
-        raise ConfigError(f"{path}: {what}: the file is empty; write the secret to it")
+        raise ConfigError(f"{path}: {what}: empty file", hint="write the secret to it")
     return text
 
 
 def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file, and the status of the very file that they came from. Raises ConfigError."""
+    """Return the bytes of a file, and the status of the very file that they came from. Raise ConfigError."""
     try:
         with open(path, "rb", opener=_open) as file:
             raw = file.read(_USUAL_BYTES)
@@ -58,24 +59,25 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
                 raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
             return _contents(raw, path, what), os.fstat(file.fileno())
     except FileNotFoundError:
-        raise ConfigError(f"{path}: {what}: no such file; check the name, or write the file") from None
+        raise ConfigError(f"{path}: {what}: no such file", hint="check the name, or create the file") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: {what}: a directory; name a file in it") from None
+        raise ConfigError(f"{path}: {what}: is a directory", hint="name a file in it") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{path}: {what}: cannot be read ({reason}); check the name and who may read it") from None
-    except ValueError:
-        raise ConfigError(f"{str(path)!r}: {what}: no file can have this name; correct it") from None
+        hint = "check the name, and who may read the file"
+        raise ConfigError(f"{path}: {what}: cannot be read: {reason}", hint=hint) from None
+    except ValueError:  # such as a NUL byte in it
+        raise ConfigError(f"{str(path)!r}: {what}: not a valid file name", hint="correct the name") from None
 
 
 def read_stdin(*, what: str) -> bytes:
-    """Return the bytes that stdin holds, no more of an endless one than of a file. Raises ConfigError."""
+    """Return all bytes of stdin, at most as many as a file may have. Raise ConfigError."""
     if sys.stdin is None:
-        raise ConfigError(f"stdin: {what}: it is closed; name a file, or open it")
+        raise ConfigError(f"stdin: {what}: stdin is closed", hint="name a file, or open stdin")
     try:
         return _contents(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin", what)
     except OSError as error:
-        raise ConfigError(f"stdin: {what}: cannot be read ({error.strerror}); name a file") from None
+        raise ConfigError(f"stdin: {what}: cannot be read: {error.strerror}", hint="name a file") from None
 
 
 def _open(path: str, flags: int) -> int:
@@ -84,18 +86,19 @@ def _open(path: str, flags: int) -> int:
 
 def _contents(raw: bytes, path: str | Path, what: str) -> bytes:
     if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: {what}: larger than {MAX_FILE_BYTES} bytes; check that it is the right file")
+        hint = "check that it is the right file"
+        raise ConfigError(f"{path}: {what}: larger than {MAX_FILE_BYTES} bytes", hint=hint)
     return raw
 
 
-def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> str | None:
-    """Tell who else can read or change a secret's file, and the command that mends it; None if nobody can.
+def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> Problem | None:
+    """Return who else can read or change a secret's file, with the command that fixes it as the hint, or None.
 
-    *user* is the uid that reads it. It or root must own the file; the group may read it then.
+    user: the uid that reads it. The file must be owned by that user or root, and may then be readable by its group.
     """
     name = shlex.quote(str(path))
     if info.st_uid not in (_ROOT, user):
-        return f"it belongs to uid {info.st_uid}, who can change it; hint: chown {user} {name}"
+        return Problem(f"owned by uid {info.st_uid}, who can change it", f"chown {user} {name}")
     found = []
     if info.st_mode & stat.S_IROTH:
         found.append("others can read it")
@@ -103,13 +106,14 @@ def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> str | 
         found.append("group or others can write it")
     if not found:
         return None
-    return f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o}); hint: chmod go-w,o-r {name}"
+    what = f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o})"
+    return Problem(what, f"chmod go-w,o-r {name}")
 
 
 def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], PrivateKey]:
-    """Return a function that reads the private key of *public* from *path*, once, when it is first called.
+    """Return a function that returns the private key of *public*. It reads *path* once, when it is first called.
 
-    The function raises ConfigError as `read_secret` does, and if the key is none or belongs to another.
+    The function raises ConfigError as `read_secret` does, and if the text is not the private key of *public*.
     """
 
     @functools.cache
@@ -118,6 +122,6 @@ def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], Pr
         try:
             return checks.private_key(text, public=public)
         except KeyFormatError as error:
-            raise ConfigError(f"{path}: {what}: {error}") from None
+            raise ConfigError(f"{path}: {what}: {error}", hint=error.hint) from None
 
     return load

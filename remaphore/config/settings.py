@@ -1,4 +1,4 @@
-"""The settings of a node, whichever format they came from: frozen, validated, without secrets in their repr."""
+"""The settings of a node, independent of the file format: frozen, validated, and without secrets in their repr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from remaphore.errors import NotPermittedError
 from remaphore.protocol import duration, peers
@@ -15,18 +15,30 @@ if TYPE_CHECKING:
     from remaphore.protocol.keys import PrivateKey
 
 DEFAULT_SUBJECT = "remaphore"
-# Of handlers: what came with the system, and what its administrator puts there, which goes before it.
+# Directories of handlers: the distribution's, then the administrator's, which takes precedence.
 DEFAULT_HOOKS = (Path("/usr/share/remaphore/hooks.d"), Path("/etc/remaphore/hooks.d"))
-DEFAULT_SKEW_NS = 3 * duration.SECOND  # the original's, when the file does not say
+DEFAULT_SKEW_NS = 3 * duration.SECOND  # the Go implementation's default
+
+
+class Problem(NamedTuple):
+    """Something wrong with a value or a file. what: one line; hint: how to fix it, imperative, or empty."""
+
+    what: str
+    hint: str = ""
+
+    def at(self, place: str) -> Problem:
+        """Return the problem with *place* before it, such as `remaphore.toml: peers[0].key`."""
+        return Problem(f"{place}: {self.what}", self.hint)
+
 
 AuthKind = Literal["credentials", "nkey", "password", "token", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auth:
-    """How this node shows the broker who it is. file: the creds file, nkey seed, password or token, by *kind*.
+    """How this node authenticates to the broker. file: the creds file, nkey seed, password or token, by *kind*.
 
-    lenient: the file belongs to a configuration of the original, whose modes are only warned about.
+    lenient: the file belongs to a legacy .conf, for which unsafe modes are only a warning.
     """
 
     kind: AuthKind
@@ -46,9 +58,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A key pair of this node: its base58 public key, the verbs that it may send, and how to get at the secret.
+    """A key pair of this node: the base58 public key, the verbs that it may send, and `load`, which returns the secret.
 
-    file: where the secret is, None if the configuration itself holds it.
+    file: the private key's file, None if the configuration itself contains the key.
     """
 
     key: str
@@ -57,22 +69,19 @@ class Identity:
     file: Path | None = field(default=None, compare=False)
 
     def may_send(self, verb: str) -> bool:
-        """Tell whether this identity may send *verb*."""
+        """Return whether this identity may send *verb*."""
         return peers.permits(self.verbs, verb)
-
-
-def _no_tables() -> Mapping[str, Mapping[str, Any]]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerbSettings:
-    """How the daemon treats the messages of a verb, and how its handlers are run.
+    """How the daemon queues the messages of a verb, and how it runs the verb's handlers.
 
-    timeout_seconds: for all handlers of one message together. concurrency: messages handled at a time; with one, in the
-    order in which the broker delivered them. queue: messages that may wait. max_wait_seconds: how long. exit_on_error:
-    a failing handler ends the run, as in run-parts. cap: bytes of output that are kept. payload: `argument`, or `stdin`
-    for payloads that cannot be an argument. user: whom the handlers run as, if the daemon is root.
+    timeout_seconds: for all handlers of one message together. concurrency: messages handled at a time; with 1, they are
+    handled in the order in which the broker delivered them. queue: messages that may wait. max_wait_seconds: how long
+    each may wait. exit_on_error: a failing handler ends the run, as in run-parts. cap: bytes of output that are kept.
+    payload: `argument`, or `stdin` for payloads that cannot be an argument. user: the user that runs the handlers, if
+    the daemon is root.
     """
 
     timeout_seconds: float = 600.0
@@ -80,7 +89,7 @@ class VerbSettings:
     queue: int = 100
     max_wait_seconds: float = 60.0
     exit_on_error: bool = False
-    cap: int = 512 * 1024  # half of the 1 MiB that a broker takes: a reply is one message
+    cap: int = 512 * 1024  # half of a broker's default limit of 1 MiB: a reply is one message
     payload: Literal["argument", "stdin"] = "argument"
     user: str = ""
 
@@ -88,23 +97,16 @@ class VerbSettings:
 DEFAULT_VERB_SETTINGS = VerbSettings()
 
 
-def _no_origins() -> Mapping[str, str]:
-    return MappingProxyType({})
-
-
-def _no_verbs() -> Mapping[str, VerbSettings]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that a node knows about itself, the broker and its peers.
 
-    source: the file, for messages. default_identity: its base58 key, the first one's unless the file says otherwise.
-    allow_skew_ns: nanoseconds, either way. verbs: those with a table of their own. plugins: the table of each plugin,
-    as it stands in the file. warnings: what is odd in the file, one line each; a command prints them once. legacy: the
-    file is in the legacy .conf format, so every peer counts as running the Go implementation. notify_rejections:
-    whether the daemon tells a known peer why it would not act. origins: where each setting of the file stands.
+    source: the file, for messages. default_identity: its base58 public key; empty for that of the first identity.
+    allow_skew_ns: nanoseconds, in both directions. verbs: the verbs that have a table. plugins: the table of each
+    plugin, unchecked. warnings: what the reader accepted although it is likely a mistake; a command prints each once.
+    legacy: the file is in the legacy .conf format, so every peer counts as running the Go implementation.
+    notify_rejections: whether the daemon reports to a known peer why it rejected its message. origins: the file and
+    line, or file and key path, of each setting in the file.
     """
 
     source: str
@@ -119,32 +121,36 @@ class Config:
     default_identity: str = ""
     state_dir: Path | None = None
     hooks: tuple[Path, ...] = ()
-    verbs: Mapping[str, VerbSettings] = field(default_factory=_no_verbs)
+    verbs: Mapping[str, VerbSettings] = field(default_factory=lambda: MappingProxyType({}))
     enabled_plugins: tuple[str, ...] = ()
-    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=_no_tables)
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     legacy: bool = False
     notify_rejections: bool = True
-    warnings: tuple[str, ...] = ()
-    origins: Mapping[str, str] = field(default_factory=_no_origins, repr=False, compare=False)
+    warnings: tuple[Problem, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
     def verb(self, name: str) -> VerbSettings:
-        """Return how messages of the verb *name* are treated: as its table says, or as all are that have none."""
+        """Return the settings of the verb *name*: those of its table, or the defaults if it has none."""
         return self.verbs.get(name, DEFAULT_VERB_SETTINGS)
 
     def origin(self, key: str) -> str:
-        """Return what decides the setting *key*, for people: the file and its line or path, or that it is a default."""
+        """Return where the setting *key* comes from, for people: file and line, file and key path, or the default."""
         return self.origins.get(key, f"default, as {self.source} has no {key}")
 
     def identity(self, key: str = "") -> Identity:
-        """Return the identity with this public key, or the default one. Raises NotPermittedError if it is not ours."""
+        """Return the identity with this public key, or the default one. Raise NotPermittedError if there is none."""
         wanted = key or self.default_identity or self.identities[0].key
         for identity in self.identities:
             if identity.key == wanted:
                 return identity
-        raise NotPermittedError(f"no identity with the key {wanted} in {self.source}")
+        hint = "use the key of an identity in the configuration"
+        raise NotPermittedError(f"no identity with the key {wanted} in {self.source}", hint=hint)
 
     def sender(self, verb: str, key: str = "") -> Identity:
-        """Return the identity that sends *verb*. Raises NotPermittedError if it may not."""
+        """Return the identity that sends *verb*: that with the public key *key*, or the default one.
+
+        Raise NotPermittedError if there is none, or if it may not send *verb*.
+        """
         identity = self.identity(key)
         if identity.may_send(verb):
             return identity

@@ -1,4 +1,4 @@
-"""The effective configuration, value by value, each with what decides it. Secrets are hidden."""
+"""The effective configuration: each value and where it comes from. Secrets are hidden."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from remaphore.protocol import duration
 
 HIDDEN = "(hidden)"
 
-# A plugin's table may hold what only it knows to be a secret: these names tell, unless they name the secret's file.
+# Only a plugin knows which of its settings are secret, so these parts of a name hide a value, unless it names a file:
+# `api_token` is hidden, `token_file` is not.
 _SECRETS = ("pass", "secret", "token", "key", "seed", "credential", "auth")
 _PLACES = ("file", "dir", "path")
 
 
 class Setting(NamedTuple):
-    """A value of the configuration. key: its path; origin: the file and line or key path, or that it is a default."""
+    """A value of the configuration. key: its path. origin: file and line, file and key path, or the default."""
 
     key: str
     value: object
@@ -27,7 +28,7 @@ class Setting(NamedTuple):
 
 
 def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Iterator[Setting]:
-    """Yield every setting; *state_dir* and *hooks* are what counts where the file does not say."""
+    """Yield every setting; *state_dir* and *hooks* are the defaults for a file that does not set them."""
     yield Setting("destination", config.destination, config.origin("destination"))
     yield Setting("servers", list(config.servers), config.origin("servers"))
     yield from _login(config)
@@ -36,20 +37,24 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
     yield Setting("default_identity", config.default_identity, config.origin("default_identity"))
     yield Setting("state_dir", str(config.state_dir or state_dir), config.origin("state_dir"))
     yield Setting("hooks", [str(folder) for folder in config.hooks or hooks], config.origin("hooks"))
-    yield Setting(
-        "notify_rejections", config.notify_rejections and not config.legacy, _notify_rejections_origin(config)
-    )
-    yield from _identities(config)
-    yield from _peers(config)
+    origin = f"{config.source}: legacy .conf format" if config.legacy else config.origin("notify_rejections")
+    yield Setting("notify_rejections", config.notify_rejections and not config.legacy, origin)
+    for number, identity in enumerate(config.identities):
+        path = f"identities[{number}]"
+        secret = {"private_key_file": str(identity.file)} if identity.file else {"private_key": HIDDEN}
+        value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
+        yield Setting(path, value, config.origin("identities") if config.legacy else f"{config.source}: {path}")
+    for number, peer in enumerate(config.peers):
+        yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
     for verb in config.verbs:
-        yield from _verb(config, verb)
+        for field in dataclasses.fields(VerbSettings):
+            key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
+            value = getattr(config.verb(verb), field.name)
+            in_seconds = field.name.endswith("_seconds")
+            yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
     yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))
     for name, table in config.plugins.items():
         yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))
-
-
-def _notify_rejections_origin(config: Config) -> str:
-    return f"{config.source}: the original's format" if config.legacy else config.origin("notify_rejections")
 
 
 def _login(config: Config) -> Iterator[Setting]:
@@ -66,36 +71,12 @@ def _login(config: Config) -> Iterator[Setting]:
             yield Setting(f"tls.{name}", str(file), config.origin("tls"))
 
 
-def _identities(config: Config) -> Iterator[Setting]:
-    for number, identity in enumerate(config.identities):
-        path = f"identities[{number}]"
-        secret = {"private_key_file": str(identity.file)} if identity.file else {"private_key": HIDDEN}
-        value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
-        yield Setting(path, value, config.origin("identities") if config.legacy else f"{config.source}: {path}")
-
-
-def _peers(config: Config) -> Iterator[Setting]:
-    for number, peer in enumerate(config.peers):
-        yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
-
-
-def _verb(config: Config, verb: str) -> Iterator[Setting]:
-    values = config.verb(verb)
-    for field in dataclasses.fields(VerbSettings):
-        key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
-        value = getattr(values, field.name)
-        in_seconds = field.name.endswith("_seconds")
-        yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
-
-
-def _names_secret(name: str) -> bool:
-    end = max((name.rfind(word) + len(word) for word in _SECRETS if word in name), default=0)
-    return end > 0 and not name[end:].endswith(_PLACES)
-
-
 def _without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: _without_secrets(each, key) for key, each in value.items()}
-    if _names_secret(name.lower()):
+    # Where the last such word ends: 9 for "api_token", 5 for "token_file", whose rest "_file" names a place.
+    lower = name.lower()
+    end = max((lower.rfind(word) + len(word) for word in _SECRETS if word in lower), default=0)
+    if end and not lower[end:].endswith(_PLACES):
         return HIDDEN
     return [_without_secrets(each) for each in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""Taking values out of a parsed TOML file, so that every error names the path of its key.
+"""Reading values from a parsed TOML file, so that every error names the path of its key.
 
-Values are never quoted: what stands in a wrong place may be a secret.
+No value is quoted: what stands in a wrong place may be a secret.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from remaphore.config import checks
+from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -25,10 +26,10 @@ _NAMES = {
 
 
 class Table:
-    """One table: *at* is its path, empty for the whole file; *known* its keys, None if any will do.
+    """One table of the file: *at* is its path, empty for the whole file; *known* its keys, None if any is allowed.
 
-    The methods return None (or an empty tuple) for a key that is not there, unless it is required; all of them raise
-    ConfigError. *top* are the keys that only the head of the file may hold, for the hint.
+    The methods return None (or an empty tuple) for a key that is missing, unless it is required; all of them raise
+    ConfigError. *top*: the keys that are only allowed at the top of the file, for the hint.
     """
 
     __slots__ = ("_at", "_data", "_source", "_top")
@@ -46,7 +47,7 @@ class Table:
         if known is not None:
             for key in data:
                 if key not in known:
-                    raise self.error(key, f"unknown key; {_mend(key, known, top)}")
+                    raise self.error(key, "unknown key", _unknown_key_hint(key, known, top))
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -54,12 +55,15 @@ class Table:
     def __iter__(self) -> Iterator[str]:
         return iter(self._data)
 
-    def error(self, key: str, text: str) -> ConfigError:
-        """Return the error that says *text* about *key*."""
-        return ConfigError(f"{self._source}: {self.path(key)}: {text}")
+    def error(self, key: str, what: str, hint: str = "") -> ConfigError:
+        """Return the error that states *what* is wrong with *key*, such as `remaphore.toml: peers[1].key: missing`."""
+        return ConfigError(f"{self._source}: {self.path(key)}: {what}", hint=hint)
 
     def path(self, key: str) -> str:
-        """Return the path of *key* in the file, such as `peers[1].verbs`; of the table itself if *key* is empty."""
+        """Return the path of *key* in the file, such as `peers[1].verbs`; of the table itself if *key* is empty.
+
+        A key that is not a bare key, or so long that it may be a secret, is shown as `"..."`.
+        """
         if not key:
             return self._at
         word, bracket, index = key.partition("[")
@@ -67,13 +71,16 @@ class Table:
         return f"{self._at}.{shown}" if self._at else shown
 
     def require(self, key: str, example: str) -> None:
-        """Raise unless *key* is there; *example* is a line that mends it."""
+        """Raise unless *key* is there; *example* is a line to add."""
         if key not in self._data:
-            raise self.error(key, f"missing; add {example}")
+            raise self.error(key, "missing", f"add {example}")
 
     def text(self, key: str) -> str | None:
         """Return a string, which may not be empty."""
-        return self._nonempty(key, self._typed(key, str))
+        value = self._typed(key, str)
+        if value is not None and not value.strip():
+            raise self.error(key, "empty", "write a value or delete it")
+        return value
 
     def required_text(self, key: str) -> str:
         """Return a string that must be there."""
@@ -84,7 +91,9 @@ class Table:
         """Return an array of strings, none of them empty."""
         items = self._typed(key, list) or []
         for number, item in enumerate(items):
-            self._nonempty(f"{key}[{number}]", self._check(f"{key}[{number}]", item, str))
+            at = f"{key}[{number}]"
+            if not self._check(at, item, str).strip():
+                raise self.error(at, "empty", "write a value or delete it")
         return tuple(items)
 
     def duration(self, key: str) -> int | None:
@@ -94,17 +103,17 @@ class Table:
             return None
         try:
             nanoseconds = checks.read_duration(text)
-        except ValueError as error:
-            raise self.error(key, str(error)) from None
+        except ConfigError as error:
+            raise self.error(key, str(error), error.hint) from None
         if nanoseconds <= 0:
-            raise self.error(key, "not more than 0; write for example 5s")
+            raise self.error(key, "must be more than 0", "use a value such as 5s")
         return nanoseconds
 
     def positive(self, key: str) -> int | None:
         """Return an integer of 1 or more."""
         value = self._typed(key, int)
         if value is not None and value < 1:
-            raise self.error(key, "less than 1; write 1 or more")
+            raise self.error(key, "must be 1 or more", f"use 1 or more, or delete {key} for the default")
         return value
 
     def boolean(self, key: str) -> bool | None:
@@ -112,15 +121,15 @@ class Table:
         return self._typed(key, bool)
 
     def is_text(self, key: str) -> bool:
-        """Tell whether *key* holds a string."""
+        """Return whether *key* holds a string."""
         return isinstance(self._data.get(key), str)
 
     def is_table(self, key: str) -> bool:
-        """Tell whether *key* holds a table."""
+        """Return whether *key* holds a table."""
         return isinstance(self._data.get(key), dict)
 
     def raw(self, key: str) -> dict[str, Any]:
-        """Return a table as it is."""
+        """Return a table as the parser returned it, without any check of its keys."""
         return self._typed(key, dict) or {}
 
     def table(self, key: str, known: Collection[str] | None) -> Table:
@@ -134,34 +143,29 @@ class Table:
             data = self._check(at, item, dict)
             yield Table(data, source=self._source, known=known, at=self.path(at), top=self._top)
 
-    def checked(self, key: str, value: str, problem_of: Callable[[str], str | None]) -> str:
-        """Return *value*, the string at *key*, once *problem_of* finds none in it."""
+    def checked(self, key: str, value: str, problem_of: Callable[[str], Problem | None]) -> str:
+        """Return *value*, the string at *key*. Raise the problem that *problem_of* finds in it, if any."""
         problem = problem_of(value)
         if problem is not None:
-            raise self.error(key, problem)
+            raise self.error(key, *problem)
         return value
 
     def _typed(self, key: str, kind: type[_T]) -> _T | None:
         return self._check(key, self._data[key], kind) if key in self._data else None
 
     def _check(self, key: str, value: object, kind: type[_T]) -> _T:
-        # By the very type: to Python, true is an integer.
+        # The exact type: in Python, True is an instance of int.
         if type(value) is not kind:
-            raise self.error(key, f"{_NAMES.get(type(value), 'a date or time')} instead of {_NAMES[kind]}")
+            raise self.error(key, f"must be {_NAMES[kind]}, not {_NAMES.get(type(value), 'a date or time')}")
         assert isinstance(value, kind)
         return value
 
-    def _nonempty(self, key: str, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise self.error(key, "empty; write a value or delete it")
-        return value
 
-
-def _mend(key: str, known: Collection[str], top: Collection[str]) -> str:
+def _unknown_key_hint(key: str, known: Collection[str], top: Collection[str]) -> str:
     if key in top and top is not known:
-        return "it belongs at the head of the file, above the first [table]"
+        return f"move {key} to the top of the file, above the first [table]"
     from difflib import get_close_matches
 
     likely = get_close_matches(key[:64], known, n=1)
-    hint = f"did you mean {likely[0]}?" if likely else f"known here: {', '.join(known)}"
-    return f"{hint} (a newer remaphore may know it: then update this one)"
+    hint = f"did you mean {likely[0]}?" if likely else f"known keys: {', '.join(known)}"
+    return f"{hint} (if a newer remaphore knows this key, update this one)"

@@ -1,6 +1,6 @@
-"""The protocol: what a message is, who may say what, what is believed.
+"""The protocol: the form of a message, the permissions of its sender, and the checks before it is trusted.
 
-Here live pure functions and objects: bytes, texts and a time go in, values or errors come out. No file, socket, clock,
-log, event loop or plugin may be touched from here; the time is always an argument. `keys` is the only module of the
-project that uses PyNaCl, base58 and nkeys. Nothing here may import another package of remaphore, except `errors`.
+Here live pure functions and objects: bytes, texts and a time go in, values or errors come out. Nothing here may use a
+file, socket, clock, log, event loop or plugin; the time is always an argument. `keys` is the only module of the project
+that uses PyNaCl, base58 and nkeys. Nothing here may import another package of remaphore, except `errors`.
 """

@@ -1,4 +1,4 @@
-"""Why something that arrived was not taken: a closed list, and nothing of what was in it."""
+"""Why a message or reply was dropped: a closed list of reasons, and nothing of its contents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class DropReason(StrEnum):
-    """Why a message or a reply was not taken. The values are stable: logs and metrics carry them."""
+    """Why a message or a reply was dropped. The values are stable: logs and metrics contain them."""
 
     MALFORMED = "malformed"
     NOT_A_REQUEST = "not-a-request"
@@ -28,10 +28,10 @@ class DropReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Something that was not taken: one thing, or *count* of one kind when they come often.
+    """A dropped message or reply, or *count* of one kind if they arrive often.
 
-    detail is made of our own words and numbers only; size is in bytes; subject is where it arrived. What it claimed,
-    and from whom, is not here: nothing of it is verified.
+    detail: our own words and numbers only. size: in bytes. subject: the NATS subject that it arrived on. Its claims
+    and its claimed sender are not here: nothing of it is verified.
     """
 
     reason: DropReason

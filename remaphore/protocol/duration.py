@@ -1,4 +1,4 @@
-"""Durations in Go's notation, as the original's `-t` and `allow_skew` take them: `1h2m3s4ms`, `1.5h`, `-5s`, `0`.
+"""Durations in Go's notation, as `-t` and `allow_skew` of the Go implementation have them: `1h2m3s4ms`, `1.5h`, `0`.
 
 The grammar is that of Go's `time.ParseDuration`, which no Python library reads alike (see the `durations` in
 tests/vectors/original.json).
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from remaphore.errors import DurationError
+
 NANOSECOND = 1
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000
@@ -15,7 +17,7 @@ SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
-# Both signs for micro are in Go's table: U+00B5 (micro sign) and U+03BC (Greek mu).
+# Go accepts both signs for micro: U+00B5 (micro sign) and U+03BC (Greek mu).
 _UNITS = {
     "ns": NANOSECOND,
     "us": MICROSECOND,
@@ -31,34 +33,33 @@ _INT64_MAX = 2**63 - 1
 
 
 def parse(text: str) -> int:
-    """Return the nanoseconds that *text* means.
+    """Return the nanoseconds of *text*.
 
-    Raises ValueError, with the reason, for what Go rejects: no unit, an unknown unit, an empty text, more than 64 bit.
+    Raise DurationError for what Go rejects: no unit, an unknown unit, an empty text, more than 64 bits.
     """
     negative = text.startswith("-")
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
     if not rest:
-        raise ValueError(f"invalid duration {text!r}")
+        raise DurationError(f"invalid duration {text!r}")
     total = position = 0
     while position < len(rest):
         term = _TERM.match(rest, position)
         assert term is not None  # every part of the expression may be empty
-        total += _nanoseconds(text, *term.groups())
+        whole, fraction, unit = term.groups()
+        if not whole and not fraction:
+            raise DurationError(f"invalid duration {text!r}")
+        if not unit:
+            raise DurationError(f"missing unit in duration {text!r}", hint=f"add a unit, for example {text}s")
+        if unit not in _UNITS:
+            raise DurationError(f"unknown unit {unit!r} in duration {text!r}")
+        # In integers, as Go does it: 1.5h is 1 * HOUR + 5 * HOUR // 10.
+        digits = fraction or ""
+        total += int(whole or 0) * _UNITS[unit] + int(digits or 0) * _UNITS[unit] // 10 ** len(digits)
         position = term.end()
     if total > _INT64_MAX + negative:
-        raise ValueError(f"duration {text!r} is too long")
+        raise DurationError(
+            f"duration {text!r} is too long", hint="use at most 64 bits of nanoseconds, about 292 years"
+        )
     return -total if negative else total
-
-
-def _nanoseconds(text: str, whole: str, fraction: str | None, unit: str) -> int:
-    if not whole and not fraction:
-        raise ValueError(f"invalid duration {text!r}")
-    if not unit:
-        raise ValueError(f"missing unit in duration {text!r} (write for example {text}s)")
-    if unit not in _UNITS:
-        raise ValueError(f"unknown unit {unit!r} in duration {text!r} (known: ns, us, ms, s, m, h)")
-    digits = fraction or ""
-    nanoseconds: int = int(whole or 0) * _UNITS[unit] + int(digits or 0) * _UNITS[unit] // 10 ** len(digits)
-    return nanoseconds

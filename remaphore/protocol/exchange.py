@@ -1,9 +1,9 @@
-"""One request and its replies: what the requesting side believes.
+"""One request and its replies: the checks of the requesting side.
 
-A reply is taken only if it is in reply shape, comes from a peer whom the request addressed, is the first for that
-peer's destination, lies within the window, carries a good signature, and names the request: its uuid is the first 12
-bytes of the request's hash. A peer that runs the original sends random uuids; its replies are taken and marked as not
-bound. A destination with several keys is one node, so it has one slot.
+A reply is accepted only if it has the form of a reply, comes from a peer that the request addressed, is the first for
+that peer's destination, is within the time window, has a valid signature, and names the request: its uuid is the first
+12 bytes of the request's digest. A peer that runs the Go implementation sends random uuids; its replies are accepted
+and marked as not bound. A destination with several keys is one node, so only one reply of it is accepted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from remaphore.protocol.peers import Peer, by_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """How a request ended: destinations, in the order of the configuration, and the number of replies not taken.
+    """The result of a request: destinations, in the order of the configuration, and the number of dropped replies.
 
-    expected: whom the pattern addresses. answered holds failed, whose exit code was not 0, rejected, who would not act,
-    and without_code, whose reply has no exit code (`NO_DATA`): an answer, no failure, and no success either. missing:
-    asked, and silent. not_asked: those whose turn never came, in a request that goes out in batches.
+    expected: those that the pattern addresses. answered: those that replied, among them failed (exit code not 0),
+    rejected (the receiver refused to act) and without_code (a reply without an exit code, `NO_DATA`, which is neither
+    success nor failure). missing: those that were asked and did not reply. not_asked: those that were never asked, in a
+    request sent in batches.
     """
 
     expected: tuple[str, ...]
@@ -39,16 +40,16 @@ class Summary:
 
     @property
     def ok(self) -> tuple[str, ...]:
-        """Those who answered with the exit code 0."""
+        """The destinations that replied with exit code 0."""
         others = {*self.failed, *self.rejected, *self.without_code}
         return tuple(name for name in self.answered if name not in others)
 
 
 class Exchange:
-    """Collects the replies to one request, from *responders*, each destination once."""
+    """Collects the replies of *responders* to one request, one for each destination."""
 
     def __init__(self, request: Message, responders: Iterable[Peer], *, allow_skew_ns: int, subject: str = "") -> None:
-        """*request* as it was sent, with its digest; *subject* is where its replies arrive.
+        """Prepare for the replies to *request*, as it was sent, with its digest; *subject*: where its replies arrive.
 
         `expected`: the destinations that were asked, each once, in the order of the configuration.
         """
@@ -63,16 +64,16 @@ class Exchange:
 
     @property
     def complete(self) -> bool:
-        """Whether all have answered. Asked for every reply, so it does not look for who is missing."""
+        """Whether all destinations have replied. It is read for every reply, so it compares two lengths only."""
         return len(self.replies) >= len(self.expected)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The destinations that have not answered yet."""
+        """The destinations that have not replied yet."""
         return tuple(name for name in self.expected if name not in self.replies)
 
     def summary(self) -> Summary:
-        """Return how things stand."""
+        """Return the result so far."""
         answers = [(name, self.replies[name]) for name in self.expected if name in self.replies]
         return Summary(
             expected=self.expected,
@@ -85,44 +86,37 @@ class Exchange:
         )
 
     def admit(self, raw: bytes, now: int) -> Reply | Drop:
-        """Judge *raw*, which arrived on the reply subject at *now* (Unix nanoseconds)."""
+        """Return the reply in *raw*, which arrived at *now* (Unix nanoseconds), or why it is dropped."""
         try:
             frame = wire.decode(raw)
         except DecodeError as error:
             return self._drop(DropReason.MALFORMED, str(error), raw)
-        failure = self._screen(frame, now)
+        failure = self._precheck(frame, now)
         if failure is not None:
             return self._drop(*failure, raw)
         if not wire.verify(frame):
             return self._drop(DropReason.BAD_SIGNATURE, "", raw)
-        return self._take(frame, self._responders[frame.sender])
+        destination = self._responders[frame.sender].destination
+        bound = frame.uuid == self._uuid
+        reply = Reply.parse(frame.payload, peer=destination, sender=frame.sender, time_ns=frame.time_ns, bound=bound)
+        self.replies[destination] = reply
+        return reply
 
-    def _screen(self, frame: wire.Frame, now: int) -> tuple[DropReason, str] | None:
+    def _precheck(self, frame: wire.Frame, now: int) -> tuple[DropReason, str] | None:
         if frame.destination or frame.verb != REPLY_VERB or frame.wants_reply:
             return DropReason.NOT_A_REPLY, "a request, by its destination, verb or flag"
         peer = self._responders.get(frame.sender)
         if peer is None:
             return DropReason.NOT_ASKED, "no peer that the request addressed has this key"
         if peer.destination in self.replies:
-            return DropReason.ANSWERED_ALREADY, "this destination has answered"
+            return DropReason.ANSWERED_ALREADY, "this destination has already replied"
         late = skew_error(frame.time_ns, now, self._allow_skew_ns)
         if late is not None:
             return DropReason.OUTSIDE_WINDOW, late
         if frame.uuid != self._uuid and not peer.legacy:
-            # A peer that runs the original needs `compatibility = "legacy"` on its table.
+            # A peer that runs the Go implementation needs `compatibility = "legacy"` in its table.
             return DropReason.NOT_BOUND, "its uuid does not name this request"
         return None
-
-    def _take(self, frame: wire.Frame, peer: Peer) -> Reply:
-        reply = Reply.parse(
-            frame.payload,
-            peer=peer.destination,
-            sender=frame.sender,
-            time_ns=frame.time_ns,
-            bound=frame.uuid == self._uuid,
-        )
-        self.replies[peer.destination] = reply
-        return reply
 
     def _drop(self, reason: DropReason, detail: str, raw: bytes) -> Drop:
         self.dropped += 1

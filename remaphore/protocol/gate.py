@@ -1,8 +1,8 @@
-"""The gate: bytes and a time in, a trusted `Message` or a `Drop` out.
+"""The gate: bytes and a time go in, a trusted `Message` or a `Drop` comes out.
 
-It is where every promise about who may do what is kept, so it does no I/O, and the order of its checks is written down
-once, in `CHECKS`: cheap ones first, the signature after them, the replay check last. Nothing that a message claims is
-used for anything but these checks until its signature holds.
+All promises about permissions are kept here, so the gate does no I/O, and the order of its checks is written down once,
+in `CHECKS`: cheap ones first, then the signature, the replay check last. Until the signature is verified, the contents
+of a message are used for these checks only.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from remaphore.protocol.replay import ReplayWindow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What a receiver wants beyond being addressed. None means: any.
+    """The messages that a receiver accepts, of those addressed to it. None means any.
 
-    pattern: take only messages whose pattern is exactly this text, whether or not it reaches us. any_destination: do
-    not look at the destination at all. uuid, verbs, sender: take only these.
+    pattern: accept only messages with exactly this pattern, whether or not it matches our destination. any_destination:
+    ignore the destination. uuid, verbs, sender: accept only messages with these.
     """
 
     pattern: str | None = None
@@ -34,7 +34,7 @@ class Filters:
     sender: str | None = None
 
     def mismatch(self, frame: wire.Frame) -> str | None:
-        """Return why *frame* is not wanted, or None."""
+        """Return why *frame* does not match, or None."""
         if self.uuid is not None and frame.uuid != self.uuid:
             return "another uuid"
         if self.verbs is not None and frame.verb not in self.verbs:
@@ -46,7 +46,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the gate judges by: who we are, whom we know (by key text), how far a time may be off, what is wanted."""
+    """The gate's settings: our destination, the peers by the text of their key, the allowed skew, and the filters."""
 
     destination: str
     peers: Mapping[str, Peer]
@@ -57,7 +57,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: a name for people, and the reason it drops for, which is no other check's."""
+    """One check: a name for people, and the reason that it drops for. No two checks have the same reason."""
 
     name: str
     reason: DropReason
@@ -65,7 +65,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Precheck(Check):
-    """A check that needs no signature and leaves no trace: *test* returns why it failed, or None."""
+    """A check that needs no signature and changes nothing: *test* returns why a frame failed it, or None."""
 
     test: Callable[[Gate, wire.Frame, int], str | None]
 
@@ -74,42 +74,42 @@ class Gate:
     """Admits messages. The checks, in order:
 
     1. shape: eight fields, each as an encoder writes it, within the limits of `wire`
-    2. request: it has a destination, and is not dressed as a reply
-    3. sender: its key, as text, is one of our peers'
+    2. request: it has a destination, which replies do not have
+    3. sender: its key, as text, is that of a peer
     4. verb: that peer may send this verb to us
     5. time: within the allowed skew of our clock, at arrival
-    6. destination: the pattern reaches us (or is the one that was asked for)
+    6. destination: the pattern matches our destination (or is the filtered one)
     7. filters: uuid, verb and sender that this receiver waits for
-    8. duplicate: these very bytes were not taken before
-    9. signature: made by that key over the bytes that arrived
-    10. replay: what was signed was not taken before
+    8. duplicate: exactly these bytes were not accepted before
+    9. signature: made with that key over the bytes that arrived
+    10. replay: the signed bytes were not accepted before
 
-    `admit` does all. A receiver that verifies elsewhere (signatures take 50 microseconds, all the rest 5) calls
-    `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` is check and insert in
-    one step.
+    `admit` runs all of them. A receiver that verifies in another thread (a signature takes 50 microseconds, everything
+    else 5) calls `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` checks
+    and inserts in one step, so that of two copies that were prechecked together only one is accepted.
     """
 
     def __init__(self, policy: Policy, window: ReplayWindow | None = None) -> None:
-        """*window* is made new, and empty, unless one is given."""
+        """Use *window*, or a new and empty one if none is given."""
         self.policy = policy
         self.window = window or ReplayWindow(allow_skew_ns=policy.allow_skew_ns)
 
     def admit(self, raw: bytes, now: int) -> Message | Drop:
-        """Judge *raw*, which arrived at *now* (Unix nanoseconds)."""
+        """Return the message in *raw*, which arrived at *now* (Unix nanoseconds), or why it is dropped."""
         frame = self.decode(raw)
         if isinstance(frame, Drop):
             return frame
         return self.precheck(frame, now) or self.commit(frame, now, verified=wire.verify(frame))
 
     def decode(self, raw: bytes) -> wire.Frame | Drop:
-        """Return the fields of *raw*, none of which is verified, or why it has no shape."""
+        """Return the fields of *raw*, all unverified, or why it is malformed."""
         try:
             return wire.decode(raw)
         except DecodeError as error:
             return self._drop(SHAPE, str(error), raw)
 
     def precheck(self, frame: wire.Frame, now: int) -> Drop | None:
-        """Run every check that needs no signature and leaves no trace; return the first failure, or None."""
+        """Run every check that needs no signature and changes nothing; return the first failure, or None."""
         for check in PRECHECKS:
             failure = check.test(self, frame, now)
             if failure is not None:
@@ -117,31 +117,31 @@ class Gate:
         return None
 
     def commit(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Drop:
-        """Take a screened *frame* whose signature was found good (*verified*), unless it was taken before."""
+        """Accept a prechecked *frame*, unless it was accepted before. *verified*: whether its signature is valid."""
         if not verified:
             return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
         if not self.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
-            return self._drop(REPLAY, "taken before, or signed before what was forgotten", frame.raw)
+            return self._drop(REPLAY, "accepted before, or signed before what was forgotten", frame.raw)
         return frame.message(
             digest,
             sender_name=self.policy.peers[frame.sender].destination,
-            own_destination=self._own_destination(frame),
+            own_destination=self.own_destination(frame),
         )
+
+    def own_destination(self, frame: wire.Frame) -> str:
+        """Return our destination if the pattern of *frame*, which passed `precheck`, matches it, else an empty text."""
+        # Without a filter on the pattern, the pattern matched our destination: the frame passed that check.
+        own, filters = self.policy.destination, self.policy.filters
+        addressed = filters.pattern is None or matches(own, frame.destination)
+        return own if addressed and not filters.any_destination else ""
 
     def _drop(self, check: Check, detail: str, raw: bytes) -> Drop:
         return Drop(check.reason, detail, len(raw), self.policy.subject)
 
-    def _own_destination(self, frame: wire.Frame) -> str:
-        own, filters = self.policy.destination, self.policy.filters
-        if filters.any_destination:
-            return ""
-        # Without a pattern of its own, the receiver was addressed, or the frame would not have come so far.
-        return own if filters.pattern is None or matches(own, frame.destination) else ""
-
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
-    """Return how far *time_ns* is off if that is more than is allowed, or None."""
+    """Return how far *time_ns* is off, in words, if that is more than *allow_skew_ns*, or None."""
     skew = now - time_ns
     if abs(skew) <= allow_skew_ns:
         return None
@@ -150,7 +150,7 @@ def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
 
 
 def _not_a_request(_gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    # With a destination, the verb `reply` is a verb like any other: no encoder of replies writes one.
+    # A frame with a destination is a request, even with the verb `reply`: no encoder writes a destination in a reply.
     return None if frame.destination else "no destination, as only replies have"
 
 
@@ -171,8 +171,8 @@ def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     if filters.any_destination:
         return None
     if filters.pattern is not None:
-        return None if frame.destination == filters.pattern else "another pattern than the one asked for"
-    return None if matches(gate.policy.destination, frame.destination) else "the pattern does not reach us"
+        return None if frame.destination == filters.pattern else "another pattern than the filtered one"
+    return None if matches(gate.policy.destination, frame.destination) else "the pattern does not match our destination"
 
 
 def _filtered(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
@@ -180,7 +180,7 @@ def _filtered(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 
 
 def _duplicate(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    return "these bytes were taken before" if gate.window.knows(wire.digest(frame.raw)) else None
+    return "these bytes were accepted before" if gate.window.knows(wire.digest(frame.raw)) else None
 
 
 SHAPE = Check("shape", DropReason.MALFORMED)
@@ -196,5 +196,5 @@ PRECHECKS = (
 SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
 REPLAY = Check("replay", DropReason.REPLAYED)
 
-# All there are, in order: a drop's reason is that of one of these, and all before it have passed.
+# All checks, in order: a drop has the reason of one of these, and the frame passed all before it.
 CHECKS: tuple[Check, ...] = (SHAPE, *PRECHECKS, SIGNATURE, REPLAY)

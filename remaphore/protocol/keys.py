@@ -24,22 +24,24 @@ SEED_BYTES = 32
 _DIGITS = bytes.maketrans(base58.BITCOIN_ALPHABET, bytes(range(58)))
 # base58 grows by log(256)/log(58); a text longer than this cannot be right and is not worth decoding.
 _MAX_TEXT = {PUBLIC_KEY_BYTES: 44, SIGNATURE_BYTES: 88}
-# Digits are put together in pairs, then those in pairs, all pairs of a round by one multiplication, so that 128 digits
-# take seven rounds. Of each: the bits of a place, the mask of every second place, and what the place before it counts.
+# Base58 is decoded in rounds: digits are joined to pairs, these to fours, and so on. All pairs of a round are joined by
+# one multiplication of a large integer, so that 128 digits take seven rounds. For example, of the digits 1 2 3 4, a
+# byte each, round one makes 1*58+2 and 3*58+4, two bytes each, and round two (1*58+2)*58**2 + (3*58+4).
+# For each round: the bits of a place, a mask of every second place, and the weight of the place to the left of it.
 _PAIRS = tuple(
     (8 << n, int.from_bytes((bytes(1 << n) + b"\xff" * (1 << n)) * (64 >> n)), 58 ** (1 << n)) for n in range(7)
 )
 
 
 class PrivateKey:
-    """The secret half of an identity. It never shows its bytes unless asked by name, and cannot be pickled."""
+    """The secret half of an identity. Only `reveal` shows its bytes, and it cannot be pickled."""
 
     __slots__ = ("_secret", "public")
 
     public: str
 
     def __init__(self, seed: bytes) -> None:
-        """Make the key of a 32-byte *seed*."""
+        """Derive the key pair from a 32-byte *seed*."""
         raw_public, self._secret = bindings.crypto_sign_seed_keypair(seed)
         self.public = base58.b58encode(raw_public).decode()
 
@@ -50,34 +52,34 @@ class PrivateKey:
 
     @classmethod
     def from_text(cls, text: str) -> PrivateKey:
-        """Read the base58 text of seed and public key, 64 bytes. Raises KeyFormatError, which never quotes it."""
+        """Return the key in *text*, 64 bytes of seed and public key. Raise KeyFormatError, which never quotes it."""
         try:
             raw = decode_exact(text.encode("ascii", "replace"), PRIVATE_KEY_BYTES)
         except KeyFormatError as error:
-            raise KeyFormatError(f"bad private key: {error}") from None
+            raise KeyFormatError(f"invalid private key: {error}") from None
         key = cls(raw[:SEED_BYTES])
         if key._secret != raw:
-            raise KeyFormatError("bad private key: its two halves do not belong together")
+            raise KeyFormatError("invalid private key: its two halves do not match")
         return key
 
     def reveal(self) -> str:
-        """Return the secret as the text that `from_text` reads. For files that the owner alone may read."""
+        """Return the secret as the text that `from_text` reads. For files that only the owner can read."""
         return base58.b58encode(self._secret).decode()
 
     def sign(self, body: bytes) -> bytes:
-        """Return the 64-byte signature of *body*. Use `wire.encode`, which signs nothing but a `Message`."""
+        """Return the 64-byte signature of *body*. Use `wire.encode`, which signs only a `Message`."""
         return bindings.crypto_sign(body, self._secret)[:SIGNATURE_BYTES]
 
     def __repr__(self) -> str:
         return f"<PrivateKey of {self.public}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key is not pickled")
+        raise TypeError("a private key cannot be pickled")
 
 
 @lru_cache(maxsize=16_384)  # the keys of known peers are decoded for each message; errors are not kept
 def decode_public(text: str) -> bytes:
-    """Return the 32 bytes of a public key. Raises KeyFormatError for any text that no encoder produces.
+    """Return the 32 bytes of a public key. Raise KeyFormatError for any text that no encoder produces.
 
     No error quotes the text: it may be a private key, given by mistake.
     """
@@ -85,10 +87,10 @@ def decode_public(text: str) -> bytes:
 
 
 def decode_exact(text: bytes, size: int) -> bytes:
-    """Decode base58 *text* that must hold exactly *size* bytes; KeyFormatError otherwise.
+    """Return the *size* bytes of base58 *text*. Raise KeyFormatError for any other number of bytes.
 
-    Of every message the signature is decoded, and base58.b58decode takes 17 microseconds for one (and would drop white
-    space at its end): this takes 3. Each value has one text only: as many leading `1` as leading zero bytes.
+    The signature of every message is decoded, and base58.b58decode takes 17 microseconds for one (and ignores white
+    space at its end): this takes 3. Each value has only one text: as many leading `1` as leading zero bytes.
     """
     if len(text) > _MAX_TEXT[size] or text.translate(None, base58.BITCOIN_ALPHABET):
         raise KeyFormatError("not base58 (Bitcoin alphabet)")
@@ -108,7 +110,7 @@ def encode_base58(raw: bytes) -> bytes:
 
 
 def verify(public: bytes, signature: bytes, body: bytes) -> bool:
-    """Tell whether *signature* (64 bytes) over *body* was made by the owner of *public* (32 bytes)."""
+    """Return whether *signature* (64 bytes) over *body* was made with the private key of *public* (32 bytes)."""
     try:
         bindings.crypto_sign_open(signature + body, public)
     except BadSignatureError:
@@ -122,7 +124,7 @@ class NatsKey:
     __slots__ = ("_pair", "public", "seed")
 
     def __init__(self, kind: str) -> None:
-        """Make a new key. `public` begins with O, A or U, `seed` with SO, SA or SU."""
+        """Generate a new key. `public` begins with O, A or U, `seed` with SO, SA or SU."""
         import nkeys
 
         prefix = {
@@ -135,18 +137,18 @@ class NatsKey:
         self.public: str = self._pair.public_key.decode()
 
     def sign_claims(self, text: str) -> str:
-        """Return the signature of a JWT's first two parts, as its third: base64url without padding."""
+        """Return the third part of a JWT, the signature of its first two: base64url without padding."""
         return base64.urlsafe_b64encode(self._pair.sign(text.encode())).rstrip(b"=").decode()
 
     def __repr__(self) -> str:
         return f"<NatsKey {self.public}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an nkey is not pickled")
+        raise TypeError("an nkey cannot be pickled")
 
 
 def nats_user(seed: str) -> str | None:
-    """Return the public key of a NATS user's *seed*, None if it is none (nkeys checks no checksum)."""
+    """Return the public key of a NATS user's *seed*, None if it is not one (nkeys does not check the checksum)."""
     import nkeys
 
     try:
@@ -157,5 +159,5 @@ def nats_user(seed: str) -> str | None:
 
 
 def is_nats_seed(text: str) -> bool:
-    """Tell whether *text* is the seed of a NATS user: right alphabet, prefix and length."""
+    """Return whether *text* is the seed of a NATS user: right alphabet, prefix and length."""
     return nats_user(text) is not None

@@ -1,15 +1,18 @@
-"""Matching a node's destination against the pattern that a sender wrote.
+"""Matching a node's destination against the pattern in a message.
 
-Both are split on `.`. A segment of a pattern may hold one `*`, which stands for any text within that segment; `**`,
-alone and as the last segment, stands for one or more segments. A destination is a name: one that holds `*` matches
-nothing. A prefix and a suffix around `*` may not overlap (`ab*ba` does not match `aba`).
+Both are split on `.`. A segment of a pattern may contain one `*`, which stands for any text within that segment; `**`,
+alone and as the last segment, stands for one or more segments. A destination is a name: one that contains `*` matches
+nothing. A prefix and a suffix around `*` may not overlap.
+
+`com.example.web*` matches `com.example.web1`, `com.**` matches `com.example` and `com.example.web1`, but not `com`, and
+`ab*ba` does not match `aba`.
 """
 
 from __future__ import annotations
 
 
 def matches(destination: str, pattern: str) -> bool:
-    """Tell whether *pattern* reaches the node that is called *destination*."""
+    """Return whether *pattern* matches *destination*."""
     if "*" in destination:
         return False
     if "*" not in pattern:

@@ -1,4 +1,4 @@
-"""The values that travel: a message, a reply, and the uuid that tells messages apart."""
+"""The values that are sent: a message, a reply, and the uuid that identifies a message."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-UUID_BYTES = 12  # the wire's most; longer texts are hashed down to it
+UUID_BYTES = 12  # the limit of the wire; a longer text is hashed to this length
 
 REPLY_VERB = "reply"
 REJECTED = b"remaphore: refused: "  # how the output of a rejection begins
 NO_DATA = b"NO_DATA"  # the payload of a reply from a receiver that runs nothing
 
-# What Go's strings.TrimFunc(unicode.IsSpace) takes off; Python's str.strip would also take U+001C to U+001F.
+# The characters that Go's strings.TrimFunc(unicode.IsSpace) trims; Python's str.strip would also trim U+001C to U+001F.
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-# An exit code is what a process can have, or -1; anything longer is text that only looks like one.
+# An exit code is that of a process, or -1; more digits are text that only looks like one.
 _REPLY = re.compile(rb"(-?[0-9]{1,10}),")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message: what a sender signs, and what a plugin gets once it was verified.
+    """One message: the contents that a sender signs, and that a plugin receives after they are verified.
 
-    sender: base58 public key of who signs. destination: the pattern that says whom it is for. time_ns: Unix
-    nanoseconds of the sender's clock. uuid: 1 to 12 bytes. wants_reply: the sender waits for replies. payload: any
-    bytes; text is UTF-8.
+    sender: the signer's public key in base58. destination: the pattern of the receivers' destinations. time_ns: Unix
+    nanoseconds of the sender's clock. uuid: 1 to 12 bytes. wants_reply: whether the sender waits for replies. payload:
+    any bytes; text is UTF-8.
 
-    The gate fills in what only a receiver knows: digest, the SHA-256 of the whole message as it was sent, which names
-    the reply subject; sender_name, the sender's destination in our configuration; own_destination, this node's
-    destination if the pattern reaches it, else empty.
+    The gate adds what only a receiver knows. digest: the SHA-256 of the whole message as it was sent, which names the
+    reply subject. sender_name: the sender's destination in our configuration. own_destination: this node's destination
+    if the pattern matches it, else empty.
     """
 
     sender: str
@@ -47,11 +47,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request: an exit code and what was written.
+    """The reply to a request: an exit code and the output.
 
-    A plugin returns one with these two alone. exit_code is None where there is none: a receiver that runs nothing
-    (output `NO_DATA`), or a payload of another shape. The requesting side adds, verified: peer, the responder's
-    destination; sender, its key; time_ns; bound, whether the reply names the request it belongs to.
+    A plugin returns one with these two fields only. exit_code: None if there is none, from a receiver that runs nothing
+    (output `NO_DATA`), or in a payload of another form. The requesting side adds, verified: peer, the responder's
+    destination; sender, its public key; time_ns, Unix nanoseconds of its clock; bound, whether the reply names its
+    request.
     """
 
     exit_code: int | None
@@ -63,7 +64,7 @@ class Reply:
 
     @classmethod
     def parse(cls, payload: bytes, **provenance: object) -> Self:
-        """Read the payload of a reply message: `exit-code,output`, or whatever else it is as output alone."""
+        """Return the reply in the payload of a message: `exit-code,output`; any other payload is output only."""
         found = _REPLY.match(payload)
         if found is None:
             return cls(None, payload, **provenance)  # type: ignore[arg-type]
@@ -71,24 +72,24 @@ class Reply:
 
     @property
     def payload(self) -> bytes:
-        """The payload that carries this reply."""
+        """The payload of this reply's message."""
         return self.output if self.exit_code is None else b"%d,%b" % (self.exit_code, self.output)
 
     @property
     def text(self) -> bytes:
-        """The payload as the original prints it: without white space at its two ends."""
+        """The payload as the Go implementation prints it: without white space at both ends."""
         return self.payload.decode(errors="surrogateescape").strip(_GO_SPACE).encode(errors="surrogateescape")
 
     @property
     def rejected(self) -> bool:
-        """Whether the responder says that it would not act: `exit-code,remaphore: refused: reason`."""
+        """Whether the responder refused to act: `exit-code,remaphore: refused: reason`."""
         return bool(self.exit_code) and self.output.startswith(REJECTED)
 
 
 def uuid_from_text(text: str) -> bytes:
-    """Return the uuid that the user's *text* stands for: up to 12 bytes of UTF-8 as they are, else 12 of its SHA-256.
+    """Return the uuid for the user's *text*: up to 12 bytes of UTF-8 as they are, else the first 12 of its SHA-256.
 
-    An empty text means 12 random bytes.
+    An empty text gives 12 random bytes.
     """
     if not text:
         return os.urandom(UUID_BYTES)

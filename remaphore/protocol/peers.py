@@ -1,4 +1,4 @@
-"""Who we know, and what each may say."""
+"""The known nodes, and the verbs that each may send."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ANY_VERB = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A known node: its destination, its base58 public key, the verbs that it may send to us.
+    """A known node: its destination, its public key in base58, and the verbs that it may send to us.
 
     legacy: the peer runs the Go implementation, whose replies name no request (`compatibility = "legacy"`). origin:
-    where the configuration says so, for people.
+    its place in the configuration, for people.
     """
 
     destination: str
@@ -26,17 +26,17 @@ class Peer:
     origin: str = field(default="", compare=False)
 
     def may_send(self, verb: str) -> bool:
-        """Tell whether this peer may send *verb* to us. Verbs are compared letter by letter."""
+        """Return whether this peer may send *verb* to us. Verbs are compared exactly, with case."""
         return permits(self.verbs, verb)
 
 
 def permits(verbs: frozenset[str], verb: str) -> bool:
-    """Tell whether a list of permitted verbs holds *verb*, or the one that stands for all."""
+    """Return whether *verbs* contains *verb*, or `*` for all verbs."""
     return verb in verbs or ANY_VERB in verbs
 
 
 def by_key(peers: Iterable[Peer]) -> Mapping[str, Peer]:
-    """Index *peers* by the text of their key. A key that is listed twice: the first line counts, as in the original."""
+    """Return *peers* by the text of their key. Of several with the same key the first counts, as in Go."""
     index: dict[str, Peer] = {}
     for peer in peers:
         index.setdefault(peer.key, peer)
@@ -44,5 +44,5 @@ def by_key(peers: Iterable[Peer]) -> Mapping[str, Peer]:
 
 
 def addressed(peers: Iterable[Peer], pattern: str) -> tuple[Peer, ...]:
-    """Return the peers that *pattern* reaches, each key by its first line: who may be expected to reply."""
+    """Return the peers whose destination matches *pattern*, each key once: those expected to reply."""
     return tuple(peer for peer in by_key(peers).values() if matches(peer.destination, pattern))

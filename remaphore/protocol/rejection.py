@@ -1,9 +1,10 @@
-"""Who is told that a message was rejected, and how often.
+"""Which senders of dropped messages get a rejection, and how often.
 
-A rejection is a signed reply, so only who has shown to be a known peer gets one: it set the flag, its key is known, the
-pattern reaches us, and its signature holds. For a check that comes before the signature (verb, time) the signature is
-checked only while there are tokens, so that nobody can make us verify what we would have thrown away. What is rejected
-is remembered like what is taken: it will not be taken later, when the clock or the permissions have changed.
+A rejection is a signed reply, so only a proven peer gets one: the message wants a reply, its key is known, its pattern
+matches our destination, and its signature is valid. The checks for verb and time come before that of the signature, so
+the signature of a message that failed them is verified only while there are tokens: otherwise an attacker could make us
+verify messages that we would drop. A rejected message is remembered like an accepted one, so that it is not accepted
+later, when the clock or the permissions have changed.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from remaphore.protocol.gate import Gate
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message
 
-# Signatures checked for the sake of a rejection: each costs what 20 cheap drops do.
+# Signatures verified for rejections: each costs as much as 20 cheap drops.
 PER_SENDER = 5  # a second
 IN_ALL = 20  # a second
-# A clock that is further off is not told: the answer would not be in its owner's window either.
+# A clock that is further off gets no rejection: our reply would be outside its owner's window, too.
 MAX_SKEW_NS = 10 * duration.MINUTE
 
-_TELLING = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW})
+_REJECTED = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW})
 
 
 class TokenBucket:
-    """Allows *rate* events a second, and as many at once."""
+    """Allows *rate* events a second, and up to *rate* at once.
+
+    With a rate of 5: five events at second 0 are allowed and a sixth is not; at 0.2 there is one token again, and after
+    any pause there are five at most.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -32,7 +37,7 @@ class TokenBucket:
         self._last: int | None = None
 
     def try_acquire(self, now: int) -> bool:
-        """Take a token at *now* (nanoseconds) if there is one. A clock that steps back gives none."""
+        """Return whether there was a token at *now* (nanoseconds), and use it. A clock that steps back adds none."""
         if self._last is not None and now > self._last:
             self._tokens = min(self._rate, self._tokens + (now - self._last) * self._rate / duration.SECOND)
         self._last = now
@@ -43,15 +48,15 @@ class TokenBucket:
 
 
 class RejectionPolicy:
-    """Finds the dropped messages whose senders are told why."""
+    """Decides which dropped messages are answered with a rejection."""
 
     def __init__(self) -> None:
         self._all = TokenBucket(IN_ALL)
         self._senders: dict[str, TokenBucket] = {}  # of known peers only
 
     def consider(self, gate: Gate, raw: bytes, drop: Drop, now: int) -> Message | None:
-        """Return the verified message that *gate* dropped, if its sender is to be told. It is remembered as taken."""
-        if drop.reason not in _TELLING or not wire.asks(raw):
+        """Return the verified message that *gate* dropped if it gets a rejection, else None. It is remembered."""
+        if drop.reason not in _REJECTED or not wire.wants_reply(raw):
             return None
         frame = wire.decode(raw)
         peer = gate.policy.peers[frame.sender]
@@ -60,12 +65,11 @@ class RejectionPolicy:
         if not (addressed and near) or peer.legacy:
             return None
         digest = wire.digest(raw)
-        if gate.window.knows(digest) or not self._may_verify(frame.sender, now) or not wire.verify(frame):
+        own = self._senders.setdefault(frame.sender, TokenBucket(PER_SENDER))
+        if gate.window.knows(digest) or not (own.try_acquire(now) and self._all.try_acquire(now)):
+            return None
+        if not wire.verify(frame):
             return None
         if not gate.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
             return None
         return frame.message(sender_name=peer.destination)
-
-    def _may_verify(self, sender: str, now: int) -> bool:
-        own = self._senders.setdefault(sender, TokenBucket(PER_SENDER))
-        return own.try_acquire(now) and self._all.try_acquire(now)

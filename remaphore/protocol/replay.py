@@ -1,10 +1,17 @@
-"""The memory of what was taken, so that no message is taken twice.
+"""The memory of accepted messages, so that no message is accepted twice.
 
-A message is known by who signed it and the SHA-256 of what was signed: a peer can make several signatures of the same
-bytes, so the hash of the whole message would not do. What was signed before the window opened may be forgotten, but
-forgetting must not open the window again when a clock steps back, the window grows, or a sender fills its quota:
-dropping an entry raises that sender's *floor* to the entry's time, and what was signed at or before the floor is
-rejected.
+A message is identified by its sender and its signed hash, the SHA-256 of the signed bytes. The digest of the whole
+message is not enough: a sender can make several valid signatures of the same bytes.
+
+The memory is bounded: a message that was signed before the time window is dropped by its time, so its entry can be
+evicted. But the window can move back over it: a clock steps back, `allow_skew` is raised, or the entry was evicted
+early because its sender filled its quota. So evicting an entry raises its sender's *low-water mark* to the entry's
+time, and everything signed at or before that mark is dropped, remembered or not.
+
+Example, with a skew of 5 s. At 100 s we accept a message A that was signed at 98 s. At 104 s A is older than 99 s: it
+is evicted, and the mark is 98 s. Now our clock is set back to 100 s, and A is sent again: 98 s is within the window and
+A is not remembered, but 98 s is not above the mark, so A is dropped. So is a message B, signed at 97 s, that never
+arrived before: the price is that some messages that were never accepted are dropped too.
 """
 
 from __future__ import annotations
@@ -14,31 +21,31 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Protocol
 
-# A sender's share of the memory: about 15 MB, and more messages than one sender signs within any sane window.
+# A sender's share of the memory: about 15 MB, and more messages than a sender signs within any reasonable window.
 QUOTA_PER_SENDER = 65_536
 
-NO_LOW_WATER_MARK = -(2**63) - 1  # below every time that a message can carry
+NO_LOW_WATER_MARK = -(2**63) - 1  # below every time that a message can have
 
 
 class Journal(Protocol):
-    """Who wants to know what the window remembers and forgets: the daemon's ledger."""
+    """Receives what the window remembers and evicts: the daemon's ledger."""
 
     def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
-        """A message of *sender* was taken; *signed_hash* is the SHA-256 of what was signed."""
+        """A message of *sender* was accepted; *signed_hash* is the SHA-256 of the signed bytes."""
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
-        """The one with *digest* was forgotten, and what *sender* signed at or before *floor* will be rejected."""
+        """The message with *digest* was evicted; what *sender* signed at or before *low_water_mark* will be dropped."""
 
 
 @dataclass(slots=True)
 class _Sender:
     low_water_mark: int
-    entries: dict[bytes, bytes] = field(default_factory=dict)  # hash of the signed bytes -> hash of the whole message
-    by_time: list[tuple[int, bytes]] = field(default_factory=list)  # heap
+    entries: dict[bytes, bytes] = field(default_factory=dict)  # signed hash -> digest of the whole message
+    by_time: list[tuple[int, bytes]] = field(default_factory=list)  # heap of (time, signed hash)
 
 
 class ReplayWindow:
-    """Remembers, per sender, every message taken within the window of time in which it could be taken again."""
+    """Remembers every accepted message for as long as its time is within the window, for each sender."""
 
     def __init__(
         self,
@@ -48,9 +55,10 @@ class ReplayWindow:
         low_water_mark: int = NO_LOW_WATER_MARK,
         journal: Journal | None = None,
     ) -> None:
-        """*allow_skew_ns*: how far a message's time may be off, either way. *quota*: entries that a sender may hold.
+        """Begin with an empty memory.
 
-        *floor*: of senders of whom nothing is remembered; a memory that was lost begins at the time of the loss.
+        allow_skew_ns: how far the time of a message may be off, in both directions. quota: entries for each sender.
+        low_water_mark: that of senders without entries; after a loss of the memory, the time of the loss.
         """
         self._allow_skew_ns = allow_skew_ns
         self._quota = quota
@@ -60,21 +68,21 @@ class ReplayWindow:
         self._digests: set[bytes] = set()
 
     def allow(self, allow_skew_ns: int) -> None:
-        """Change how far a time may be off. A wider window does not open what was forgotten: the floors stay."""
+        """Change the allowed skew. A wider window does not accept evicted messages again: the low-water marks stay."""
         self._allow_skew_ns = allow_skew_ns
 
     def knows(self, digest: bytes) -> bool:
-        """Tell whether a message with exactly these bytes was taken. Cheap: no signature is needed to ask."""
+        """Return whether a message with exactly these bytes was accepted. It needs no verified signature."""
         return digest in self._digests
 
     def accept(self, sender: str, signed: bytes, *, digest: bytes, time_ns: int, now: int) -> bool:
-        """Remember a verified message and return True, or False if it was taken before, or may have been."""
+        """Remember a verified message and return True. Return False if it was, or may have been, accepted before."""
         memory = self._memory(sender)
         signed_hash = hashlib.sha256(signed).digest()
-        # Before anything is dropped for it: a replay must not cost the sender its memory.
+        # Checked before anything is evicted: a replay must not evict other entries of the sender.
         if signed_hash in memory.entries or time_ns <= memory.low_water_mark:
             return False
-        self._forget(sender, memory, now)
+        self._evict(sender, memory, now)
         if time_ns <= memory.low_water_mark:
             return False
         self.restore(sender, signed_hash, digest=digest, time_ns=time_ns)
@@ -83,21 +91,21 @@ class ReplayWindow:
         return True
 
     def restore(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
-        """Remember a message that was taken before, in an earlier life."""
+        """Remember a message that was accepted by an earlier process."""
         memory = self._memory(sender)
         memory.entries[signed_hash] = digest
         heappush(memory.by_time, (time_ns, signed_hash))
         self._digests.add(digest)
 
     def raise_low_water_mark(self, sender: str, low_water_mark: int) -> None:
-        """Refuse what *sender* signed at or before *floor*."""
+        """Drop from now on what *sender* signed at or before *low_water_mark*."""
         memory = self._memory(sender)
         memory.low_water_mark = max(memory.low_water_mark, low_water_mark)
 
     def expire(self, now: int) -> None:
-        """Forget what is older than the window, of every sender."""
+        """Evict the entries of all senders that are older than the window."""
         for sender, memory in self._senders.items():
-            self._forget(sender, memory, now, room=0)
+            self._evict(sender, memory, now, room=0)
 
     def _memory(self, sender: str) -> _Sender:
         memory = self._senders.get(sender)
@@ -105,8 +113,8 @@ class ReplayWindow:
             memory = self._senders[sender] = _Sender(self._low_water_mark)
         return memory
 
-    def _forget(self, sender: str, memory: _Sender, now: int, *, room: int = 1) -> None:
-        """Drop what is older than the window, and the oldest until there is *room* for more."""
+    def _evict(self, sender: str, memory: _Sender, now: int, *, room: int = 1) -> None:
+        """Evict what is older than the window, and the oldest entries until the quota has *room* for more."""
         oldest = now - self._allow_skew_ns
         while memory.by_time and (memory.by_time[0][0] < oldest or len(memory.entries) + room > self._quota):
             time_ns, signed_hash = heappop(memory.by_time)

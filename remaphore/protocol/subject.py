@@ -16,11 +16,11 @@ def for_replies(root: str, digest: bytes) -> str:
 
 
 def problem(text: str) -> str | None:
-    """Return what keeps *text* from being a subject, or a part of one, to publish on; None if nothing does."""
+    """Return why *text* cannot be a subject, or a part of one, to publish on, or None."""
     if any(character in text for character in "*>"):
-        return "it holds a wildcard (* or >)"
+        return "it contains a wildcard (* or >)"
     if any(not character.isprintable() or character.isspace() for character in text):
-        return "it holds white space or a control character"
+        return "it contains white space or a control character"
     if "" in text.split("."):
-        return "it has an empty part (dots at an end, or two in a row)"
+        return "it has an empty part (a dot at an end, or two in a row)"
     return None

@@ -1,10 +1,13 @@
-"""Version 1 of the wire: the bytes of one message.
+"""Version 1 of the wire format: the bytes of one message.
 
     base58(public key),base58(signature),destination,time,uuid,verb,flag,payload
 
-Eight fields; only the payload may hold commas. The signature is over every byte after the second comma. `decode`
-takes nothing but what `encode` would have produced: the original checks signatures over fields that it has encoded
-again, so it takes altered copies of a signed message, each with another hash. Here a message has one form.
+Eight fields; only the payload may contain commas. The signature covers every byte after the second comma.
+
+The encoding is canonical: `decode` accepts only bytes that `encode` could have produced. For example, the time
+1700000000000000000 ns is `17979cfe362a0000`; `17979CFE362A0000`, `+17979cfe362a0000` and `017979cfe362a0000` mean the
+same number and are malformed. The Go implementation decodes the fields, encodes them again, and checks the signature
+over that. So it accepts altered copies of a signed message, each with another digest.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from remaphore.errors import DecodeError, EncodeError, KeyFormatError
 from remaphore.protocol import keys
 from remaphore.protocol.message import UUID_BYTES, Message
 
-# NATS takes 1 MiB unless an administrator raises it (max_payload); nothing larger is worth holding in memory.
+# The default limit of NATS (max_payload) is 1 MiB; larger messages are dropped, however high an administrator sets it.
 MAX_MESSAGE_BYTES = 1024 * 1024
-# A destination is a host's name, a verb a word; both are printed, logged and compared for every message.
+# A destination is a host's name, a verb a word; both are printed, logged and compared for each message.
 MAX_DESTINATION_BYTES = 1024
 MAX_VERB_BYTES = 256
-# Segments of a destination: a name of the DNS has at most 127, and every one costs a comparison.
+# Segments of a destination: a DNS name has at most 127, and each costs a comparison.
 MAX_DESTINATION_DEPTH = 127
 
 _FIELDS = 8
@@ -31,7 +34,7 @@ _TIME_RANGE = range(-(2**63), 2**63)
 
 
 class Frame(NamedTuple):
-    """The fields of a message whose form is right, and of which nothing is believed yet."""
+    """The fields of a well-formed message, all of them unverified."""
 
     raw: bytes
     sender: str
@@ -45,13 +48,13 @@ class Frame(NamedTuple):
 
     @property
     def signed(self) -> bytes:
-        """The bytes that the signature covers: those that arrived, never encoded again."""
+        """The bytes that the signature covers, as they arrived."""
         return self.raw[len(self.sender) + len(self.signature) + 2 :]
 
     def message(self, digest: bytes = b"", *, sender_name: str = "", own_destination: str = "") -> Message:
-        """Return the contents as a `Message`. Only who has verified the signature may call this.
+        """Return the contents as a `Message`. The caller must have verified the signature.
 
-        *digest*: that of `raw`, for who has it already.
+        *digest*: that of `raw`, if it has been computed already.
         """
         return Message(
             sender=self.sender,
@@ -68,56 +71,56 @@ class Frame(NamedTuple):
 
 
 def encode(message: Message, key: keys.PrivateKey) -> bytes:
-    """Sign *message* with *key* and return its bytes. The sender is the key's owner; `message.sender` must say so.
+    """Return the bytes of *message*, signed with *key*. `message.sender` must be the public key of *key*.
 
-    Raises EncodeError for values that no receiver could take.
+    Raise EncodeError for values that no receiver accepts.
     """
     if message.sender != key.public:
-        raise EncodeError(f"the message names {message.sender} as its sender, the key belongs to {key.public}")
+        raise EncodeError(f"the sender of the message is {message.sender}, but the key is that of {key.public}")
+    body = signed_part(message)
+    return b",".join((key.public.encode(), keys.encode_base58(key.sign(body)), body))
+
+
+def signed_part(message: Message) -> bytes:
+    """Return the bytes of *message* that its signature covers.
+
+    Raise EncodeError for values that no receiver accepts.
+    """
+    if message.time_ns not in _TIME_RANGE:
+        raise EncodeError(f"the time {message.time_ns} ns is not a 64-bit number")
+    if not 1 <= len(message.uuid) <= UUID_BYTES:
+        raise EncodeError(f"the uuid has {len(message.uuid)} bytes, it needs 1 to {UUID_BYTES}")
     depth = message.destination.count(".") + 1
     if depth > MAX_DESTINATION_DEPTH:
-        raise EncodeError(f"the destination has {depth} parts, the most is {MAX_DESTINATION_DEPTH}")
-    body = b",".join(
+        raise EncodeError(f"the destination has {depth} segments, the limit is {MAX_DESTINATION_DEPTH}")
+    return b",".join(
         (
             _text(message.destination, "destination", MAX_DESTINATION_BYTES),
-            _time(message.time_ns),
-            _uuid(message.uuid),
+            b"%x" % message.time_ns,
+            message.uuid.hex().encode(),
             _text(message.verb, "verb", MAX_VERB_BYTES),
             b"Q" if message.wants_reply else b"_",
             message.payload,
         )
     )
-    return b",".join((key.public.encode(), keys.encode_base58(key.sign(body)), body))
 
 
 def _text(value: str, name: str, limit: int) -> bytes:
     if "," in value:
-        raise EncodeError(f"a {name} cannot hold a comma: {value!r}")
+        raise EncodeError(f"a {name} cannot contain a comma: {value!r}")
     try:
         encoded = value.encode()
     except UnicodeEncodeError:
         raise EncodeError(f"the {name} is not valid UTF-8: {value!r}") from None
     if len(encoded) > limit:
-        raise EncodeError(f"the {name} has {len(encoded)} bytes, the most is {limit}")
+        raise EncodeError(f"the {name} has {len(encoded)} bytes, the limit is {limit}")
     return encoded
 
 
-def _time(time_ns: int) -> bytes:
-    if time_ns not in _TIME_RANGE:
-        raise EncodeError(f"the time {time_ns} ns is not a 64-bit number")
-    return b"%x" % time_ns
-
-
-def _uuid(uuid: bytes) -> bytes:
-    if not 1 <= len(uuid) <= UUID_BYTES:
-        raise EncodeError(f"the uuid has {len(uuid)} bytes, it needs 1 to {UUID_BYTES}")
-    return uuid.hex().encode()
-
-
 def decode(raw: bytes) -> Frame:
-    """Split *raw* into its fields. Raises DecodeError, whose text is ours alone, for any form `encode` does not make.
+    """Return the fields of *raw*. Raise DecodeError, which quotes nothing of it, for a form that `encode` never makes.
 
-    The keys and the signature are looked at as text only: `verify` decodes them, once the rest has passed.
+    Key and signature are not decoded: `verify` does that, after the cheaper checks.
     """
     if len(raw) > MAX_MESSAGE_BYTES:
         raise DecodeError(f"larger than {MAX_MESSAGE_BYTES} bytes")
@@ -130,7 +133,7 @@ def decode(raw: bytes) -> Frame:
     if len(destination) > MAX_DESTINATION_BYTES or len(verb) > MAX_VERB_BYTES:
         raise DecodeError("the destination or the verb is too long")
     if destination.count(b".") >= MAX_DESTINATION_DEPTH:
-        raise DecodeError(f"the destination has more than {MAX_DESTINATION_DEPTH} parts")
+        raise DecodeError(f"the destination has more than {MAX_DESTINATION_DEPTH} segments")
     try:
         return Frame(
             raw,
@@ -147,8 +150,8 @@ def decode(raw: bytes) -> Frame:
         raise DecodeError("the sender, the destination or the verb is not text") from None
 
 
-def asks(raw: bytes) -> bool:
-    """Tell whether *raw*, which `decode` takes, has the flag that asks for a reply; at a quarter of its cost."""
+def wants_reply(raw: bytes) -> bool:
+    """Return whether *raw*, which `decode` accepts, has the flag for a reply, at a quarter of the cost of `decode`."""
     return raw.split(b",", _FIELDS - 1)[_FLAG] == b"Q"
 
 
@@ -173,7 +176,7 @@ def _read_uuid(text: bytes) -> bytes:
 
 
 def verify(frame: Frame) -> bool:
-    """Tell whether the signature over the bytes that arrived was made by the key that the frame names."""
+    """Return whether the signature was made with the key that the frame names, over the bytes that arrived."""
     try:
         public = keys.decode_public(frame.sender)
         signature = keys.decode_exact(frame.signature, keys.SIGNATURE_BYTES)
@@ -183,5 +186,5 @@ def verify(frame: Frame) -> bool:
 
 
 def digest(raw: bytes) -> bytes:
-    """Return the SHA-256 of a whole message as sent; in hex it names the subject for replies."""
+    """Return the SHA-256 of a whole message as sent; in hex it is the last part of the reply subject."""
     return hashlib.sha256(raw).digest()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from remaphore.config.secrets import read_secret
-from remaphore.config.settings import Auth
+from remaphore.config.settings import Auth, Problem
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import is_nats_seed
 
@@ -59,11 +59,10 @@ def _seed(text: str, source: str) -> str:
     return text
 
 
-def login(auth: Auth, *, warn: Callable[[str], None]) -> Mapping[str, str]:
+def login(auth: Auth, *, warn: Callable[[Problem], None]) -> Mapping[str, str]:
     """Read the file that *auth* names; return the login under the names of nats-py's options.
 
-    warn: called with a warning about who else can read the file, if the configuration is a legacy one. Raise
-    ConfigError.
+    warn: called with the problem if others can read the file, and the configuration is a legacy one. Raise ConfigError.
     """
     if auth.kind == "none" or auth.file is None:
         return {}

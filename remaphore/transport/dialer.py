@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from remaphore.config.settings import Auth, Tls
+from remaphore.config.settings import Auth, Problem, Tls
 from remaphore.errors import ConfigError
 from remaphore.transport import credentials, tls
 from remaphore.transport.nats_connection import Connection
@@ -74,7 +74,7 @@ class Dialer:
         return sorted(servers, key=lambda server: server == self._latest)
 
     async def _dial(self, server: Server, prepare: Prepare) -> Connection:
-        warnings: list[str] = []
+        warnings: list[Problem] = []
         require_tls = tls.wanted(self._tls)
         try:
             login = credentials.login(self._auth, warn=warnings.append)
@@ -85,7 +85,8 @@ class Dialer:
         finally:
             if warnings and not self._warned:
                 self._warned = True
-                self._warn(warnings[0])
+                self._warn(f"warning: {warnings[0].what}")
+                self._warn(f"hint: {warnings[0].hint}")
         connection = await Connection.dial(
             server,
             login=login,

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from remaphore import Message, Reply, logs
 from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
-from remaphore.diagnostics import login, pinger, unit
+from remaphore.diagnostics import credentials as jwt
+from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import duration, keys, match, subject, wire
 from remaphore.protocol.message import uuid_from_text
@@ -114,7 +115,7 @@ def denied(text):
 
 
 def jwt_of(text):
-    return login._claims("a." + text + ".c")
+    return jwt.decode_claims("a." + text + ".c")
 
 
 # Everything that text of a peer, a broker, a configuration or another file reaches: the worst that was found for it.
@@ -139,7 +140,7 @@ SCANNERS = {
         lambda text: folding.fold([f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)]),
         ["a"],
     ),
-    "version": (lambda text: pinger.told_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
+    "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
     "message": (lambda text: wire.decode(octets(text)), [",", "a"]),
     "time": (lambda text: parse_frame(time_ns=text), ["f", "1", "0"]),
@@ -202,7 +203,7 @@ SCANNERS = {
     ),
     "completed patterns": (complete, ["a.", "a"]),
     "host name": (creation.destination_of, ["-", "a.", "_."]),
-    "unit file": (lambda text: list(unit._check_command(Path("u"), text, Path("/"))), ["a", "a ", "'", "\\a"]),
+    "unit file": (lambda text: list(systemd_units.command_problems(text, Path("/"))), ["a", "a ", "'", "\\a"]),
     "address of metrics": (metrics_settings._LISTEN.fullmatch, ["1.", repeated("a", "["), "["]),
 }
 

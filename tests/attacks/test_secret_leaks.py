@@ -123,9 +123,9 @@ def test_a_secret_in_any_wrong_place_of_a_configuration_is_in_no_error_and_no_wa
 def complaints(read, text):
     """Return all that is said about a configuration: the error with its traceback, or the warnings."""
     try:
-        return "".join(read(text).warnings)
+        return "".join(part for warning in read(text).warnings for part in warning)
     except ConfigError as error:
-        return "".join(traceback.format_exception(error))
+        return "".join((*traceback.format_exception(error), error.hint))
 
 
 SECRET_FILES = {
@@ -176,9 +176,9 @@ def test_a_login_that_is_refused_is_not_quoted(tmp_path, case, mode):
     said = []
     for lenient in (False, True):
         try:
-            credentials.login(Auth(kind=kind, file=file, user="u", lenient=lenient), warn=said.append)
+            credentials.login(Auth(kind=kind, file=file, user="u", lenient=lenient), warn=said.extend)
         except ConfigError as error:
-            said += traceback.format_exception(error)
+            said += [*traceback.format_exception(error), error.hint]
     assert not leaked("".join(said))
 
 

@@ -11,14 +11,14 @@ NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
 
 
 def test_control_characters_of_a_finding_are_escaped(capsys):
-    FindingPrinter(to_json=False).show(Finding(Level.ERROR, Code.PEER_REFUSES, NASTY, NASTY, NASTY))
+    FindingPrinter(to_json=False).show(Finding(Level.ERROR, Code.PEER_REJECTS, NASTY, NASTY, NASTY))
     (line,) = capsys.readouterr().out.splitlines()
     assert all(character.isprintable() for character in line)
     assert "\\x1b]0;title" in line
 
 
 def test_a_finding_in_json_is_one_line_of_ascii_and_loses_nothing(capsys):
-    FindingPrinter(to_json=True).show(Finding(Level.ERROR, Code.PEER_REFUSES, NASTY, NASTY, "", {"a": [1]}))
+    FindingPrinter(to_json=True).show(Finding(Level.ERROR, Code.PEER_REJECTS, NASTY, NASTY, "", {"a": [1]}))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isascii()
     row = {"level": "error", "code": "peer-rejects", "where": NASTY, "what": NASTY, "hint": "", "facts": {"a": [1]}}

@@ -1,4 +1,4 @@
-"""From the original's format to TOML: the same meaning, and the private keys in files that nobody else can read."""
+"""Conversion of a legacy .conf to TOML: the same meaning, and private keys in files for their owner alone."""
 
 import json
 import stat
@@ -82,7 +82,7 @@ def test_a_relative_path_counted_from_the_current_directory_and_is_absolute_now(
 @pytest.mark.parametrize("taken", ["new.toml", "new.key"])
 def test_nothing_is_overwritten_and_nothing_half_made(tmp_path, taken):
     (tmp_path / taken).write_text("mine")
-    with pytest.raises(ConfigError, match=f"{taken}: exists, and nothing is overwritten"):
+    with pytest.raises(ConfigError, match=f"{taken}: already exists$"):
         convert(write(tmp_path / "old.conf", HEAD + IDENTITIES), tmp_path / "new.toml")
     assert names(tmp_path) == sorted([taken, "old.conf"])
     assert (tmp_path / taken).read_text() == "mine"
@@ -91,17 +91,17 @@ def test_nothing_is_overwritten_and_nothing_half_made(tmp_path, taken):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        (HEAD.replace(": d", ": com.*") + IDENTITIES, "destination: a destination holds no *"),
-        (f"{HEAD}allow_skew: -5s\n{IDENTITIES}", "allow_skew: not more than 0"),
+        (HEAD.replace(": d", ": com.*") + IDENTITIES, "destination: a destination cannot contain *"),
+        (f"{HEAD}allow_skew: -5s\n{IDENTITIES}", "allow_skew: must be more than 0"),
         (
             f"{HEAD}{IDENTITIES}[Peers]\ncom.* {make_key(2).public} [ping]\n",
-            "peers[0].destination: a destination holds",
+            "peers[0].destination: a destination cannot",
         ),
     ],
 )
-def test_what_toml_does_not_take_is_told_and_must_be_corrected_first(tmp_path, text, part):
+def test_what_toml_does_not_take_is_reported_and_must_be_corrected_first(tmp_path, text, part):
     path = write(tmp_path / "old.conf", text)
-    with pytest.raises(ConfigError, match=r"old\.conf: cannot be TOML as it is: ") as caught:
+    with pytest.raises(ConfigError, match=r"old\.conf: cannot be converted: ") as caught:
         convert(path, tmp_path / "new.toml")
     assert part in str(caught.value)
     assert names(tmp_path) == ["old.conf"]
@@ -116,7 +116,7 @@ def test_a_conversion_that_changed_the_meaning_would_not_be_written(tmp_path, mo
 
 
 def test_names_tell_which_way_it_goes(tmp_path):
-    with pytest.raises(ConfigError, match="TOML already, by its name"):
+    with pytest.raises(ConfigError, match="already TOML, by its name"):
         convert(str(tmp_path / "a.toml"), tmp_path / "b.toml")
-    with pytest.raises(ConfigError, match=r"ends in \.toml; name it so"):
+    with pytest.raises(ConfigError, match=r"must end in \.toml$"):
         convert(str(tmp_path / "a.conf"), tmp_path / "b.conf")

@@ -31,7 +31,7 @@ def rejected(kind, folder, wanted, part):
     with pytest.raises(kind) as caught:
         creation.create_node(wanted)
     assert tree(folder) == before
-    assert part in str(caught.value)
+    assert part in f"{caught.value}; hint: {caught.value.hint}"
     assert "\n" not in str(caught.value)
 
 
@@ -72,19 +72,19 @@ def test_two_nodes_have_two_keys(tmp_path):
     assert first != second
 
 
-def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_told(tmp_path):
+def test_a_configuration_that_is_there_is_not_overwritten_and_the_way_on_is_reported(tmp_path):
     creation.create_node(node(tmp_path))
     text = (tmp_path / "etc" / "left.toml").read_text()
-    rejected(ConfigError, tmp_path, node(tmp_path), "left.toml: exists, and nothing is overwritten; this node's peer")
+    rejected(ConfigError, tmp_path, node(tmp_path), "left.toml: already exists; hint: print this node's peer line")
     assert (tmp_path / "etc" / "left.toml").read_text() == text
     (tmp_path / "etc" / "link.toml").symlink_to("nowhere")
     rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "link.toml"), "exists")
 
 
-def test_a_configuration_of_the_original_is_not_pushed_aside(tmp_path):
+def test_a_configuration_of_the_legacy_format_is_not_pushed_aside(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "left.conf").write_text("")
-    rejected(ConfigError, tmp_path, node(tmp_path), "make TOML of it instead: remaphore config convert")
+    rejected(ConfigError, tmp_path, node(tmp_path), "hint: convert it to TOML: remaphore config convert")
 
 
 def test_a_good_key_that_is_there_is_used_as_after_a_kill(tmp_path):
@@ -96,12 +96,12 @@ def test_a_good_key_that_is_there_is_used_as_after_a_kill(tmp_path):
 @pytest.mark.parametrize(
     ("text", "mode", "part"),
     [
-        ("garbage", 0o600, "left.key: private key: bad private key"),
-        ("", 0o600, "left.key: private key: the file is empty"),
+        ("garbage", 0o600, "left.key: private key: invalid private key"),
+        ("", 0o600, "left.key: private key: empty file"),
         (make_key(1).reveal(), 0o644, "others can read it (mode 0644); hint: chmod"),
     ],
 )
-def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
+def test_a_bad_key_that_is_there_is_reported_and_stays(tmp_path, text, mode, part):
     (tmp_path / "etc").mkdir()
     key = tmp_path / "etc" / "left.key"
     key.write_text(text)
@@ -113,22 +113,22 @@ def test_a_bad_key_that_is_there_is_told_and_stays(tmp_path, text, mode, part):
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"destination": "com.*"}, "--destination: a destination holds no *"),
-        ({"destination": "a b"}, "--destination: a destination holds no white space"),
+        ({"destination": "com.*"}, "--destination: a destination cannot contain *"),
+        ({"destination": "a b"}, "--destination: a destination cannot contain white space"),
         ({"servers": ["a:4222"]}, "--server: the address begins with neither"),
-        ({"servers": ["nats://me:hunter2@a"]}, "--server: a user or password stands in the address"),
+        ({"servers": ["nats://me:hunter2@a"]}, "--server: the address contains a user or password"),
     ],
 )
 def test_what_the_configuration_could_not_hold_is_refused_first(tmp_path, changes, part):
     rejected(UsageError, tmp_path, node(tmp_path, **changes), part)
 
 
-def test_a_name_that_toml_cannot_hold_is_told_and_nothing_is_made(tmp_path):
-    rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "would not be UTF-8")
+def test_a_name_that_toml_cannot_hold_is_reported_and_nothing_is_made(tmp_path):
+    rejected(ConfigError, tmp_path, node(tmp_path, config=tmp_path / "etc" / "\udcff.toml"), "is not valid UTF-8")
 
 
-def test_a_name_that_would_be_read_as_the_originals_format_is_refused(tmp_path):
-    rejected(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "ends in .toml; name it so")
+def test_a_name_that_would_be_read_as_the_legacy_format_is_refused(tmp_path):
+    rejected(UsageError, tmp_path, node(tmp_path, config=tmp_path / "left.conf"), "must end in .toml; hint: add .toml")
 
 
 def test_a_failure_leaves_neither_files_nor_folders(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_failure_leaves_neither_files_nor_folders(tmp_path, monkeypatch):
         really_link(source, target)
 
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(ConfigError, match=r"left.toml: cannot be written \(No space left on device\)"):
+    with pytest.raises(ConfigError, match=r"left.toml: cannot be written: No space left on device$"):
         creation.create_node(node(tmp_path, state_dir=tmp_path / "etc" / "left.state"))
     assert tree(tmp_path) == []
 
@@ -169,7 +169,7 @@ def test_a_hosts_name_is_reversed_and_cleaned(host, destination):
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "", "...", "10.0.0.1", "*"])
 def test_a_host_without_a_name_of_its_own_must_be_given_one(host):
-    with pytest.raises(UsageError, match=r"this host has no name of its own .*; give one: --destination com.example"):
+    with pytest.raises(UsageError, match=r"this host has no name of its own: "):
         creation.destination_of(host)
 
 
@@ -178,6 +178,6 @@ def test_a_key_pair_is_made_and_never_overwrites(tmp_path):
     assert PrivateKey.from_text((tmp_path / "ops.key").read_text().strip()).public == public
     assert stat.S_IMODE((tmp_path / "ops.key").stat().st_mode) == 0o600
     text = (tmp_path / "ops.key").read_text()
-    with pytest.raises(ConfigError, match="exists, and nothing is overwritten"):
+    with pytest.raises(ConfigError, match=r"already exists$"):
         creation.create_key(tmp_path / "ops.key")
     assert (tmp_path / "ops.key").read_text() == text

@@ -39,7 +39,7 @@ def rejection(folder):
     with pytest.raises(ConfigError) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return f"{caught.value}; hint: {caught.value.hint}"
 
 
 def test_their_peers_come_after_the_files_own_in_the_order_of_names_and_say_where_they_stand(folder):
@@ -57,7 +57,7 @@ def test_their_peers_come_after_the_files_own_in_the_order_of_names_and_say_wher
 
 
 def test_none_or_empty_ones_are_no_peers(folder):
-    (folder / "peers.d" / "empty.toml").write_text("# nobody\n")
+    (folder / "peers.d" / "empty.toml").write_text("# none\n")
     assert load(folder).peers == ()
     (folder / "peers.d" / "empty.toml").unlink()
     assert load(folder).peers == ()
@@ -71,7 +71,7 @@ def test_other_names_are_passed_over(folder, name):
     assert load(folder).peers == ()
 
 
-def test_a_configuration_of_the_original_reads_none(folder):
+def test_a_configuration_of_the_legacy_format_reads_none(folder):
     (folder / "old.conf").write_text(
         f"server: nats://a:4222\ncredentials: c\ndestination: d\n[Identities]\n{OURS.public} {OURS.reveal()} [ping]\n"
     )
@@ -83,17 +83,17 @@ def test_a_configuration_of_the_original_reads_none(folder):
     ("text", "said"),
     [
         ("[[peers]\n", ":1: not TOML: "),
-        (peer("com.a").replace("verbs", "verb"), ": peers[0].verb: unknown key; did you mean verbs?"),
-        (peer("com.a", "xyz0"), ": peers[0].key: bad public key"),
-        (peer("com.a", OURS.reveal()), ": peers[0].key: too long for a public key (is it a private one?)"),
-        (peer("com.*"), ": peers[0].destination: a destination holds no *"),
-        (peer("com.a") + '[[peers]]\ndestination = "com.b"\n', ": peers[1].key: missing; add "),
-        ('destination = "com.x"\n', ": destination: unknown key; known here: peers"),
+        (peer("com.a").replace("verbs", "verb"), ": peers[0].verb: unknown key; hint: did you mean verbs?"),
+        (peer("com.a", "xyz0"), ": peers[0].key: invalid public key"),
+        (peer("com.a", OURS.reveal()), ": peers[0].key: too long for a public key (is it a private key?)"),
+        (peer("com.*"), ": peers[0].destination: a destination cannot contain *"),
+        (peer("com.a") + '[[peers]]\ndestination = "com.b"\n', ": peers[1].key: missing; hint: add "),
+        ('destination = "com.x"\n', ": destination: unknown key; hint: known keys: peers"),
         ("[verbs.deploy]\n", ": verbs: unknown key; "),
-        ("peers = 5\n", ": peers: an integer instead of an array"),
+        ("peers = 5\n", ": peers: must be an array, not an integer"),
     ],
 )
-def test_a_mistake_is_told_with_its_file_and_key_path(folder, text, said):
+def test_a_mistake_is_reported_with_its_file_and_key_path(folder, text, said):
     (folder / "peers.d" / "a.toml").write_text(text)
     assert rejection(folder).startswith(f"{folder}/peers.d/a.toml{said}")
     assert OURS.reveal()[:12] not in rejection(folder)
@@ -102,7 +102,7 @@ def test_a_mistake_is_told_with_its_file_and_key_path(folder, text, said):
 def test_a_file_that_cannot_be_read_is_an_error_and_is_named(folder):
     name = folder / "peers.d" / "a.toml"
     name.write_bytes(b"#\n\xff")
-    assert rejection(folder) == f"{name}:2: not UTF-8; save the file as UTF-8"
+    assert rejection(folder) == f"{name}:2: not UTF-8; hint: save the file as UTF-8"
     name.unlink()
     for make in (
         name.mkdir,
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_is_named(folder):
         lambda: name.symlink_to(name),
     ):
         make()
-        assert rejection(folder) == f"{name}: peers: no regular file; take it out of peers.d"
+        assert rejection(folder) == f"{name}: peers: not a regular file; hint: move it out of peers.d"
         name.rmdir() if name.is_dir() else name.unlink()
 
 
@@ -120,7 +120,8 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(folder):
     (folder / "peers.d").write_text("")
     said = rejection(folder)
     assert (
-        said == f"{folder}/peers.d: peers: cannot be read (Not a directory); check that it is a directory, and its mode"
+        said
+        == f"{folder}/peers.d: peers: cannot be read: Not a directory; hint: check that it is a directory, and its mode"
     )
 
 
@@ -129,10 +130,11 @@ def test_a_key_that_stands_in_two_files_is_warned_about_with_both_places(folder)
     (folder / "peers.d" / "a.toml").write_text(peer("com.a", verbs='"*"') + peer("com.b", THIRD.public))
     (folder / "peers.d" / "b.toml").write_text(peer("com.b", THIRD.public) + peer("com.b", THIRD.public))
     place = f"{folder}/peers.d"
-    assert load(folder).warnings == (
-        f"{place}/a.toml: peers[0].key: the same as peers[0].key of {folder}/main.toml, which counts; delete one",
-        f"{place}/b.toml: peers[0].key: the same as peers[1].key of {place}/a.toml, which counts; delete one",
-        f"{place}/b.toml: peers[1].key: the same as peers[1].key of {place}/a.toml, which counts; delete one",
+    assert {warning.hint for warning in load(folder).warnings} == {"delete one of the two"}
+    assert tuple(warning.what for warning in load(folder).warnings) == (
+        f"{place}/a.toml: peers[0].key: repeats peers[0].key of {folder}/main.toml, which takes precedence",
+        f"{place}/b.toml: peers[0].key: repeats peers[1].key of {place}/a.toml, which takes precedence",
+        f"{place}/b.toml: peers[1].key: repeats peers[1].key of {place}/a.toml, which takes precedence",
     )
 
 
@@ -147,7 +149,7 @@ def test_the_folder_is_that_of_the_name_that_was_given_as_for_all_paths(folder, 
 def test_the_limit_of_peers_counts_all_files(folder, monkeypatch):
     (folder / "peers.d" / "a.toml").write_text(peer("com.a"))
     monkeypatch.setattr(search, "MAX_PEERS", 0)
-    assert "1 peers, the most is 0" in rejection(folder)
+    assert "1 peers, the limit is 0" in rejection(folder)
 
 
 def test_each_file_is_read_once_however_many_there_are(folder, monkeypatch):

@@ -78,7 +78,7 @@ def rejected(path, action, part):
     with pytest.raises(ConfigError) as caught:
         action()
     assert files_of(path) == before
-    assert part in str(caught.value)
+    assert part in f"{caught.value}; hint: {caught.value.hint}"
     assert "\n" not in str(caught.value)
 
 
@@ -108,7 +108,7 @@ def test_a_file_without_a_last_newline_or_with_those_of_windows_can_be_edited(ma
     assert text.encode() in main.read_bytes() or b"\r\n# How verbs are run\r\n" in main.read_bytes()
 
 
-def test_several_are_added_at_once_and_a_peer_of_the_original_says_so(main):
+def test_several_are_added_at_once_and_a_peer_of_the_legacy_format_says_so(main):
     old = Peer(destination="com.old", key=make_key(4).public, verbs=frozenset({"ping"}), legacy=True)
     editing.add(str(main), [THREE, old])
     assert peers(main)[2:] == (THREE, old)
@@ -156,7 +156,7 @@ def test_without_tomlkit_the_file_is_not_edited_and_both_ways_on_are_named(main,
 
 def test_peers_that_stand_apart_are_not_put_together_behind_your_back(main):
     main.write_text(HEAD + PEERS + TAIL + BLOCK)
-    rejected(main, lambda: editing.add(str(main), [make_peer(4)]), "its [[peers]] do not stand together; put them")
+    rejected(main, lambda: editing.add(str(main), [make_peer(4)]), "its [[peers]] are not contiguous; hint: move them")
     editing.add(str(main), [make_peer(4)], drop_in=True)
     assert len(peers(main)) == 4
 
@@ -213,9 +213,11 @@ def test_a_key_that_is_known_is_refused_with_its_place(main, drop_in):
                 lambda name=name, rotate=rotate: editing.add(
                     str(main), [make_peer(1, name)], drop_in=drop_in, rotate=rotate
                 ),
-                f"is known, as that of com.peer1: {main}: peers[0]; nothing to add, or first: remaphore peer remove",
+                f"is already that of com.peer1: {main}: peers[0]; hint: nothing to add, or first: remaphore peer",
             )
-    rejected(main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is known")
+    rejected(
+        main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is already that of"
+    )
 
 
 @pytest.mark.parametrize("drop_in", [False, True])
@@ -224,7 +226,7 @@ def test_another_key_for_a_known_destination_is_added_only_if_that_is_said(main,
     rejected(
         main,
         lambda: editing.add(str(main), [second], drop_in=drop_in),
-        f"com.peer1 is known with another key: {main}: peers[0]; if both are its own, as while it changes keys: --rot",
+        f"com.peer1 is already known with another key: {main}: peers[0]; hint: if both keys are its own",
     )
     rejected(main, lambda: editing.add(str(main), [THREE, make_peer(4, "com.peer3")]), "known with another key: given")
     editing.add(str(main), [second], drop_in=drop_in, rotate=True)
@@ -252,13 +254,11 @@ def test_removing_takes_a_peer_out_of_every_file_that_has_it(main):
     assert [path.name for path in (main.parent / "peers.d").iterdir()] == ["c.toml"]
 
 
-def test_the_originals_format_is_refused_with_the_mend(tmp_path):
+def test_the_legacy_format_is_refused_with_the_hint(tmp_path):
     path = tmp_path / "old.conf"
     path.write_text("x")
     for action in (lambda: editing.add(str(path), [THREE]), lambda: editing.remove(str(path), [THREE])):
-        rejected(
-            path, action, "in the original's format, which is not edited; make TOML of it: remaphore config convert"
-        )
+        rejected(path, action, "a legacy .conf file cannot be edited; hint: convert it to TOML: remaphore config conv")
 
 
 def test_a_configuration_with_an_error_is_not_edited(main):
@@ -309,16 +309,16 @@ def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_
     assert keys("com.peer2") == keys(TWO.key) == [TWO.key]
     assert keys("com.peer1", every=True) == [first, second]
     assert keys("com.peer1", key=second) == keys(second) == [second]
-    with pytest.raises(UsageError, match=f"com.peer1 has 2 keys: {first}, {second}; say which: --key KEY, or --all"):
+    with pytest.raises(UsageError, match=f"com.peer1 has 2 keys: {first}, {second}$"):
         keys("com.peer1")
-    with pytest.raises(UsageError, match=r"no peer com.nobody in .*main.toml; see remaphore peer list -c .*main.toml$"):
+    with pytest.raises(UsageError, match=r"no peer com.nobody in .*main.toml$"):
         keys("com.nobody")
     with pytest.raises(UsageError, match=f"no peer com.peer2 with the key {first}"):
         keys("com.peer2", key=first)
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_private_key_in_the_place_of_a_peer_is_told_and_not_repeated(main, place):
+def test_a_private_key_in_the_place_of_a_peer_is_reported_and_not_repeated(main, place):
     secret = make_key(1).reveal()
     given = {"wanted": secret} if place == 0 else {"wanted": "com.peer1", "key": secret}
     with pytest.raises(UsageError, match="this is a private key") as caught:

@@ -52,7 +52,7 @@ def test_what_is_there_is_never_overwritten_and_no_file_of_the_others_is_made(tm
     {"file": lambda: taken.write_text("old"), "folder": taken.mkdir, "dangling link": lambda: taken.symlink_to("x")}[
         there
     ]()
-    with pytest.raises(ConfigError, match=r"b: exists, and nothing is overwritten; name another file, or move it away"):
+    with pytest.raises(ConfigError, match=r"/b: already exists$"):
         files.create_all([new(tmp_path / "a"), new(taken), new(tmp_path / "c")])
     assert names(tmp_path) == ["b"]
     assert there != "file" or taken.read_text() == "old"
@@ -72,8 +72,8 @@ def test_a_failure_at_the_second_file_takes_the_first_one_away(tmp_path, monkeyp
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path):
-    with pytest.raises(ConfigError, match=r"none/a: cannot be written \(No such file or directory\); nothing was"):
+def test_a_folder_that_is_missing_is_reported(tmp_path):
+    with pytest.raises(ConfigError, match=r"none/a: cannot be written: No such file or directory$"):
         files.create_all([new(tmp_path / "none" / "a")])
 
 
@@ -129,7 +129,7 @@ def test_a_failed_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeypa
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(ConfigError, match=r"a: cannot be written \(Operation not permitted\); nothing was changed"):
+    with pytest.raises(ConfigError, match=r"a: cannot be written: Operation not permitted$"):
         files.replace(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a"]

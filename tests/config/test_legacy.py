@@ -1,4 +1,4 @@
-"""The reader of the original's format: what the original really accepted, and what each mistake is told."""
+"""The reader of a legacy .conf: what the Go implementation really accepted, and a warning for what it ignores."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_all_vectors_are_there():
     assert len(VECTORS) == 27
 
 
-def test_marks_everything_as_the_originals():
+def test_marks_everything_as_legacy():
     config = read(f"{MINIMAL}[ Peers ]\ncom.a {OTHER.public} [ping]\n")
     assert config.legacy
     assert config.peers[0].legacy
@@ -86,7 +86,7 @@ def test_settings_in_any_case_and_values_with_colons():
     assert config.auth.file == Path("c:d")
 
 
-def test_a_list_of_servers_and_an_address_without_scheme_mean_what_the_originals_client_made_of_them():
+def test_a_list_of_servers_and_an_address_without_scheme_mean_what_legacy_client_made_of_them():
     config = read("server: a:4222, tls://b\nserver: c\n" + MINIMAL)
     assert config.servers == ("nats://a:4222", "tls://b", "nats://c", "nats://a:4222")
 
@@ -95,7 +95,10 @@ def test_a_password_in_an_address_is_left_out_and_warned_about():
     config = read("server: nats://me:hunter2@b:4222\n" + MINIMAL)
     assert config.servers[0] == "nats://b:4222"
     assert config.warnings == (
-        "test.conf:1: the user and password in the address are ignored; the credentials count, delete it",
+        (
+            "test.conf:1: the user and password in the address are ignored, the credentials are used",
+            "remove them from the address",
+        ),
     )
     assert "hunter2" not in repr(config)
 

@@ -1,4 +1,4 @@
-"""Which file is read, by which format, and what is said when there is none that can be."""
+"""Which file is read, in which format, and the error if there is none that can be used."""
 
 import os
 
@@ -20,7 +20,7 @@ key = "{OURS.public}"
 private_key_file = "ops.key"
 verbs = []
 """
-MEND = "make one with: remaphore init (or in the original's format: remaphore -C > FILE)"
+CREATE = "create one with: remaphore init (or in the legacy .conf format: remaphore -C > FILE)"
 
 
 def write(path, text, *, mode=0o600):
@@ -32,7 +32,7 @@ def write(path, text, *, mode=0o600):
 def rejection(path, environ=None, defaults=()):
     with pytest.raises(ConfigError) as caught:
         search.load(path, environ or {}, defaults=defaults)
-    return str(caught.value)
+    return f"{caught.value}; hint: {caught.value.hint}"
 
 
 def test_the_documented_places_are_the_defaults():
@@ -65,7 +65,7 @@ def test_the_option_goes_before_the_variable_and_that_before_the_defaults_in_the
 
 
 @pytest.mark.parametrize("name", ["a.conf", "a", "a.toml.bak", "toml"])
-def test_any_name_but_toml_is_the_originals_format(tmp_path, name):
+def test_any_name_but_toml_is_the_legacy_format(tmp_path, name):
     assert search.load(write(tmp_path / name, CONF), {}).legacy
 
 
@@ -77,7 +77,7 @@ def test_toml_is_ours_and_its_paths_count_from_the_file_wherever_we_go_later(tmp
     assert config.hooks == (tmp_path / "hooks.d",)
 
 
-def test_paths_of_the_originals_format_count_from_the_current_directory(tmp_path):
+def test_paths_of_the_legacy_format_count_from_the_current_directory(tmp_path):
     path = write(tmp_path / "a.conf", CONF.replace("/path/to/", ""))
     assert str(search.load(path, {}).auth.file) == "credentials/file"
 
@@ -87,11 +87,11 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
     assert search.load(write(tmp_path / "a.conf", "\ufeff" + CONF), {}).warnings == ()
 
 
-def test_no_configuration_at_all_names_every_place_and_the_mend(tmp_path):
+def test_no_configuration_at_all_names_every_place_and_the_hint(tmp_path):
     places = (str(tmp_path / "a.toml"), str(tmp_path / "a.conf"))
     assert rejection(None, defaults=places) == (
-        "no configuration found, looked at -c (not given), $REMAPHORE_CONFIG (not set),"
-        f" {places[0]}, {places[1]}; {MEND}, and name it with -c FILE"
+        "no configuration found in: -c (not given), $REMAPHORE_CONFIG (not set),"
+        f" {places[0]}, {places[1]}; hint: {CREATE}, or name one with -c FILE"
     )
 
 
@@ -99,10 +99,10 @@ def test_a_named_file_that_is_missing_is_an_error_even_if_a_default_is_there(tmp
     default = write(tmp_path / "a.conf", CONF)
     missing = str(tmp_path / "none")
     assert rejection(missing, defaults=(default,)) == (
-        f"{missing}: configuration: no such file; check the name, or {MEND}"
+        f"{missing}: configuration: no such file; hint: check the name, or {CREATE}"
     )
     assert rejection(None, {"REMAPHORE_CONFIG": missing}, defaults=(default,)) == (
-        f"{missing}: configuration, named by $REMAPHORE_CONFIG: no such file; check the name, or {MEND}"
+        f"{missing}: configuration, named by $REMAPHORE_CONFIG: no such file; hint: check the name, or {CREATE}"
     )
 
 
@@ -110,39 +110,40 @@ def test_a_default_that_is_there_but_cannot_be_read_is_not_passed_over(tmp_path)
     loop = tmp_path / "loop.toml"
     loop.symlink_to(loop)
     assert rejection(None, defaults=(str(loop), write(tmp_path / "a.conf", CONF))) == (
-        f"{loop}: configuration: cannot be read (Too many levels of symbolic links); check the name and who may read it"
+        f"{loop}: configuration: cannot be read: Too many levels of symbolic links;"
+        " hint: check the name, and who may read the file"
     )
 
 
-def test_a_directory_is_told_with_its_mend(tmp_path):
-    assert rejection(str(tmp_path)) == f"{tmp_path}: configuration: a directory; name a file in it"
+def test_a_directory_is_reported_with_its_hint(tmp_path):
+    assert rejection(str(tmp_path)) == f"{tmp_path}: configuration: is a directory; hint: name a file in it"
 
 
 @pytest.mark.parametrize("name", ["a.toml", "a.conf"])
-def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path, name):
+def test_text_that_is_not_utf8_is_reported_with_its_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b'#\ndestination: "Z\xfcrich"\n')
-    assert rejection(str(path)) == f"{path}:2: not UTF-8; save the file as UTF-8"
+    assert rejection(str(path)) == f"{path}:2: not UTF-8; hint: save the file as UTF-8"
 
 
 def test_a_mistake_in_the_file_names_the_file_as_it_was_given(tmp_path, monkeypatch):
     write(tmp_path / "a.conf", CONF + "x\n")
     monkeypatch.chdir(tmp_path)
-    assert rejection("a.conf").startswith("a.conf:12: 1 of 3 fields; write ")
+    assert rejection("a.conf").startswith("a.conf:12: expected 3 fields, found 1; hint: write ")
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)])
-def test_the_originals_file_holds_keys_so_that_open_modes_are_warned_about(tmp_path, mode, warned):
+def test_legacy_files_holds_keys_so_that_open_modes_are_warned_about(tmp_path, mode, warned):
     path = write(tmp_path / "a.conf", CONF, mode=mode)
     warnings = search.load(path, {}).warnings
     assert bool(warnings) == warned
     assert all(
-        warning.startswith(f"{path}: it holds private keys: ") and warning.endswith(f"; hint: chmod go-w,o-r {path}")
+        warning.what.startswith(f"{path}: it contains private keys: ") and warning.hint == f"chmod go-w,o-r {path}"
         for warning in warnings
     )
 
 
-def test_our_own_file_holds_no_secret_so_that_anybody_may_read_it(tmp_path):
+def test_our_own_file_holds_no_secret_so_that_anyone_may_read_it(tmp_path):
     assert search.load(write(tmp_path / "a.toml", TOML, mode=0o644), {}).warnings == ()
 
 
@@ -163,4 +164,4 @@ def test_more_peers_than_the_limit_are_refused_and_as_many_are_not(tmp_path, mon
     monkeypatch.setattr(search, "MAX_PEERS", count)
     assert search.load(path, {})
     monkeypatch.setattr(search, "MAX_PEERS", count - 1)
-    assert rejection(path).startswith(f"{path}: {count} peers, the most is {count - 1}; ")
+    assert rejection(path).startswith(f"{path}: {count} peers, the limit is {count - 1}; hint: ")

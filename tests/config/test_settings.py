@@ -15,7 +15,7 @@ CONFIG = legacy.parse(
 )
 
 
-def test_the_default_identity_is_taken_unless_another_is_named():
+def test_the_default_identity_is_accepted_unless_another_is_named():
     assert CONFIG.identity().key == SECOND.public
     assert CONFIG.identity(FIRST.public).key == FIRST.public
 

@@ -1,4 +1,4 @@
-"""The effective configuration: every value with what decides it, and no secret."""
+"""The effective configuration: every value, where it comes from, and no secret."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_what_the_file_does_not_say_is_a_default_and_says_so():
     assert found["verbs.deploy.payload"] == ("stdin", "f.toml: verbs.deploy.payload")
 
 
-def test_each_value_of_the_originals_format_names_its_line():
+def test_each_value_of_the_legacy_format_names_its_line():
     found = rows(legacy.parse(CONF, "f.conf"))
     assert found["servers"] == (["nats://a:4222"], "f.conf:1")
     assert found["auth.file"] == ("/c", "f.conf:2")
@@ -97,7 +97,7 @@ def test_each_value_of_the_originals_format_names_its_line():
         {"destination": "com.a", "key": make_key(2).public, "compatibility": "legacy", "verbs": ["ping"]},
         "f.conf:7",
     )
-    assert found["notify_rejections"] == (False, "f.conf: the original's format")
+    assert found["notify_rejections"] == (False, "f.conf: legacy .conf format")
 
 
 @pytest.mark.parametrize("config", [legacy.parse(CONF, "f"), toml.parse(TOML, "f", Path("/etc/r"))])

@@ -1,4 +1,4 @@
-"""docs/explain.md lists the checks of the gate as they are, and the options that the command has."""
+"""docs/explain.md lists the checks of the gate in order, and the options of the command."""
 
 import re
 from pathlib import Path

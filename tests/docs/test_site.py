@@ -1,4 +1,4 @@
-"""The site builds without warnings, loads nothing from elsewhere, and its reference has all that the parsers have."""
+"""The site builds without warnings, loads nothing from other hosts, and has every option of the parsers."""
 
 import os
 import re
@@ -23,13 +23,34 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("site")
-def test_the_site_loads_nothing_from_elsewhere(site):
+def test_the_site_loads_nothing_from_other_hosts(site):
     pages = sorted(site.rglob("*.html"))
     assert {"index.html", "tutorial.html", "commands.html", "configuration.html"} <= {page.name for page in pages}
     loaded = re.compile(r'<(?:script|img|iframe|link rel="(?:stylesheet|icon|preload)")[^>]*(?:src|href)="([^"]+)"')
     found = {link for page in pages for link in loaded.findall(page.read_text())}
     assert found
     assert {link for link in found if "//" in link} == set()
+
+
+@pytest.mark.xdist_group("site")
+def test_the_copy_button_copies_commands_without_prompts_and_output(site):
+    text = (site / "tutorial.html").read_text()
+    copied = [unescape(each) for each in re.findall(r'data-copy="([^"]*)"', text)]
+    assert "scp right:right.peer .\nremaphore peer add --verbs ping --file right.peer" in copied[5]
+    assert [each for each in copied if re.search(r"^\w*\$ |^server: ", each, re.MULTILINE)] == []
+    assert re.findall(r'<span class="gp">(.*?)</span>', text)[0] == "left$ "
+    assert {"content.code.copy", "navigation.footer"} <= set(re.findall(r'"([\w.]+)"', text))
+
+
+@pytest.mark.xdist_group("site")
+def test_links_have_titles_instead_of_file_names(site):
+    named = {
+        (page.name, shown)
+        for page in site.rglob("*.html")
+        for shown in re.findall(r'<a [^>]*href="[^"]+"[^>]*>([^<]+)</a>', page.read_text())
+        if re.fullmatch(r"[\w/.-]+\.(md|html)", shown.strip())
+    }
+    assert named == set()
 
 
 @pytest.mark.xdist_group("site")

@@ -74,7 +74,10 @@ def test_an_identity_without_the_verb_is_refused_with_the_verbs_that_it_has(flee
 
 @pytest.mark.parametrize(
     ("words", "what"),
-    [(["-D", "a,b"], "a destination cannot hold a comma: 'a,b'"), (["send-verb"], "a verb cannot hold a comma: 'a,b'")],
+    [
+        (["-D", "a,b"], "a destination cannot contain a comma: 'a,b'"),
+        (["send-verb"], "a verb cannot contain a comma: 'a,b'"),
+    ],
 )
 def test_a_comma_in_verb_or_destination_is_refused(fleet, nodes, words, what):
     line = (

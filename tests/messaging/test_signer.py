@@ -54,7 +54,7 @@ def test_an_unknown_identity_is_an_error():
 
 @pytest.mark.parametrize(("verb", "to", "what"), [("a,b", "**", "verb"), ("ping", "a,b", "destination")])
 def test_a_comma_in_verb_or_destination_is_an_error_that_names_the_field(verb, to, what):
-    with pytest.raises(EncodeError, match=f"a {what} cannot hold a comma: 'a,b'"):
+    with pytest.raises(EncodeError, match=f"a {what} cannot contain a comma: 'a,b'"):
         Signer(make_config(1), clock).compose(verb, to=to, payload=b"")
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remaphore.errors import DurationError
 from remaphore.protocol.duration import HOUR, MICROSECOND, MILLISECOND, MINUTE, NANOSECOND, SECOND, parse
 from tests.factories import bounded
 
@@ -57,7 +58,7 @@ def test_each_term_is_the_exact_product_rounded_down(sign: str, parts: list[tupl
 
 
 @pytest.mark.parametrize("total", [INT64.start, INT64.stop - 1])
-def test_the_longest_durations_are_taken(total: int) -> None:
+def test_the_longest_durations_are_accepted(total: int) -> None:
     assert parse(f"{total}ns") == total
 
 
@@ -97,9 +98,10 @@ def test_what_go_refuses_is_refused_with_the_reason(text: str, reason: str) -> N
         parse(text)
 
 
-def test_a_missing_unit_is_mended_by_the_message() -> None:
-    with pytest.raises(ValueError, match=r"write for example 5s"):
+def test_the_hint_for_a_missing_unit_adds_one() -> None:
+    with pytest.raises(DurationError, match=r"^missing unit in duration '5'$") as caught:
         parse("5")
+    assert caught.value.hint == "add a unit, for example 5s"
 
 
 @bounded

@@ -1,4 +1,4 @@
-"""One request and its replies: each rule of what the requesting side believes, and their order."""
+"""One request and its replies: each check of the requesting side, and their order."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def build(faults: Iterable[str]) -> tuple[Exchange, bytes]:
     return exchange, raw
 
 
-def test_a_reply_is_taken_with_who_said_it_and_when() -> None:
+def test_a_reply_is_accepted_with_who_said_it_and_when() -> None:
     expected = Reply(0, b"ok", peer="com.left", sender=make_key(2).public, time_ns=NOW - 1, bound=True)
     assert make_exchange().admit(make_reply(2, REQUEST, time_ns=NOW - 1), NOW) == expected
 
@@ -140,7 +140,7 @@ def test_the_request_itself_is_no_reply() -> None:
     assert reason(make_exchange(make_peer(1)).admit(raw, NOW)) is DropReason.NOT_A_REPLY
 
 
-def test_a_reply_is_taken_whatever_verbs_its_sender_may_send() -> None:
+def test_a_reply_is_accepted_whatever_verbs_its_sender_may_send() -> None:
     mute = Peer(destination="com.left", key=make_key(2).public, verbs=frozenset())
     assert taken(make_exchange(mute).admit(make_reply(2, REQUEST), NOW)).bound
 
@@ -198,7 +198,7 @@ def test_of_a_key_on_two_lines_the_first_one_counts() -> None:
 
 
 @pytest.mark.parametrize("skew", [-SKEW, 0, SKEW])
-def test_a_reply_at_the_edge_of_the_window_is_taken(skew: int) -> None:
+def test_a_reply_at_the_edge_of_the_window_is_accepted(skew: int) -> None:
     assert taken(make_exchange().admit(make_reply(2, REQUEST, time_ns=NOW + skew), NOW)).time_ns == NOW + skew
 
 
@@ -222,7 +222,7 @@ def test_a_request_that_differs_in_its_signature_alone_has_other_replies() -> No
 
 
 @pytest.mark.parametrize("uuid", [b"random uuid!", REQUEST.digest[:11], REQUEST.digest[1:13]])
-def test_a_reply_of_an_original_peer_is_taken_and_marked_as_not_bound(uuid: bytes) -> None:
+def test_a_reply_of_an_original_peer_is_accepted_and_marked_as_not_bound(uuid: bytes) -> None:
     raw = make_reply(2, REQUEST, uuid=uuid)
     assert reason(make_exchange().admit(raw, NOW)) is DropReason.NOT_BOUND
     assert not taken(make_exchange(make_peer(2, "com.left", legacy=True)).admit(raw, NOW)).bound

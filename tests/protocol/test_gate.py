@@ -1,4 +1,4 @@
-"""The gate, check by check: who may say what, when, and to whom. The order of the checks is in test_gate_order."""
+"""The gate, check by check: sender, verb, time and destination. The order of the checks is in test_gate_order."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_the_farthest_times_are_judged(time_ns: int) -> None:
         (Filters(sender=make_key(2).public), OWN, DropReason.FILTERED),
     ],
 )
-def test_only_what_is_addressed_and_wanted_is_taken(filters: Filters, pattern: str, reason: DropReason | None) -> None:
+def test_only_what_is_addressed_and_wanted_is_accepted(
+    filters: Filters, pattern: str, reason: DropReason | None
+) -> None:
     verdict = make_gate(make_peer(1), make_peer(2), filters=filters).admit(make_encoded(destination=pattern), NOW)
     assert getattr(verdict, "reason", None) is reason
 
@@ -119,7 +121,7 @@ def test_only_what_is_addressed_and_wanted_is_taken(filters: Filters, pattern: s
         (Filters(pattern="org.*"), "org.*", ""),
     ],
 )
-def test_our_destination_is_told_if_the_pattern_reaches_it(filters: Filters, pattern: str, matched: str) -> None:
+def test_our_destination_is_reported_if_the_pattern_reaches_it(filters: Filters, pattern: str, matched: str) -> None:
     message = make_gate(filters=filters).admit(make_encoded(destination=pattern), NOW)
     assert isinstance(message, Message)
     assert message.own_destination == matched

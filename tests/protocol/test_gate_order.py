@@ -1,4 +1,4 @@
-"""The order of the gate's checks, what its drops tell, and that whatever arrives gets a verdict."""
+"""The order of the gate's checks, what its drops contain, and that all input gets a verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching: who is reached by a pattern, and that none can crash a receiver."""
+"""Matching: which destinations a pattern matches, and that no pattern can crash a receiver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that travel: replies, uuids and white space."""
+"""The values that are sent: replies, uuids and white space."""
 
 from __future__ import annotations
 

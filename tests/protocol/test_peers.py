@@ -1,4 +1,4 @@
-"""Peers: who may say what, and which line counts."""
+"""Peers: permitted verbs, and which of two entries takes precedence."""
 
 from __future__ import annotations
 

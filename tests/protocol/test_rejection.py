@@ -1,4 +1,4 @@
-"""Refusals: told only to a known peer who asked, addressed us and signed; bounded; and final."""
+"""Rejections: only for a known peer whose request was addressed to us and signed; bounded; and final."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def consider(gate: Gate, raw: bytes, *, rejections: RejectionPolicy | None = Non
     return (rejections or RejectionPolicy()).consider(gate, raw, verdict, now)
 
 
-def test_who_asks_for_what_is_not_permitted_is_told() -> None:
+def test_who_asks_for_what_is_not_permitted_is_reported() -> None:
     raw = ask()
     told = consider(gate_for(), raw)
     assert told is not None
@@ -45,7 +45,7 @@ def test_who_asks_for_what_is_not_permitted_is_told() -> None:
 
 
 @pytest.mark.parametrize("off", [-10 * MINUTE, -SKEW - 1, SKEW + 1, 10 * MINUTE])
-def test_who_asks_with_a_wrong_clock_is_told(off: int) -> None:
+def test_who_asks_with_a_wrong_clock_is_reported(off: int) -> None:
     assert consider(gate_for(), ask(verb="ping", time_ns=NOW + off)) is not None
 
 
@@ -69,7 +69,7 @@ def test_a_clock_that_is_further_off_is_not_told(off: int) -> None:
     ],
     ids=["no flag", "not addressed", "unknown", "another node's", "a reply", "not signed", "altered", "garbage"],
 )
-def test_nobody_else_is_told(raw: bytes, reason: DropReason) -> None:
+def test_nobody_else_is_reported(raw: bytes, reason: DropReason) -> None:
     gate, rejections = gate_for(), RejectionPolicy()
     verdict = gate.admit(raw, NOW)
     assert isinstance(verdict, Drop)
@@ -88,7 +88,7 @@ def test_a_peer_that_runs_the_original_is_not_told_as_it_takes_any_reply_for_suc
     assert consider(make_gate(make_peer(1, None, "ping", legacy=True)), ask()) is None
 
 
-def test_each_message_is_told_once_however_it_was_signed() -> None:
+def test_each_message_is_reported_once_however_it_was_signed() -> None:
     gate, rejections, raw = gate_for(), RejectionPolicy(), ask()
     assert consider(gate, raw, rejections=rejections) is not None
     assert consider(gate, raw, rejections=rejections) is None
@@ -123,14 +123,14 @@ def told(rejections: RejectionPolicy, number: int, count: int, now: int, gate: G
     return sum(consider(gate, raw, rejections=rejections, now=now) is not None for raw in raws)
 
 
-def test_a_sender_is_told_five_times_a_second() -> None:
+def test_a_sender_is_reported_five_times_a_second() -> None:
     gate, rejections = gate_for(), RejectionPolicy()
     assert told(rejections, 1, 10, NOW, gate) == PER_SENDER == 5
     assert told(rejections, 1, 10, NOW + SECOND // 5, gate) == 1
     assert told(rejections, 1, 10, NOW + 100 * SECOND, gate) == 5
 
 
-def test_all_senders_together_are_told_twenty_times_a_second() -> None:
+def test_all_senders_together_are_reported_twenty_times_a_second() -> None:
     gate, rejections = gate_for(*range(1, 7)), RejectionPolicy()
     assert [told(rejections, number, 10, NOW, gate) for number in range(1, 7)] == [5, 5, 5, 5, 0, 0]
     assert IN_ALL == 20

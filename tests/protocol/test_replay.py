@@ -1,4 +1,4 @@
-"""The replay window: nothing is taken twice, and forgetting does not open it again."""
+"""The replay window: nothing is accepted twice, and evicting an entry does not open it again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def held(window: ReplayWindow) -> list[int]:
     return [sum(len(s.entries) for s in senders), sum(len(s.by_time) for s in senders), len(window._digests)]
 
 
-def test_a_message_is_taken_once() -> None:
+def test_a_message_is_accepted_once() -> None:
     window = ReplayWindow(allow_skew_ns=10)
     assert take(window, "m", time=100, now=100)
     assert not take(window, "m", time=100, now=100)
@@ -82,14 +82,14 @@ def test_a_clock_that_steps_back_does_not_open_the_window_again() -> None:
     assert take(window, "later than what was forgotten", time=101, now=100)
 
 
-def test_the_floor_of_one_sender_is_none_of_another_s() -> None:
+def test_the_low_water_mark_of_one_sender_is_none_of_another_s() -> None:
     window = ReplayWindow(allow_skew_ns=10)
     take(window, "old", time=100, now=100)
     take(window, "new", time=200, now=200)
     assert take(window, "m", time=50, now=50, sender="b")
 
 
-def test_a_full_quota_drops_the_oldest_time_and_raises_the_floor_to_it() -> None:
+def test_a_full_quota_drops_the_oldest_time_and_raises_the_low_water_mark_to_it() -> None:
     window = ReplayWindow(allow_skew_ns=1000, quota=3)
     for time in (103, 101, 102):
         assert take(window, str(time), time=time, now=100)
@@ -146,7 +146,7 @@ offers = st.tuples(st.sampled_from("ab"), st.integers(0, 12), st.integers(0, 40)
 
 @settings(bounded, max_examples=400)
 @given(st.lists(offers, max_size=60), st.integers(1, 4), st.integers(0, 8))
-def test_whatever_the_clock_does_nothing_is_taken_twice(
+def test_whatever_the_clock_does_nothing_is_accepted_twice(
     sequence: list[tuple[str, int, int, str]], quota: int, skew: int
 ) -> None:
     window = ReplayWindow(allow_skew_ns=skew, quota=quota)

@@ -1,4 +1,4 @@
-"""Subjects: the original's names, and what cannot be one."""
+"""Subjects: the names of the Go implementation, and what cannot be one."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def test_a_subject_without_problem_has_none(text: str) -> None:
         ("a..b", "empty part"),
     ],
 )
-def test_what_the_broker_would_read_otherwise_is_told(text: str, problem: str) -> None:
+def test_what_the_broker_would_read_otherwise_is_reported(text: str, problem: str) -> None:
     assert problem in (subject.problem(text) or "")

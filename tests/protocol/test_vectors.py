@@ -1,4 +1,4 @@
-"""What the original program really encoded, matched, accepted and refused."""
+"""What the Go implementation really encoded, matched, accepted and rejected."""
 
 from __future__ import annotations
 

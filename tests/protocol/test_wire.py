@@ -1,4 +1,4 @@
-"""The wire: one form per message, nothing but DecodeError for all else."""
+"""The wire: one form per message, and DecodeError for everything else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_message_survives_the_wire_and_its_signature_holds(message: Messag
 
 @bounded
 @given(bodies | st.binary(max_size=40))
-def test_nothing_is_taken_but_what_the_encoder_writes(body: bytes) -> None:
+def test_nothing_is_accepted_but_what_the_encoder_writes(body: bytes) -> None:
     raw = sign_body(body)
     try:
         frame = wire.decode(raw)
@@ -158,7 +158,7 @@ def test_fewer_than_eight_fields_are_no_message(count: int) -> None:
         wire.decode(raw)
 
 
-def test_a_message_of_the_largest_size_is_taken_and_of_one_byte_more_is_not() -> None:
+def test_a_message_of_the_largest_size_is_accepted_and_of_one_byte_more_is_not() -> None:
     rest = len(make_encoded(payload=b""))
     largest = sign_body(body_of(make_encoded(payload=bytes(wire.MAX_MESSAGE_BYTES - rest - 8))))
     largest += bytes(wire.MAX_MESSAGE_BYTES - len(largest))
@@ -170,17 +170,17 @@ def test_a_message_of_the_largest_size_is_taken_and_of_one_byte_more_is_not() ->
 @pytest.mark.parametrize(
     ("values", "detail"),
     [
-        ({"destination": "com,us"}, "destination cannot hold a comma"),
-        ({"verb": "a,b"}, "verb cannot hold a comma"),
+        ({"destination": "com,us"}, "destination cannot contain a comma"),
+        ({"verb": "a,b"}, "verb cannot contain a comma"),
         ({"destination": "\udcff"}, "destination is not valid UTF-8"),
         ({"verb": "\udcff"}, "verb is not valid UTF-8"),
-        ({"destination": "ü" * 513}, "destination has 1026 bytes, the most is 1024"),
-        ({"verb": "v" * 257}, "verb has 257 bytes, the most is 256"),
+        ({"destination": "ü" * 513}, "destination has 1026 bytes, the limit is 1024"),
+        ({"verb": "v" * 257}, "verb has 257 bytes, the limit is 256"),
         ({"uuid": b""}, "uuid has 0 bytes"),
         ({"uuid": bytes(13)}, "uuid has 13 bytes"),
         ({"time_ns": 2**63}, "not a 64-bit number"),
         ({"time_ns": -(2**63) - 1}, "not a 64-bit number"),
-        ({"sender": make_key(2).public}, "as its sender"),
+        ({"sender": make_key(2).public}, "the sender of the message is"),
     ],
 )
 def test_what_no_receiver_could_take_is_not_signed(values: dict[str, object], detail: str) -> None:
@@ -227,11 +227,11 @@ def test_the_digest_covers_the_signature_too() -> None:
     assert wire.digest(make_encoded(time_ns=NOW)) != wire.digest(sign_again(make_encoded(time_ns=NOW)))
 
 
-def test_a_destination_as_deep_as_the_limit_is_taken_and_one_part_more_is_not() -> None:
+def test_a_destination_as_deep_as_the_limit_is_accepted_and_one_part_more_is_not() -> None:
     deepest = ".".join("a" * wire.MAX_DESTINATION_DEPTH)
     assert wire.decode(make_encoded(destination=deepest)).destination == deepest
-    with pytest.raises(EncodeError, match="the destination has 128 parts, the most is 127"):
+    with pytest.raises(EncodeError, match="the destination has 128 segments, the limit is 127"):
         make_encoded(destination=deepest + ".a")
     body = body_of(make_encoded(destination=deepest)).replace(deepest.encode(), deepest.encode() + b".a")
-    with pytest.raises(DecodeError, match="more than 127 parts"):
+    with pytest.raises(DecodeError, match="more than 127 segments"):
         wire.decode(sign_body(body))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.config.settings import Auth
+from remaphore.config.settings import Auth, Problem
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
@@ -87,9 +87,10 @@ def test_an_invalid_nkey_seed_is_rejected(tmp_path: Path) -> None:
 def test_a_login_that_others_can_read_is_refused_unless_the_configuration_is_the_originals(tmp_path: Path) -> None:
     file = write_private(tmp_path / "x.creds", CREDS)
     file.chmod(0o644)
-    with pytest.raises(ConfigError, match="chmod"):
+    with pytest.raises(ConfigError, match=r"others can read it \(mode 0644\)$") as caught:
         credentials.login(Auth(kind="credentials", file=file), warn=pytest.fail)
-    warnings: list[str] = []
+    assert caught.value.hint.startswith("chmod ")
+    warnings: list[Problem] = []
     lenient = Auth(kind="credentials", file=file, lenient=True)
     assert credentials.login(lenient, warn=warnings.append) == {"user_credentials": CREDS}
     assert len(warnings) == 1

@@ -151,15 +151,17 @@ def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[s
         try:
             keys.decode_public(options.sender)
         except KeyFormatError:
-            problem = secret_problem(options.sender)
+            secret = secret_problem(options.sender)
+            if secret is not None:
+                raise UsageError(f"--from: {secret.what}", hint=secret.hint) from None
             raise UsageError(
-                f"--from: {problem or f'{options.sender!r} is neither the destination of a peer nor a public key'}",
+                f"--from: {options.sender!r} is neither the destination of a peer nor a public key",
                 hint="remaphore peer list shows destinations and keys",
             ) from None
         senders = [options.sender]
     for key in senders:
         try:
-            explanation = explainer.suppose(sender=key, verb=options.verb, to=options.to, now=now)
+            explanation = explainer.explain_question(sender=key, verb=options.verb, to=options.to, now=now)
         except EncodeError as error:
             raise UsageError(f"no message can be like this: {error}", hint=error.hint) from None
         yield f"{options.verb} from {options.sender} to {options.to}", explanation
@@ -176,7 +178,7 @@ def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[st
         source = "stdin" if name == "-" else name
         raw = read_stdin(what="message") if name == "-" else read_file(name, what="message")[0]
         if not options.base64:
-            yield source, explainer.judge(raw, now=now)
+            yield source, explainer.explain(raw, now=now)
             continue
         lines = raw.splitlines()
         if not lines:
@@ -187,7 +189,7 @@ def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[st
             except binascii.Error as error:
                 hint = "write one message in base64 per line"
                 raise UsageError(f"{source}:{number}: not base64: {error}", hint=hint) from None
-            yield f"{source}:{number}", explainer.judge(message, now=now)
+            yield f"{source}:{number}", explainer.explain(message, now=now)
 
 
 def _fields(explanation: Explanation) -> dict[str, object] | None:
@@ -203,7 +205,7 @@ def _fields(explanation: Explanation) -> dict[str, object] | None:
         "verb": frame.verb,
         "time_ns": frame.time_ns,
     }
-    if explanation.contents is not Contents.SUPPOSED:
+    if explanation.contents is not Contents.HYPOTHETICAL:
         fields |= {"uuid": frame.uuid.hex(), "wants_reply": frame.wants_reply, "payload_bytes": len(frame.payload)}
     return fields
 
@@ -217,7 +219,7 @@ def to_row(source: str, explanation: Explanation) -> dict[str, object]:
         "size": explanation.size,
         "verdict": explanation.verdict,
         "reason": explanation.reason,
-        "checks": [asdict(finding) for finding in explanation.findings],
+        "checks": [asdict(check) for check in explanation.checks],
         "contents": explanation.contents,
         "fields": _fields(explanation),
         "steps": [asdict(step) for step in explanation.steps],
@@ -232,14 +234,14 @@ def format_explanation(source: str, explanation: Explanation) -> str:
     headings = {
         Contents.VERIFIED: "verified",
         Contents.CLAIMED: "claimed by an unknown sender, do not trust them",
-        Contents.SUPPOSED: "assumed, signed by the sender at the time of arrival",
+        Contents.HYPOTHETICAL: "hypothetical, signed by the sender at the time of arrival",
     }
-    size = f", {explanation.size} bytes" if explanation.contents is not Contents.SUPPOSED else ""
+    size = f", {explanation.size} bytes" if explanation.contents is not Contents.HYPOTHETICAL else ""
     why = f", {explanation.reason}" if explanation.reason else ""
     text = output.wrap(output.printable(f"{source}{size}: {explanation.verdict}{why}"), indent=2)
-    width = max(len(finding.decided_by) for finding in explanation.findings)
-    for finding in explanation.findings:
-        line = f"  {finding.check:<13} {finding.state:<13} {finding.decided_by:<{width}}  {finding.detail}"
+    width = max(len(check.decided_by) for check in explanation.checks)
+    for check in explanation.checks:
+        line = f"  {check.check:<13} {check.state:<13} {check.decided_by:<{width}}  {check.detail}"
         text += output.wrap(output.printable(line).rstrip(), indent=30)
     fields = _fields(explanation)
     if fields is not None:

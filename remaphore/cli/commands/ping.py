@@ -10,7 +10,7 @@ from remaphore.cli import output, requests
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
-    from remaphore.diagnostics.pinger import Tally
+    from remaphore.diagnostics.pinger import PingStats
     from remaphore.diagnostics.probe import Answer
 
 DEFAULT_SECONDS = 5.0
@@ -92,7 +92,7 @@ def run(options: Ping) -> int:
     return EXIT_MISSING if stats.missing else 0
 
 
-async def ping(options: Ping, config: Config) -> Tally:
+async def ping(options: Ping, config: Config) -> PingStats:
     """Ping and print each reply; return the counts."""
     import asyncio
     import signal
@@ -118,7 +118,7 @@ async def ping(options: Ping, config: Config) -> Tally:
                 output.write_json(to_row(number, answer))
             else:
                 output.write(to_line(number, answer))
-        return pinger.tally
+        return pinger.stats
 
 
 def to_line(number: int, answer: Answer) -> str:
@@ -133,7 +133,7 @@ def to_line(number: int, answer: Answer) -> str:
 
 def to_row(number: int, answer: Answer) -> dict[str, object]:
     """Return *answer* to the ping *number* as the object that --json prints."""
-    from remaphore.diagnostics.pinger import told_version
+    from remaphore.diagnostics.pinger import reported_version
 
     reply = answer.reply
     return {
@@ -144,7 +144,7 @@ def to_row(number: int, answer: Answer) -> dict[str, object]:
         "skew_ms": _ms(answer.skew_ns),
         "exit_code": reply.exit_code,
         "output": _first_line(reply.output),
-        "version": told_version(reply.output),
+        "version": reported_version(reply.output),
         "bound": reply.bound,
     }
 
@@ -155,7 +155,7 @@ def _first_line(text: bytes) -> str:
     return quote(text.decode(errors="replace").strip().partition("\n")[0])
 
 
-def _write_summary(stats: Tally, *, to_json: bool) -> None:
+def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     """Write the summary: as JSON to stdout, or as notices."""
     asked, answered = stats.asked.total(), stats.answered.total()
     least, total, most = stats.round_trips_ns
@@ -165,14 +165,14 @@ def _write_summary(stats: Tally, *, to_json: bool) -> None:
         output.write_json(
             {
                 "kind": "summary",
-                "pings": stats.rounds,
+                "pings": stats.pings,
                 "peers": peers,
                 "missing": sorted(stats.missing),
                 "round_trip_ms": times,
             }
         )
         return
-    output.notice(f"{stats.rounds} {'ping' if stats.rounds == 1 else 'pings'}, {answered} of {asked} answers")
+    output.notice(f"{stats.pings} {'ping' if stats.pings == 1 else 'pings'}, {answered} of {asked} answers")
     for name, number in sorted(stats.missing.items()):
         output.notice(f"missing: {name}, {number} of {stats.asked[name]}")
     if answered:

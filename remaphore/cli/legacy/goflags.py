@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from remaphore.errors import UsageError
+from remaphore.errors import DurationError, UsageError
 from remaphore.protocol import duration
 
 # What Go's strconv.ParseBool accepts.
@@ -62,5 +62,5 @@ def _value(name: str, text: str, kind: Kind) -> Value:
         return _BOOLEANS[text] if kind is Kind.BOOL else duration.parse(text)
     except KeyError:
         raise UsageError(f"invalid boolean value {text!r} for -{name}", hint="write true or false") from None
-    except ValueError as error:
-        raise UsageError(f"invalid value {text!r} for flag -{name}: {error}") from None
+    except DurationError as error:
+        raise UsageError(f"invalid value {text!r} for flag -{name}: {error}", hint=error.hint) from None
