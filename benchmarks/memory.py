@@ -28,7 +28,7 @@ begin = time.perf_counter()
 many = load(sys.argv[1], {})
 seconds = time.perf_counter() - begin
 from remaphore.protocol.gate import Filters
-from remaphore.receiving.inline import make_gate
+from remaphore.receiving.gates import make_gate
 few = load(sys.argv[2], {})
 raw = open(sys.argv[3], "rb").read()
 def lookup(config):

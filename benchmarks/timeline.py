@@ -25,10 +25,11 @@ marks = [("interpreter", time.monotonic())]
 def mark(name): marks.append((name, time.monotonic()))
 import gc; gc.disable()
 import asyncio; mark("import asyncio")
-import remaphore.cli.main, remaphore.cli.original, remaphore.cli.send; mark("import the command, pure protocol, PyNaCl")
-import sys; from remaphore.cli import console
-options = remaphore.cli.original.read(["-s", "-c", sys.argv[1], "-v", "note", "hello"])
-config = console.load_config(options.config); config.identity().load(); mark("read arguments, configuration, key")
+import remaphore.cli.main, remaphore.cli.legacy.flags, remaphore.cli.commands.send
+import remaphore.config.search, remaphore.protocol.keys; mark("import the command, pure protocol, PyNaCl")
+import sys; from remaphore.cli.configuration import load_config
+options = remaphore.cli.legacy.flags.read(["-s", "-c", sys.argv[1], "-v", "note", "hello"])
+config = load_config(options.config); config.identity().load(); mark("read arguments, configuration, key")
 import nats; mark("import nats-py")
 import remaphore.transport.nats_client; mark("import the transport")
 async def main():

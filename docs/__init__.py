@@ -1,1 +1,1 @@
-"""So that `docs.generate` is this one, also where another package has a folder `docs`."""
+"""Makes `docs.generate` importable from the repository, even if another package has a folder `docs`."""

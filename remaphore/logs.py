@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, Literal, TextIO
 
 Format = Literal["console", "json"]
@@ -26,8 +27,13 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 }
 
 
-def configure(log_format: Format, *, level: int = logging.INFO) -> None:
-    """Send all logs of *level* and above to stderr in *log_format*."""
+def configure(
+    log_format: Format, *, level: int = logging.INFO, colorize: Callable[[str, str], str] | None = None
+) -> None:
+    """Send all logs of *level* and above to stderr in *log_format*.
+
+    colorize: returns a line for people with its level in colour.
+    """
     import structlog  # imported here, because all commands use `escape`, but not all of them log
 
     structlog.configure(
@@ -36,7 +42,7 @@ def configure(log_format: Format, *, level: int = logging.INFO) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _shorten,
-            structlog.processors.JSONRenderer() if log_format == "json" else _for_people,
+            structlog.processors.JSONRenderer() if log_format == "json" else partial(_for_people, colorize),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(_Stream(sys.stderr)),  # type: ignore[arg-type]
@@ -63,11 +69,14 @@ def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
-def _for_people(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+def _for_people(
+    colorize: Callable[[str, str], str] | None, _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> str:
     time, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", "")
     details = "".join(f" {key}={value}" for key, value in event.items() if value is not None)
-    return "\n".join([escape(f"{time[:19]}Z {level:<7} {what}{details}"), *map(escape, trace.splitlines())])
+    line = escape(f"{time[:19]}Z {level:<7} {what}{details}")
+    return "\n".join([colorize(line, level) if colorize else line, *map(escape, trace.splitlines())])
 
 
 class _Stream:

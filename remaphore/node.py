@@ -158,7 +158,8 @@ class Node:
         last part of the subject, `all` if empty. on_drop: called with each message that is dropped, and why.
         """
         from remaphore.protocol.gate import Filters
-        from remaphore.receiving.inline import Inbox, Intake, make_gate
+        from remaphore.receiving.gates import make_gate
+        from remaphore.receiving.inline import Inbox, InlineAdmission
 
         filters = Filters(
             verbs=None if verbs is None else frozenset(verbs),
@@ -166,10 +167,10 @@ class Node:
             sender=sender,
         )
         where = subject.for_messages(self.config.subject, _checked(subject_name))
-        inbox = Inbox(on_drop, lambda _message: None)
+        inbox = Inbox(on_admit=lambda _message: None, on_drop=on_drop)
         gate = make_gate(self.config, filters, subject=where)
-        intake = Intake(gate, taken=inbox.put, dropped=on_drop, clock=self._clock)
-        await self.bus.subscribe(where, intake.deliver)
+        admission = InlineAdmission(gate, on_accept=inbox.put, on_drop=on_drop, clock=self._clock)
+        await self.bus.subscribe(where, admission.deliver)
         try:
             while True:
                 yield await inbox.get()

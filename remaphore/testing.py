@@ -31,7 +31,7 @@ from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
-from remaphore.receiving.processor import choose_reply, judge
+from remaphore.receiving.processor import choose_reply, validate_outcome
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
@@ -205,7 +205,7 @@ class PluginHarness:
         outcome = await self._call("message", message=message)
         if outcome is None:
             return None
-        outcome = judge(outcome)
+        outcome = validate_outcome(outcome)
         handled = {**self.stats.handled, message.verb: self.stats.handled.get(message.verb, 0) + 1}
         self.stats = replace(self.stats, handled=handled)
         reply = choose_reply([outcome])

@@ -1,4 +1,4 @@
-"""The kit for plugin authors does what the host does, and raises what the host would log."""
+"""The kit for plugin authors does what the host does, and raises errors that the host would log."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from remaphore.testing import START_NS, Clock, MemoryBroker, PluginHarness, make
 
 
 class Everything:
-    """Notes every event by the name of its hook."""
+    """Records every event by the name of its hook."""
 
     @dataclass(frozen=True)
     class Settings:
@@ -94,7 +94,7 @@ async def test_the_harness_calls_the_hooks_in_the_order_of_the_host():
     assert harness.stats.handled == {"ping": 1}
 
 
-async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_down():
+async def test_an_error_of_a_plugin_is_raised_after_handled_and_the_plugin_is_shut_down():
     harness = PluginHarness(Everything())
     with pytest.raises(LookupError, match="mine"):
         async with harness:
@@ -108,7 +108,7 @@ async def test_what_a_plugin_raises_is_raised_after_it_was_told_and_it_is_shut_d
 async def test_every_hook_can_be_called():
     summary = Summary(expected=("a",), answered=(), failed=(), rejected=(), missing=("a",), dropped=0)
     async with PluginHarness(Everything) as harness:
-        assert harness.hooks == tuple(name for name in vars(specs) if name.startswith("remaphore_"))
+        assert harness.hooks == specs.HOOKS
         del harness.plugin.events[:]
         harness.reloaded(make_config("com.b"))
         harness.dropped(Drop(DropReason.MALFORMED))
@@ -139,20 +139,20 @@ async def test_a_plugin_without_a_hook_for_messages_has_no_reply():
 
 
 @pytest.mark.parametrize("result", ["text", Reply(0, "text")])
-async def test_a_result_that_the_host_would_not_send_is_an_error(result):
+async def test_a_result_that_the_host_would_reject_is_an_error(result):
     async with PluginHarness(only("remaphore_message", lambda self: result)) as harness:
         with pytest.raises(TypeError, match="str"):
             await harness.message(make_message())
 
 
-async def test_what_the_host_would_not_load_is_an_error():
+async def test_a_plugin_that_the_host_would_not_load_is_an_error():
     with pytest.raises(pluggy.PluginValidationError, match="remaphore_mesage"):
         PluginHarness(only("remaphore_mesage", lambda self: None))
     with pytest.raises(TypeError, match="implements no hook"):
         PluginHarness(object())
 
 
-async def test_settings_that_the_plugin_refuses_are_its_own_error():
+async def test_an_error_of_configure_is_raised():
     def reject(self, options):
         raise ValueError(f"no {options['x']}")
 
@@ -161,13 +161,13 @@ async def test_settings_that_the_plugin_refuses_are_its_own_error():
             pytest.fail("it was configured")
 
 
-async def test_settings_that_the_host_would_not_accept_are_an_error():
+async def test_settings_that_the_host_would_reject_are_an_error():
     with pytest.raises(PluginError, match="plugin 'plugin': unknown key 'm'"):
         async with PluginHarness(Everything, settings={"m": 1}):
             pytest.fail("it was configured")
 
 
-async def test_a_plugin_that_hangs_or_leaves_is_an_error():
+async def test_a_plugin_that_hangs_or_exits_is_an_error():
     async def hang(self):
         await asyncio.Event().wait()
 
@@ -179,7 +179,7 @@ async def test_a_plugin_that_hangs_or_leaves_is_an_error():
             await harness.message(make_message())
 
 
-def test_the_clock_moves_only_when_told():
+def test_the_clock_moves_only_when_a_test_moves_it():
     clock = Clock()
     assert clock() == clock() == START_NS
     clock.step(1.5)
@@ -198,7 +198,7 @@ def test_messages_differ_in_their_digest_exactly_if_they_differ():
     assert make_message(payload="é").payload == "é".encode()
 
 
-def test_who_signed_is_a_key_that_belongs_to_the_peer():
+def test_the_sender_is_a_key_that_belongs_to_the_peer():
     assert len(decode_public(make_message().sender)) == 32
     assert make_message(sender_name="a").sender == make_reply(peer="a").sender != make_reply(peer="b").sender
     assert make_message(sender="K").sender == "K"

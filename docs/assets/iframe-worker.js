@@ -1,5 +1,5 @@
-// Read from disk, a page may start no Worker, and without one there is no search. Here a hidden frame does its work: its
-// scripts are loaded by tags, and messages pass between the two windows. Nothing of this happens on a server.
+// A page that is opened from disk cannot start a Worker, and the search needs one. A hidden frame takes its place: its
+// scripts are loaded by tags, and messages pass between the two windows. On a server, none of this is used.
 if (location.protocol === "file:") {
   const load = (inside, url) => new Promise((resolve, reject) => {
     const script = inside.document.createElement("script")

@@ -1,1 +1,1 @@
-"""What is not written by hand: man pages, and the reference of the site. Nothing here is installed."""
+"""Generated documentation: man pages, and the reference of the site. Nothing here is installed."""

@@ -1,6 +1,6 @@
-"""What remaphore.toml can hold: for the man page, and for the site. Defaults come from the classes that have them.
+"""The keys of remaphore.toml, for the man page and the site. Defaults are taken from the classes that define them.
 
-tests/docs/test_configuration.py compares it with what the reader knows.
+tests/docs/test_configuration.py compares the keys with those that the parser accepts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _VERB = DEFAULT_VERB_SETTINGS
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a table. shape: what stands behind the equals sign."""
+    """A key of a table. shape: the type of its value."""
 
     name: str
     shape: str
@@ -24,7 +24,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, as it is headed in the file; keys: those that it may hold."""
+    """A table. name: its header in the file; keys: those that it may hold."""
 
     name: str
     text: str
@@ -32,120 +32,140 @@ class Table:
 
 
 INTRODUCTION = (
-    "The configuration of a node, in TOML. It holds no secret itself, only the names of files that do, and may be"
-    " written by root or the daemon's user alone. Relative paths count from its folder. An unknown key is an error, and"
-    " every error names the key and what mends it. Files in peers.d/*.toml beside it may hold more [[peers]]."
-    " A file with any other name than *.toml has the original's format."
+    "The configuration of a node, in TOML. It contains no secrets, only the names of files that do. Only root and the"
+    " daemon's user may be able to write it. Relative paths start at its directory. An unknown key is an error, and"
+    " every error names the key and a hint how to fix it. Files in peers.d/*.toml beside it may hold more [[peers]]."
+    " A file whose name does not end in .toml has the legacy format of the Go implementation."
 )
 
 
 TABLES = (
     Table(
         "Top of the file",
-        "These keys stand before the first table.",
+        "These keys come before the first table.",
         (
-            Key("destination", "string", "Our name, reverse-dotted, such as com.example.us.left. Needed."),
-            Key("servers", "array of strings", "nats://HOST:PORT or tls://HOST:PORT; several: failover. Needed."),
-            Key("credentials", "file", "The .creds file that the broker's operator gave us. It, or auth, is needed."),
-            Key("auth", '"none", or a table', 'Another way to show the broker who we are, or "none"; see [auth].'),
-            Key("subject", "string", f"The first part of our NATS subjects (default: {DEFAULT_SUBJECT})."),
+            Key("destination", "string", "Name of this node, such as com.example.us.left. Required."),
+            Key(
+                "servers",
+                "array of strings",
+                "nats://HOST:PORT or tls://HOST:PORT; several for failover. Required.",
+            ),
+            Key("credentials", "file", "NATS credentials file (.creds). This or auth is required."),
+            Key("auth", '"none", or a table', 'Another way to authenticate to the broker, or "none"; see [auth].'),
+            Key("subject", "string", f"First part of the NATS subjects (default: {DEFAULT_SUBJECT})."),
             Key(
                 "allow_skew",
                 "duration",
-                f"How far a sender's clock may be off, either way (default: {DEFAULT_SKEW_NS // duration.SECOND}s).",
+                f"How far a sender's clock may be ahead or behind (default: {DEFAULT_SKEW_NS // duration.SECOND}s).",
             ),
-            Key("default_identity", "public key", "Which of our identities signs (default: the first)."),
+            Key("default_identity", "public key", "Identity that signs if none is chosen (default: the first)."),
             Key(
                 "state_dir",
-                "folder",
-                "Where the daemon keeps its ledger (default: $STATE_DIRECTORY, else /var/lib/remaphore for root,"
-                " $XDG_STATE_HOME/remaphore for others).",
+                "directory",
+                "State directory, where the daemon keeps its ledger (default: $STATE_DIRECTORY, else /var/lib/remaphore"
+                " for root, $XDG_STATE_HOME/remaphore for others).",
             ),
             Key(
                 "hooks",
-                "array of folders",
-                "Handlers of the daemon; a later folder replaces files of an earlier one by name (default:"
+                "array of directories",
+                "Handler directories of the daemon; a later one replaces handlers of an earlier one by name (default:"
                 " /usr/share/remaphore/hooks.d and /etc/remaphore/hooks.d).",
             ),
             Key(
                 "notify_rejections",
                 "boolean",
-                "Whether the daemon tells a known peer why it would not act (default: true).",
+                "Whether the daemon replies to a known peer with the reason why it rejected a message (default: true).",
             ),
         ),
     ),
     Table(
         "[auth]",
-        "Instead of credentials, one way to show the broker who we are.",
+        "Authentication without a credentials file. Use one way.",
         (
-            Key("nkey_seed_file", "file", "An nkey seed; alone."),
-            Key("user", "string", "A user; with password_file."),
-            Key("password_file", "file", "The user's password; with user."),
-            Key("token_file", "file", "A token; alone."),
+            Key("nkey_seed_file", "file", "File with an nkey seed; the only key of this table."),
+            Key("user", "string", "User name; requires password_file."),
+            Key("password_file", "file", "File with the password; requires user."),
+            Key("token_file", "file", "File with a token; the only key of this table."),
         ),
     ),
     Table(
         "[tls]",
-        "Files for TLS, in PEM, each optional.",
+        "Files for TLS, in PEM format; each is optional.",
         (
-            Key("ca_file", "file", "The CA to trust instead of the system's."),
-            Key("cert_file", "file", "Our certificate, if the broker asks for one."),
-            Key("key_file", "file", "Its private key, if it is not in the same file."),
+            Key("ca_file", "file", "CA certificates to trust instead of those of the system."),
+            Key("cert_file", "file", "Client certificate, if the broker requires one."),
+            Key("key_file", "file", "Private key of the client certificate, if it is not in the same file."),
         ),
     ),
     Table(
         "[[identities]]",
-        "Who we are: a table for each key pair of this node. One is needed.",
+        "A table for each key pair of this node. At least one is required.",
         (
-            Key("key", "public key", "Its public half, in base58. Needed."),
-            Key("private_key_file", "file", "Its private half, that others may not read. Needed."),
-            Key("verbs", "array of strings", 'What it may send; ["*"] is every verb. Needed.'),
+            Key("key", "public key", "Public key, in base58. Required."),
+            Key("private_key_file", "file", "File with the private key, which other users cannot read. Required."),
+            Key("verbs", "array of strings", 'Verbs that it may send; ["*"] is every verb. Required.'),
         ),
     ),
     Table(
         "[[peers]]",
-        "Whom we know: a table for each key. A destination may have several.",
+        "A table for each key of another node. A destination may have several keys.",
         (
-            Key("destination", "string", "Its name. Needed."),
-            Key("key", "public key", "Its public key, in base58. Needed."),
-            Key("verbs", "array of strings", 'What it may send to us; ["*"] is every verb, [] none. Needed.'),
-            Key("compatibility", '"legacy"', "It runs the Go implementation, whose replies do not name their request."),
+            Key("destination", "string", "Name of the node. Required."),
+            Key("key", "public key", "Public key, in base58. Required."),
+            Key(
+                "verbs",
+                "array of strings",
+                'Verbs that it may send to us; ["*"] is every verb, [] none. Required.',
+            ),
+            Key(
+                "compatibility",
+                '"legacy"',
+                "The peer runs the Go implementation; its replies do not name their request.",
+            ),
         ),
     ),
     Table(
         "[verbs.NAME]",
-        "How the daemon treats the messages of a verb. A verb without a table has the defaults.",
+        "How the daemon handles messages of a verb. A verb without a table has the defaults.",
         (
             Key(
                 "timeout",
                 "duration",
-                f"For all handlers of one message together (default: {_VERB.timeout_seconds:g}s).",
+                f"Limit for all handlers of one message together (default: {_VERB.timeout_seconds:g}s).",
             ),
             Key(
                 "concurrency",
                 "integer",
-                f"Messages at a time; with 1 they keep their order (default: {_VERB.concurrency}).",
+                f"Messages handled at the same time; with 1 they keep their order (default: {_VERB.concurrency}).",
             ),
-            Key("queue", "integer", f"Messages that may wait (default: {_VERB.queue})."),
-            Key("max_wait", "duration", f"How long one may wait (default: {_VERB.max_wait_seconds:g}s)."),
+            Key("queue", "integer", f"Messages that may wait in the queue (default: {_VERB.queue})."),
+            Key(
+                "max_wait",
+                "duration",
+                f"Longest time in the queue (default: {_VERB.max_wait_seconds:g}s).",
+            ),
             Key(
                 "exit_on_error",
                 "boolean",
-                f"Whether the first handler that fails ends the run (default: {str(_VERB.exit_on_error).lower()}).",
+                f"Whether the handlers after one that fails are skipped (default: {str(_VERB.exit_on_error).lower()}).",
             ),
             Key("cap", "integer", f"Bytes of output that are kept (default: {_VERB.cap})."),
             Key(
                 "payload",
                 '"argument" or "stdin"',
-                f"How handlers get it; stdin takes what cannot be an argument (default: {_VERB.payload}).",
+                f"How handlers get it; stdin accepts bytes that an argument cannot hold (default: {_VERB.payload}).",
             ),
-            Key("user", "string", "Whom the handlers run as, if the daemon is root (default: the daemon's user)."),
+            Key(
+                "user",
+                "string",
+                "User of the handlers, if the daemon runs as root (default: the daemon's user).",
+            ),
         ),
     ),
     Table(
         "[plugins]",
-        "A table [plugins.NAME] beside it holds the settings of a plugin.",
-        (Key("enable", "array of strings", "Plugins to load beside the bundled ones that are always there."),),
+        "The settings of a plugin are in its own table, [plugins.NAME].",
+        (Key("enable", "array of strings", "Plugins to load in addition to those that are always loaded."),),
     ),
 )
 

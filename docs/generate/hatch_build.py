@@ -13,10 +13,10 @@ FOLDERS = {".1": "share/man/man1", ".5": "share/man/man5"}
 
 
 class ManPages(BuildHookInterface):  # type: ignore[type-arg]
-    """Found by hatchling in pyproject.toml."""
+    """The build hook that pyproject.toml names."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Make the pages, and name them as shared data. An editable install has none."""
+        """Make the pages and add them as shared data. An editable install has none."""
         if version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory(prefix="remaphore-man-")
@@ -32,7 +32,7 @@ class ManPages(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _pages(root: str, version: str) -> dict[str, str]:
-    sys.path.insert(0, root)  # the build runs in an environment without us
+    sys.path.insert(0, root)  # the build environment does not have this package
     try:
         from docs.generate import man
 

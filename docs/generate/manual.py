@@ -1,25 +1,34 @@
-"""The manual, taken out of the parsers: one structure, of which man pages and the site's reference are made."""
+"""The manual as data: what the parsers know of each command. Man pages and the site's reference are made of it."""
 
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from remaphore.cli.main import HELP
-from remaphore.cli.words import WORDS, flags, parser
+from remaphore.cli import overview
+from remaphore.cli.arguments import Parser, make_parser
+from remaphore.cli.commands import COMMANDS
+from remaphore.cli.legacy import description
+from remaphore.cli.main import EXIT_CODES
 
+TITLE = overview.TITLE
 DESCRIPTION = (
-    "Something on machine B happens after something on machine A. A sender signs a message: for whom, which verb, an"
-    " id, a payload. A NATS broker carries it. Each receiver checks the signature, what that peer may say, the time and"
-    " the address; then a waiting shell line goes on, or a script runs, and its result goes back, signed, to who asked."
+    "Run something on machine B after something happened on machine A. A sender signs a message: destinations, a verb,"
+    " an id and a payload. A NATS broker carries it. Each receiver checks the signature, the permissions of the sender,"
+    " the time and the destination; then a waiting shell line continues, or a script runs and its signed result is sent"
+    " back to the requester."
 )
+CONFIGURATION = overview.CONFIGURATION
+LEGACY_USAGE = overview.LEGACY_USAGE
+EXAMPLE = overview.EXAMPLE
+
+_COMMON_CODES = {code: meaning for code, meaning in EXIT_CODES.items() if code > 1}  # 0 and 1 differ by command
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option or an argument. name: as it is typed, with what it takes."""
+    """An option or an argument. name: as it is typed, with its value."""
 
     name: str
     text: str
@@ -27,7 +36,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Group:
-    """Options that belong together; title is empty for those that every command would have."""
+    """Options under a common title; it is empty for the general ones."""
 
     title: str
     options: tuple[Option, ...]
@@ -35,83 +44,75 @@ class Group:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, or one beneath another. name: without `remaphore`; brief: a few words; commands: those beneath it."""
+    """A command, or an action of one. name: without `remaphore`; summary: a few words; actions: its subcommands.
+
+    exit_codes: all of a command, none of an action. example: lines to paste.
+    """
 
     name: str
-    brief: str
+    summary: str
     usage: str
     text: str
     groups: tuple[Group, ...]
-    notes: tuple[str, ...]
+    exit_codes: Mapping[int, str]
     example: str
-    commands: tuple[Command, ...] = ()
+    actions: tuple[Command, ...] = ()
 
 
 def commands() -> Iterator[Command]:
-    """Return what the parsers say about each word, in the order of `remaphore --help`."""
-    listed = re.findall(r"^  (\w+) .*?  +(\S.*)", HELP.partition("\nas the original")[0], re.MULTILINE)
-    for word, brief in listed:
-        if word in WORDS:
-            yield _command(parser(word), brief)
+    """Yield every command, in the order of `remaphore --help`."""
+    for name, summary in COMMANDS.items():
+        yield _command(make_parser(name), summary)
 
 
-def original() -> Command:
-    """Return the command line of the original."""
-    return _command(flags.build(), "")
+def legacy() -> Command:
+    """Return the command line of the Go implementation."""
+    return _command(description.describe(), "")
 
 
-def paragraphs() -> dict[str, str]:
-    """Return what `remaphore --help` says at its end: `configuration`, `exit codes`, `example`, as one line each."""
-    found = re.findall(r"^(\w[\w ]*): +(.*(?:\n {3,}.*)*)", HELP, re.MULTILINE)
-    return {name: " ".join(text.split()) if name != "example" else text for name, text in found}
+def exit_codes() -> dict[int, str]:
+    """Return the meaning of each exit code that any command has; where only one has it, with the command's name."""
+    found = dict(EXIT_CODES)
+    for command in commands():
+        for code, meaning in command.exit_codes.items():
+            found.setdefault(code, f"{command.name}: {meaning}")
+    return dict(sorted(found.items()))
 
 
-def _command(made: argparse.ArgumentParser, brief: str) -> Command:
-    example, notes = _epilog(made.epilog or "")
+def _command(parser: Parser, summary: str) -> Command:
+    own = parser.exit_codes
     return Command(
-        name=made.prog.partition(" ")[2],
-        brief=brief,
-        usage=" ".join(made.format_usage().removeprefix("usage:").split()),
-        text=" ".join((made.description or "").split()),
-        groups=tuple(_groups(made)),
-        notes=notes,
-        example=example,
-        commands=tuple(_beneath(made)),
+        name=parser.prog.partition(" ")[2],
+        summary=summary,
+        usage=" ".join(parser.format_usage().removeprefix("usage:").split()),
+        text=" ".join((parser.description or "").split()),
+        groups=tuple(_groups(parser)),
+        exit_codes=dict(sorted({**_COMMON_CODES, **own}.items())) if own else {},
+        example=parser.example,
+        actions=tuple(
+            _command(inner, "")
+            for action in parser._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for inner in action.choices.values()
+        ),
     )
 
 
-def _epilog(epilog: str) -> tuple[str, tuple[str, ...]]:
-    """Return the example of *epilog*, and what else it says: behind the example, in brackets, or instead of it."""
-    found = re.fullmatch(r"example: (.*?)(?:\s+\((.*)\))?", " ".join(epilog.split()))
-    if found is None:
-        return "", (epilog,) if epilog else ()
-    return found[1], tuple(re.split(r"; (?=needs:)", found[2])) if found[2] else ()
-
-
-def _groups(made: argparse.ArgumentParser) -> Iterator[Group]:
-    for group in made._action_groups:
+def _groups(parser: Parser) -> Iterator[Group]:
+    formatter = parser._get_formatter()
+    for group in parser._action_groups:
         options = tuple(
-            Option(_name(made, action), made._get_formatter()._expand_help(action))
+            Option(_name(formatter, action), formatter._expand_help(action))
             for action in group._group_actions
             if not isinstance(action, argparse._SubParsersAction) and action.help != argparse.SUPPRESS
         )
         if options:
-            usual = group in (made._positionals, made._optionals)
-            yield Group("" if usual else group.title or "", options)
+            general = group in (parser._positionals, parser._optionals)
+            yield Group("" if general else group.title or "", options)
 
 
-def _name(made: argparse.ArgumentParser, action: argparse.Action) -> str:
-    formatter = made._get_formatter()
+def _name(formatter: argparse.HelpFormatter, action: argparse.Action) -> str:
     if not action.option_strings:
         metavar = action.metavar or action.dest
         return str(metavar) if action.choices is None else "{" + ",".join(map(str, action.choices)) + "}"
-    if action.nargs == 0:
-        return ", ".join(action.option_strings)
-    value = formatter._format_args(action, action.dest.upper())
-    return ", ".join(f"{option} {value}" for option in action.option_strings)
-
-
-def _beneath(made: argparse.ArgumentParser) -> Iterator[Command]:
-    for action in made._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from (_command(inner, "") for inner in action.choices.values())
+    return formatter._format_action_invocation(action)

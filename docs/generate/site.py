@@ -1,11 +1,12 @@
-"""The reference pages of the site, for mkdocs.yml's `hooks`, and the pages that stand elsewhere in the repository."""
+"""The hooks of mkdocs.yml: generated pages, pages from outside docs/, and the format of `console` blocks."""
 
 from __future__ import annotations
 
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ sys.path.insert(0, str(ROOT))  # mkdocs loads this file by its path
 
 from docs.generate import configuration, manual  # noqa: E402 - see above
 
-# Pages of the repository that are not below docs/: where they stand on the site.
+# Pages of the repository that are not in docs/, and their paths on the site.
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -23,10 +24,44 @@ ELSEWHERE = {
     "hooks.d/README.md": "hooks.d.md",
 }
 _LINK = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
+_COMMAND = re.compile(
+    r"^(?P<prompt>(?:[a-z][a-z0-9-]*)?\$ )"  # `$ ` or `left$ `
+    r"(?P<command>.*(?:(?<=\\)\n.*)*(?:(?<=<<END)\n(?:.*\n)*?END$|(?<=<<'END')\n(?:.*\n)*?END$)?)$",
+    re.MULTILINE,
+)
+
+
+def on_config(config: Any) -> Any:
+    """Let `console` format blocks of that language: Pygments does not know prompts such as `left$`."""
+    fences = [{"name": "console", "class": "console", "format": console}]
+    config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = fences
+    return config
+
+
+def console(source: str, *_position: Any, **_options: Any) -> str:
+    """Return the HTML of a session: dimmed prompts, highlighted commands, output; only the commands are copied.
+
+    Material for MkDocs copies the attribute `data-copy` of an enclosing element instead of the text, if there is one.
+    """
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import BashLexer
+
+    parts, end, plain = [], 0, HtmlFormatter(nowrap=True)
+    for found in _COMMAND.finditer(source):
+        command = highlight(found["command"], BashLexer(stripnl=False), plain).rstrip("\n")
+        parts.append(f'<span class="go">{escape(source[end : found.start()])}</span>')
+        parts.append(f'<span class="gp">{found["prompt"]}</span>{command}')
+        end = found.end()
+    parts.append(f'<span class="go">{escape(source[end:])}</span>')
+    commands = "\n".join(found["command"] for found in _COMMAND.finditer(source))
+    return (
+        f'<div class="highlight console" data-copy="{escape(commands)}"><pre><code>{"".join(parts)}</code></pre></div>'
+    )
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are generated, and those that stand elsewhere."""
+    """Add the generated pages, and those from outside docs/."""
     from mkdocs.structure.files import File
 
     made = {
@@ -40,11 +75,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_rest: Any) -> str:
-    """Make links between docs/ and the rest of the repository into links of the site; others have no page.
-
-    The highlighter knows no prompt such as `left$`, and would print the whole session grey.
-    """
-    markdown = markdown.replace("```console\n", "```text\n")
+    """Return *markdown* with links to files of the repository replaced by links to pages of the site."""
     path = page.file.src_uri
     source = next((source for source, site in ELSEWHERE.items() if site == path), f"docs/{path}")
     here = Path(source).parent
@@ -52,11 +83,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_rest: Any) -> str:
 
 
 def _link(here: Path, page: str, found: re.Match[str]) -> str:
-    """Return a link on *page* of the site; what it names counts from the folder *here* of the repository."""
+    """Return a link on *page* of the site; its target is relative to the folder *here* of the repository."""
     text, target, anchor = found.groups(default="")
     wanted = (ROOT / here / target).resolve()
     if not wanted.exists():
-        return found[0]  # a generated page, or a mistake, which mkdocs finds
+        return found[0]  # a generated page, or a mistake, which mkdocs reports
     inside = str(wanted.relative_to(ROOT))
     if inside in ELSEWHERE:
         site = ELSEWHERE[inside]
@@ -71,17 +102,15 @@ def _commands() -> Iterator[str]:
     yield "# Commands\n\nEach has a man page too: `man remaphore`, `man remaphore-send`.\n"
     for command in manual.commands():
         yield from _command(command, "##")
-    original = manual.original()
-    yield from ("## As the original\n", *_body(original))
-    yield "## Exit codes\n\n| code | meaning |\n|---|---|"
-    yield from ("| {} | {} |".format(*code.split(" ", 1)) for code in manual.paragraphs()["exit codes"].split("; "))
+    yield from ("## The Go program's command line\n", *_body(manual.legacy()))
+    yield from _exit_codes("## Exit codes\n", manual.exit_codes())
 
 
 def _command(command: manual.Command, level: str) -> Iterator[str]:
     yield f"{level} remaphore {command.name}\n"
     yield from _body(command)
-    for inner in command.commands:
-        yield from _command(inner, level + "#")
+    for action in command.actions:
+        yield from _command(action, level + "#")
 
 
 def _body(command: manual.Command) -> Iterator[str]:
@@ -91,20 +120,27 @@ def _body(command: manual.Command) -> Iterator[str]:
     for title, groups in groupby(command.groups, key=lambda group: group.title):
         if title:
             yield f"{_plain(title[:1].upper() + title[1:])}:\n"
-        yield "| option | what it is |\n|---|---|"
+        yield "| option | meaning |\n|---|---|"
         options = (option for group in groups for option in group.options)
         yield from (f"| {_code(option.name)} | {_plain(option.text)} |" for option in options)
         yield ""
-    yield from (f"{_plain(note[:1].upper() + note[1:])}.\n" for note in command.notes)
+    if command.exit_codes:
+        yield from _exit_codes("Exit codes:\n", command.exit_codes)
     if command.example:
-        yield f"Example: `{command.example}`\n"
+        yield f"Example:\n\n```sh\n{command.example}\n```\n"
+
+
+def _exit_codes(title: str, codes: Mapping[int, str]) -> Iterator[str]:
+    yield from (title, "| code | meaning |\n|---|---|")
+    yield from (f"| {code} | {_plain(meaning)} |" for code, meaning in codes.items())
+    yield ""
 
 
 def _configuration() -> Iterator[str]:
     yield f"# Configuration\n\n{_plain(configuration.INTRODUCTION)}\n"
     yield f"```toml\n{configuration.EXAMPLE}```\n"
     for table in configuration.TABLES:
-        yield f"## {_plain(table.name)}\n\n{_plain(table.text)}\n\n| key | value | what it is |\n|---|---|---|"
+        yield f"## {_plain(table.name)}\n\n{_plain(table.text)}\n\n| key | value | meaning |\n|---|---|---|"
         yield from (f"| `{key.name}` | {_plain(key.shape)} | {_plain(key.text)} |" for key in table.keys)
         yield ""
 
@@ -114,5 +150,5 @@ def _code(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep what a command line or a pattern holds from being Markdown."""
+    """Escape the characters of command lines and patterns that have a meaning in Markdown."""
     return re.sub(r"([*_<|\[\]$])", r"\\\1", text)

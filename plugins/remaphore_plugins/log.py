@@ -1,7 +1,7 @@
 """The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
 
-What was dropped for a reason that is part of every day (for another node, for another waiter), and what is wrong with
-a reply, is a debug line; what somebody may have to act on is a warning.
+Drops that are normal operation (a message for another node, or one that a filter excludes) and invalid replies are
+debug lines; drops that may need a person to act are warnings.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import structlog
 
 from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookimpl
 
-_EVERYDAY = frozenset({DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE})
-# Of replies: who asks sees them only if it wants to, and in one number otherwise.
+_NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE})
+# Of replies: the requester sees their number, and with --verbose each of them.
 _OF_REPLIES = frozenset(
     {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
 )
 
 
 class Log:
-    """Writes what happens to the log: names, verbs, codes and times; never a payload or an output."""
+    """Logs names, verbs, codes and times; never a payload or an output."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
 
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
-        """Log that a message was taken."""
+        """Log that a message was accepted."""
         self._log.info("message_received", **_names(message), size=len(message.payload))
 
     @hookimpl
     def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
-        """Log what each plugin did with it: a line for a reply, one for an error, none for no reply."""
+        """Log a line for each plugin that replied or failed; a plugin that did neither has none."""
         for outcome in outcomes:
             if outcome.error is not None:
                 self._log.error("message_failed", **_part(message, outcome), error=repr(outcome.error))
@@ -39,8 +39,8 @@ class Log:
 
     @hookimpl
     def remaphore_dropped(self, drop: Drop) -> None:
-        """Log that something was not taken, and why."""
-        level = "debug" if drop.reason in _EVERYDAY | _OF_REPLIES else "warning"
+        """Log that something was dropped, and why."""
+        level = "debug" if drop.reason in _NORMAL | _OF_REPLIES else "warning"
         getattr(self._log, level)(
             "message_dropped",
             reason=str(drop.reason),
@@ -52,14 +52,14 @@ class Log:
 
     @hookimpl
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
-        """Log a reply, at the requesting side: a detail there, since its output is the result."""
+        """Log a reply, on the requesting side. A debug line: what the user wants to see is the output."""
         self._log.debug(
             "reply_received", verb=request.verb, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
         )
 
     @hookimpl
     def remaphore_finished(self, request: Message, summary: Summary) -> None:
-        """Log how a request ended."""
+        """Log the result of a request."""
         self._log.debug(
             "request_finished",
             verb=request.verb,

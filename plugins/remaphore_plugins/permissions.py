@@ -1,7 +1,7 @@
-"""The plugin `permissions`: tells a peer who asks what that very peer may do here, and nothing about any other.
+"""The plugin `permissions`: reports to a peer its own permissions here, and nothing about any other peer.
 
-It answers the verb `permissions`, so a peer must be permitted that verb to ask. The reply's exit code is 0, its output
-one JSON object; `SCHEMA` counts up when a key changes its meaning, and new keys may come at any time.
+It replies to the verb `permissions`, which a peer must be permitted to send. The reply has exit code 0 and one JSON
+object as output; `SCHEMA` is incremented when a key changes its meaning, and keys may be added at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 class Permissions:
-    """Answers from the configuration as the daemon has it now."""
+    """Replies from the configuration that the daemon uses at the moment."""
 
     def __init__(self) -> None:
         self._config: Config | None = None
@@ -25,36 +25,34 @@ class Permissions:
 
     @hookimpl
     def remaphore_configure(self, config: Config) -> None:
-        """Answer from *config*."""
+        """Reply from *config*."""
         self._config = config
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:
-        """Answer from *config* from now on."""
+        """Reply from *config* from now on."""
         self._config = config
 
     @hookimpl
     def remaphore_plan(self, message: Message) -> list[Step] | None:
-        """Say that the verb is answered, and that no program runs for it."""
+        """Return a step for the verb `permissions`; no program runs for it."""
         return [Step(action=Action.RUN, name="plugin permissions")] if message.verb == VERB else None
 
     @hookimpl
     def remaphore_message(self, message: Message) -> Reply | None:
-        """Answer the verb `permissions`; leave all others."""
-        if message.verb != VERB or self._config is None:
+        """Reply to the verb `permissions`; leave all others to other plugins."""
+        config = self._config
+        if message.verb != VERB or config is None:
             return None
-        return Reply(0, json.dumps(_answer(self._config, message, self._version)).encode())
-
-
-def _answer(config: Config, message: Message, program: str) -> dict[str, object]:
-    # The first table of a key counts, as it does where messages are judged.
-    peer = next((peer for peer in config.peers if peer.key == message.sender), None)
-    return {
-        "schema": SCHEMA,
-        "destination": config.destination,
-        "known_as": peer.destination if peer else "",
-        "verbs": sorted(peer.verbs) if peer else [],
-        "allow_skew_ns": config.allow_skew_ns,
-        "version": program,
-        "time_ns": time.time_ns(),
-    }
+        # The first table of a key counts, as it does at the gate.
+        peer = next((peer for peer in config.peers if peer.key == message.sender), None)
+        answer = {
+            "schema": SCHEMA,
+            "destination": config.destination,
+            "known_as": peer.destination if peer else "",
+            "verbs": sorted(peer.verbs) if peer else [],
+            "allow_skew_ns": config.allow_skew_ns,
+            "version": self._version,
+            "time_ns": time.time_ns(),
+        }
+        return Reply(0, json.dumps(answer).encode())

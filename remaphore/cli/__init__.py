@@ -1,5 +1,6 @@
-"""The command line: one file a command, and no logic that a Python caller would want.
+"""The command line. What a Python caller would want belongs to the other packages, not here.
 
-Two front doors lead to the same commands: the original's flags (`goflags`, `original`) and words for people (`words`).
-`main` is the only place that turns errors into exit codes. Modules are imported when their command runs.
+`commands/` has one module per command, `legacy/` the flag syntax of the Go implementation; both syntaxes lead to the
+same commands. `main` is the only place that turns errors into exit codes, `output` the only one that decides on colour
+and width. A module is imported when its command runs, and imports what the command needs inside `run`.
 """

@@ -1,9 +1,9 @@
 """Writing to a stream that may not be read: a full pipe, a terminal that has been stopped.
 
-Such a write waits until someone reads, and the event loop would wait with it: replies that arrive meanwhile would be
-judged too late and their senders named as missing, and neither --timeout nor Ctrl-C would do anything. So what may have
-to wait is written by a thread, in order, while the loop continues. What cannot wait, which is nearly everything, is
-written at once: handing it over would cost as much as checking a signature.
+Such a write blocks until the reader reads, and would block the event loop: replies that arrive meanwhile would be
+checked too late and their senders reported as missing, and neither --timeout nor Ctrl-C would have an effect. So a
+thread does the writes that may block, in order, while the loop continues. All others, which is nearly every write, are
+done at once: handing one to the thread costs as much as checking a signature.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = 4096  # bytes that the thread writes at a time
 
 
 class _Write(NamedTuple):
-    """Bytes for a stream. result: whether they are part of the result, so that it is an error if they are lost."""
+    """Bytes for a stream. result: part of the result, whose loss is an error."""
 
     descriptor: int
     data: bytes
@@ -38,8 +38,8 @@ class Writer:
 
     def __init__(self) -> None:
         self._waiting: deque[_Write] = deque()
-        self._taken = 0  # bytes that were handed to the thread so far
-        self._done = 0  # of these, those that it has written or given up
+        self._accepted = 0  # bytes handed to the thread so far
+        self._done = 0  # of these, bytes that it has written or given up
         self._error: OSError | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -48,11 +48,11 @@ class Writer:
 
     @property
     def _behind(self) -> int:
-        return self._taken - self._done
+        return self._accepted - self._done
 
     @contextlib.contextmanager
     def streams(self) -> Iterator[None]:
-        """Let stdout and stderr be written by this writer for the length of a block."""
+        """Let this writer write stdout and stderr during a block."""
         stdout, stderr = sys.stdout, sys.stderr
         sys.stdout = cast("TextIO", _Stdout(stdout, self))
         sys.stderr = cast("TextIO", _Stderr(stderr, self))
@@ -62,8 +62,8 @@ class Writer:
             sys.stdout, sys.stderr = stdout, stderr
 
     async def drained(self) -> None:
-        """Return once all is written that there is now. Raises the OSError of a result that could not be."""
-        goal = self._taken  # what is added meanwhile is not waited for: notices may come without end
+        """Return once everything that has been handed over is written. Raises the OSError of a failed result."""
+        goal = self._accepted  # not what is added meanwhile: notices may arrive without end
         while self._done < goal and self._error is None:
             self._written.clear()
             await self._written.wait()
@@ -84,33 +84,33 @@ class Writer:
         Raises OSError if it is written at once.
         """
         if self._error is not None:
-            return  # a summary of what was lost would be wrong, and the error is reported by the command
+            return  # the command reports the error, and a summary of lost output would be wrong
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
         if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
             stream.write(text)
             stream.flush()
 
     def _hand_over(self, stream: TextIO, data: bytes, *, result: bool) -> bool:
-        """Let the thread write *data* if that may have to wait; return whether it will."""
+        """Hand *data* to the thread if the write may block; return whether it was handed over."""
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            return False  # there is nothing that could not wait
+            return False  # no event loop that must not be blocked
         if not data or not (self._behind or may_wait(stream, len(data))) or not self._started():
             return False
         with self._changed:
             self._waiting.append(_Write(stream.fileno(), data, result))
-            self._taken += len(data)
+            self._accepted += len(data)
             self._changed.notify()
         return True
 
     def _started(self) -> bool:
         if self._thread is None:
-            # A daemon: a thread that waits for a reader must not keep the process from ending.
+            # A daemon thread: one that waits for a reader does not keep the process from ending.
             thread = threading.Thread(target=self._run, name="writer", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the machine gives us no thread
+            except RuntimeError:  # no more threads on this machine
                 return False
             self._thread = thread
         return True
@@ -128,19 +128,19 @@ class Writer:
                     self._error = error
             self._done += len(write.data)
             assert self._loop is not None  # set before anything is handed over
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: nothing waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
                 self._loop.call_soon_threadsafe(self._written.set)
 
 
 class _StandIn:
-    """Stands in for a stream of text: what it does not write itself is the stream's business."""
+    """Replaces a text stream; what it does not define is that of the stream."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         self._stream = stream
         self._writer = writer
 
     def flush(self) -> None:
-        """Do nothing: what can be written at once has been."""
+        """Do nothing: what can be written at once is written already."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -172,10 +172,10 @@ class _Buffer(_StandIn):
 
 
 def may_wait(stream: TextIO, size: int) -> bool:
-    """Return whether a write of *size* bytes may have to wait for a reader.
+    """Return whether a write of *size* bytes may block until a reader reads.
 
-    It does not for a file on a disk, nor for a pipe that has room: poll(2) says so of PIPE_BUF bytes. How much room a
-    terminal has cannot be asked.
+    A file on a disk does not block, nor a pipe with room for it: poll(2) reports room for PIPE_BUF bytes. The room of a
+    terminal is unknown.
     """
     try:
         descriptor = stream.fileno()
@@ -183,7 +183,7 @@ def may_wait(stream: TextIO, size: int) -> bool:
             return False
         if size > select.PIPE_BUF or os.isatty(descriptor):
             return True
-    except (OSError, ValueError):  # not a file of the system, or closed: the write itself says so
+    except (OSError, ValueError):  # not a file of the system, or closed: the write raises the error
         return False
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -191,13 +191,13 @@ def may_wait(stream: TextIO, size: int) -> bool:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    # Past the stream, whose lock the main thread would wait for at the end; and in pieces, so that the process is seen
-    # to get on with it (`remaphore.tasks`).
+    # Not through the stream, whose lock the main thread would wait for at exit; and in pieces, so that progress is
+    # visible (`remaphore.tasks`).
     left = memoryview(data)
     while left:
         try:
             left = left[os.write(descriptor, left[:_PIECE]) :]
-        except BlockingIOError:  # whoever started us has left it so
+        except BlockingIOError:  # the caller has made the descriptor non-blocking
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()

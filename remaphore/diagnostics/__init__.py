@@ -1,4 +1,5 @@
-"""Answers to "does it work, and why not": check, doctor, ping and explain, without any output.
+"""Answers to "does it work, and if not, why?": check, doctor, ping and explain.
 
-Reads what the other packages know and changes nothing; what it finds are values that cli/ prints.
+Here are functions that read what the other packages know and return or yield values. They change nothing, print nothing
+and parse no options: cli/ does. A check of one kind of file or service is one module; `findings` has the list of codes.
 """

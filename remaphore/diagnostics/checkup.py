@@ -1,4 +1,4 @@
-"""What can be told about a node without a network: the list of checks behind `remaphore check`."""
+"""The checks of one node that need no network, in order. Behind `remaphore check`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from remaphore.config.settings import Config
-from remaphore.diagnostics import clock, files, handlers, known, login, unit
+from remaphore.diagnostics import clock, credentials, files, handlers, peers, systemd_units
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.state import check_state
 from remaphore.errors import ConfigError, StateError
@@ -19,29 +19,29 @@ _ROOT = Path("/")
 def check(
     config: Config, *, plugins: Sequence[str], environ: Mapping[str, str], now: int, root: Path = _ROOT
 ) -> Iterator[Finding]:
-    """Judge everything on this machine that *config* needs, one finding after the other.
+    """Yield the findings about everything on this machine that *config* needs.
 
     plugins: those that the daemon loads, in order. environ: decides the state directory. now: Unix nanoseconds.
-    root: the folder in whose systemd directories unit files are looked for.
+    root: the directory whose systemd directories are searched for unit files.
     """
     for warning in config.warnings:
         error = ConfigError(warning.what, hint=warning.hint)
-        yield from_error(Code.CONFIGURATION_ODD, config.source, error, level=Level.WARNING)
+        yield from_error(Code.CONFIGURATION_WARNING, config.source, error, level=Level.WARNING)
     what = f"{config.destination}, on {', '.join(config.servers)}"
     yield Finding(Level.OK, Code.CONFIGURATION_OK, config.source, what)
     user = os.geteuid()
     yield from files.check_files(config, user=user)
     yield from files.check_keys(config)
-    yield from login.check_login(config, now=now)
+    yield from credentials.check_credentials(config, now=now)
     yield from files.check_tls(config, now=now)
-    yield from known.check_peers(config)
+    yield from peers.check_peers(config)
     yield from handlers.check_plugins(config, plugins)
     yield from handlers.check_handlers(config, plugins)
     try:
-        folder = state.directory(config, state.DEFAULT_INSTANCE, environ)
+        directory = state.directory(config, state.DEFAULT_INSTANCE, environ)
     except StateError as error:
         yield from_error(Code.STATE_UNUSABLE, config.source, error)
     else:
-        yield from check_state(config, folder, now=now, user=user)
-    yield from unit.check_units(root)
-    yield from clock.check_clock(clock.is_synchronised())
+        yield from check_state(config, directory, now=now, user=user)
+    yield from systemd_units.check_units(root)
+    yield from clock.check_clock(clock.is_synchronized())

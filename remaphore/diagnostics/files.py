@@ -1,4 +1,4 @@
-"""The files that a configuration is made of or names, and the directories above them: who else could change them."""
+"""The files that a configuration consists of or names, and the directories above them: who can change or read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from remaphore.config import search
-from remaphore.config.settings import Config, Tls
+from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import ConfigError
 from remaphore.protocol import duration
@@ -18,15 +18,23 @@ from remaphore.transport import tls
 
 _ROOT = 0
 DAY = 24 * 60 * 60
-SOON_DAYS = 14  # enough for who renews by hand, and less than what tools that renew by themselves leave over
+SOON_DAYS = 14  # time enough to renew by hand, and less than tools that renew automatically leave
 
 
 def check_files(config: Config, *, user: int) -> Iterator[Finding]:
-    """Judge who but *user* (a uid) can change the configuration, and the directories above all that it names."""
-    for path in _configurations(config):
-        yield from _judge(path, Code.FILE_WRITABLE, user=user)
-    for folder in _folders(_named(config)):
-        yield from _judge(folder, Code.DIRECTORY_WRITABLE, user=user)
+    """Yield who besides *user* (a uid) can change the configuration, or a directory above a file that it names."""
+    main = Path(config.source)
+    drop_ins = search.drop_in_paths(main.parent) if main.suffix == ".toml" else ()
+    configurations = [main, *map(Path, drop_ins)]
+    for path in configurations:
+        yield from _check_writers(path, Code.FILE_WRITABLE, user=user)
+    keys = (identity.file for identity in config.identities)
+    named = (config.tls.ca_file, config.tls.cert_file, config.tls.key_file, config.auth.file, *keys)
+    files = [*configurations, *filter(None, named)]
+    # The directories as the files are named, and as symbolic links lead to them: from / down.
+    paths = {path for file in files for path in (file.absolute(), file.resolve())}
+    for directory in sorted({parent for path in paths for parent in path.parents}):
+        yield from _check_writers(directory, Code.DIRECTORY_WRITABLE, user=user)
 
 
 def check_keys(config: Config) -> Iterator[Finding]:
@@ -38,33 +46,32 @@ def check_keys(config: Config) -> Iterator[Finding]:
         except ConfigError as error:
             yield from_error(Code.KEY_UNUSABLE, place, error)
         else:
-            yield Finding(Level.OK, Code.KEY_OK, place, f"the private key of {identity.key}")
+            yield Finding(Level.OK, Code.KEY_OK, place, f"private key of {identity.key}")
 
 
 def check_tls(config: Config, *, now: int) -> Iterator[Finding]:
-    """Load what the table `tls` names, as a connection does, and look when the CAs end. now: Unix nanoseconds."""
+    """Load the files of the table `tls`, as a connection does, and check when the CAs expire. now: Unix nanoseconds."""
     if not tls.wanted(config.tls):
         return
     place = f"{config.source}: tls"
     try:
         context = tls.context(config.tls)
     except ConfigError as error:
-        yield from_error(Code.TLS_UNUSABLE, place, error, hint=f"correct {place}, or the file")
+        yield from_error(Code.TLS_UNUSABLE, place, error, default_hint=f"correct {place}, or the file")
         return
-    yield from _ends(context, config.tls, now=now) if config.tls.ca_file else ()
-    yield Finding(Level.OK, Code.TLS_OK, place, "its files can be used; no connection goes without TLS")
-
-
-def _ends(context: ssl.SSLContext, files: Tls, *, now: int) -> Iterator[Finding]:
-    for authority in context.get_ca_certs():
-        last = ssl.cert_time_to_seconds(str(authority["notAfter"]))
-        hint = f"write the new CA to {files.ca_file}"
+    if config.tls.ca_file:
+        hint = f"write the new CA certificate to {config.tls.ca_file}"
         codes = Code.TLS_EXPIRED, Code.TLS_EXPIRES_SOON
-        yield from ending(codes, str(files.ca_file), "the CA", last, now=now, hint=hint)
+        for authority in context.get_ca_certs():
+            last = ssl.cert_time_to_seconds(str(authority["notAfter"]))
+            yield from check_expiry(codes, str(config.tls.ca_file), "CA certificate", last, now=now, hint=hint)
+    yield Finding(Level.OK, Code.TLS_OK, place, "files are usable; every connection uses TLS")
 
 
-def ending(codes: tuple[Code, Code], where: str, what: str, last: int, *, now: int, hint: str) -> Iterator[Finding]:
-    """Say that *what* ends with the second *last*, if it has, or will within SOON_DAYS. codes: for each of the two."""
+def check_expiry(
+    codes: tuple[Code, Code], where: str, what: str, last: int, *, now: int, hint: str
+) -> Iterator[Finding]:
+    """Yield that *what* expired at the Unix second *last*, or will within SOON_DAYS: the first or second of *codes*."""
     left = last - now // duration.SECOND
     day = datetime.fromtimestamp(last, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"
     if left <= 0:
@@ -74,38 +81,19 @@ def ending(codes: tuple[Code, Code], where: str, what: str, last: int, *, now: i
         yield Finding(Level.WARNING, codes[1], where, what, hint)
 
 
-def _configurations(config: Config) -> list[Path]:
-    main = Path(config.source)
-    drop_ins = search.drop_in_paths(main.parent) if main.suffix == ".toml" else ()
-    return [main, *map(Path, drop_ins)]
-
-
-def _named(config: Config) -> list[Path]:
-    files = config.tls.ca_file, config.tls.cert_file, config.tls.key_file, config.auth.file
-    keys = (identity.file for identity in config.identities)
-    return [*_configurations(config), *filter(None, files), *filter(None, keys)]
-
-
-def _folders(files: list[Path]) -> list[Path]:
-    """Return all directories above *files*, both as they are named and as links lead to them, from / on."""
-    paths = {path for file in files for path in (file.absolute(), file.resolve())}
-    return sorted({folder for path in paths for folder in path.parents})
-
-
-def _judge(path: Path, code: Code, *, user: int) -> Iterator[Finding]:
-    name = shlex.quote(str(path))
+def _check_writers(path: Path, code: Code, *, user: int) -> Iterator[Finding]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
-        return  # who reads it says what is wrong with it
-    if found.st_uid not in (_ROOT, user):
-        what = f"it belongs to uid {found.st_uid}, who can change what is there"
+        return  # the check that reads the file reports why it cannot
+    name, mode = shlex.quote(str(path)), stat.S_IMODE(status.st_mode)
+    if status.st_uid not in (_ROOT, user):
+        what = f"owned by uid {status.st_uid}, which can change it"
         yield Finding(Level.ERROR, code, str(path), what, f"chown {user} {name}")
-    elif found.st_mode & stat.S_ISVTX and found.st_uid == _ROOT:
-        return  # as /tmp: nobody can exchange what belongs to another
-    elif found.st_mode & stat.S_IWOTH:
-        what = f"everybody can change what is there (mode {stat.S_IMODE(found.st_mode):04o})"
-        yield Finding(Level.ERROR, code, str(path), what, f"chmod go-w {name}")
-    elif found.st_mode & stat.S_IWGRP:
-        what = f"group {found.st_gid} can change what is there (mode {stat.S_IMODE(found.st_mode):04o})"
+    elif mode & stat.S_ISVTX and status.st_uid == _ROOT:
+        return  # like /tmp: with the sticky bit, no user can replace the file of another
+    elif mode & stat.S_IWOTH:
+        yield Finding(Level.ERROR, code, str(path), f"writable by all users (mode {mode:04o})", f"chmod go-w {name}")
+    elif mode & stat.S_IWGRP:
+        what = f"writable by group {status.st_gid} (mode {mode:04o})"
         yield Finding(Level.WARNING, code, str(path), what, f"chmod g-w {name}")

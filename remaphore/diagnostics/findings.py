@@ -1,4 +1,9 @@
-"""What a look at a node comes to: findings, each with its place and its hint."""
+"""Findings: what `check` and `doctor` report, each with its place and its hint.
+
+To add one: a `Code` here, under the command that reports it; a case in tests/diagnostics/ (checkup_files.py,
+checkup_services.py or doctor_cases.py) that provokes it, follows its hint and sees it gone; a row in docs/findings.md.
+tests/diagnostics/test_findings.py names the place that is missing.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,11 @@ from types import MappingProxyType
 
 from remaphore.errors import RemaphoreError
 
-MAX_QUOTED = 200  # characters of what a peer says, in a line for people: a reply may have a million
+MAX_QUOTED = 200  # characters of a peer's or server's text in a line for people: a reply can have a million
 
 
 class Level(StrEnum):
-    """How bad a finding is: an error keeps something from working, a warning may, a note is good to know."""
+    """How bad a finding is: an error keeps something from working, a warning may do so, a note is information."""
 
     OK = "ok"
     NOTE = "note"
@@ -22,36 +27,36 @@ class Level(StrEnum):
 
 
 class Code(StrEnum):
-    """What kind of finding it is. The values are stable: scripts may go by them."""
+    """What kind of finding it is. The values are stable, for scripts."""
 
-    # Told by `check`:
+    # Reported by `check`:
     CONFIGURATION_UNUSABLE = "configuration-unusable"
-    CONFIGURATION_ODD = "configuration-odd"
+    CONFIGURATION_WARNING = "configuration-warning"
     CONFIGURATION_OK = "configuration-ok"
     FILE_WRITABLE = "file-writable"
     DIRECTORY_WRITABLE = "directory-writable"
     KEY_UNUSABLE = "key-unusable"
     KEY_OK = "key-ok"
-    LOGIN_NONE = "login-none"
-    LOGIN_UNUSABLE = "login-unusable"
-    LOGIN_EXPOSED = "login-exposed"
-    LOGIN_GARBLED = "login-garbled"
-    LOGIN_MISMATCH = "login-mismatch"
-    LOGIN_EXPIRED = "login-expired"
-    LOGIN_EXPIRES_SOON = "login-expires-soon"
-    LOGIN_TOO_EARLY = "login-too-early"
-    LOGIN_CLEAR_TEXT = "login-clear-text"
-    LOGIN_OK = "login-ok"
+    CREDENTIALS_NONE = "credentials-none"
+    CREDENTIALS_UNUSABLE = "credentials-unusable"
+    CREDENTIALS_EXPOSED = "credentials-exposed"
+    CREDENTIALS_MALFORMED = "credentials-malformed"
+    CREDENTIALS_MISMATCH = "credentials-mismatch"
+    CREDENTIALS_EXPIRED = "credentials-expired"
+    CREDENTIALS_EXPIRE_SOON = "credentials-expire-soon"
+    CREDENTIALS_NOT_YET_VALID = "credentials-not-yet-valid"
+    CREDENTIALS_CLEAR_TEXT = "credentials-clear-text"
+    CREDENTIALS_OK = "credentials-ok"
     TLS_UNUSABLE = "tls-unusable"
     TLS_EXPIRED = "tls-expired"
     TLS_EXPIRES_SOON = "tls-expires-soon"
     TLS_OK = "tls-ok"
-    NOBODY_KNOWN = "nobody-known"
-    NOBODY_PERMITTED = "nobody-permitted"
+    NO_PEERS = "no-peers"
+    NO_PERMITTED_VERBS = "no-permitted-verbs"
     PEER_HAS_OUR_KEY = "peer-has-our-key"
-    PEER_IS_US = "peer-is-us"
-    PEER_HAS_KEYS = "peer-has-keys"
-    PEERS_ORIGINAL = "peers-original"
+    PEER_IS_THIS_NODE = "peer-is-this-node"
+    PEER_SEVERAL_KEYS = "peer-several-keys"
+    PEERS_LEGACY = "peers-legacy"
     PEERS_OK = "peers-ok"
     PLUGIN_UNUSABLE = "plugin-unusable"
     PLUGINS_OK = "plugins-ok"
@@ -59,7 +64,7 @@ class Code(StrEnum):
     HANDLER_UNSAFE = "handler-unsafe"
     HANDLER_SKIPPED = "handler-skipped"
     HANDLER_MASKED = "handler-masked"
-    VERB_WITHOUT_HANDLER = "verb-without-handler"
+    VERB_DIRECTORY_IDLE = "verb-directory-idle"
     VERB_UNHANDLED = "verb-unhandled"
     HANDLERS_OK = "handlers-ok"
     STATE_UNUSABLE = "state-unusable"
@@ -70,35 +75,35 @@ class Code(StrEnum):
     STATE_OK = "state-ok"
     UNIT_MASKED = "unit-masked"
     UNIT_UNREADABLE = "unit-unreadable"
-    UNIT_PATH = "unit-path"
+    UNIT_COMMAND = "unit-command"
     UNIT_TYPE = "unit-type"
     UNIT_OK = "unit-ok"
-    CLOCK_UNKEPT = "clock-unkept"
+    CLOCK_UNSYNCHRONIZED = "clock-unsynchronized"
     CLOCK_OK = "clock-ok"
-    # Told by `doctor`:
+    # Reported by `doctor`:
     SERVER_UNREACHABLE = "server-unreachable"
-    SERVER_REFUSES = "server-rejects"
-    SERVER_PAYLOAD = "server-payload"
+    SERVER_REJECTS = "server-rejects"
+    SERVER_MAX_PAYLOAD = "server-max-payload"
     SERVER_OK = "server-ok"
     SUBJECT_DENIED = "subject-denied"
     SUBJECTS_OK = "subjects-ok"
-    VERB_NOT_OURS = "verb-not-ours"
+    IDENTITY_NOT_PERMITTED = "identity-not-permitted"
     PEER_OK = "peer-ok"
     PEER_SILENT = "peer-silent"
-    PEER_REFUSES = "peer-rejects"
-    PEER_KNOWS_OTHER_KEY = "peer-knows-other-key"
-    PEER_KNOWS_US_OTHERWISE = "peer-knows-us-otherwise"
-    PEER_CALLS_ITSELF_OTHERWISE = "peer-calls-itself-otherwise"
-    PERMISSIONS_REFUSED = "permissions-rejected"
-    PERMISSIONS_UNTOLD = "permissions-untold"
+    PEER_REJECTS = "peer-rejects"
+    PEER_EXPECTS_OTHER_KEY = "peer-expects-other-key"
+    PEER_DESTINATION_MISMATCH = "peer-destination-mismatch"
+    OWN_DESTINATION_MISMATCH = "own-destination-mismatch"
+    PERMISSIONS_REJECTED = "permissions-rejected"
+    PERMISSIONS_UNAVAILABLE = "permissions-unavailable"
     PERMISSIONS_UNREADABLE = "permissions-unreadable"
     REPLY_UNBOUND = "reply-unbound"
     REPLY_FORGED = "reply-forged"
-    KEY_UNKNOWN = "key-unknown"
-    NOBODY_ANSWERS = "nobody-answers"
-    CLOCK_OFF = "clock-off"
-    CLOCK_REFUSED = "clock-rejected"
-    OWN_CLOCK_OFF = "own-clock-off"
+    UNKNOWN_KEY = "unknown-key"
+    NO_REPLIES = "no-replies"
+    PEER_CLOCK_SKEW = "peer-clock-skew"
+    OWN_CLOCK_SKEW = "own-clock-skew"
+    TIME_REJECTED = "time-rejected"
 
 
 def _no_facts() -> Mapping[str, object]:
@@ -109,7 +114,8 @@ def _no_facts() -> Mapping[str, object]:
 class Finding:
     """One finding. where: a file, a key path, a server or a peer.
 
-    hint: the command, or in words what is to be done; empty if nothing is. facts: what was measured, for machines.
+    what: what was found. hint: a command that can be run, or else how to fix it, imperative; errors and warnings always
+    have one. facts: what was measured, for machines.
     """
 
     level: Level
@@ -120,22 +126,24 @@ class Finding:
     facts: Mapping[str, object] = field(default_factory=_no_facts)
 
 
-def from_error(code: Code, where: str, error: RemaphoreError, *, level: Level = Level.ERROR, hint: str = "") -> Finding:
-    """Return *error* as a finding. *hint*: for errors without one of their own."""
+def from_error(
+    code: Code, where: str, error: RemaphoreError, *, level: Level = Level.ERROR, default_hint: str = ""
+) -> Finding:
+    """Return *error* as a finding, with its hint.
+
+    default_hint: replaces the hint of the error's class; one that the error has of its own is kept. An error that
+    begins with *where*, as those of configuration files do, does not repeat it: `FILE: what`, or `FILE:3: what`.
+    """
     text = str(error)
-    if text.startswith(f"{where}:"):  # also with a line: FILE:3: what
+    if text.startswith(f"{where}:"):
         line, _, text = text.removeprefix(where).partition(": ")
         where += line
-    if error.hint != error.default_hint:
-        return Finding(level, code, where, text, error.hint)
-    what, separator, words = text.partition("; hint: ")  # of errors whose hint is not a field yet
-    if not separator:
-        what, _, words = text.partition("; ")
-    return Finding(level, code, where, what, words or hint or error.hint)
+    hint = default_hint if default_hint and error.hint == error.default_hint else error.hint
+    return Finding(level, code, where, text, hint)
 
 
 def quote(text: str) -> str:
-    """Return what a peer or a server says, as far as a line for people has room."""
+    """Return the text of a peer or a server, cut to what a line for people has room for."""
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}... ({len(text)} characters)"
 
 

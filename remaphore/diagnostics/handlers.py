@@ -1,4 +1,4 @@
-"""Plugins and handlers: whether they can be loaded and run, and whether somebody acts on what peers may send."""
+"""Plugins and handlers: whether they can be loaded and run, and whether something acts on what peers may send."""
 
 from __future__ import annotations
 
@@ -25,84 +25,87 @@ _CODES = {Action.UNSAFE: Code.HANDLER_UNSAFE, Action.SKIP: Code.HANDLER_SKIPPED}
 
 
 def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:
-    """Load and configure each of the plugins *names*, as the daemon does, but each by itself; check every table."""
-    sound = []
+    """Load and configure each of the plugins *names*, as the daemon does, and check the tables of all others.
+
+    Each is checked separately, so that the error of one does not hide that of another.
+    """
+    usable = []
     for name in dict.fromkeys((*names, *config.plugins)):
         own = replace(config, plugins={name: config.plugins[name]} if name in config.plugins else {})
+        hint = f"remove {name} from plugins.enable" if name in names else f"delete the table [plugins.{name}]"
         try:
+            plugin = load([name])
             if name in names:
-                configure(load([name]), own)
+                configure(plugin, own)
+                usable.append(name)
             else:
-                read_settings(load([name]), own)
-                continue
+                read_settings(plugin, own)
         except PluginError as error:
-            yield from_error(Code.PLUGIN_UNUSABLE, f"plugin {name}", error, hint=f"take {name} out of plugins.enable")
-        else:
-            sound.append(name)
-    if sound:
-        yield Finding(Level.OK, Code.PLUGINS_OK, "plugins", f"can be loaded: {', '.join(sound)}")
+            yield from_error(Code.PLUGIN_UNUSABLE, f"plugin {name}", error, default_hint=hint)
+    if usable:
+        yield Finding(Level.OK, Code.PLUGINS_OK, "plugins", f"can be loaded: {', '.join(usable)}")
 
 
 def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
     """Ask the plugins *names* what they would do for each verb that has a directory, or that a peer may send.
 
-    A directory of `config.hooks` that is not there is told, so those that are looked at by default are not among them.
+    A missing directory of `config.hooks` is a finding, so the caller leaves out default directories that do not exist.
     """
     try:
         plugins = load(names)
         configure(plugins, config)
     except PluginError:
-        return  # `check_plugins` has said so
-    for folder in config.hooks:
-        if not folder.is_dir():
-            hint = f"mkdir -p {shlex.quote(str(folder))}"
-            yield Finding(Level.WARNING, Code.HOOKS_MISSING, str(folder), "no such directory", hint)
+        return  # `check_plugins` has reported it
+    for directory in config.hooks:
+        if not directory.is_dir():
+            hint = f"mkdir -p {shlex.quote(str(directory))}"
+            yield Finding(Level.WARNING, Code.HOOKS_MISSING, str(directory), "no such directory", hint)
     runs = 0
     for verb in sorted(verbs_of(config)):
         steps = plan(plugins, verb)
         runs += sum(step.action is Action.RUN for step in steps)
-        yield from _judge(verb, steps)
-    yield from _idle(config, plugins)
-    yield Finding(
-        Level.OK, Code.HANDLERS_OK, ", ".join(map(str, config.hooks)) or "hooks", f"handlers that would run: {runs}"
-    )
+        yield from check_steps(verb, steps)
+    yield from check_unhandled(config, plugins)
+    where = ", ".join(map(str, config.hooks)) or "hooks"
+    yield Finding(Level.OK, Code.HANDLERS_OK, where, f"handlers that would run: {runs}")
 
 
 def verbs_of(config: Config) -> Iterator[str]:
-    """Return the names of the directories for handlers, one that is in several hook directories as often."""
-    for folder in config.hooks:
-        if folder.is_dir():
-            yield from (entry.name for entry in folder.iterdir() if entry.is_dir())
+    """Yield the name of each verb that has a directory for handlers, once for each hook directory that has it."""
+    for directory in config.hooks:
+        if directory.is_dir():
+            yield from (entry.name for entry in directory.iterdir() if entry.is_dir())
 
 
 def plan(plugins: pluggy.PluginManager, verb: str) -> list[Step]:
-    """Return what *plugins* would do with a message of *verb*. Raises PluginError if one cannot say."""
+    """Return what *plugins* would do with a message of *verb*. Raise PluginError if a plugin cannot state it."""
     message = Message(
         sender="", destination="**", verb=verb, uuid=b"\0", time_ns=0, wants_reply=True, payload=PLACEHOLDER
     )
     return ask_plan(plugins, message)
 
 
-def _judge(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
+def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
+    """Yield the *steps* of a verb with a directory that would not run, and whether none of them would."""
     for step in steps:
+        place = f"{verb}: {step.name}"
         if step.action is Action.SKIP and not step.hint:
-            yield Finding(Level.NOTE, Code.HANDLER_MASKED, f"{verb}: {step.name}", step.reason)
+            yield Finding(Level.NOTE, Code.HANDLER_MASKED, place, step.reason)
         elif step.action is not Action.RUN:
-            place = f"{verb}: {step.name}"
             yield Finding(_LEVELS[step.action], _CODES[step.action], place, step.reason, step.hint)
     if all(step.action is Action.SKIP for step in steps):
-        hint = "put an executable into its directory, or rename the directory if no verb can be called so"
-        yield Finding(
-            Level.WARNING, Code.VERB_WITHOUT_HANDLER, verb, "it has a directory, and nothing in it runs", hint
-        )
+        what = "its directory holds no handler that runs"
+        hint = "put an executable into its directory, or rename the directory if no verb can have this name"
+        yield Finding(Level.WARNING, Code.VERB_DIRECTORY_IDLE, verb, what, hint)
 
 
-def _idle(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
-    # `remaphore ping` takes a 127 for an answer like another.
+def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
+    """Yield the verbs that a peer may send and that have no directory and no plugin."""
+    # `ping` needs no handler: `remaphore ping` counts the exit code 127 as a reply like any other.
     sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, PING}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
-            what = "a peer may send it, and nothing here acts on it: a request is answered with 127"
+            what = "peers may send this verb, but it has no handler: requests are answered with 127"
             hint = f"put an executable into {(config.hooks or DEFAULT_HOOKS)[-1] / verb}, if one is wanted"
             if verb == PERMISSIONS:
                 hint = f'write enable = ["{PERMISSIONS}"] under [plugins], and restart the daemon'

@@ -1,4 +1,4 @@
-"""Asking who is there, again and again, and how long the answers take. Behind `remaphore ping`."""
+"""Pinging peers repeatedly, with the round trip and clock of each answer. Behind `remaphore ping`."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ from remaphore.requesting.requester import expect
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
-# What a handler may write of its own accord, as the sample hooks.d/ping does.
+# What a handler can choose to write, as the sample hooks.d/ping does.
 _VERSION = re.compile(rb"\bremaphore ([0-9][0-9A-Za-z.+-]{0,40})")
 
 
 @dataclass(slots=True)
-class Tally:
-    """What has come of it so far. asked, answered: how often, by destination; rounds: how often anybody was asked."""
+class PingStats:
+    """The counts so far. pings: how many were sent. asked, answered: how often, by destination.
 
-    rounds: int = 0
+    round_trips_ns: the shortest, the sum and the longest.
+    """
+
+    pings: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
-    round_trips_ns: list[int] = field(default_factory=lambda: [0, 0, 0])  # least, sum, most
+    round_trips_ns: list[int] = field(default_factory=lambda: [0, 0, 0])
 
     def count(self, answer: Answer) -> None:
         """Count one answer."""
         least, total, most = self.round_trips_ns
-        taken = answer.round_trip_ns
-        self.round_trips_ns = [min(least or taken, taken), total + taken, max(most, taken)]
+        round_trip = answer.round_trip_ns
+        self.round_trips_ns = [min(least or round_trip, round_trip), total + round_trip, max(most, round_trip)]
         self.answered[answer.reply.peer] += 1
 
     @property
     def missing(self) -> dict[str, int]:
-        """How often each destination that owes answers did not give one."""
+        """The number of missing answers of each destination that has any."""
         owed = {name: number - self.answered[name] for name, number in self.asked.items()}
         return {name: number for name, number in owed.items() if number > 0}
 
 
 class Pinger:
-    """Sends *count* pings (None: until `stop`), one every *interval* seconds, to the peers that *to* reaches.
+    """Sends *count* pings (None: until `stop`), one every *interval* seconds, to the peers that *to* matches.
 
-    Each waits *timeout* seconds for its answers, while the next are sent. Raises NoReceiversError if *to* reaches no
-    peer, NotPermittedError if our identity may not send `ping`, ConfigError if its key cannot be used.
+    Each waits *timeout* seconds for its answers, while the next ones are sent. Raises NoReceiversError if *to* matches
+    no peer, NotPermittedError if our identity may not send `ping`, ConfigError if its key cannot be used.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Pinger:
         clock: Clock = time.time_ns,
     ) -> None:
         config.sender(PING).load()
-        self.tally = Tally()
+        self.stats = PingStats()
         self.responders = expect(config, to)
         self._bus = bus
         self._config = config
@@ -82,11 +85,11 @@ class Pinger:
         self._failure: TransportError | None = None
 
     def stop(self) -> None:
-        """Send no more, and wait for nothing: who has not answered by now is missing, as ping(8) counts."""
+        """Send no more pings, and do not wait: answers that have not arrived count as missing, as in ping(8)."""
         self._stopping.set()
 
     async def answers(self) -> AsyncIterator[tuple[int, Answer]]:
-        """Yield each answer with the number of its ping, as it arrives. Raises TransportError."""
+        """Yield each answer with the number of its ping, as it arrives. Raise TransportError."""
         sending = spawn(self._send_all(), name="ping")
         try:
             while (arrived := await self._arrived.get()) is not None:
@@ -99,20 +102,20 @@ class Pinger:
             raise self._failure
 
     async def _send_all(self) -> None:
-        rounds: set[asyncio.Task[None]] = set()
+        pings: set[asyncio.Task[None]] = set()
         try:
             for number in self._numbers:
-                task = spawn(self._round(number), name=f"ping {number}")
-                rounds.add(task)
-                task.add_done_callback(rounds.discard)
+                task = spawn(self._ping(number), name=f"ping {number}")
+                pings.add(task)
+                task.add_done_callback(pings.discard)
                 if number != self._last:
                     await self._pause(self._interval)
                 if self._stopping.is_set():
                     break
-            while rounds and not self._stopping.is_set():
-                await self._pause(None, *rounds)
+            while pings and not self._stopping.is_set():
+                await self._pause(None, *pings)
         finally:
-            ending = set(rounds)
+            ending = set(pings)
             for task in ending:
                 task.cancel()
             if ending:
@@ -126,27 +129,27 @@ class Pinger:
         finally:
             stopping.cancel()
 
-    async def _round(self, number: int) -> None:
+    async def _ping(self, number: int) -> None:
         outgoing = self._signer.compose(PING, to=self._to, payload=b"", wants_reply=True)
-        self.tally.rounds += 1
+        self.stats.pings += 1
 
-        def answered(answer: Answer) -> None:
-            self.tally.asked[answer.reply.peer] += 1
-            self.tally.count(answer)
+        def on_answer(answer: Answer) -> None:
+            self.stats.asked[answer.reply.peer] += 1
+            self.stats.count(answer)
             self._arrived.put_nowait((number, answer))
 
-        probe = Probe(outgoing, self.responders, self._config, clock=self._clock, answered=answered)
+        probe = Probe(outgoing, self.responders, self._config, clock=self._clock, on_answer=on_answer)
         try:
-            with contextlib.suppress(ConnectionLostError):  # a ping that was lost
+            with contextlib.suppress(ConnectionLostError):  # this ping is lost; its answers count as missing
                 await probe.run(self._bus, timeout=self._timeout)
         except TransportError as error:
             self._failure = error
             self.stop()
         finally:
-            self.tally.asked.update(probe.missing)
+            self.stats.asked.update(probe.missing)
 
 
-def told_version(output: bytes) -> str | None:
-    """Return the version of this program that the *output* of a handler names, None if it names none."""
+def reported_version(output: bytes) -> str | None:
+    """Return the version of this program that the *output* of a handler contains, None if it contains none."""
     found = _VERSION.search(output)
     return found[1].decode() if found else None

@@ -1,7 +1,7 @@
-"""One question to peers, and what their replies show beyond what they say: round trip, clock, and what is not taken.
+"""One request to peers, and what its replies show besides their contents: round trip, clock, and dropped replies.
 
-A reply that names its request is fresh whatever its time says, so here it may be signed at any time: a clock that is
-off is what is looked for. One of a peer that runs the original names none, and has to be in time as ever.
+A reply that names its request is fresh whatever its time, so here it may be signed at any time: a wrong clock is one of
+the things to find. A reply of the Go implementation names no request, so its time has to be within allow_skew.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from remaphore.protocol.message import Reply, reply_uuid
 from remaphore.protocol.peers import Peer, by_key
 from remaphore.transport.bus import Bus
 
-ANY_TIME = 2**64  # nanoseconds: further than two 64-bit times can be apart
-# Signatures checked of replies that are not taken anyway: anybody can send any number of those.
-MAX_EXTRA_CHECKS = 100
+ANY_TIME = 2**64  # nanoseconds: more than two 64-bit times can differ
+# How many signatures of dropped replies are verified: whoever can publish can send any number of those.
+MAX_EXTRA_VERIFICATIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A verified reply. round_trip_ns: from sending to arrival. skew_ns: the peer's clock minus ours, at its signing.
+    """A verified reply. round_trip_ns: from sending to arrival. skew_ns: the peer's clock minus ours, when it signed.
 
-    The skew supposes that the reply was signed half-way, so it may be off by half of the round trip, either way.
+    The skew assumes that the reply was signed half-way through the round trip, so its error is at most half of that.
     """
 
     reply: Reply
@@ -41,15 +41,19 @@ class Answer:
 
     @property
     def least_skew_ns(self) -> int:
-        """By how much the clocks differ at the very least, without sign."""
+        """The least difference of the clocks that explains the reply, without sign.
+
+        A peer that seems 5 s ahead after a round trip of 4 s is at least 3 s ahead.
+        """
         return max(0, abs(self.skew_ns) - self.round_trip_ns // 2)
 
 
 @dataclass(slots=True)
-class Untaken:
-    """What else came back. unbound: peers whose good replies name no request. strangers: keys that no peer has.
+class DroppedReplies:
+    """The dropped replies. unbound: destinations of peers whose validly signed replies do not name the request.
 
-    forged: replies with the key of a peer that was asked, and a signature that is not its.
+    strangers: keys, of no peer, that signed a reply to this request. forged: the number of replies with the key of an
+    asked peer and an invalid signature.
     """
 
     unbound: set[str] = field(default_factory=set)
@@ -58,7 +62,7 @@ class Untaken:
 
 
 class Probe:
-    """A signed question under way to *responders*. *answered* is called with each answer as it arrives."""
+    """A signed request to *responders*. *on_answer* is called with each answer as it arrives."""
 
     def __init__(
         self,
@@ -67,17 +71,19 @@ class Probe:
         config: Config,
         *,
         clock: Clock = time.time_ns,
-        answered: Callable[[Answer], None] = lambda _answer: None,
+        on_answer: Callable[[Answer], None] = lambda _answer: None,
     ) -> None:
         self.answers: dict[str, Answer] = {}
-        self.untaken = Untaken()
+        self.dropped = DroppedReplies()
         self._outgoing = outgoing
+        self._uuid = reply_uuid(outgoing.message.digest)
         self._config = config
         self._clock = clock
-        self._answered = answered
+        self._on_answer = on_answer
         self._exchange = Exchange(outgoing.message, responders, allow_skew_ns=ANY_TIME)
         self._responders = by_key(responders)
-        self._checks = MAX_EXTRA_CHECKS
+        self._known_keys = {identity.key for identity in config.identities} | {peer.key for peer in config.peers}
+        self._verifications_left = MAX_EXTRA_VERIFICATIONS
         self._sent = 0
         self._complete = asyncio.Event()
 
@@ -88,60 +94,52 @@ class Probe:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those that have not answered."""
+        """The destinations that have not replied."""
         return self._exchange.missing
 
     async def run(self, bus: Bus, *, timeout: float) -> None:
-        """Ask, and return when all have answered, or after *timeout* seconds. Raises TransportError."""
+        """Send the request, and return when all have replied, or after *timeout* seconds. Raise TransportError."""
         where = subject.for_replies(self._config.subject, self._outgoing.message.digest)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await bus.subscribe(where, self._deliver)
+                    await bus.subscribe(where, self.deliver)
                     self._sent = time.monotonic_ns()
                     await bus.publish(subject.for_messages(self._config.subject), self._outgoing.raw)
                     await self._complete.wait()
         finally:
             await bus.unsubscribe(where)
 
-    def _deliver(self, raw: bytes) -> None:
+    def deliver(self, raw: bytes) -> None:
+        """Accept or drop the reply *raw*, which arrives now."""
         now = self._clock()
         round_trip = time.monotonic_ns() - self._sent
-        if self._is_stale(raw, now):
+        try:
+            frame = wire.decode(raw)
+        except DecodeError:
             return
+        if frame.uuid != self._uuid and skew_error(frame.time_ns, now, self._config.allow_skew_ns) is not None:
+            return  # it names no request, and is too old or too new to belong to this one
         verdict = self._exchange.admit(raw, now)
         if isinstance(verdict, Drop):
-            self._look_at(raw, verdict.reason)
+            self._note_drop(frame, verdict.reason)
             return
         skew = verdict.time_ns - (now - round_trip // 2)
         answer = Answer(reply=verdict, round_trip_ns=round_trip, skew_ns=skew)
         self.answers[verdict.peer] = answer
-        self._answered(answer)
+        self._on_answer(answer)
         if self._exchange.complete:
             self._complete.set()
 
-    def _is_stale(self, raw: bytes, now: int) -> bool:
-        try:
-            frame = wire.decode(raw)
-        except DecodeError:
-            return False  # the exchange says so too
-        bound = frame.uuid == reply_uuid(self._outgoing.message.digest)
-        return not bound and skew_error(frame.time_ns, now, self._config.allow_skew_ns) is not None
-
-    def _look_at(self, raw: bytes, reason: DropReason) -> None:
+    def _note_drop(self, frame: wire.Frame, reason: DropReason) -> None:
         if reason is DropReason.BAD_SIGNATURE:
-            self.untaken.forged += 1
-        if reason not in (DropReason.NOT_ASKED, DropReason.NOT_BOUND) or not self._checks:
+            self.dropped.forged += 1
+        if reason not in (DropReason.NOT_ASKED, DropReason.NOT_BOUND) or not self._verifications_left:
             return
-        self._checks -= 1
-        frame = wire.decode(raw)
+        self._verifications_left -= 1
         if not wire.verify(frame):
             return
         if reason is DropReason.NOT_BOUND:
-            self.untaken.unbound.add(self._responders[frame.sender].destination)
-        elif frame.uuid == reply_uuid(self._outgoing.message.digest) and not self._is_known(frame.sender):
-            self.untaken.strangers.add(frame.sender)
-
-    def _is_known(self, key: str) -> bool:
-        ours = (identity.key for identity in self._config.identities)
-        return key in ours or any(peer.key == key for peer in self._config.peers)
+            self.dropped.unbound.add(self._responders[frame.sender].destination)
+        elif frame.uuid == self._uuid and frame.sender not in self._known_keys:
+            self.dropped.strangers.add(frame.sender)

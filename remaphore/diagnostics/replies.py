@@ -1,14 +1,14 @@
-"""What the answers of peers mean: clocks, what we permit each other, and why one does not answer."""
+"""What the replies of peers mean: clocks, what each side permits the other, and why a peer does not reply."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from remaphore.config.settings import Config
-from remaphore.diagnostics.clock import MEND
+from remaphore.diagnostics.clock import SYNCHRONIZE
 from remaphore.diagnostics.findings import Code, Finding, Level, quote
 from remaphore.diagnostics.probe import Answer
 from remaphore.protocol import duration
@@ -19,22 +19,13 @@ from remaphore.protocol.peers import Peer
 # The verb that the plugin of this name answers, see docs/running.md.
 PERMISSIONS = "permissions"
 PING = "ping"
-_SCHEMA = 1  # of its answers, as far as we can read them
+_SCHEMA = 1  # of its answers: the one that we can read
 
 _MILLISECOND = duration.MILLISECOND
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a peer answered when it was asked with the verb `permissions` and *key*, one of ours."""
-
-    peer: Peer
-    key: str
-    answer: Answer
-
-
-class _Told(NamedTuple):
-    """What the plugin `permissions` of a peer says: what we may send, how it calls us and itself, its version."""
+class ReportedPermissions(NamedTuple):
+    """The answer of a peer's plugin `permissions`: what we may send, its name for us and for itself, its version."""
 
     verbs: tuple[str, ...]
     known_as: str
@@ -42,125 +33,135 @@ class _Told(NamedTuple):
     version: str
 
 
-def judge(config: Config, asked: Asked) -> Iterator[Finding]:
-    """Say what *asked* shows of one peer."""
-    name, key = asked.peer.destination, asked.key
-    told = _told(asked)
-    yield _describe(asked, told)
-    yield from _judge_clock(config, asked)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAnswer:
+    """What a peer replied to the verb `permissions`, signed with *key*, one of ours."""
+
+    peer: Peer
+    key: str
+    answer: Answer
+
+    @property
+    def rejection(self) -> str:
+        """The text of a rejection, `REASON: DETAIL`; empty if the reply is none."""
+        reply = self.answer.reply
+        return reply.output.removeprefix(REJECTED).decode(errors="replace") if reply.rejected else ""
+
+    @property
+    def rejection_reason(self) -> str:
+        """The reason of a rejection, empty if the reply is none."""
+        return self.rejection.split(":", 1)[0]
+
+    def permissions(self) -> ReportedPermissions | None:
+        """Return what the plugin `permissions` reports; None if the reply is not from it, or in a later schema."""
+        if self.answer.reply.exit_code != 0:
+            return None
+        try:
+            reported = json.loads(self.answer.reply.output)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(reported, dict) or reported.get("schema") != _SCHEMA:
+            return None
+        verbs, *names = map(reported.get, ReportedPermissions._fields)
+        if not isinstance(verbs, list) or not all(isinstance(text, str) for text in (*verbs, *names)):
+            return None
+        return ReportedPermissions(tuple(sorted(verbs)), *map(str, names))
+
+
+def judge(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
+    """Yield the findings about one peer that replied."""
+    name, key = answered.peer.destination, answered.key
+    reported = answered.permissions()
+    yield describe(answered, reported)
+    yield from judge_clock(config, answered)
     if key != config.identity().key:
-        what = f"it knows our key {key}, and not {config.identity().key}, which signs"
-        hint = f'let it add a peer with that key, or write default_identity = "{key}" to {config.source}'
-        yield Finding(Level.ERROR, Code.PEER_KNOWS_OTHER_KEY, name, what, hint)
-    if told is not None:
-        yield from _judge_names(config, name, told)
+        what = f"expects our key {key}, but we sign with {config.identity().key}"
+        hint = f'add a peer with that key there, or write default_identity = "{key}" to {config.source}'
+        yield Finding(Level.ERROR, Code.PEER_EXPECTS_OTHER_KEY, name, what, hint)
+    if reported is not None:
+        yield from judge_names(config, name, reported)
     else:
-        yield from _judge_silence(asked)
+        yield from judge_no_permissions(answered)
 
 
-def _told(asked: Asked) -> _Told | None:
-    """Return what the plugin `permissions` of the peer says, None if that is not what answered."""
-    if asked.answer.reply.exit_code != 0:
-        return None
-    try:
-        told = json.loads(asked.answer.reply.output)
-    except (ValueError, RecursionError):
-        return None
-    return _read(told) if isinstance(told, dict) and told.get("schema") == _SCHEMA else None
-
-
-def _read(told: dict[str, Any]) -> _Told | None:
-    verbs, *names = map(told.get, _Told._fields)
-    if not isinstance(verbs, list) or not all(isinstance(text, str) for text in (*verbs, *names)):
-        return None
-    return _Told(tuple(sorted(verbs)), *map(str, names))
-
-
-def _describe(asked: Asked, told: _Told | None) -> Finding:
-    answer = asked.answer
+def describe(answered: PeerAnswer, reported: ReportedPermissions | None) -> Finding:
+    """Return the finding that a peer replied, with its round trip, clock and permissions."""
+    answer = answered.answer
     facts: dict[str, object] = {
         "round_trip_ms": answer.round_trip_ns / _MILLISECOND,
         "skew_ms": answer.skew_ns / _MILLISECOND,
-        "we_permit": sorted(asked.peer.verbs),
-        "permits_us": None if told is None else list(told.verbs),
-        "version": None if told is None else told.version,
+        "we_permit": sorted(answered.peer.verbs),
+        "permits_us": None if reported is None else list(reported.verbs),
+        "version": None if reported is None else reported.version,
         "bound": answer.reply.bound,
     }
-    what = f"answers in {answer.round_trip_ns / _MILLISECOND:.1f} ms, its clock {_shown(answer.skew_ns)}"
-    what += f"; we permit it {_words(asked.peer.verbs)}"
-    if told is not None:
-        what += f"; it permits us {_words(told.verbs)}; remaphore {quote(told.version)}"
-    return Finding(Level.OK, Code.PEER_OK, asked.peer.destination, what, facts=facts)
+    what = f"replies in {answer.round_trip_ns / _MILLISECOND:.1f} ms, clock {format_skew(answer.skew_ns)}"
+    what += f"; we permit it {format_verbs(answered.peer.verbs)}"
+    if reported is not None:
+        what += f"; it permits us {format_verbs(reported.verbs)}; remaphore {quote(reported.version)}"
+    return Finding(Level.OK, Code.PEER_OK, answered.peer.destination, what, facts=facts)
 
 
-def _judge_clock(config: Config, asked: Asked) -> Iterator[Finding]:
-    name, answer, allowed = asked.peer.destination, asked.answer, config.allow_skew_ns
-    hint = f"on the machine whose clock is wrong: {MEND}"
-    if _rejected(asked) == DropReason.OUTSIDE_WINDOW:
-        what = f"it rejects what we sign: {quote(_words_of(asked))}"
-        yield Finding(Level.ERROR, Code.CLOCK_REFUSED, name, what, hint)
+def judge_clock(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
+    """Yield whether the clock of a peer, or its judgement of ours, is a problem."""
+    name, answer, allowed = answered.peer.destination, answered.answer, config.allow_skew_ns
+    hint = f"on the machine whose clock is wrong: {SYNCHRONIZE}"
+    if answered.rejection_reason == DropReason.OUTSIDE_WINDOW:
+        what = f"rejects the time of our messages: {quote(answered.rejection)}"
+        yield Finding(Level.ERROR, Code.TIME_REJECTED, name, what, hint)
     elif answer.least_skew_ns > allowed // 2:
         level = Level.ERROR if answer.least_skew_ns > allowed else Level.WARNING
-        what = f"its clock is {_shown(answer.skew_ns)}, allowed are {allowed / duration.SECOND:g} s"
-        yield Finding(level, Code.CLOCK_OFF, name, what, hint)
+        what = f"clock is {format_skew(answer.skew_ns)} (allowed: {allowed / duration.SECOND:g} s)"
+        yield Finding(level, Code.PEER_CLOCK_SKEW, name, what, hint)
 
 
-def _judge_names(config: Config, name: str, told: _Told) -> Iterator[Finding]:
-    if told.known_as != config.destination:
-        what = f"it knows us as {quote(told.known_as)}, we call ourselves {config.destination}:"
-        what += " what either of us sends to that name does not find its way"
-        hint = f'let it write destination = "{config.destination}" to the peer with our key'
-        yield Finding(Level.WARNING, Code.PEER_KNOWS_US_OTHERWISE, name, what, hint)
-    if told.destination != name:
-        what = f"it calls itself {quote(told.destination)}: what we send to {name} does not reach it"
-        yield Finding(
-            Level.WARNING, Code.PEER_CALLS_ITSELF_OTHERWISE, name, what, f"write the name that it has, or {name} there"
-        )
+def judge_names(config: Config, name: str, reported: ReportedPermissions) -> Iterator[Finding]:
+    """Yield the names of the two nodes that differ between their configurations."""
+    if reported.known_as != config.destination:
+        what = f"lists us as {quote(reported.known_as)}, but our destination is {config.destination}:"
+        what += " messages to either name do not reach their recipient"
+        hint = f'write destination = "{config.destination}" there, to the peer with our key'
+        yield Finding(Level.WARNING, Code.OWN_DESTINATION_MISMATCH, name, what, hint)
+    if reported.destination != name:
+        what = f"its own destination is {quote(reported.destination)}: messages to {name} do not reach it"
+        hint = f"write its own destination to this peer, or {name} to its configuration"
+        yield Finding(Level.WARNING, Code.PEER_DESTINATION_MISMATCH, name, what, hint)
 
 
-def _judge_silence(asked: Asked) -> Iterator[Finding]:
-    """Say why a peer that answers did not say what it permits us."""
-    name, rejected = asked.peer.destination, _rejected(asked)
-    if rejected == DropReason.VERB_NOT_PERMITTED:
-        what = "it knows us, and does not let us ask what it permits us"
-        hint = f'let it add "{PERMISSIONS}" to the verbs of the peer with our key {asked.key}'
-        yield Finding(Level.NOTE, Code.PERMISSIONS_REFUSED, name, what, hint)
-    elif rejected == DropReason.OUTSIDE_WINDOW:
-        return  # its clock has been judged
-    elif rejected:
-        hint = "see the log of its daemon, or remaphore check there"
-        yield Finding(Level.WARNING, Code.PEER_REFUSES, name, f"it rejects: {quote(_words_of(asked))}", hint)
-    elif asked.answer.reply.exit_code == 0:
-        what = f"what it answers to {PERMISSIONS} is not what the plugin of that name says, as we know it"
-        hint = f"there: remaphore hooks {PERMISSIONS}; take a handler away, or update the older of the two nodes"
+def judge_no_permissions(answered: PeerAnswer) -> Iterator[Finding]:
+    """Yield why a peer that replied did not report what it permits us."""
+    name, reason = answered.peer.destination, answered.rejection_reason
+    if reason == DropReason.VERB_NOT_PERMITTED:
+        what = f"does not permit us the verb {PERMISSIONS}, so it does not report what else it permits us"
+        hint = f'add "{PERMISSIONS}" there to the verbs of the peer with our key {answered.key}'
+        yield Finding(Level.NOTE, Code.PERMISSIONS_REJECTED, name, what, hint)
+    elif reason == DropReason.OUTSIDE_WINDOW:
+        return  # `judge_clock` reports it
+    elif reason:
+        hint = "read the log of its daemon, or run remaphore check there"
+        yield Finding(Level.WARNING, Code.PEER_REJECTS, name, f"rejects: {quote(answered.rejection)}", hint)
+    elif answered.answer.reply.exit_code == 0:
+        what = f"its reply to {PERMISSIONS} is not one of the plugin of that name that we can read"
+        hint = f"run remaphore hooks {PERMISSIONS} there; remove a handler of that verb, or update the older node"
         yield Finding(Level.WARNING, Code.PERMISSIONS_UNREADABLE, name, what, hint)
     else:
-        what = "it answers, and does not say what it permits us"
-        hint = f'if a daemon runs there, let it write enable = ["{PERMISSIONS}"] under [plugins], and restart'
-        yield Finding(Level.NOTE, Code.PERMISSIONS_UNTOLD, name, what, hint)
-
-
-def _rejected(asked: Asked) -> str:
-    """Return the reason of a rejection, empty if it is none."""
-    return _words_of(asked).split(":", 1)[0] if asked.answer.reply.rejected else ""
-
-
-def _words_of(asked: Asked) -> str:
-    return asked.answer.reply.output.removeprefix(REJECTED).decode(errors="replace")
+        what = "replies, but does not report what it permits us"
+        hint = f'if a daemon runs there, write enable = ["{PERMISSIONS}"] under [plugins] there, and restart it'
+        yield Finding(Level.NOTE, Code.PERMISSIONS_UNAVAILABLE, name, what, hint)
 
 
 def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
-    """Say what may be wrong with a *peer* that did not answer, likeliest first, and how to find out."""
+    """Return the finding about a *peer* that did not reply: likely causes, likeliest first, and how to find out."""
     key, name = config.identity().key, peer.destination
-    silent = f"no answer within {timeout:g} s; we permit it {_words(peer.verbs)}"
+    silent = f"no reply within {timeout:g} s; we permit it {format_verbs(peer.verbs)}"
     facts = {"we_permit": sorted(peer.verbs)}
     if peer.legacy:
-        what = f"{silent}. What runs the original says nothing to what it does not permit, as {PERMISSIONS} likely is"
+        what = f"{silent}. The Go implementation does not reply to verbs that it does not permit, such as {PERMISSIONS}"
         return Finding(Level.NOTE, Code.PEER_SILENT, name, what, f"remaphore ping {name}", facts)
     what = (
-        f"{silent}. Likely, in this order: nothing receives there, or on another broker or subject than"
-        f" {config.subject}; it does not know our key; what receives there does not say when it rejects, or waits for"
-        " something else; it calls itself otherwise; its clock is minutes off"
+        f"{silent}. Likely causes, in this order: no receiver is running there, or it uses another broker or subject"
+        f" than {config.subject}; it does not have our key; the receiver does not report rejections, or filters for"
+        " other messages; its destination is another; its clock is wrong by minutes"
     )
     hint = (
         "on that node: remaphore check; remaphore doctor;"
@@ -170,19 +171,21 @@ def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
 
 
 def judge_own_clock(config: Config, answers: list[Answer]) -> Iterator[Finding]:
-    """Say so if all clocks, two at least, differ from ours in the same direction: then it is ours."""
+    """Yield that our clock is likely wrong, if those of all peers, at least two, differ in the same direction."""
     far = [answer.skew_ns for answer in answers if answer.least_skew_ns > config.allow_skew_ns // 2]
     if len(far) == len(answers) >= 2 and len({skew > 0 for skew in far}) == 1:
         middle = sorted(far)[len(far) // 2]
-        what = f"all {len(far)} peers that answer have clocks {_shown(middle)}, so it is likely ours that is wrong"
-        yield Finding(Level.WARNING, Code.OWN_CLOCK_OFF, "clock", what, MEND)
+        what = f"our clock is likely wrong: those of all {len(far)} peers that replied are {format_skew(middle)}"
+        yield Finding(Level.WARNING, Code.OWN_CLOCK_SKEW, "clock", what, SYNCHRONIZE)
 
 
-def _shown(skew_ns: int) -> str:
+def format_skew(skew_ns: int) -> str:
+    """Return a difference of clocks for people: `1.5 s ahead of ours`."""
     size = abs(skew_ns)
     text = f"{size / duration.SECOND:.1f} s" if size >= duration.SECOND else f"{size / _MILLISECOND:.1f} ms"
     return f"{text} {'ahead of' if skew_ns > 0 else 'behind'} ours"
 
 
-def _words(verbs: Collection[str]) -> str:
+def format_verbs(verbs: Collection[str]) -> str:
+    """Return *verbs* for people, sorted and cut."""
     return quote(", ".join(sorted(verbs))) or "nothing"

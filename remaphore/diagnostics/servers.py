@@ -1,4 +1,4 @@
-"""Each configured server: whether it can be reached, who it is, and whether it lets us do what we need."""
+"""Each configured server: whether it can be reached, what it is, and whether it permits what a node needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from typing import NamedTuple
 
 from remaphore.config.settings import Config
@@ -19,96 +19,97 @@ from remaphore.transport.nats_client import NatsBus
 _DIGEST_BYTES = 32
 
 
-class Visit(NamedTuple):
-    """What became of a look at one server; bus: the connection, if there is one. The caller closes it."""
+class ServerProbe(NamedTuple):
+    """The result of probing one server; bus: the connection, if there is one. The caller closes it."""
 
     findings: tuple[Finding, ...]
     bus: NatsBus | None = None
 
     @property
     def usable(self) -> bool:
-        """Whether peers can be asked there."""
+        """Whether peers can be asked through this server."""
         return self.bus is not None and all(finding.code is not Code.SUBJECT_DENIED for finding in self.findings)
 
     async def close(self) -> None:
-        """End the connection, if there is one."""
+        """Close the connection, if there is one."""
         if self.bus is not None:
             await self.bus.close()
 
 
-async def visit(config: Config, url: str, *, message: Outgoing | None, timeout: float) -> Visit:
+async def probe_server(config: Config, url: str, *, message: Outgoing | None, timeout: float) -> ServerProbe:
     """Connect to the server *url* alone, and use every kind of subject that a node needs.
 
-    message: is published where messages go, if this node can sign one at all. timeout: seconds, for the connecting and
-    for the use.
+    message: is published to the subject of messages, None if this node may not sign one. timeout: seconds, for the
+    connection and for the use, each.
     """
     try:
         bus = await NatsBus.connect(
             (url,), auth=config.auth, tls=config.tls, limit=timeout, on_notice=lambda _line: None
         )
     except TransportError as error:
-        return Visit((_failure(config, url, error),))
+        return ServerProbe((server_failure(config, url, error),))
     try:
         async with asyncio.timeout(timeout):
-            findings = tuple([finding async for finding in _use(config, url, bus, message)])
+            findings = tuple([finding async for finding in use_server(config, url, bus, message)])
     except (TimeoutError, TransportError) as error:
         await bus.close()
         reason = error if isinstance(error, TransportError) else TransportError(f"no confirmation within {timeout:g} s")
-        return Visit((_failure(config, url, reason),))
+        return ServerProbe((server_failure(config, url, reason),))
     except BaseException:
         await bus.close()
         raise
-    return Visit(findings, bus)
+    return ServerProbe(findings, bus)
 
 
-def _failure(config: Config, url: str, error: TransportError) -> Finding:
+def server_failure(config: Config, url: str, error: TransportError) -> Finding:
+    """Return the finding about a server that cannot be used."""
     if isinstance(error, BrokerRefusedError):
-        return from_error(Code.SERVER_REFUSES, url, error, hint=f"remaphore check -c {shlex.quote(config.source)}")
-    return from_error(Code.SERVER_UNREACHABLE, url, error, hint="start it, open the way to it, or correct servers")
+        hint = f"remaphore check -c {shlex.quote(config.source)}"
+        return from_error(Code.SERVER_REJECTS, url, error, default_hint=hint)
+    hint = "start it, make it reachable, or correct servers"
+    return from_error(Code.SERVER_UNREACHABLE, url, error, default_hint=hint)
 
 
-async def _use(config: Config, url: str, bus: NatsBus, message: Outgoing | None) -> AsyncIterator[Finding]:
-    about = bus.about
+async def use_server(config: Config, url: str, bus: NatsBus, message: Outgoing | None) -> AsyncIterator[Finding]:
+    """Subscribe and publish like a node; yield what the server is, its limits, and the subjects that it denies."""
     messages = subject.for_messages(config.subject)
-    replies = subject.for_replies(config.subject, os.urandom(_DIGEST_BYTES))  # of a request that nobody makes
+    replies = subject.for_replies(config.subject, os.urandom(_DIGEST_BYTES))  # of a request that does not exist
+    about = bus.about
     started = time.monotonic()
-    denied = [await _denied(url, bus.subscribe(messages, _ignore))]
-    yield _describe(url, about, max_payload=bus.max_payload, round_trip=time.monotonic() - started)
-    denied.append(await _denied(url, bus.subscribe(replies, _ignore)))
-    denied.append(await _denied(url, bus.publish(replies, b"")))
+    denied = [await denial(url, bus.subscribe(messages, ignore))]
+    milliseconds = round((time.monotonic() - started) * 1000, 3)
+    cluster = f" in cluster {about['cluster']}" if about.get("cluster") else ""
+    what = f"{about.get('name', '')} {about.get('version', '')}{cluster}, {about.get('tls') or 'no TLS'}"
+    what += f", login accepted, {milliseconds:.1f} ms"
+    facts = {**about, "max_payload": bus.max_payload, "round_trip_ms": milliseconds}
+    yield Finding(Level.OK, Code.SERVER_OK, url, what, facts=facts)
+    denied.append(await denial(url, bus.subscribe(replies, ignore)))
+    denied.append(await denial(url, bus.publish(replies, b"")))
     if message is not None:
-        denied.append(await _denied(url, bus.publish(messages, message.raw)))
+        denied.append(await denial(url, bus.publish(messages, message.raw)))
     await bus.unsubscribe(messages)
     await bus.unsubscribe(replies)
     if bus.max_payload < wire.MAX_MESSAGE_BYTES:
-        what = f"it takes messages of {bus.max_payload} bytes at most: more cannot be sent, and outputs are cut to it"
-        yield Finding(Level.NOTE, Code.SERVER_PAYLOAD, url, what, f"raise its max_payload to {wire.MAX_MESSAGE_BYTES}")
-    found = [finding for finding in denied if finding is not None]
-    for finding in found:
+        what = f"accepts messages of at most {bus.max_payload} bytes: larger ones cannot be sent, and outputs are cut"
+        hint = f"raise max_payload of the server to {wire.MAX_MESSAGE_BYTES}"
+        yield Finding(Level.NOTE, Code.SERVER_MAX_PAYLOAD, url, what, hint)
+    findings = [finding for finding in denied if finding is not None]
+    for finding in findings:
         yield finding
-    if not found:
-        yield Finding(Level.OK, Code.SUBJECTS_OK, url, f"we may publish and subscribe below {config.subject}")
+    if not findings:
+        what = f"publishing and subscribing below {config.subject} is permitted"
+        yield Finding(Level.OK, Code.SUBJECTS_OK, url, what)
 
 
-async def _denied(url: str, action: Awaitable[None]) -> Finding | None:
+async def denial(url: str, action: Awaitable[None]) -> Finding | None:
+    """Await *action*; return the finding if the server denies the subject."""
     try:
         await action
     except SubjectDeniedError as error:
-        return from_error(Code.SUBJECT_DENIED, url, error)
+        hint = "ask the broker's administrator to permit this subject to these credentials"
+        return from_error(Code.SUBJECT_DENIED, url, error, default_hint=hint)
     return None
 
 
-def _ignore(_raw: bytes) -> None:
-    """Take what arrives meanwhile: it is for the daemon, which gets it too."""
-
-
-def _describe(url: str, about: Mapping[str, str], *, max_payload: int, round_trip: float) -> Finding:
-    cluster = f" in cluster {about['cluster']}" if about.get("cluster") else ""
-    secured = f"{about['tls']}" if about.get("tls") else "no TLS"
-    milliseconds = round(round_trip * 1000, 3)
-    what = (
-        f"{about.get('name', '')} {about.get('version', '')}{cluster}, {secured}, login accepted, {milliseconds:.1f} ms"
-    )
-    return Finding(
-        Level.OK, Code.SERVER_OK, url, what, facts={**about, "max_payload": max_payload, "round_trip_ms": milliseconds}
-    )
+def ignore(_raw: bytes) -> None:
+    """Ignore what arrives meanwhile: the daemon receives it too."""

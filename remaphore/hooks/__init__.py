@@ -1,6 +1,7 @@
-"""Hooks: what plugins may do, how they are found, how an event reaches each of them.
+"""Hooks: what plugins may implement, how they are found and configured, how an event reaches each of them.
 
-pluggy does discovery, validation and the marking of functions; `dispatch` calls them, because an event must reach every
-plugin even if one raises, hangs or cancels itself. Nothing here knows a network, a configuration file or a bundled
-plugin by name.
+Here belongs what all plugins share, and what they get as arguments (`stats`, `context`, `plan`, `Outcome`); not a
+network, not the reading of a configuration file, not the name of a bundled plugin. `specs` declares the hooks. pluggy
+does discovery and validation; `dispatch` calls them, because an event must reach every plugin even if one raises, hangs
+or cancels itself.
 """

@@ -1,9 +1,17 @@
 """How an event reaches every plugin.
 
-pluggy calls hooks one after the other and lets the first exception end the chain; a coroutine it would not await at
-all. An event must reach every plugin, so `emit` walks the public `HookCaller.get_hookimpls()` itself: a plain function
-is called in place, an `async def` runs as a task of its own, and whatever one of them does is its own `Outcome`.
-Implementations are called in the order in which their plugins were enabled.
+pluggy calls hooks one after the other, lets the first exception end the chain, and does not await coroutines. An event
+must reach every plugin, so `emit` walks the public `HookCaller.get_hookimpls()` itself: a plain function is called in
+place, an `async def` runs as a task of its own, and whatever one of them does is its own `Outcome`. Implementations are
+called in the order in which their plugins were enabled.
+
+Example: `emit(hook, timeout=5)` with plugin a (a `def`), b (an `async def` that returns), c (one that hangs):
+
+    _start a   called in place; an Outcome at once
+    _start b   called, returns a coroutine; a task "b:remaphore_message" runs it in `_finish`
+    _start c   likewise
+    _finish_all waits until b is done and 5 seconds are over, then cancels c without waiting for it
+    [Outcome a, Outcome b, Outcome c with TimeoutError]
 """
 
 from __future__ import annotations
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one plugin did with one event: the hook and the plugin's name, how long it took, its result or its error."""
+    """What one plugin did with one event: names of hook and plugin, the seconds it took, its result or its error."""
 
     hook: str
     plugin: str
@@ -33,10 +41,11 @@ class Outcome:
 
 
 async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
-    """Call every implementation of *hook* with *event* and return what became of each, in the order of the plugins.
+    """Call every implementation of *hook* with *event*; return one outcome for each, in the order of the plugins.
 
-    timeout: seconds for those that wait; who is not done by then is cancelled and abandoned, with a TimeoutError as its
-    error. Nothing that a plugin does makes this raise; being cancelled from outside does, and ends the plugins' part.
+    timeout: seconds for those that wait; one that is not done by then is cancelled and abandoned, with a TimeoutError
+    as its error. Nothing that a plugin does makes this raise. Cancelling the caller does, and cancels the plugins'
+    tasks.
     """
     started = time.monotonic()
     calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
@@ -46,10 +55,10 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
 def emit_detached(
     hook: pluggy.HookCaller, *, timeout: float | None, report: Callable[[list[Outcome]], None], **event: object
 ) -> asyncio.Task[None] | None:
-    """Do as `emit` does without waiting: hand what became of each to *report* once all are done.
+    """Do as `emit`, but do not wait: *report* gets the outcomes once all implementations are done.
 
-    Return None if that has happened already, because no implementation waits: then no task is made for them, which
-    would cost more than most events. Otherwise return the task that waits.
+    Return the task that waits for them, or None if none of them waits: then *report* has been called already, and no
+    task was made, which would cost more than most events.
     """
     started = time.monotonic()
     calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
@@ -64,7 +73,7 @@ def emit_detached(
 
 
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
-    """Call every implementation of a plain hook, in place. Nothing that a plugin does makes this raise."""
+    """Call every implementation of a plain hook in place; return the outcomes. No plugin can make this raise."""
     return [call(hook.name, impl, event) for impl in hook.get_hookimpls()]
 
 
@@ -78,13 +87,15 @@ def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Out
 def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome:
     """Call one implementation of *hook* with the values of *event* that it names. Nothing it does makes this raise.
 
-    The running task, which is the host's, is hidden meanwhile: a plain function that cancels "the current task" would
-    end it. The calls for that are those that asyncio has for other implementations of tasks (its "Extending").
+    Meanwhile there is no current task: `asyncio.current_task().cancel()` in a plain function would otherwise cancel the
+    host's task, such as the worker of a verb. `_leave_task` and `_enter_task` are asyncio's functions for other
+    implementations of tasks (its documentation, "Extending"). With the task hidden, `current_task()` returns None, the
+    plugin gets an AttributeError, and that becomes its Outcome.
     """
     started = time.monotonic()
     result: object = None
     error: BaseException | None = None
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, in spite of its name
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, despite its name
     host = asyncio.current_task(loop) if loop else None
     if loop and host:
         asyncio._leave_task(loop, host)  # noqa: SLF001 - the same
@@ -113,13 +124,13 @@ async def _finish(called: Outcome, result: Awaitable[object]) -> Outcome:
     started = time.monotonic() - called.seconds
     try:
         value, error = await result, None
-    except BaseException as exc:  # noqa: BLE001 - a task would let SystemExit out of the loop and end the host
+    except BaseException as exc:  # noqa: BLE001 - a task lets SystemExit out of the loop, which would end the host
         value, error = None, exc
     return Outcome(called.hook, called.plugin, time.monotonic() - started, value, error)
 
 
 async def _settle(tasks: list[asyncio.Task[Outcome]], timeout: float | None) -> None:
-    # asyncio.wait does not wait for what it gave up on: a coroutine that swallows cancellation cannot hang us.
+    # Not wait_for or a TaskGroup: these wait for what they cancel, and a coroutine may swallow its cancellation.
     try:
         _, late = await asyncio.wait(tasks, timeout=timeout)
     except asyncio.CancelledError:
@@ -135,6 +146,7 @@ def _collect(task: asyncio.Task[Outcome], started: float) -> Outcome:
         return task.result()
     plugin, _, hook = task.get_name().partition(":")
     seconds = time.monotonic() - started
-    # Cancelled, though `_finish` catches that: a plugin cancelled its own task as the last thing it did.
+    # `_finish` catches CancelledError, so a done task is cancelled only if the plugin cancelled its own task and then
+    # returned without another await: asyncio then marks the finished task as cancelled.
     error = asyncio.CancelledError() if task.done() else TimeoutError(f"not done after {seconds:.1f} s")
     return Outcome(hook, plugin, seconds, error=error)

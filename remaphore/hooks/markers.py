@@ -1,4 +1,4 @@
-"""The two marks of pluggy for this project: `hookspec` on our specifications, `hookimpl` on a plugin's functions."""
+"""pluggy's two markers for this project: `hookspec` for our specifications, `hookimpl` for a plugin's functions."""
 
 import pluggy
 

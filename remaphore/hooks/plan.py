@@ -1,4 +1,4 @@
-"""What a plugin would do with a message, as it answers `remaphore_plan`."""
+"""What a plugin would do with a message: the result of `remaphore_plan`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What would become of a step: it runs, it is passed over, or it makes the whole verb be rejected."""
+    """What would happen to a step: it runs, it is skipped, or every message of its verb is rejected because of it."""
 
     RUN = "run"
     SKIP = "skip"
@@ -16,7 +16,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that would be done, or not: what it is called, the exact argv, and otherwise why not, and the hint."""
+    """One thing that a plugin would do or skip.
+
+    name: what is done, such as the name of a handler. argv: the exact arguments, if it runs. reason: why it would not
+    run; hint: how to change that.
+    """
 
     action: Action
     name: str

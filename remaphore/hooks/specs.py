@@ -1,7 +1,13 @@
-"""What a plugin may implement. Each function is a hook; a plugin takes as many of its arguments as it wants.
+"""What a plugin may implement: each function is a hook. A plugin declares only the arguments that it needs, by name.
 
-All may be `async def` unless the hook says *plain*. A plain hook is called in the receive loop, for every message: it
-must not wait. An implementation that raises, hangs or ends itself costs only its own part of its own event.
+A hook in `PLAIN` is called in the receive loop, for every message, or before there is a loop: it must not wait, and
+cannot be an `async def`. Those in `WAITING` may be. An implementation that raises, hangs or ends itself costs only its
+own part of its own event.
+
+To add a hook, for a plugin that needs it: declare it here and in one of the two sets; call it where the event happens
+(`emit`, `emit_plain`, `emit_detached`); give it a method in `remaphore.testing.PluginHarness`; describe it in
+docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. What is missing is named by
+tests/hooks/test_specs.py.
 """
 
 from __future__ import annotations
@@ -24,29 +30,30 @@ if TYPE_CHECKING:
 
 @hookspec
 def remaphore_configure(config: Config, settings: Any, options: Mapping[str, object]) -> None:
-    """Prepare, before any network is used: *settings* is the plugin's `Settings`, None without one; *options* are what
-    the command line hands over. Plain; raising is fatal.
+    """Prepare, before any network is used. Raising ends the command.
+
+    settings: an instance of the plugin's `Settings`, None if it declares none. options: what the command line passes.
     """
 
 
 @hookspec
 def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) -> None:
-    """The daemon is subscribed; *stats* returns its numbers of the moment, for as long as it runs."""
+    """The daemon is subscribed. *stats* returns its numbers of the moment, for as long as it runs."""
 
 
 @hookspec
 def remaphore_reloaded(config: Config) -> None:
-    """The daemon took a new configuration: peers, identities, verbs and hook directories are its. Plain."""
+    """The daemon applied a new configuration: peers, identities, verbs and hook directories are those of *config*."""
 
 
 @hookspec
 def remaphore_admitted(message: Message) -> None:
-    """A message was verified and passed the filters; its turn has not come yet. Plain."""
+    """A message was verified and passed the filters; its turn has not come yet."""
 
 
 @hookspec
 def remaphore_message(message: Message) -> Reply | None:
-    """Act on *message*. The first `Reply` in the order of the plugins answers who asked; None leaves it to others."""
+    """Act on *message*. The first `Reply` in the order of the plugins is sent; None leaves it to other plugins."""
 
 
 @hookspec
@@ -56,20 +63,21 @@ def remaphore_handled(
     reply: Reply | None,
     sent: bool,  # noqa: FBT001 - a hook gets its arguments by name
 ) -> None:
-    """*message* was handled, and its reply went out if it was wanted: *outcomes* are what each plugin did with it.
+    """*message* was handled, and its reply sent if the requester wants one.
 
-    reply: the one that was composed; None if none was wanted and no plugin gave one. sent: whether it was sent.
+    outcomes: what each plugin did. reply: as composed; None if none was wanted and no plugin returned one. sent:
+    whether it was published.
     """
 
 
 @hookspec
 def remaphore_dropped(drop: Drop) -> None:
-    """The gate dropped something. Nothing of it is passed on, because nothing of it is verified. Plain."""
+    """The gate dropped something. Nothing of it is passed on, because nothing of it is verified."""
 
 
 @hookspec
 def remaphore_requested(request: Message, expected: tuple[str, ...]) -> None:
-    """On the requesting side: the broker has *request*, which asks the destinations *expected*."""
+    """On the requesting side: the broker has *request*, which addresses the destinations *expected*."""
 
 
 @hookspec
@@ -79,14 +87,24 @@ def remaphore_reply(request: Message, reply: Reply) -> None:
 
 @hookspec
 def remaphore_finished(request: Message, summary: Summary) -> None:
-    """On the requesting side: all have answered, or the time is over."""
+    """On the requesting side: all destinations have replied, or the time is over."""
 
 
 @hookspec
 def remaphore_plan(message: Message) -> list[Step] | None:
-    """Say what *message* would make you do, and what you would pass over and why. Nothing may be started. Plain."""
+    """Return what you would do with *message*, and what you would skip and why. Start nothing."""
 
 
 @hookspec
 def remaphore_shutdown(reason: str) -> None:
     """The command ends; called once, whatever happened. Stop what you started."""
+
+
+HOOKS = tuple(name for name in globals() if name.startswith("remaphore_"))
+PLAIN = frozenset(f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "dropped", "plan"))
+WAITING = frozenset(
+    f"remaphore_{event}" for event in ("startup", "message", "handled", "requested", "reply", "finished", "shutdown")
+)
+for _hook in {*HOOKS, *PLAIN, *WAITING}:
+    if _hook not in HOOKS or (_hook in PLAIN) == (_hook in WAITING):
+        raise TypeError(f"{_hook} must be declared in hooks/specs.py, and be in either PLAIN or WAITING")

@@ -1,9 +1,11 @@
-"""Sending a reply to who asked."""
+"""Sending a reply to the requester."""
 
 from __future__ import annotations
 
+import structlog
+
 from remaphore.config.settings import Config
-from remaphore.errors import ConnectionLostError, PayloadTooLargeError
+from remaphore.errors import ConnectionLostError, PayloadTooLargeError, RemaphoreError
 from remaphore.messaging.signer import Signer
 from remaphore.protocol import subject
 from remaphore.protocol.message import Message, Reply
@@ -11,13 +13,15 @@ from remaphore.transport.bus import Bus
 
 # A reply that may or may not have arrived is sent again: the requester takes the first of each destination.
 ATTEMPTS = 4
-# What every broker takes. The last attempt is no larger, with the output cut: a broker whose limit was lowered, or that
-# has one for our login, may close the connection without getting to say why.
+# What every broker accepts. The last attempt is no larger, with the output cut: a broker whose limit was lowered, or
+# that has a limit for our credentials, may close the connection before it can state why.
 SURE_BYTES = 512
+
+_log = structlog.get_logger()
 
 
 async def send_reply(bus: Bus, config: Config, signer: Signer, request: Message, reply: Reply) -> None:
-    """Sign *reply* and publish it where the sender of *request* listens. Raises TransportError if that cannot be."""
+    """Sign *reply* and publish it where the sender of *request* listens. Raises TransportError if that fails."""
     where = subject.for_replies(config.subject, request.digest)
     for attempt in range(1, ATTEMPTS + 1):
         limit = bus.max_payload if attempt < ATTEMPTS else min(bus.max_payload, SURE_BYTES)
@@ -28,3 +32,15 @@ async def send_reply(bus: Bus, config: Config, signer: Signer, request: Message,
             if attempt == ATTEMPTS:
                 raise
     return None
+
+
+async def try_send_reply(bus: Bus, config: Config, signer: Signer, request: Message, reply: Reply) -> bool:
+    """Send *reply* if the sender of *request* waits for one; return whether it was sent. Failures are logged."""
+    if not request.wants_reply:
+        return False
+    try:
+        await send_reply(bus, config, signer, request, reply)
+    except RemaphoreError as error:
+        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=str(error))
+        return False
+    return True

@@ -123,15 +123,18 @@ class Gate:
         digest = wire.digest(frame.raw)
         if not self.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
             return self._drop(REPLAY, "accepted before, or signed before what was forgotten", frame.raw)
-        # Without a filter on the pattern, the pattern matched our destination: the frame passed that check.
-        own, filters = self.policy.destination, self.policy.filters
-        addressed = filters.pattern is None or matches(own, frame.destination)
-        own_destination = own if addressed and not filters.any_destination else ""
         return frame.message(
             digest,
             sender_name=self.policy.peers[frame.sender].destination,
-            own_destination=own_destination,
+            own_destination=self.own_destination(frame),
         )
+
+    def own_destination(self, frame: wire.Frame) -> str:
+        """Return our destination if the pattern of *frame*, which passed `precheck`, matches it, else an empty text."""
+        # Without a filter on the pattern, the pattern matched our destination: the frame passed that check.
+        own, filters = self.policy.destination, self.policy.filters
+        addressed = filters.pattern is None or matches(own, frame.destination)
+        return own if addressed and not filters.any_destination else ""
 
     def _drop(self, check: Check, detail: str, raw: bytes) -> Drop:
         return Drop(check.reason, detail, len(raw), self.policy.subject)

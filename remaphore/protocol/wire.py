@@ -77,6 +77,15 @@ def encode(message: Message, key: keys.PrivateKey) -> bytes:
     """
     if message.sender != key.public:
         raise EncodeError(f"the sender of the message is {message.sender}, but the key is that of {key.public}")
+    body = signed_part(message)
+    return b",".join((key.public.encode(), keys.encode_base58(key.sign(body)), body))
+
+
+def signed_part(message: Message) -> bytes:
+    """Return the bytes of *message* that its signature covers.
+
+    Raise EncodeError for values that no receiver accepts.
+    """
     if message.time_ns not in _TIME_RANGE:
         raise EncodeError(f"the time {message.time_ns} ns is not a 64-bit number")
     if not 1 <= len(message.uuid) <= UUID_BYTES:
@@ -84,7 +93,7 @@ def encode(message: Message, key: keys.PrivateKey) -> bytes:
     depth = message.destination.count(".") + 1
     if depth > MAX_DESTINATION_DEPTH:
         raise EncodeError(f"the destination has {depth} segments, the limit is {MAX_DESTINATION_DEPTH}")
-    body = b",".join(
+    return b",".join(
         (
             _text(message.destination, "destination", MAX_DESTINATION_BYTES),
             b"%x" % message.time_ns,
@@ -94,7 +103,6 @@ def encode(message: Message, key: keys.PrivateKey) -> bytes:
             message.payload,
         )
     )
-    return b",".join((key.public.encode(), keys.encode_base58(key.sign(body)), body))
 
 
 def _text(value: str, name: str, limit: int) -> bytes:

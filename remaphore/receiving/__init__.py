@@ -1,4 +1,5 @@
-"""From bytes that arrive to handlers that run: the daemon, the one-shot receiver, and what both consist of.
+"""The receiving side: from bytes that arrive to handlers that run, for the daemon and the one-shot receiver.
 
-May import messaging, transport, hooks, config and protocol. Nothing here sends requests or talks to a terminal.
+A message's way through the daemon: admission, execution, responses; `daemon` wires the three. May import messaging,
+transport, hooks, config and protocol, but not requesting. Nothing here sends requests or writes to a terminal.
 """

@@ -1,4 +1,4 @@
-"""From the bus through the gate: everything that arrives is judged on arrival, in the order of arrival."""
+"""Admission without a daemon: every message is judged where it arrives, and queued in memory only."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from remaphore.config.settings import Config
 from remaphore.messaging.signer import Clock
 from remaphore.protocol.drop import Drop, DropReason
-from remaphore.protocol.gate import Filters, Gate, Policy
+from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
-from remaphore.protocol.peers import by_key
-from remaphore.protocol.replay import ReplayWindow
 
-# Messages that wait for their turn in a receiver that handles one at a time, and their payloads in bytes: the most
-# memory that permitted peers can take up. Who is this far behind will not be in time for what comes next.
+# Messages that wait in a receiver that handles one at a time, and their payloads in bytes: the most memory that
+# permitted peers can occupy. A receiver that is this far behind would not be in time for further messages.
 INBOX_LENGTH = 1_000
 INBOX_BYTES = 64 * 1024 * 1024
 
 
-class Intake:
-    """Judges what the bus delivers. *taken* and *dropped* are called on arrival and must not wait."""
+class InlineAdmission:
+    """Judges what the bus delivers. *on_accept* and *on_drop* are called on arrival and must not wait."""
 
     def __init__(
         self,
         gate: Gate,
         *,
-        taken: Callable[[Message], None],
-        dropped: Callable[[Drop], None],
+        on_accept: Callable[[Message], None],
+        on_drop: Callable[[Drop], None],
         clock: Clock = time.time_ns,
     ) -> None:
-        self.gate = gate
-        self._taken = taken
-        self._dropped = dropped
+        self._gate = gate
+        self._on_accept = on_accept
+        self._on_drop = on_drop
         self._clock = clock
 
     def deliver(self, raw: bytes) -> None:
         """Judge *raw* by the time of its arrival, which is now."""
-        verdict = self.gate.admit(raw, self._clock())
+        verdict = self._gate.admit(raw, self._clock())
         if isinstance(verdict, Drop):
-            self._dropped(verdict)
+            self._on_drop(verdict)
         else:
-            self._taken(verdict)
+            self._on_accept(verdict)
 
 
 class Inbox:
-    """The one queue of a receiver that handles one message at a time."""
+    """The single queue of a receiver that handles one message at a time.
 
-    def __init__(self, dropped: Callable[[Drop], None], admitted: Callable[[Message], None]) -> None:
-        self._dropped = dropped
-        self._admitted = admitted
+    *on_admit* gets each message that was queued, *on_drop* a busy drop for each that found the queue full.
+    """
+
+    def __init__(self, *, on_admit: Callable[[Message], object], on_drop: Callable[[Drop], None]) -> None:
+        self._on_admit = on_admit
+        self._on_drop = on_drop
         self._queue: asyncio.Queue[Message] = asyncio.Queue(INBOX_LENGTH)
         self._bytes = 0
 
@@ -58,26 +58,14 @@ class Inbox:
         """Queue *message*, or drop it if the queue is full."""
         size = len(message.payload)
         if self._queue.full() or self._bytes + size > INBOX_BYTES:
-            self._dropped(Drop(DropReason.BUSY, "the queue is full", size))
+            self._on_drop(Drop(DropReason.BUSY, "the queue is full", size))
         else:
             self._bytes += size
             self._queue.put_nowait(message)
-            self._admitted(message)
+            self._on_admit(message)
 
     async def get(self) -> Message:
         """Return the next message, in the order of arrival."""
         message = await self._queue.get()
         self._bytes -= len(message.payload)
         return message
-
-
-def make_gate(config: Config, filters: Filters, *, subject: str, window: ReplayWindow | None = None) -> Gate:
-    """Return the gate of a node with this configuration, for a receiver with these filters on this subject."""
-    policy = Policy(
-        destination=config.destination,
-        peers=by_key(config.peers),
-        allow_skew_ns=config.allow_skew_ns,
-        filters=filters,
-        subject=subject,
-    )
-    return Gate(policy, window)

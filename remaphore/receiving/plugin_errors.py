@@ -1,4 +1,4 @@
-"""Telling what plugins did wrong: by name, and not for every message."""
+"""Reporting what plugins did wrong: by name, and not for every message."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from remaphore.hooks.dispatch import Outcome
 
 # A plain hook that takes this long has kept every message waiting.
 BLOCKED_SECONDS = 1.0
-# A plugin that fails for every message is told once a minute.
+# A plugin that fails for every message is reported once in this time.
 INTERVAL_SECONDS = 60.0
 
 _log = structlog.get_logger()
 
 
-class Faults:
-    """Logs outcomes that are errors, or that took the loop for too long, each plugin and hook once in a while."""
+class PluginErrorReporter:
+    """Logs outcomes that are errors, or that blocked the event loop, at most once a minute for a plugin and hook."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], float] = {}
-        self._silent: dict[tuple[str, str], int] = {}
+        self._reported: dict[tuple[str, str], float] = {}
+        self._suppressed: dict[tuple[str, str], int] = {}
 
-    def note(self, outcomes: Iterable[Outcome], *, blocking: bool = False) -> None:
-        """Look at *outcomes*. *blocking*: they ran in the loop, so their time was everybody's."""
+    def report(self, outcomes: Iterable[Outcome], *, blocking: bool = False) -> None:
+        """Log what is wrong with *outcomes*. *blocking*: they ran in the event loop, so all else waited for them."""
         for outcome in outcomes:
             if outcome.error is not None:
-                self._tell(outcome, "plugin_failed", error=repr(outcome.error))
+                self._log(outcome, "plugin_failed", error=repr(outcome.error))
             elif blocking and outcome.seconds > BLOCKED_SECONDS:
-                self._tell(outcome, "plugin_blocked", seconds=round(outcome.seconds, 1))
+                self._log(outcome, "plugin_blocked", seconds=round(outcome.seconds, 1))
 
-    def _tell(self, outcome: Outcome, event: str, **details: object) -> None:
+    def _log(self, outcome: Outcome, event: str, **details: object) -> None:
         key, now = (outcome.plugin, outcome.hook), time.monotonic()
-        if now - self._told.get(key, -INTERVAL_SECONDS) < INTERVAL_SECONDS:
-            self._silent[key] = self._silent.get(key, 0) + 1
+        if now - self._reported.get(key, -INTERVAL_SECONDS) < INTERVAL_SECONDS:
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return
-        self._told[key] = now
-        _log.error(event, plugin=outcome.plugin, hook=outcome.hook, **details, more=self._silent.pop(key, 0) or None)
+        self._reported[key] = now
+        more = self._suppressed.pop(key, 0) or None
+        _log.error(event, plugin=outcome.plugin, hook=outcome.hook, **details, more=more)

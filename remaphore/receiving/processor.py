@@ -1,120 +1,113 @@
-"""One message through the plugins: they act, what came of it is told, and who asked is answered."""
+"""One message through the plugins: they act on it, a reply is chosen, and they are notified of what came of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from remaphore.config.settings import Config
-from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import Outcome, emit, emit_detached
-from remaphore.messaging.replier import send_reply
-from remaphore.messaging.signer import Signer
 from remaphore.protocol.message import Message, Reply
-from remaphore.receiving.plugin_errors import Faults
-from remaphore.transport.bus import Bus
+from remaphore.receiving.plugin_errors import PluginErrorReporter
 
 if TYPE_CHECKING:
     import pluggy
 
-# How long a plugin may take to note that something was handled.
+# How long a plugin may take over `remaphore_handled`.
 NOTE_SECONDS = 5.0
-# Messages that plugins note at one time, before a verb waits for them.
+# `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
+# them: a plugin that is slower than the messages come must not fill the memory.
 MAX_NOTING = 100
-# Beyond it `Reply.parse` would not read it as an exit code, and far beyond it no ledger could record it.
+MAX_NOTING_BYTES = 16 * 1024 * 1024
+# `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
 EXIT_CODE_LIMIT = 10**10
 
 _log = structlog.get_logger()
 
 
-class Handling:
-    """Knows where messages are acted on and where replies go. *nothing*: the reply if no plugin had one."""
+class Result(NamedTuple):
+    """What came of a message: each plugin's outcome, and the reply; None if none was wanted and no plugin gave one."""
 
-    def __init__(self, bus: Bus, config: Config, plugins: pluggy.PluginManager, signer: Signer, nothing: Reply) -> None:
-        self.config = config
-        self._bus = bus
+    outcomes: tuple[Outcome, ...]
+    reply: Reply | None
+
+
+class MessageProcessor:
+    """Hands messages to the plugins. *default_reply*: what a requester gets if no plugin had a reply."""
+
+    def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
         self._hook = plugins.hook
-        self._signer = signer
-        self._nothing = nothing
-        self._faults = Faults()
+        self._errors = errors
+        self._default_reply = default_reply
         self._noting: set[asyncio.Task[None]] = set()
+        self._noting_bytes = 0
 
-    async def act(self, message: Message, *, timeout: float | None) -> tuple[tuple[Outcome, ...], Reply | None]:
-        """Hand *message* to the plugins, *timeout* seconds at most; return what each did, and the reply.
-
-        That is None only if no reply is wanted and no plugin gave one.
-        """
+    async def run(self, message: Message, *, timeout: float | None) -> Result:
+        """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
-        outcomes = tuple(judge(outcome) for outcome in called)
-        return outcomes, choose_reply(outcomes) or (self._nothing if message.wants_reply else None)
+        outcomes = tuple(map(validate_outcome, called))
+        return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
 
-    def note_handled(
-        self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None, *, sent: bool
-    ) -> asyncio.Task[None] | None:
-        """Report to the plugins that *message* was handled, after its reply was sent.
+    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
+        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was wanted. Does not wait.
 
-        Plugins that wait delay neither this verb nor a reply. Return None, or, if `MAX_NOTING` reports are under way, a
-        task to wait for, so that a plugin that cannot keep up does not cost memory without end.
+        Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
         """
         noting = emit_detached(
             self._hook.remaphore_handled,
             timeout=NOTE_SECONDS,
-            report=self._faults.note,
+            report=self._errors.report,
             message=message,
-            outcomes=outcomes,
-            reply=reply,
+            outcomes=result.outcomes,
+            reply=result.reply,
             sent=sent,
         )
         if noting is None:
             return None
+        size = len(message.payload)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._noting.discard(task)
+            self._noting_bytes -= size
+
         self._noting.add(noting)
-        noting.add_done_callback(self._noting.discard)
-        return noting if len(self._noting) > MAX_NOTING else None
+        self._noting_bytes += size
+        noting.add_done_callback(done)
+        return noting if len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES else None
 
-    async def noted(self) -> None:
-        """Return when the plugins have all that was reported to them."""
+    async def join(self, *, timeout: float | None = None) -> None:
+        """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""
         if self._noting:
-            await asyncio.wait(self._noting)
-
-    async def answer(self, message: Message, reply: Reply | None) -> bool:
-        """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
-        if not message.wants_reply or reply is None:
-            return False
-        try:
-            await send_reply(self._bus, self.config, self._signer, message, reply)
-        except RemaphoreError as error:
-            _log.error("reply_failed", verb=message.verb, peer=message.sender_name, error=str(error))
-            return False
-        return True
+            await asyncio.wait(self._noting, timeout=timeout)
 
 
-def judge(outcome: Outcome) -> Outcome:
-    """Return *outcome* of `remaphore_message`, or as an error if its result is neither None nor a sound Reply."""
-    problem = _problem(outcome.result)
-    return replace(outcome, result=None, error=TypeError(problem)) if problem else outcome
-
-
-def _problem(result: object) -> str | None:
+def validate_outcome(outcome: Outcome) -> Outcome:
+    """Return *outcome* of `remaphore_message`, as an error if its result is neither None nor a valid Reply."""
+    result = outcome.result
     if result is None:
-        return None
+        return outcome
     if not isinstance(result, Reply):
-        return f"remaphore_message returned {type(result).__name__}, not a Reply or None"
-    # Whatever the annotations promise: a plugin need not have been checked against them.
-    exit_code: object = result.exit_code
-    output: object = result.output
-    if not isinstance(exit_code, int | None):
-        return f"the reply's exit_code is {type(exit_code).__name__}, not int"
-    if exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
-        return "the reply's exit_code has more than ten digits"
-    return None if isinstance(output, bytes) else f"the reply's output is {type(output).__name__}, not bytes"
+        problem = f"remaphore_message returned {type(result).__name__}, not a Reply or None"
+    else:
+        # Whatever the annotations promise: a plugin need not have been checked against them.
+        exit_code: object = result.exit_code
+        output: object = result.output
+        if not isinstance(exit_code, int | None):
+            problem = f"the reply's exit_code is {type(exit_code).__name__}, not int"
+        elif exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
+            problem = "the reply's exit_code has more than ten digits"
+        elif not isinstance(output, bytes):
+            problem = f"the reply's output is {type(output).__name__}, not bytes"
+        else:
+            return outcome
+    return replace(outcome, result=None, error=TypeError(problem))
 
 
 def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
-    """Return the first reply that a plugin gave; -1 if there are errors only; else None."""
+    """Return the first reply that a plugin gave; -1 if there are only errors; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])

@@ -1,8 +1,9 @@
-"""A queue for each verb: order within a verb, and no verb waits for another.
+"""A queue for each verb: messages of a verb are handled in order, and no verb waits for another.
 
-A verb has as many workers as its concurrency says (one: messages are handled in the order in which they arrived). A
-worker lives while there is work, so a verb that nobody uses costs nothing. What may wait is bounded, and shared: where
-there is no room, who has the most waiting makes room for who has less, so that no peer can keep the others out.
+A verb has as many workers as its concurrency says (by default one, so that its messages are handled in the order in
+which they arrived). A worker lives while there is work, so a verb that is not used costs nothing. What may wait is
+bounded, and the room is shared: where there is none, the sender with the most waiting makes room for one with less, so
+that no peer can keep the others out.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message
 from remaphore.tasks import spawn
 
-# What may wait or be in hand in all, so that no permitted peer can fill the memory by large payloads.
+# Messages that may wait or run in all, and the bytes of their payloads, so that no permitted peer can fill the memory.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-# Workers in all, and of the verbs that one sender woke: each is a task, and a peer can invent verbs without end. Nobody
-# has as many directories of handlers.
+# Workers in all, and those that one sender woke: each is a task, and a peer can invent verbs without end. No site has
+# as many directories of handlers.
 MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
-# What a message counts for beside its payload, when it is asked who has the most waiting.
+# What a message counts for beside its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
 
 
@@ -41,109 +42,118 @@ class Waiting(NamedTuple):
 class _Queue:
     waiting: deque[Waiting] = field(default_factory=deque)
     workers: int = 0
-    running: int = 0  # messages in hand: a worker that was just made has none yet
+    running: int = 0  # messages that are being handled: a worker that was just started has none yet
 
 
 class VerbQueues:
-    """Hands messages to *handle*, and to *expired* those that waited longer than their verb allows."""
+    """Hands messages to *on_message*, and to *on_expired* those that waited longer than their verb allows."""
 
     def __init__(
         self,
         settings: Callable[[str], VerbSettings],
         *,
-        handle: Callable[[Message], Awaitable[Awaitable[None] | None]],
-        expired: Callable[[Message], Awaitable[None]],
-        displaced: Callable[[Message], None],
+        on_message: Callable[[Message], Awaitable[Awaitable[object] | None]],
+        on_expired: Callable[[Message], None],
+        on_evicted: Callable[[Message], None],
     ) -> None:
-        """*displaced* gets what was queued and had to make room.
+        """*on_evicted* gets a message that was queued and had to make room.
 
-        *handle* may return what is left to do once the message's turn is over, such as its reply. The worker takes the
-        next message meanwhile, and no more than that one: who cannot get rid of replies does not go on for ever.
+        *on_message* may return what is left to do once the message's turn is over, such as sending its reply. The
+        worker takes the next message meanwhile, but only that one: if replies cannot be sent, handling stops too.
         """
         self._settings = settings
-        self._handle = handle
-        self._expired = expired
-        self._displaced = displaced
+        self._on_message = on_message
+        self._on_expired = on_expired
+        self._on_evicted = on_evicted
         self._queues: dict[str, _Queue] = {}
         self._waiting = 0
         self._bytes = 0
-        self._held: Counter[str] = Counter()  # bytes that wait or are in hand, by sender
-        self._workers: Counter[str] = Counter()  # by who woke them
+        self._held: Counter[str] = Counter()  # bytes that wait or run, by sender
+        self._workers: Counter[str] = Counter()  # by the sender that woke them
         self._idle = asyncio.Event()
         self._idle.set()
 
     def put(self, message: Message) -> str | None:
         """Queue *message*, or return why there is no room for it."""
-        settings = self._settings(message.verb)
-        queue = self._queues.get(message.verb)
-        workers = queue.workers if queue else 0
-        another = workers < settings.concurrency and self._may_wake(message.sender)
-        if not workers and not another:
+        verb, sender = message.verb, message.sender
+        settings = self._settings(verb)
+        queue = self._queues.get(verb) or _Queue()
+        may_wake = self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
+        another = queue.workers < settings.concurrency and may_wake
+        if not queue.workers and not another:
             return "too many verbs are being handled already"
-        queue = queue or _Queue()
-        while (full := self._full(queue, settings, len(message.payload))) is not None:
+        while True:
+            if len(queue.waiting) >= settings.queue:
+                full = f"{len(queue.waiting)} messages of this verb wait already"
+            elif self._waiting >= MAX_WAITING or self._bytes + len(message.payload) > MAX_WAITING_BYTES:
+                full = f"{self._waiting} messages wait or are being handled already"
+            else:
+                break
             if not self._make_room(queue, settings, message):
                 return full
-        self._queues[message.verb] = queue
+        self._queues[verb] = queue
         self._idle.clear()
         queue.waiting.append(Waiting(message, time.monotonic()))
         self._count(message, 1)
         if another:
-            self._wake(message, queue)
+            queue.workers += 1
+            self._workers[sender] += 1
+            spawn(self._work(verb, queue, sender), name=f"verb {verb}")
         return None
 
     def state(self) -> Mapping[str, QueueState]:
-        """Return how the queue of each verb is that has one."""
+        """Return the state of the queue of each verb that has one."""
         now = time.monotonic()
         return {
             verb: QueueState(len(queue.waiting), queue.running, now - queue.waiting[0].since if queue.waiting else 0.0)
             for verb, queue in self._queues.items()
         }
 
-    def take_all(self) -> list[Message]:
-        """Take out all that wait, and return them."""
-        taken = [waiting.message for queue in self._queues.values() for waiting in queue.waiting]
+    def pop_all(self) -> list[Message]:
+        """Remove all messages that wait, and return them."""
+        popped = [waiting.message for queue in self._queues.values() for waiting in queue.waiting]
         for queue in self._queues.values():
             queue.waiting.clear()
-        for message in taken:
+        for message in popped:
             self._count(message, -1)
-        return taken
+        return popped
 
     async def join(self) -> None:
-        """Return when nothing waits and nothing is being handled."""
+        """Return when no message waits or runs, and what was left to do of each is done."""
         await self._idle.wait()
 
-    def _may_wake(self, sender: str) -> bool:
-        return self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
-
-    def _wake(self, message: Message, queue: _Queue) -> None:
-        queue.workers += 1
-        self._workers[message.sender] += 1
-        spawn(self._work(message.verb, queue, message.sender), name=f"verb {message.verb}")
-
-    def _full(self, queue: _Queue, settings: VerbSettings, size: int) -> str | None:
-        if len(queue.waiting) >= settings.queue:
-            return f"{len(queue.waiting)} messages of this verb wait already"
-        if self._waiting >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            return f"{self._waiting} messages wait or are being handled already"
-        return None
-
     def _make_room(self, queue: _Queue, settings: VerbSettings, message: Message) -> bool:
-        """Displace the latest message of who has the most waiting; False if that would be fair to nobody."""
+        """Evict the latest message of the sender with the most waiting; return False if that would not be fair.
+
+        Where the verb's own queue is full, senders are compared by their messages in it; where the room for all is
+        used up, by the bytes that they hold in all queues. A sender gives way only if it still has at least as much as
+        the newcomer's sender afterwards, or the two would evict each other in turns. An example for a queue of 10:
+
+            A has 10 waiting, B sends: 10 >= 0 + 2, A's latest is evicted; then A has 9 and B 1
+            B sends on: 9 >= 1 + 2, 8 >= 2 + 2, 7 >= 3 + 2, 6 >= 4 + 2; then A has 5 and B 5
+            B sends once more: 5 < 5 + 2, so B's message finds the queue full
+
+        The latest message is evicted, not the oldest: it has waited the least, and the order within the verb holds.
+        """
         if len(queue.waiting) >= settings.queue:
             among, held, size = [queue], Counter(waiting.message.sender for waiting in queue.waiting), 1
         else:
             among, held, size = list(self._queues.values()), self._held, OVERHEAD_BYTES + len(message.payload)
         sender, most = max(held.items(), key=lambda item: item[1], default=("", 0))
-        if most < held[message.sender] + 2 * size:  # it would be the other way round afterwards
+        if most < held[message.sender] + 2 * size:
             return False
-        latest = [(found.since, each, found) for each in among if (found := _latest(each, sender)) is not None]
-        if not latest:  # all that it has is in hand
+        latest: tuple[Waiting, _Queue] | None = None
+        for candidate in among:
+            own = (waiting for waiting in reversed(candidate.waiting) if waiting.message.sender == sender)
+            found = next(own, None)
+            if found is not None and (latest is None or found.since > latest[0].since):
+                latest = found, candidate
+        if latest is None:  # all that this sender has is being handled
             return False
-        _, place, displaced = max(latest, key=lambda item: item[0])
-        place.waiting.remove(displaced)
-        self._count(displaced.message, -1)
-        self._displaced(displaced.message)
+        evicted, place = latest
+        place.waiting.remove(evicted)
+        self._count(evicted.message, -1)
+        self._on_evicted(evicted.message)
         return True
 
     def _count(self, message: Message, change: int) -> None:
@@ -154,7 +164,7 @@ class VerbQueues:
             del self._held[message.sender]
 
     async def _work(self, verb: str, queue: _Queue, woken_by: str) -> None:
-        rest: Awaitable[None] | None = None
+        rest: Awaitable[object] | None = None
         try:
             while queue.waiting or rest is not None:
                 before, rest = rest, await self._handle_next(verb, queue) if queue.waiting else None
@@ -170,16 +180,18 @@ class VerbQueues:
             if not self._queues:
                 self._idle.set()
 
-    async def _handle_next(self, verb: str, queue: _Queue) -> Awaitable[None] | None:
+    async def _handle_next(self, verb: str, queue: _Queue) -> Awaitable[object] | None:
         message, since = queue.waiting.popleft()
         queue.running += 1
-        late = time.monotonic() - since > self._settings(verb).max_wait_seconds
         try:
-            return await (self._expired if late else self._handle)(message)
+            if time.monotonic() - since > self._settings(verb).max_wait_seconds:
+                self._on_expired(message)
+                return None
+            return await self._on_message(message)
+        except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
+            context = {"message": f"handling a message of the verb {verb!r} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return None
         finally:
             queue.running -= 1
             self._count(message, -1)
-
-
-def _latest(queue: _Queue, sender: str) -> Waiting | None:
-    return next((waiting for waiting in reversed(queue.waiting) if waiting.message.sender == sender), None)

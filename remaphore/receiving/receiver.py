@@ -1,4 +1,4 @@
-"""The receive loop: what the gate takes goes to the plugins, and their answer to who asked."""
+"""The one-shot receiver: what the gate accepts goes to the plugins, and their reply to the requester."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from remaphore.config.settings import Config
 from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
-from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Filters
-from remaphore.protocol.message import NO_DATA, Message, Reply
-from remaphore.receiving.inline import Inbox, Intake, make_gate
-from remaphore.receiving.processor import Handling
+from remaphore.protocol.message import NO_DATA, Reply
+from remaphore.receiving.gates import make_gate
+from remaphore.receiving.inline import Inbox, InlineAdmission
+from remaphore.receiving.plugin_errors import PluginErrorReporter
+from remaphore.receiving.processor import MessageProcessor
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
@@ -23,7 +25,7 @@ from remaphore.transport.bus import Bus
 if TYPE_CHECKING:
     import pluggy
 
-# How long what runs at the end may take to be ended and answered: longer than a script's grace after TERM.
+# How long what runs at the end may take to be ended and replied to: longer than a script's grace period after SIGTERM.
 STOP_SECONDS = 5.0
 
 
@@ -41,23 +43,27 @@ class Receiver:
         once: bool = False,
         clock: Clock = time.time_ns,
     ) -> None:
-        """*filters*: what it waits for. *subject_name*: the part after the root, `all` if empty."""
+        """*filters*: which messages to accept. *subject_name*: the part after the root, `all` if empty."""
         self.handled = 0
         self._bus = bus
-        self._hook = plugins.hook
+        self._config = config
+        self._hook = hook = plugins.hook
         self._once = once
-        self._handling = Handling(bus, config, plugins, Signer(config, clock), nothing=Reply(None, NO_DATA))
+        self._signer = Signer(config, clock)
+        self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
-        self._groups = DropThrottle(self._emit_dropped)
-        self._inbox = Inbox(self._groups.add, self._emit_admitted)
+        self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))
+        self._inbox = Inbox(
+            on_admit=lambda message: emit_plain(hook.remaphore_admitted, message=message), on_drop=self._drops.add
+        )
         gate = make_gate(config, filters, subject=self._subject)
-        self._intake = Intake(gate, taken=self._inbox.put, dropped=self._groups.add, clock=clock)
+        self._admission = InlineAdmission(gate, on_accept=self._inbox.put, on_drop=self._drops.add, clock=clock)
         self._stopped = asyncio.Event()
         self._reason = "done"
         self._busy = False
 
     def stop(self, reason: str) -> None:
-        """End `run` soon: what is being handled is ended, and answered."""
+        """End `run` soon: what is being handled is ended, and replied to."""
         self._reason = reason
         self._stopped.set()
 
@@ -69,50 +75,40 @@ class Receiver:
         """
         worker = spawn(self._receive(ready), name="receiver")
         stopped = spawn(self._stopped.wait(), name="receiver stop")
+        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
         try:
-            await self._wait_for(worker, stopped, deadline)
+            done, _ = await asyncio.wait({worker, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self._reason = "timeout"
         finally:
             stopped.cancel()
-            await self._end(worker)
-        return self.handled
-
-    async def _wait_for(self, worker: asyncio.Task[None], stopped: asyncio.Task[bool], deadline: float | None) -> None:
-        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-        done, _ = await asyncio.wait({worker, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            self._reason = "timeout"
-
-    async def _receive(self, ready: Callable[[], None]) -> None:
-        await self._bus.subscribe(self._subject, self._intake.deliver)
-        ready()
-        await self._work()
-
-    async def _end(self, worker: asyncio.Task[None]) -> None:
-        self._once = True  # what is being handled now is the last
-        await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
-        if self._busy:
-            await asyncio.wait({worker}, timeout=STOP_SECONDS)
-        worker.cancel()
-        await asyncio.wait({worker})
-        self._groups.close()
+            self._once = True  # what is being handled now is the last
+            await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
+            if self._busy:
+                await asyncio.wait({worker}, timeout=STOP_SECONDS)
+            worker.cancel()
+            await asyncio.wait({worker})
+            await self._processor.join(timeout=STOP_SECONDS)
+            self._drops.close()
         if not worker.cancelled():
             worker.result()
+        return self.handled
 
-    async def _work(self) -> None:
+    async def _receive(self, ready: Callable[[], None]) -> None:
+        await self._bus.subscribe(self._subject, self._admission.deliver)
+        ready()
         while True:
             message = await self._inbox.get()
             self._busy = True
             self.handled += 1
-            outcomes, reply = await self._handling.act(message, timeout=None)
-            sent = await self._handling.answer(message, reply)
-            self._handling.note_handled(message, outcomes, reply, sent=sent)
-            await self._handling.noted()
-            self._busy = False
+            result = await self._processor.run(message, timeout=None)
+            sent = result.reply is not None and await try_send_reply(
+                self._bus, self._config, self._signer, message, result.reply
+            )
+            pending = self._processor.notify_handled(message, result, sent=sent)
+            if pending is not None:
+                await pending
             if self._once:
+                await self._processor.join()
                 return
-
-    def _emit_admitted(self, message: Message) -> None:
-        emit_plain(self._hook.remaphore_admitted, message=message)
-
-    def _emit_dropped(self, drop: Drop) -> None:
-        emit_plain(self._hook.remaphore_dropped, drop=drop)
+            self._busy = False

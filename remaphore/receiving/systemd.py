@@ -1,6 +1,6 @@
-"""Telling systemd how a service is: the datagrams of sd_notify(3), which need no library.
+"""Notifying systemd of the state of the service: the datagrams of sd_notify(3), which need no library.
 
-Without `$NOTIFY_SOCKET` nothing is told. The names are systemd's: READY, RELOADING with MONOTONIC_USEC, STOPPING,
+Without `$NOTIFY_SOCKET` nothing is sent. The names are systemd's: READY, RELOADING with MONOTONIC_USEC, STOPPING,
 STATUS, WATCHDOG.
 """
 
@@ -11,13 +11,13 @@ import socket
 import time
 from collections.abc import Mapping
 
-# A manager that is busy gets this long to take a change of state. What is told again and again does not wait for it:
-# its queue is short, and a loop that waited would be as deaf as the manager.
+# A manager that is busy gets this long to accept a change of state. Datagrams that are repeated do not wait: the queue
+# of the socket is short, and waiting would block the event loop for as long as the manager is busy.
 CHANGE_SECONDS = 1.0
 
 
 class Notifier:
-    """Sends states to the service manager that started us, if one did."""
+    """Sends states to the service manager that started this process, if one did."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -26,21 +26,21 @@ class Notifier:
 
     @property
     def watchdog_seconds(self) -> float | None:
-        """How often the manager wants to hear of us: half of what it would wait, as sd_watchdog_enabled(3) advises."""
+        """The interval for `alive`, or None: half of what the manager waits, as sd_watchdog_enabled(3) advises."""
         if not self._watchdog_usec.isdecimal() or self._watchdog_pid not in ("", str(os.getpid())):
             return None
         return int(self._watchdog_usec) / 2_000_000 or None
 
     def ready(self, status: str) -> None:
-        """We do our work (again)."""
+        """The service works, for the first time or again after a reload."""
         self._send(f"READY=1\nSTATUS={status}", wait=CHANGE_SECONDS)
 
     def reloading(self) -> None:
-        """We read the configuration again."""
+        """The configuration is being reloaded."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}", wait=CHANGE_SECONDS)
 
     def stopping(self) -> None:
-        """We are about to end."""
+        """The service is about to end."""
         self._send("STOPPING=1", wait=CHANGE_SECONDS)
 
     def status(self, text: str) -> None:
@@ -48,7 +48,7 @@ class Notifier:
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The event loop turns."""
+        """The event loop is responsive."""
         self._send("WATCHDOG=1")
 
     def _send(self, state: str, *, wait: float = 0.0) -> None:
@@ -61,4 +61,4 @@ class Notifier:
             try:
                 channel.sendto(state.encode(), address)
             except OSError:
-                return  # the manager went away, or does not listen; that is no reason for us to
+                return  # the manager has gone or does not listen; the service runs all the same

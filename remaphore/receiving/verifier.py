@@ -1,8 +1,8 @@
-"""Checking signatures while messages arrive: in threads when there are many, and back in the order of arrival.
+"""Verifying signatures while messages arrive: many in threads, few in the event loop, results in the order of arrival.
 
-One signature takes 50 microseconds, all the rest of a message about as long; PyNaCl lets go of the interpreter's lock
-while it computes, so two threads check signatures while the loop takes in more. A batch is worth a thread from about 16
-on; few messages are checked where they are, which is sooner.
+One signature takes 50 microseconds, all the rest of a message about as long. PyNaCl releases the interpreter's lock
+while it computes, so two threads verify signatures while the event loop receives more. A batch is worth a thread from
+about 16 messages on; fewer are verified in the loop, which is sooner.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from remaphore.protocol import wire
 from remaphore.protocol.gate import Gate
 
 THREADS = 2
-# As many as libsodium checks while the loop takes in the next.
+# As many as libsodium verifies while the loop receives the next.
 BATCH = 64
 WORTH_A_THREAD = 16
-# What may wait for its check, in all and of one key that messages claim: whoever floods us with bad signatures under
-# the name of a peer delays that name, not the others.
+# Bytes that may wait for verification, in all and of one key that messages claim: a flood of bad signatures under the
+# key of one peer delays that peer, not the others.
 MAX_BYTES = 32 * 1024 * 1024
 MAX_BYTES_PER_KEY = 8 * 1024 * 1024
 
 
 class Arrival(NamedTuple):
-    """A screened message: the gate that screened it, its fields, and when it arrived (Unix nanoseconds)."""
+    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds)."""
 
     gate: Gate
     frame: wire.Frame
@@ -36,24 +36,24 @@ class Arrival(NamedTuple):
 
 
 class Verifier:
-    """Hands every arrival to *settle*, with whether its signature holds, in the order in which they were put.
+    """Calls *on_verified* with every arrival and whether its signature is valid, in the order in which they were put.
 
-    waiting: how many have been put and not yet settled.
+    waiting: how many have been put and not handed over yet.
     """
 
-    def __init__(self, settle: Callable[[Arrival, bool], None]) -> None:
-        self._settle = settle
+    def __init__(self, on_verified: Callable[[Arrival, bool], None]) -> None:
+        self._on_verified = on_verified
         self._arrived: list[Arrival] = []
         self._batches: deque[tuple[list[Arrival], asyncio.Future[list[bool]]]] = deque()
         self.waiting = 0
         self._bytes = 0
         self._per_key: Counter[str] = Counter()
         self._scheduled = False
-        # On one processor threads would only take turns.
+        # On one processor, threads would only take turns.
         self._threads = ThreadPoolExecutor(THREADS, "verify") if len(os.sched_getaffinity(0)) > 1 else None
 
     def put(self, arrival: Arrival) -> bool:
-        """Take *arrival*, or return False if too much waits already."""
+        """Accept *arrival*, or return False if too much waits already."""
         frame = arrival.frame
         size = len(frame.raw)
         if self._bytes + size > MAX_BYTES or self._per_key[frame.sender] + size > MAX_BYTES_PER_KEY:
@@ -68,14 +68,14 @@ class Verifier:
         return True
 
     async def join(self) -> None:
-        """Return when nothing waits for its check."""
+        """Return when nothing waits for verification."""
         while self._arrived or self._batches:
             await asyncio.sleep(0)
             if self._batches:
                 await asyncio.wait({self._batches[-1][1]})
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         if self._threads is not None:
             self._threads.shutdown()
 
@@ -100,7 +100,12 @@ class Verifier:
     def _collect(self, _checked: asyncio.Future[list[bool]]) -> None:
         while self._batches and self._batches[0][1].done():
             batch, checked = self._batches.popleft()
-            self._finish(batch, checked.result())
+            results = [False] * len(batch)  # what cannot be verified is not accepted
+            try:
+                results = checked.result()
+            except Exception as error:  # noqa: BLE001 - it costs this batch, not those behind it
+                _report(error)
+            self._finish(batch, results)
 
     def _finish(self, batch: Sequence[Arrival], results: Sequence[bool]) -> None:
         for arrival, verified in zip(batch, results, strict=True):
@@ -109,19 +114,22 @@ class Verifier:
             self._bytes -= size
             self._per_key[arrival.frame.sender] -= size
             try:
-                self._settle(arrival, verified)
+                self._on_verified(arrival, verified)
             except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-                context = {"message": "settling a message failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+                _report(error)
 
 
 def check(batch: Sequence[Arrival]) -> list[bool]:
-    """Tell of each of *batch* whether its signature holds. Pure: it may run in any thread."""
-    return [_holds(arrival.frame) for arrival in batch]
+    """Return for each of *batch* whether its signature is valid. It may run in any thread."""
+    results = []
+    for arrival in batch:
+        try:
+            results.append(wire.verify(arrival.frame))
+        except Exception:  # noqa: BLE001 - such as MemoryError: what cannot be verified is not accepted
+            results.append(False)
+    return results
 
 
-def _holds(frame: wire.Frame) -> bool:
-    try:
-        return wire.verify(frame)
-    except MemoryError:  # what cannot be checked is not taken
-        return False
+def _report(error: Exception) -> None:
+    context = {"message": "verifying or accepting a message failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

@@ -67,11 +67,11 @@ class Target:
 
     def _busy(self):
         writing = self.daemon._ledger._writing
-        working = any(not verb.startswith("wait") for verb in self.daemon._queues.state())
+        working = any(not verb.startswith("wait") for verb in self.daemon._execution.queues)
         return (
             working
-            or self.daemon._verifier.waiting
-            or self.daemon._answers
+            or self.daemon._admission.checking
+            or self.daemon._responses.pending
             or (writing is not None and not writing.done())
         )
 
@@ -90,7 +90,7 @@ def target(tmp_path, monkeypatch):
         plugins.register(own, name="target")
         async with Ledger(tmp_path / "ledger", allow_skew_ns=config.allow_skew_ns, now=0) as ledger:
             own.daemon = Daemon(own.broker.connect(), config, plugins=plugins, ledger=ledger, clock=own.clock)
-            own.status = own.daemon.tally
+            own.status = own.daemon._counters
             ready = asyncio.Event()
             task = spawn(own.daemon.run(ready=ready.set), name="daemon under attack")
             await ready.wait()

@@ -9,7 +9,7 @@ import pytest
 
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
-from remaphore.receiving import daemon as module
+from remaphore.receiving import responses as module
 from remaphore.receiving.ledger import ledger
 from tests.factories import NOW, SKEW, make_encoded, make_key, make_reply, make_request, sign_again
 from tests.nodes import make_config
@@ -117,6 +117,6 @@ async def test_of_many_requests_that_are_sent_again_at_once_few_are_worked_on(ta
         bus = daemon.broker.connect()
         for raw in raws:
             await bus.publish("remaphore.all", raw)
-        assert 0 < len(daemon.daemon._answers) <= module.MAX_ANSWERS
+        assert 0 < daemon.daemon._responses.pending <= module.MAX_PENDING
         await daemon.quiet()
-        assert 150 < len(daemon.replies()) <= 150 + module.MAX_ANSWERS
+        assert 150 < len(daemon.replies()) <= 150 + module.MAX_PENDING

@@ -2,13 +2,13 @@
 
 Who: a permitted peer gone bad. What must happen: the script on the command line gets exactly its own arguments, the
 verb and the payload, as they are, and exactly its own variables; what no argument can be starts nothing. Handlers in
-hooks.d: tests/plugins/exec_script.
+hooks.d: tests/plugins/hooks_d.
 """
 
 import pytest
 
-from remaphore_plugins.exec_script import ExecScript
-from tests.plugins.exec_script.helpers import message, write_script
+from remaphore_plugins.script import Script
+from tests.plugins.programs import message, write_script
 
 EVIL = [
     b"; touch stolen",
@@ -28,8 +28,8 @@ NAMES = {"PATH", "REMAPHORE_SENDER", "REMAPHORE_VERB", "REMAPHORE_TIME", "REMAPH
 
 
 async def answer(folder, body, **values):
-    plugin = ExecScript()
-    plugin.remaphore_configure(None, {"argv": (write_script(folder / "script", body), "--own")})
+    plugin = Script()
+    plugin.remaphore_configure({"argv": (write_script(folder / "script", body), "--own")})
     return await plugin.remaphore_message(message(**values))
 
 

@@ -19,17 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore import Message, Reply, logs
-from remaphore.cli.candidates import _Asked, _patterns
-from remaphore.cli.words import parsing
+from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
-from remaphore.diagnostics import login, pinger, unit
+from remaphore.diagnostics import credentials as jwt
+from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import duration, keys, match, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
-from remaphore_plugins.reply_collector import folding, formats, machine, tally, terminal
+from remaphore_plugins.reply_collector import folding, formats, json_formats, request_stats, terminal
 from tests.factories import bounded, make_key
 from tests.nodes import make_config
 
@@ -74,7 +74,7 @@ def reply(text):
 
 
 def shown_folded(text):
-    form, counted = formats.Fold(terminal=True, colour=True), tally.Tally(["com.a"])
+    form, counted = formats.Fold(terminal=True, color=True), request_stats.RequestStats(["com.a"])
     counted.requested(["com.a"])
     counted.reply(reply(text))
     form.reply(REQUEST, reply(text))
@@ -82,9 +82,9 @@ def shown_folded(text):
 
 
 def as_document(text):
-    form = machine.Json()
+    form = json_formats.Json()
     form.reply(REQUEST, reply(text))
-    form.end(tally.Tally(["com.a"]))
+    form.end(request_stats.RequestStats(["com.a"]))
 
 
 def parse_toml(text):
@@ -97,7 +97,7 @@ def parse_frame(verb="v", destination="a", time_ns="1", uuid="00"):
 
 def complete(text):
     peers = (Peer(destination=text, key="k", verbs=frozenset()),)
-    return list(_patterns(_Asked(replace(make_config(1), peers=peers), sending=True)))
+    return list(completers.patterns(completers.Line(replace(make_config(1), peers=peers), sending=True)))
 
 
 def check_new(text):
@@ -115,7 +115,7 @@ def denied(text):
 
 
 def jwt_of(text):
-    return login._claims("a." + text + ".c")
+    return jwt.decode_claims("a." + text + ".c")
 
 
 # Everything that text of a peer, a broker, a configuration or another file reaches: the worst that was found for it.
@@ -127,10 +127,10 @@ SCANNERS = {
     ),
     "terminal, not UTF-8": (lambda text: terminal.for_terminal(octets(text)), ["\udcff\x1b]", "\udcff", "é"]),
     "clip": (lambda text: terminal.clip(text, 80), ["a", "\u0301", "中"]),
-    "rejection": (lambda text: tally.judge(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
+    "rejection": (lambda text: request_stats.classify(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
     "lines": (lambda text: formats.Lines(terminal=True).reply(REQUEST, reply(text)), ["\x1b]", "\n", " ", "\udcff"]),
     "fold": (shown_folded, ["\x1b]", "\n", "\u0301"]),
-    "jsonl": (lambda text: machine.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
+    "jsonl": (lambda text: json_formats.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
     "json": (as_document, ["\x1b]", "\udcff"]),
     "names, folded": (
         lambda text: folding.fold(text.split(",")),
@@ -140,7 +140,7 @@ SCANNERS = {
         lambda text: folding.fold([f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)]),
         ["a"],
     ),
-    "version": (lambda text: pinger.told_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
+    "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
     "message": (lambda text: wire.decode(octets(text)), [",", "a"]),
     "time": (lambda text: parse_frame(time_ns=text), ["f", "1", "0"]),
@@ -196,23 +196,23 @@ SCANNERS = {
     "peer lines": (lambda text: peer_line.read_all(text, "x", bare=True), [f"com.a {KEY.public}\n", "a ", "\n"]),
     "peer lines that are new": (check_new, ["com.a%d,"]),
     "secret by mistake": (peer_line.secret_problem, ["SA", "z"]),
-    "private key by mistake": (parsing._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
+    "private key by mistake": (arguments._PRIVATE_KEY.search, ["z" * 79 + " ", "z"]),
     "edited configuration": (
         lambda text: roundtrip.append(text, [Peer(destination="z", key=KEY.public, verbs=frozenset("a"))], "x"),
         [PEER, "\n", " \r\n"],
     ),
     "completed patterns": (complete, ["a.", "a"]),
     "host name": (creation.destination_of, ["-", "a.", "_."]),
-    "unit file": (lambda text: list(unit._check_command(Path("u"), text, Path("/"))), ["a", "a ", "'", "\\a"]),
+    "unit file": (lambda text: list(systemd_units.command_problems(text, Path("/"))), ["a", "a ", "'", "\\a"]),
     "address of metrics": (metrics_settings._LISTEN.fullmatch, ["1.", repeated("a", "["), "["]),
 }
 
 # Modules with an expression, and what reaches it: a scanner of the table, or why its text has a bounded length.
 EXPRESSIONS = {
-    "remaphore/cli/candidates.py": "a metavar of our own parsers",
-    "remaphore/cli/words/explain.py": "an argument, matched from its begin to its end by classes without overlap",
-    "remaphore/cli/words/parsing.py": SCANNERS["private key by mistake"],
-    "remaphore/cli/words/requesting.py": "an argument, of which ten characters are looked at",
+    "remaphore/cli/completers.py": "a metavar of our own parsers",
+    "remaphore/cli/commands/explain.py": "an argument, matched from its start to its end by classes without overlap",
+    "remaphore/cli/arguments.py": SCANNERS["private key by mistake"],
+    "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
     "remaphore/config/creation.py": SCANNERS["host name"],
     "remaphore/config/editing.py": "at most 201 characters are looked at",
     "remaphore/config/peer_line.py": SCANNERS["secret by mistake"],
@@ -226,9 +226,9 @@ EXPRESSIONS = {
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
-    "plugins/remaphore_plugins/exec_script/scan.py": "names of files, of 255 bytes at most",
+    "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
-    "plugins/remaphore_plugins/metrics/verbs.py": "names of directories, of 255 bytes at most",
+    "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
     "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],
     "plugins/remaphore_plugins/reply_collector/terminal.py": SCANNERS["terminal"],
 }

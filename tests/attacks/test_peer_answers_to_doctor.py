@@ -1,7 +1,7 @@
-"""Answering `doctor`, which asks a peer what it permits us, with whatever may end it, or flood who reads it.
+"""Replies to `doctor`, which asks a peer what it permits us, that could crash it or flood its output.
 
-Who: a known peer that is asked. What must happen: each finding is one line that can be read, however much the
-peer says, and strict JSON; a clock of another age is told as such.
+Who: a known peer that is asked. What must happen: each finding is one readable line, however much the
+peer writes, and strict JSON; a clock that is wrong by centuries is reported.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 import pytest
 
 from remaphore.diagnostics.findings import Code, to_line
-from tests.diagnostics.doctor_cases import TOLD, TWO, US, Site, respond
+from tests.diagnostics.doctor_cases import REPORTED, TWO, US, Site, respond
 
 LONGEST = 1500  # characters of a line, however much a peer says
 
@@ -22,8 +22,8 @@ async def site(tmp_path):
     await site.stop()
 
 
-def told(**changes):
-    return b"0," + json.dumps(json.loads(TOLD) | changes).encode()
+def reported(**changes):
+    return b"0," + json.dumps(json.loads(REPORTED) | changes).encode()
 
 
 NONSENSE = {
@@ -31,18 +31,18 @@ NONSENSE = {
     "deeply nested": b"0," + b"[" * 200_000,
     "deeply nested verbs": b'0,{"verbs":[' + b"[" * 900 + b"]" * 900 + b"]}",
     "a number of many digits": b'0,{"verbs":[' + b"9" * 100_000 + b"]}",
-    "verbs that are none": told(verbs=[None, {"a": []}, 1.5]),
+    "verbs that are none": reported(verbs=[None, {"a": []}, 1.5]),
     "no number": b'0,{"verbs":[NaN,Infinity],"version":NaN}',
     "half a character": b'0,{"verbs":["\\ud800"],"known_as":"\\udfff"}',
     "not UTF-8": b"0,\xff\xfe\xff",
     "UTF-16": b"0," + '{"verbs":[]}'.encode("utf-16"),
     "a list": b"0,[]",
-    "a schema of tomorrow": told(schema=2),
-    "a schema that is none": told(schema=[1]),
-    "many verbs": told(verbs=["x" * 100] * 9000),
-    "one long verb": told(verbs=["x" * 900_000]),
-    "long names": told(known_as="x" * 300_000, destination="y" * 300_000, version="z" * 300_000),
-    "names that are none": told(known_as=["x"] * 100_000, destination={}, version=[1] * 100_000),
+    "a schema of tomorrow": reported(schema=2),
+    "a schema that is none": reported(schema=[1]),
+    "many verbs": reported(verbs=["x" * 100] * 9000),
+    "one long verb": reported(verbs=["x" * 900_000]),
+    "long names": reported(known_as="x" * 300_000, destination="y" * 300_000, version="z" * 300_000),
+    "names that are none": reported(known_as=["x"] * 100_000, destination={}, version=[1] * 100_000),
     "a long rejection": b"77,remaphore: refused: " + b"x" * 900_000,
     "a long rejection of our time": b"77,remaphore: refused: outside-window: " + b"x" * 900_000,
     "a rejection that is not UTF-8": b"77,remaphore: refused: \xff\xfe",
@@ -52,8 +52,8 @@ NONSENSE = {
 
 @pytest.mark.parametrize("payload", NONSENSE.values(), ids=NONSENSE)
 async def test_whatever_a_peer_says_each_finding_is_a_line_that_can_be_read_and_strict_json(site, payload):
-    await respond(site, 2, takes={US}, payload=payload)
-    found = await site.look()
+    await respond(site, 2, accepts={US}, payload=payload)
+    found = await site.examine()
     assert Code.PEER_OK in {finding.code for finding in found}
     assert max(len(to_line(finding)) for finding in found) < LONGEST
     for finding in found:
@@ -63,7 +63,7 @@ async def test_whatever_a_peer_says_each_finding_is_a_line_that_can_be_read_and_
 @pytest.mark.parametrize("year", [1678, 1970, 2100, 2262])
 async def test_a_clock_in_another_age_is_told_as_such(site, year):
     away = (year - 1970) * 31_556_952 * 10**9
-    await respond(site, 2, takes={US}, time_ns=away)
-    (finding,) = await site.found(Code.CLOCK_OFF)
+    await respond(site, 2, accepts={US}, time_ns=away)
+    (finding,) = await site.found(Code.PEER_CLOCK_SKEW)
     assert finding.where == TWO
     assert (" ahead of ours" in finding.what) == (away > time.time_ns())

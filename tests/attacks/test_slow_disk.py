@@ -31,7 +31,7 @@ async def test_a_disk_that_does_not_keep_up_bounds_what_is_taken_and_loses_nothi
         bus = daemon.broker.connect()
         for raw in raws:
             await bus.publish("remaphore.all", raw)
-            while daemon.daemon._verifier.waiting:
+            while daemon.daemon._admission.checking:
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert daemon.status.dropped[DropReason.BUSY] > 200

@@ -24,9 +24,9 @@ async def test_a_peer_that_fills_the_queue_of_a_verb_makes_room_for_another(targ
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=10)})) as daemon:
         await daemon.hit(*flood(50))
         await daemon.hit(*(make_encoded(3, verb="wait", payload=b"%d" % n, time_ns=NOW + n) for n in range(20)))
-        assert daemon.status.rejected["displaced"] in (4, 5)  # one of the ten may have been taken out to run before
+        assert daemon.status.rejected["evicted"] in (4, 5)  # one of the ten may have been taken out to run before
         daemon.release.set()
-        await daemon.daemon._queues.join()
+        await daemon.daemon._execution._queues.join()
         assert [payload for _, payload in daemon.ran if payload != b"x"] == [b"0", b"1", b"2", b"3", b"4"]
         assert daemon.ran.count(("wait", b"x")) in (5, 6)
 
@@ -38,9 +38,9 @@ async def test_a_peer_that_fills_all_room_with_many_verbs_makes_room_for_another
         for number in range(90):
             await daemon.hit(make_encoded(1, verb=f"wait{number % 3}", payload=b"x" * 1_000, time_ns=NOW + number))
         await daemon.hit(*(make_encoded(3, verb="wait0", payload=b"%d" % n, time_ns=NOW + n) for n in range(5)))
-        assert daemon.status.rejected["displaced"] >= 1
+        assert daemon.status.rejected["evicted"] >= 1
         daemon.release.set()
-        await daemon.daemon._queues.join()
+        await daemon.daemon._execution._queues.join()
         assert [payload for _, payload in daemon.ran if len(payload) == 1] == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -48,8 +48,8 @@ async def test_who_has_no_more_than_the_others_displaces_nobody(target):
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=4)})) as daemon:
         await daemon.hit(*flood(2), *(make_encoded(3, verb="wait", time_ns=NOW + n) for n in range(9)))
         await daemon.hit(*flood(20)[2:])
-        assert daemon.status.rejected["displaced"] <= 2
-        assert daemon.daemon._queues.state()["wait"].waiting == 4
+        assert daemon.status.rejected["evicted"] <= 2
+        assert daemon.daemon._execution.queues["wait"].waiting == 4
 
 
 async def test_a_verb_of_one_peer_that_hangs_delays_no_other_verb(target):

@@ -1,4 +1,4 @@
-"""What is written arrives whole and in order, and what waits for a reader holds up nothing else."""
+"""Writes arrive complete and in order, and a write that waits for a reader does not block anything else."""
 
 import asyncio
 import fcntl
@@ -20,14 +20,14 @@ LARGE = b"x" * 1_000_000
 
 @pytest.fixture
 def pipe():
-    """A pipe of 4096 bytes: the descriptor to read from, and a stream to write to."""
+    """Return a pipe of 4096 bytes: the descriptor to read from, and a stream to write to."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(reading, "rb", buffering=0) as source, os.fdopen(writing, "w") as stream:
         yield source, stream
 
 
-async def test_what_waits_for_a_reader_does_not_hold_up_the_loop_and_arrives_whole_and_in_order(pipe):
+async def test_a_write_that_waits_for_a_reader_does_not_block_the_loop_and_arrives_in_order(pipe):
     source, stream = pipe
     writer = Writer()
     writer.write_result(stream, b"first ")
@@ -50,7 +50,7 @@ def read_exactly(source, size):
     return data
 
 
-async def test_what_has_room_is_written_at_once_and_by_no_thread(pipe):
+async def test_a_write_with_room_is_done_at_once_and_without_a_thread(pipe):
     source, stream = pipe
     before = threading.active_count()
     Writer().write_result(stream, b"x" * 4096)
@@ -58,7 +58,7 @@ async def test_what_has_room_is_written_at_once_and_by_no_thread(pipe):
     assert threading.active_count() == before
 
 
-async def test_a_reader_that_goes_away_is_an_error_of_the_result_and_of_all_after_it(pipe):
+async def test_a_reader_that_goes_away_is_an_error_of_the_result_and_of_later_ones(pipe):
     source, stream = pipe
     writer = Writer()
     writer.write_result(stream, LARGE)
@@ -71,7 +71,7 @@ async def test_a_reader_that_goes_away_is_an_error_of_the_result_and_of_all_afte
         await writer.drained()
 
 
-async def test_a_reader_of_notices_that_goes_away_is_no_error(pipe):
+async def test_a_reader_of_notices_that_goes_away_is_not_an_error(pipe):
     source, stream = pipe
     writer = Writer()
     writer.write_notice(stream, "x" * 100_000)
@@ -94,7 +94,7 @@ async def test_notices_are_dropped_while_too_much_waits_and_results_are_not(pipe
     assert source.read(5) == b"after"
 
 
-async def test_without_a_thread_it_is_written_all_the_same(pipe, monkeypatch):
+async def test_without_a_thread_everything_is_written_too(pipe, monkeypatch):
     source, stream = pipe
 
     def reject(_thread):
@@ -107,7 +107,7 @@ async def test_without_a_thread_it_is_written_all_the_same(pipe, monkeypatch):
         assert int(reader.stdout.read()) == len(LARGE)
 
 
-def test_what_may_have_to_wait_is_told_by_the_kind_of_file_and_its_room(pipe, tmp_path):
+def test_whether_a_write_may_wait_depends_on_the_kind_of_file_and_its_room(pipe, tmp_path):
     source, stream = pipe
     with (tmp_path / "file").open("w") as file:
         assert not may_wait(file, 10**9)
@@ -117,13 +117,13 @@ def test_what_may_have_to_wait_is_told_by_the_kind_of_file_and_its_room(pipe, tm
     os.write(stream.fileno(), b"x")
     assert may_wait(stream, 1)  # poll(2) promises PIPE_BUF bytes or nothing
     source.close()
-    assert not may_wait(stream, 1)  # an error is there at once
+    assert not may_wait(stream, 1)  # the error is raised at once
     own, end = pty.openpty()
     with os.fdopen(own, "rb", buffering=0), os.fdopen(end, "w") as terminal:
         assert may_wait(terminal, 1)
 
 
-async def test_a_pipe_that_does_not_block_is_waited_for_all_the_same(pipe):
+async def test_a_non_blocking_pipe_is_waited_for(pipe):
     source, stream = pipe
     os.set_blocking(stream.fileno(), False)
     writer = Writer()
@@ -132,7 +132,7 @@ async def test_a_pipe_that_does_not_block_is_waited_for_all_the_same(pipe):
     await writer.drained()
 
 
-async def test_what_comes_later_is_not_waited_for(pipe):
+async def test_drained_does_not_wait_for_later_writes(pipe):
     source, stream = pipe
     writer = Writer()
     writer.write_result(stream, b"x" * 10_000)
@@ -144,7 +144,7 @@ async def test_what_comes_later_is_not_waited_for(pipe):
     assert await asyncio.to_thread(read_exactly, source, 10_000) == b"y" * 10_000
 
 
-async def test_the_streams_are_those_of_the_writer_for_a_block(pipe, monkeypatch):
+async def test_the_streams_are_those_of_the_writer_during_a_block(pipe, monkeypatch):
     source, stream = pipe
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)

@@ -1,4 +1,4 @@
-"""What `doctor` finds about peers: daemons on a bus in memory, set up wrongly, and how that is mended.
+"""Cases of `doctor` about peers: misconfigured daemons on a bus in memory, and their fixes.
 
 For test_doctor.py.
 """
@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from remaphore import Reply, hookimpl
-from remaphore.diagnostics.doctor import Round
 from remaphore.diagnostics.findings import Code, Level
+from remaphore.diagnostics.survey import PeerSurvey
 from remaphore.hooks.manager import configure, empty, load, register
 from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
@@ -24,10 +24,10 @@ from remaphore.transport.memory import MemoryBroker
 from tests.factories import make_key, make_reply
 from tests.nodes import NAMES, make_config
 
-LONG = 30.0  # seconds that nobody waits who is answered
-BRIEF = 0.05  # for who is not
-SOME = 1.0  # for who answers at once, and is not taken: nobody is slow on this bus
-TOLD = json.dumps(
+LONG = 30.0  # seconds; never reached if every peer replies
+BRIEF = 0.05  # if a peer does not reply
+SOME = 1.0  # if a reply comes at once, as every one does on this bus, and is dropped
+REPORTED = json.dumps(
     {"schema": 1, "verbs": ["*"], "known_as": "com.one", "destination": "com.two", "version": "1"}
 ).encode()
 US = make_key(1).public
@@ -35,19 +35,19 @@ TWO, THREE = NAMES[2], NAMES[3]
 
 
 def clock(seconds=0.0):
-    """A clock that is so many seconds off."""
+    """Return a clock that is so many seconds ahead."""
     return lambda: time.time_ns() + round(seconds * SECOND)
 
 
 def knows(number, *verbs, destination=None, **fields):
-    """How one node lists node *number*."""
+    """Return the entry of node *number* in the configuration of another."""
     permitted = frozenset(verbs or "*")
     name = destination or NAMES[number]
     return Peer(destination=name, key=make_key(number).public, verbs=permitted, origin=f"peers of {name}", **fields)
 
 
 class Garbage:
-    """A plugin that takes the verb for its own."""
+    """A plugin that answers the verb `permissions` with something else."""
 
     @hookimpl
     def remaphore_message(self, message):
@@ -55,7 +55,7 @@ class Garbage:
 
 
 class Site:
-    """Daemons on a bus in memory, and the doctor who looks at them from node 1."""
+    """Daemons on a bus in memory, which node 1 examines."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -64,7 +64,7 @@ class Site:
         self.daemons = AsyncExitStack()
 
     async def start(self, number=2, *, config=None, plugins=("permissions",), own=None, off=0.0):
-        """Start the daemon of node *number*, whose clock is *off* by so many seconds; return it."""
+        """Start the daemon of node *number*, whose clock is *off* seconds ahead; return it."""
         config = config or make_config(number)
         manager = load(plugins) if plugins else empty()
         if own is not None:
@@ -72,7 +72,7 @@ class Site:
         configure(manager, config)
         folder = self.folder / str(number)
         folder.mkdir(exist_ok=True)
-        # As if it had run for long: a new ledger rejects what was signed before it.
+        # As if it had been running for long: a new ledger drops messages that were signed before its creation.
         began = clock(off)() - 10 * MINUTE
         ledger = await self.daemons.enter_async_context(Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=began))
         daemon = Daemon(self.broker.connect(), config, plugins=manager, ledger=ledger, clock=clock(off))
@@ -87,29 +87,28 @@ class Site:
         """Stop all daemons."""
         await self.daemons.aclose()
 
-    async def look(self, *, timeout=LONG):
-        """Return what the doctor finds."""
+    async def examine(self, *, timeout=LONG):
+        """Return the findings."""
         found = []
         signer = Signer(self.config, time.time_ns)
-        await Round(self.broker.connect(), self.config, signer, self.config.peers, to="**", timeout=timeout).ask(
-            found.append
-        )
+        survey = PeerSurvey(self.broker.connect(), self.config, signer, self.config.peers, to="**", timeout=timeout)
+        await survey.run(found.append)
         return found
 
     async def found(self, code, **options):
         """Return the findings of one kind."""
-        return [finding for finding in await self.look(**options) if finding.code is code]
+        return [finding for finding in await self.examine(**options) if finding.code is code]
 
-    async def assert_well(self):
-        """Everybody answers, and nothing is to be said."""
-        found = await self.look()
+    async def assert_ok(self):
+        """Assert that every peer replies and no finding needs attention."""
+        found = await self.examine()
         assert {finding.level for finding in found} == {Level.OK}, found
 
 
-# What is wrong with a peer: each sets the site up wrongly, and returns how it is mended.
+# Each function misconfigures the site, and returns the function that fixes it.
 
 
-async def refuses_to_say(site):
+async def does_not_permit_the_verb(site):
     daemon = await site.start(config=make_config(2, peers=(knows(1, "ping"),)))
     return lambda: daemon.reload(lambda: make_config(2, peers=(knows(1, "ping", "permissions"),)))
 
@@ -124,14 +123,14 @@ async def has_no_plugin(site):
     return enable
 
 
-async def answers_something_else(site):
+async def has_another_plugin_for_the_verb(site):
     await site.start(plugins=(), own=Garbage)
 
-    async def take_it_away():
+    async def remove_it():
         await site.stop()
         await site.start()
 
-    return take_it_away
+    return remove_it
 
 
 async def has_a_damaged_ledger(site):
@@ -147,57 +146,57 @@ async def has_a_damaged_ledger(site):
     return move_it_away
 
 
-async def respond(site, number, *, takes, **fields):
-    """Answer those whose keys it *takes*, with the key of node *number*, as nothing does that is set up rightly."""
+async def respond(site, number, *, accepts, **fields):
+    """Reply to requests of the keys *accepts* with the key of node *number*, as no daemon does."""
     bus = site.broker.connect()
 
     def answer(raw):
         request = wire.decode(raw).message()
-        reply = make_reply(number, request, **({"time_ns": time.time_ns(), "payload": b"0," + TOLD} | fields))
-        if request.sender in takes:
+        reply = make_reply(number, request, **({"time_ns": time.time_ns(), "payload": b"0," + REPORTED} | fields))
+        if request.sender in accepts:
             spawn(bus.publish(f"remaphore.{request.digest.hex()}", reply), name="reply")
 
     await bus.subscribe("remaphore.all", answer)
 
 
-async def knows_another_key_of_ours(site):
+async def expects_another_key_of_ours(site):
     ours = (*site.config.identities, *make_config(3).identities)
     site.config = replace(site.config, identities=ours)
-    takes = {make_key(3).public}
-    await respond(site, 2, takes=takes)
-    return lambda: takes.add(US)
+    accepts = {make_key(3).public}
+    await respond(site, 2, accepts=accepts)
+    return lambda: accepts.add(US)
 
 
-async def knows_us_by_another_name(site):
+async def lists_us_under_another_destination(site):
     daemon = await site.start(config=make_config(2, peers=(knows(1, destination="com.old"),)))
     return lambda: daemon.reload(lambda: make_config(2))
 
 
-async def calls_itself_otherwise(site):
+async def has_another_destination(site):
     await site.start(config=replace(make_config(2), destination="com.new"))
 
-    def write_the_name_that_it_has():
+    def write_its_own_destination():
         site.config = replace(site.config, peers=(knows(2, destination="com.new"),))
 
-    return write_the_name_that_it_has
+    return write_its_own_destination
 
 
-async def runs_the_original(site):
-    await respond(site, 2, takes={US}, uuid=b"random", payload=b"NO_DATA")
+async def runs_the_go_implementation(site):
+    await respond(site, 2, accepts={US}, uuid=b"random", payload=b"NO_DATA")
 
-    def say_so():
+    def declare_it():
         site.config = replace(site.config, peers=(knows(2, legacy=True),))
 
-    return say_so
+    return declare_it
 
 
 async def has_a_new_key(site):
-    await respond(site, 3, takes={US})
+    await respond(site, 3, accepts={US})
 
-    def write_this_key():
+    def write_the_key():
         site.config = replace(site.config, peers=(knows(3, destination=TWO),))
 
-    return write_this_key
+    return write_the_key
 
 
 async def is_imitated(site):
@@ -213,7 +212,7 @@ async def is_imitated(site):
     return bus.close
 
 
-async def has_a_clock_that_is_off(site, *, off):
+async def has_a_wrong_clock(site, *, off):
     wide = 10 * MINUTE
     site.config = replace(site.config, allow_skew_ns=100 * SECOND)
     await site.start(config=replace(make_config(2), allow_skew_ns=wide), off=off)
@@ -225,7 +224,7 @@ async def has_a_clock_that_is_off(site, *, off):
     return set_the_clock
 
 
-async def is_stricter_about_clocks(site):
+async def allows_less_skew(site):
     site.config = replace(site.config, allow_skew_ns=10 * MINUTE)
     await site.start(config=replace(make_config(2), allow_skew_ns=50 * SECOND), off=100)
 
@@ -240,12 +239,12 @@ async def does_not_run(site):
     return site.start
 
 
-async def does_not_know_us(site):
+async def does_not_list_us(site):
     daemon = await site.start(config=make_config(2, peers=(knows(3),)))
     return lambda: daemon.reload(lambda: make_config(2))
 
 
-async def is_not_asked(site):
+async def may_not_be_asked(site):
     site.config = replace(make_config(1, "ping", "deploy"), peers=site.config.peers)
     await site.start()
 
@@ -258,29 +257,64 @@ async def is_not_asked(site):
 E, W, N = Level.ERROR, Level.WARNING, Level.NOTE
 KEY = make_key(3).public
 CASES = [
-    (Code.PERMISSIONS_REFUSED, N, refuses_to_say, f'add "permissions" to the verbs of the peer with our key {US}'),
-    (Code.PERMISSIONS_UNTOLD, N, has_no_plugin, 'let it write enable = ["permissions"] under [plugins], and restart'),
-    (Code.PERMISSIONS_UNREADABLE, W, answers_something_else, "remaphore hooks permissions; take a handler away"),
-    (Code.PEER_REFUSES, W, has_a_damaged_ledger, "it rejects: ledger: the ledger cannot be written"),
-    (Code.PEER_KNOWS_OTHER_KEY, E, knows_another_key_of_ours, f"it knows our key {KEY}, and not {US}, which signs"),
-    (Code.PEER_KNOWS_US_OTHERWISE, W, knows_us_by_another_name, 'let it write destination = "com.one" to the peer'),
-    (Code.PEER_CALLS_ITSELF_OTHERWISE, W, calls_itself_otherwise, "it calls itself com.new: what we send to com.two"),
-    (Code.REPLY_UNBOUND, E, runs_the_original, 'hint: write compatibility = "legacy" to peers of com.two'),
-    (Code.KEY_UNKNOWN, E, has_a_new_key, f"with the key {KEY}, which no peer has; hint: if it is one of com.two"),
-    (Code.REPLY_FORGED, E, is_imitated, "carry the key of a peer, and not its signature"),
-    (Code.CLOCK_OFF, E, lambda site: has_a_clock_that_is_off(site, off=-300), "s behind ours, allowed are 100 s"),
-    (Code.CLOCK_OFF, W, lambda site: has_a_clock_that_is_off(site, off=80), "s ahead of ours, allowed are 100 s"),
-    (Code.CLOCK_REFUSED, E, is_stricter_about_clocks, "s behind our clock, allowed are 50 s"),
-    (Code.PEER_SILENT, W, does_not_run, "Likely, in this order: nothing receives there"),
-    (Code.NOBODY_ANSWERS, E, does_not_run, "the only one that was asked does not answer"),
-    (Code.PEER_SILENT, W, does_not_know_us, f"remaphore explain --from {US} --verb permissions --to com.two"),
-    (Code.VERB_NOT_OURS, W, is_not_asked, 'hint: add "permissions" to the verbs of this identity'),
+    (
+        Code.PERMISSIONS_REJECTED,
+        N,
+        does_not_permit_the_verb,
+        f'add "permissions" there to the verbs of the peer with our key {US}',
+    ),
+    (
+        Code.PERMISSIONS_UNAVAILABLE,
+        N,
+        has_no_plugin,
+        'write enable = ["permissions"] under [plugins] there, and restart it',
+    ),
+    (
+        Code.PERMISSIONS_UNREADABLE,
+        W,
+        has_another_plugin_for_the_verb,
+        "run remaphore hooks permissions there; remove a handler",
+    ),
+    (Code.PEER_REJECTS, W, has_a_damaged_ledger, "rejects: ledger: the ledger cannot be written"),
+    (Code.PEER_EXPECTS_OTHER_KEY, E, expects_another_key_of_ours, f"expects our key {KEY}, but we sign with {US}"),
+    (
+        Code.OWN_DESTINATION_MISMATCH,
+        W,
+        lists_us_under_another_destination,
+        'write destination = "com.one" there, to the peer with our key',
+    ),
+    (
+        Code.PEER_DESTINATION_MISMATCH,
+        W,
+        has_another_destination,
+        "its own destination is com.new: messages to com.two do not reach it",
+    ),
+    (
+        Code.REPLY_UNBOUND,
+        E,
+        runs_the_go_implementation,
+        'hint: write compatibility = "legacy" to peers of com.two',
+    ),
+    (
+        Code.UNKNOWN_KEY,
+        E,
+        has_a_new_key,
+        f"signature of the key {KEY}, which no peer has; hint: if it is the key of one of com.two",
+    ),
+    (Code.REPLY_FORGED, E, is_imitated, "replies with the key of a peer and an invalid signature: 1; hint: find out"),
+    (Code.PEER_CLOCK_SKEW, E, lambda site: has_a_wrong_clock(site, off=-300), "s behind ours (allowed: 100 s)"),
+    (Code.PEER_CLOCK_SKEW, W, lambda site: has_a_wrong_clock(site, off=80), "s ahead of ours (allowed: 100 s)"),
+    (Code.TIME_REJECTED, E, allows_less_skew, "rejects the time of our messages: outside-window: signed "),
+    (Code.PEER_SILENT, W, does_not_run, "Likely causes, in this order: no receiver is running there"),
+    (Code.NO_REPLIES, E, does_not_run, "the only peer that was asked did not reply"),
+    (Code.PEER_SILENT, W, does_not_list_us, f"remaphore explain --from {US} --verb permissions --to com.two"),
+    (Code.IDENTITY_NOT_PERMITTED, W, may_not_be_asked, 'hint: add "permissions" to the verbs of this identity'),
 ]
-# That nobody answers can only be seen once the time is over.
+# A missing reply can only be observed after the whole timeout.
 SECONDS = {
     Code.PEER_SILENT: BRIEF,
-    Code.NOBODY_ANSWERS: BRIEF,
+    Code.NO_REPLIES: BRIEF,
     Code.REPLY_UNBOUND: SOME,
-    Code.KEY_UNKNOWN: SOME,
-    Code.PEER_KNOWS_OTHER_KEY: SOME,
+    Code.UNKNOWN_KEY: SOME,
+    Code.PEER_EXPECTS_OTHER_KEY: SOME,
 }

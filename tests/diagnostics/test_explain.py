@@ -1,4 +1,4 @@
-"""The explanation of a verdict: all checks of the gate, what decided each, and nothing that the gate would not say."""
+"""The explanation of a verdict: all checks of the gate, what decided each, and the gate's own reason and detail."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from remaphore.errors import EncodeError, PluginError
 from remaphore.hooks.manager import empty, register
 from remaphore.hooks.markers import hookimpl
 from remaphore.hooks.plan import Action, Step
-from remaphore.protocol import gate, wire
+from remaphore.protocol import gate, keys, wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS, Check, Filters
 from remaphore.protocol.message import Message
-from remaphore.receiving.inline import make_gate
+from remaphore.receiving.gates import make_gate
 from tests.factories import NOW, SKEW, body_of, make_encoded, make_key, make_message, sign_again, sign_body
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = json.loads((ROOT / "tests" / "vectors" / "original.json").read_text())["verdicts"]
 NAMES = [check.name for check in CHECKS]
-# Reasons that other parts than the gate give: a full queue, and the requesting side.
+# Reasons that the gate does not have: those of a full queue and of the requesting side.
 ELSEWHERE = {
     DropReason.BUSY,
     DropReason.NOT_A_REPLY,
@@ -71,7 +71,7 @@ def read_toml(peers, head=""):
 
 
 def read_conf(peers, head=""):
-    """Read the same in the original's format: the destination stands in line 1, the first peer in line 6 + *head*."""
+    """Read the same in the legacy format: the destination is in line 1, the first peer in line 6 + *head*."""
     own = make_key(8)
     text = f"destination: com.node\nserver: h\n{head}credentials: c\n[Identities]\n{own.public} {own.reveal()} [*]\n"
     text += "[Peers]\n" + "".join(f"{name} {key} [{','.join(verbs)}]\n" for name, key, verbs in peers)
@@ -94,24 +94,24 @@ def explainer(config=TOML, filters=STRICT, planned=None):
 
 
 def states(explanation):
-    return {finding.check: finding.state for finding in explanation.findings}
+    return {finding.check: finding.state for finding in explanation.checks}
 
 
 def failed(explanation):
-    (finding,) = [finding for finding in explanation.findings if finding.state is State.FAILED]
+    (finding,) = [finding for finding in explanation.checks if finding.state is State.FAILED]
     return finding
 
 
 def places(explanation):
-    return {finding.check: finding.decided_by for finding in explanation.findings}
+    return {finding.check: finding.decided_by for finding in explanation.checks}
 
 
 # The list is the gate's own.
 
 
 def test_every_check_of_the_gate_is_shown_in_its_order():
-    explanation = explainer().judge(make_encoded(), now=NOW)
-    assert [finding.check for finding in explanation.findings] == NAMES
+    explanation = explainer().explain(make_encoded(), now=NOW)
+    assert [finding.check for finding in explanation.checks] == NAMES
     documented = re.findall(r"^\s*\d+\. (\w+):", gate.Gate.__doc__ or "", re.MULTILINE)
     assert documented == NAMES
 
@@ -124,7 +124,7 @@ def test_the_gate_has_no_check_outside_the_list():
     assert len({check.reason for check in CHECKS}) == len(CHECKS) == len(set(NAMES))
 
 
-def test_it_is_known_of_every_check_what_decides_it():
+def test_every_check_has_something_that_decides_it():
     for peer in (None, *TOML.peers):
         decided_by = what_decides(TOML, Filters(), peer)
         assert list(decided_by) == NAMES
@@ -152,7 +152,7 @@ def faulty(name):
 @pytest.mark.parametrize("config", [TOML, CONF], ids=["toml", "conf"])
 def test_checks_before_the_one_that_failed_passed_and_those_after_it_were_not_reached(config, name):
     judge = explainer(config)
-    *_, explanation = [judge.judge(raw, now=NOW) for raw in faulty(name)]
+    *_, explanation = [judge.explain(raw, now=NOW) for raw in faulty(name)]
     position = NAMES.index(name)
     expected = [State.PASSED] * position + [State.FAILED] + [State.NOT_REACHED] * (len(NAMES) - position - 1)
     assert list(states(explanation).values()) == expected
@@ -160,11 +160,11 @@ def test_checks_before_the_one_that_failed_passed_and_those_after_it_were_not_re
 
 
 @pytest.mark.parametrize("name", ["", *NAMES])
-def test_the_verdict_and_its_words_are_the_gates(name):
+def test_the_verdict_and_its_detail_are_the_gates(name):
     judge = explainer()
     own = make_gate(TOML, STRICT, subject="")
     for raw in faulty(name) if name else [make_encoded()]:
-        explanation, verdict = judge.judge(raw, now=NOW), own.admit(raw, NOW)
+        explanation, verdict = judge.explain(raw, now=NOW), own.admit(raw, NOW)
         if isinstance(verdict, Drop):
             assert (explanation.reason, failed(explanation).detail) == (verdict.reason, verdict.detail)
         else:
@@ -172,7 +172,7 @@ def test_the_verdict_and_its_words_are_the_gates(name):
         assert explanation.size == len(raw)
 
 
-# What the original was given.
+# The vectors of the Go implementation.
 
 
 def read_vectors(form):
@@ -188,7 +188,7 @@ def test_a_reason_is_named_for_each_vector():
 @pytest.mark.parametrize("case", VERDICTS["cases"], ids=lambda case: case["name"])
 def test_each_vector_gets_the_expected_verdict_with_its_reason(case, form):
     judge = explainer(read_vectors(form), Filters(any_destination=True))
-    explanation = judge.judge(base64.b64decode(case["encoded_b64"]), now=int(VERDICTS["now_ns"]))
+    explanation = judge.explain(base64.b64decode(case["encoded_b64"]), now=int(VERDICTS["now_ns"]))
     expected = {"accepted": "accepted", "rejected": "dropped"}[case["expected"]]  # the vectors' word
     assert (explanation.verdict, explanation.reason) == (expected, REASON_OF[case["name"]])
 
@@ -197,22 +197,22 @@ def test_each_vector_gets_the_expected_verdict_with_its_reason(case, form):
 
 
 def test_a_setting_is_named_by_its_path_in_toml():
-    assert places(explainer(TOML, Filters()).judge(make_encoded(2), now=NOW)) == {
+    assert places(explainer(TOML, Filters()).explain(make_encoded(2), now=NOW)) == {
         "shape": "version 1 of the wire",
         "request": "version 1 of the wire",
         "sender": "node.toml: peers[1]",
         "verb": "node.toml: peers[1].verbs",
         "time": "node.toml: allow_skew",
         "destination": "node.toml: destination",
-        "filters": "none was given",
+        "filters": "no filter was given",
         "duplicate": "the messages explained before it",
         "signature": "node.toml: peers[1].key",
         "replay": "the messages explained before it",
     }
 
 
-def test_a_setting_is_named_by_its_line_in_the_originals_format():
-    found = places(explainer(CONF, Filters()).judge(make_encoded(2), now=NOW))
+def test_a_setting_is_named_by_its_line_in_the_legacy_format():
+    found = places(explainer(CONF, Filters()).explain(make_encoded(2), now=NOW))
     lines = {name: found[name] for name in ("sender", "verb", "time", "destination", "signature")}
     peer = "node.conf:9"
     assert lines == {
@@ -226,19 +226,19 @@ def test_a_setting_is_named_by_its_line_in_the_originals_format():
 
 @pytest.mark.parametrize(("config", "place"), [(TOML, "node.toml: peers"), (CONF, "node.conf:7")])
 def test_an_unknown_key_is_decided_by_the_list_of_peers(config, place):
-    assert failed(explainer(config).judge(make_encoded(9), now=NOW)).decided_by == place
+    assert failed(explainer(config).explain(make_encoded(9), now=NOW)).decided_by == place
 
 
 @pytest.mark.parametrize(("read", "source"), [(read_toml, "node.toml"), (read_conf, "node.conf")])
-def test_what_the_file_does_not_say_is_called_a_default(read, source):
+def test_a_setting_that_the_file_does_not_have_is_called_a_default(read, source):
     late = make_encoded(time_ns=NOW - SKEW)
-    assert failed(explainer(read(PEERS)).judge(late, now=NOW)).decided_by == f"default, as {source} has no allow_skew"
-    assert "has no peers" in failed(explainer(read_toml([])).judge(late, now=NOW)).decided_by
+    assert failed(explainer(read(PEERS)).explain(late, now=NOW)).decided_by == f"default, as {source} has no allow_skew"
+    assert "has no peers" in failed(explainer(read_toml([])).explain(late, now=NOW)).decided_by
 
 
 def test_of_a_key_that_is_listed_twice_the_first_line_is_named():
     twice = read_toml([*PEERS, ("com.c", make_key(1).public, ["reboot"])])
-    explanation = explainer(twice).judge(make_encoded(verb="reboot"), now=NOW)
+    explanation = explainer(twice).explain(make_encoded(verb="reboot"), now=NOW)
     assert failed(explanation).decided_by == "node.toml: peers[0].verbs"
 
 
@@ -253,38 +253,38 @@ def test_of_a_key_that_is_listed_twice_the_first_line_is_named():
     ],
 )
 def test_a_filter_is_named_by_its_option(filters, check, place):
-    assert places(explainer(TOML, filters).judge(make_encoded(), now=NOW))[check] == place
+    assert places(explainer(TOML, filters).explain(make_encoded(), now=NOW))[check] == place
 
 
-def test_what_was_not_reached_was_decided_by_nothing():
-    explanation = explainer().judge(make_encoded(9), now=NOW)
-    later = explanation.findings[NAMES.index("sender") + 1 :]
+def test_a_check_that_was_not_reached_has_no_place_and_no_detail():
+    explanation = explainer().explain(make_encoded(9), now=NOW)
+    later = explanation.checks[NAMES.index("sender") + 1 :]
     assert {(finding.decided_by, finding.detail) for finding in later} == {("", "")}
 
 
 # What would run.
 
 
-def test_only_what_was_accepted_is_shown_to_plugins():
+def test_plugins_plan_for_accepted_messages_only():
     planned = []
     judge = explainer(planned=planned)
     for name in NAMES:
-        judge.judge(faulty(name)[-1], now=NOW)
-    good = make_encoded()  # the last of `faulty("duplicate")`, so it was taken once
+        judge.explain(faulty(name)[-1], now=NOW)
+    good = make_encoded()  # the last of `faulty("duplicate")`, so it was accepted once
     assert [message.digest for message in planned] == [wire.digest(good)]
 
 
 def test_the_steps_are_those_that_the_plugins_plan_for_the_message():
     planned = []
-    explanation = explainer(planned=planned).judge(make_encoded(payload=b"v42"), now=NOW)
+    explanation = explainer(planned=planned).explain(make_encoded(payload=b"v42"), now=NOW)
     assert explanation.steps == (STEP,)
     assert [(message.payload, message.sender_name, message.own_destination) for message in planned] == [
         (b"v42", "com.a", "com.node")
     ]
-    assert explainer().judge(make_encoded(9), now=NOW).steps == ()
+    assert explainer().explain(make_encoded(9), now=NOW).steps == ()
 
 
-def test_all_plugins_are_asked_and_one_that_cannot_say_is_named():
+def test_all_plugins_are_asked_and_one_that_fails_is_named():
     class Good:
         @hookimpl
         def remaphore_plan(self, message):
@@ -305,41 +305,57 @@ def test_all_plugins_are_asked_and_one_that_cannot_say_is_named():
         register(plugins, plugin, name=name)
     assert ask_plan(plugins, make_message()) == [STEP, STEP]
     register(plugins, Broken, name="broken")
-    with pytest.raises(PluginError, match="plugin 'broken' cannot say what it would do: OSError: disk"):
+    with pytest.raises(PluginError, match="plugin 'broken': cannot state what it would do: OSError: disk"):
         ask_plan(plugins, make_message())
 
 
-# What a message says of itself.
+# The fields of a message.
 
 
-def test_fields_are_worth_what_the_gate_found():
+def test_fields_are_verified_only_if_the_message_is_accepted():
     judge = explainer()
     good = make_encoded()
-    assert judge.judge(good, now=NOW).contents is Contents.VERIFIED
-    assert judge.judge(good, now=NOW).contents is Contents.CLAIMED
+    assert judge.explain(good, now=NOW).contents is Contents.VERIFIED
+    assert judge.explain(good, now=NOW).contents is Contents.CLAIMED
     forged = sign_body(body_of(good), 9).replace(make_key(9).public.encode(), make_key(1).public.encode(), 1)
-    assert explainer().judge(forged, now=NOW).contents is Contents.CLAIMED
+    assert explainer().explain(forged, now=NOW).contents is Contents.CLAIMED
 
 
-def test_without_a_shape_there_are_no_fields():
-    explanation = explainer().judge(b"\xff,", now=NOW)
+def test_a_malformed_message_has_no_fields():
+    explanation = explainer().explain(b"\xff,", now=NOW)
     assert (explanation.frame, explanation.peer, explanation.size) == (None, None, 2)
 
 
 # Questions without a message.
 
 
-def suppose(judge, number=1, **question):
-    return judge.suppose(sender=make_key(number).public, **({"verb": "ping", "to": "**", "now": NOW} | question))
+def ask(judge, number=1, **question):
+    return judge.explain_question(
+        sender=make_key(number).public, **({"verb": "ping", "to": "**", "now": NOW} | question)
+    )
 
 
 def test_a_question_is_answered_by_the_same_checks():
     judge = explainer()
-    answer = suppose(judge)
-    assert (answer.verdict, answer.contents, answer.steps) == ("accepted", Contents.SUPPOSED, (STEP,))
+    answer = ask(judge)
+    assert (answer.verdict, answer.contents, answer.steps) == ("accepted", Contents.HYPOTHETICAL, (STEP,))
     assert list(states(answer)) == NAMES
-    signature = answer.findings[NAMES.index("signature")]
+    signature = answer.checks[NAMES.index("signature")]
     assert signature.detail == "assumed: there is no message whose signature could be verified"
+    assumed = [check.check for check in answer.checks if check.state is State.ASSUMED]
+    assert assumed == ["signature", "replay"]
+    assert {state for name, state in states(answer).items() if name not in assumed} == {State.PASSED}
+
+
+def test_a_question_is_not_remembered_and_can_be_repeated():
+    judge = explainer()
+    assert [ask(judge).verdict, ask(judge).verdict] == ["accepted", "accepted"]
+
+
+def test_a_question_needs_no_private_key(monkeypatch):
+    monkeypatch.setattr(keys.PrivateKey, "generate", None)
+    monkeypatch.setattr(keys.PrivateKey, "sign", None)
+    assert ask(explainer()).verdict == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -355,31 +371,31 @@ def test_a_question_is_answered_by_the_same_checks():
         (1, {"now": 0}, None),
     ],
 )
-def test_a_question_is_rejected_for_the_reason_that_a_message_would_be(number, question, reason):
-    assert suppose(explainer(), number, **question).reason is reason
+def test_a_question_is_dropped_for_the_reason_that_a_message_would_be(number, question, reason):
+    assert ask(explainer(), number, **question).reason is reason
 
 
-def test_nothing_is_taken_whose_time_may_not_be_off_at_all():
+def test_every_message_is_dropped_if_the_allowed_skew_is_negative():
     config = legacy.parse(
         f"server: h\ncredentials: c\ndestination: d\nallow_skew: -1s\n[Identities]\n{make_key(8).public}"
         f" {make_key(8).reveal()} [*]\n[Peers]\ncom.a {make_key(1).public} [*]\n",
-        "odd.conf",
+        "negative.conf",
     )
-    answer = suppose(explainer(config))
-    assert (answer.reason, failed(answer).decided_by) == (DropReason.OUTSIDE_WINDOW, "odd.conf:4")
+    answer = ask(explainer(config))
+    assert (answer.reason, failed(answer).decided_by) == (DropReason.OUTSIDE_WINDOW, "negative.conf:4")
 
 
-def test_a_question_that_no_message_can_ask_is_refused():
+def test_a_question_with_values_that_no_message_can_carry_is_an_error():
     for question in ({"verb": "a,b"}, {"to": "a,b"}, {"verb": "v" * 300}):
         with pytest.raises(EncodeError):
-            suppose(explainer(), **question)
+            ask(explainer(), **question)
 
 
-def test_a_question_plans_with_a_placeholder_and_leaves_true_messages_as_they_were():
+def test_a_question_plans_with_a_placeholder_and_does_not_affect_later_messages():
     planned = []
     judge = explainer(planned=planned)
-    suppose(judge)
-    assert judge.judge(make_encoded(), now=NOW).verdict == "accepted"
+    ask(judge)
+    assert judge.explain(make_encoded(), now=NOW).verdict == "accepted"
     assert [message.payload for message in planned] == [PLACEHOLDER, b""]
     assert all(isinstance(message, Message) for message in planned)
 

@@ -1,11 +1,11 @@
-"""Pinging: every answer with its times, who is missing by name, and an end that does not wait."""
+"""Pinging: every answer with its times, the missing peers by name, and an immediate stop."""
 
 import asyncio
 import time
 
 import pytest
 
-from remaphore.diagnostics.pinger import Pinger, told_version
+from remaphore.diagnostics.pinger import Pinger, reported_version
 from remaphore.errors import NoReceiversError, SubjectDeniedError
 from remaphore.protocol import wire
 from remaphore.protocol.duration import SECOND
@@ -14,20 +14,20 @@ from remaphore.transport.memory import MemoryBroker
 from tests.factories import make_reply
 from tests.nodes import NAMES, make_config
 
-LONG = 30.0  # seconds that nobody waits who is answered
-BRIEF = 0.05  # for who is not
+LONG = 30.0  # seconds; never reached if every peer replies
+BRIEF = 0.05  # if a peer does not reply
 TWO, THREE = NAMES[2], NAMES[3]
 
 
 class Site:
-    """Node 1 pings on a bus in memory, where others answer as they are told."""
+    """Node 1 pings on a bus in memory, where tests let other nodes answer."""
 
     def __init__(self):
         self.broker = MemoryBroker()
         self.pinger = None
 
     async def respond(self, number, *, off=0, only=None, **fields):
-        """Let node *number*, whose clock is *off* by so many seconds, answer each ping, or only this one."""
+        """Let node *number*, whose clock is *off* seconds ahead, answer each ping, or only this one."""
         bus = self.broker.connect()
         seen = []
 
@@ -64,42 +64,42 @@ async def test_each_answer_comes_with_its_round_trip_and_clock(site):
     assert set(came) == {TWO, THREE}
     assert came[TWO].reply.output == b"hello"
     assert all(0 < answer.round_trip_ns < LONG * SECOND for answer in came.values())
-    # What is left of the skew is at most half of the way.
+    # The error of the skew is at most half of the round trip.
     assert came[TWO].least_skew_ns == 0
     assert abs(came[THREE].skew_ns + 40 * SECOND) <= came[THREE].round_trip_ns
 
 
-async def test_so_many_pings_are_sent_and_numbered(site):
+async def test_pings_are_counted_and_numbered(site):
     await site.respond(2)
     await site.respond(3)
     came = await site.ping(count=3)
     assert sorted((number, answer.reply.peer) for number, answer in came) == [
         (number, name) for number in (1, 2, 3) for name in sorted((TWO, THREE))
     ]
-    tally = site.pinger.tally
-    assert (tally.rounds, tally.asked, tally.answered, tally.missing) == (3, {TWO: 3, THREE: 3}, tally.asked, {})
-    least, total, most = tally.round_trips_ns
+    stats = site.pinger.stats
+    assert (stats.pings, stats.asked, stats.answered, stats.missing) == (3, {TWO: 3, THREE: 3}, stats.asked, {})
+    least, total, most = stats.round_trips_ns
     assert 0 < least <= total / 6 <= most
 
 
-async def test_who_does_not_answer_is_missing_by_name_and_number(site):
+async def test_missing_answers_are_counted_by_peer(site):
     await site.respond(3, only=2)
     await site.ping(count=3, timeout=BRIEF)
-    assert site.pinger.tally.missing == {TWO: 3, THREE: 2}
+    assert site.pinger.stats.missing == {TWO: 3, THREE: 2}
 
 
-async def test_stopping_ends_it_at_once_and_who_has_not_answered_by_then_is_missing(site):
+async def test_stopping_is_immediate_and_outstanding_answers_are_missing(site):
     await site.respond(2)
     came = await site.ping(count=None, stop_after=3)
-    tally = site.pinger.tally
-    assert tally.answered == {TWO: len(came)}
-    assert tally.missing[THREE] == tally.rounds >= 3
+    stats = site.pinger.stats
+    assert stats.answered == {TWO: len(came)}
+    assert stats.missing[THREE] == stats.pings >= 3
 
 
 async def test_stopping_does_not_wait_for_the_next_ping(site):
     await site.respond(2)
     await site.ping(count=None, stop_after=1, interval=3600)
-    assert site.pinger.tally.rounds == 1
+    assert site.pinger.stats.pings == 1
 
 
 async def test_leaving_the_loop_leaves_nothing_running(site):
@@ -112,7 +112,7 @@ async def test_leaving_the_loop_leaves_nothing_running(site):
     assert left == []
 
 
-async def test_a_broker_that_does_not_let_us_ends_it_with_its_words(site):
+async def test_a_denied_subject_ends_it_with_the_error_of_the_broker(site):
     bus = site.broker.connect()
 
     async def reject(subject, data):
@@ -124,7 +124,7 @@ async def test_a_broker_that_does_not_let_us_ends_it_with_its_words(site):
         [answer async for answer in pinger.answers()]
 
 
-def test_a_pattern_that_reaches_nobody_is_an_error(site):
+def test_a_pattern_that_matches_no_peer_is_an_error(site):
     with pytest.raises(NoReceiversError):
         Pinger(site.broker.connect(), make_config(1), to="org.**", count=1, interval=1, timeout=1)
 
@@ -139,5 +139,5 @@ def test_a_pattern_that_reaches_nobody_is_an_error(site):
         (b"NO_DATA", None),
     ],
 )
-def test_a_version_is_told_if_a_handler_tells_it(output, version):
-    assert told_version(output) == version
+def test_a_version_is_found_in_the_output_of_a_handler(output, version):
+    assert reported_version(output) == version

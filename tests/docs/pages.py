@@ -1,4 +1,14 @@
-"""What a page of the documentation says to type, taken out of its Markdown. CONTRIBUTING.md has the rules."""
+"""The commands of a page of the documentation, read from its Markdown. CONTRIBUTING.md has the rules.
+
+A page read in a terminal contains no test code: whatever a command needs and the page does not show is in a setup file,
+tests/docs/setup/README.sh for README.md, tests/docs/setup/docs/handlers.sh for docs/handlers.md. It names blocks of its
+page by their first line, in the order of the page:
+
+    # before: left$ remaphore check
+    mkdir -p $DESK/left/state
+    # exit code 1: left$ remaphore check
+    # not typed, it needs a network: pip install remaphore
+"""
 
 from __future__ import annotations
 
@@ -8,16 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SETUP = Path(__file__).with_name("setup")
 TYPED = ("sh", "console")
 
-_BLOCK = re.compile(
-    r"""
-    ^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$      # a fence
-    | ^<!--\ (?P<kind>typed\ first|not\ typed|exit\ code):\s+(?P<comment>.*?)-->$
-    """,
-    re.VERBOSE | re.MULTILINE | re.DOTALL,
+_BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARK = re.compile(
+    r"^# (?:before|not typed, (?P<why_not>[^:]+)|exit code (?P<code>\d+)): (?P<first_line>.+)\n"
+    r"(?P<script>(?:(?!# ).*\n)*)",
+    re.MULTILINE,
 )
-_NO_MARKS = {"not typed": "", "exit code": "0"}
 _PROMPT = re.compile(r"(?P<terminal>[a-z][a-z0-9-]*)?\$ (?P<command>.*)")
 _ON = re.compile(r"\s*# on (?P<terminal>[a-z][a-z0-9-]*)\n")
 _HEREDOC = re.compile(r"<<-?'?(\w+)'?")
@@ -25,7 +34,7 @@ _HEREDOC = re.compile(r"<<-?'?(\w+)'?")
 
 @dataclass(frozen=True)
 class Command:
-    """What is typed in one terminal. shown: the lines that the page shows after it, None if it shows none."""
+    """A command of one terminal. shown: the lines that the page shows after it, None if it shows none."""
 
     line: int
     terminal: str
@@ -36,7 +45,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of commands. why_not: the reason why it is not typed; empty if it is."""
+    """A block of commands. why_not: the reason why it is not typed; empty if it is typed."""
 
     line: int
     commands: tuple[Command, ...]
@@ -49,25 +58,37 @@ def pages() -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in found)
 
 
-def blocks(text: str) -> Iterator[Block]:
-    """Return the blocks of commands of a page, in order."""
-    marks = {**_NO_MARKS}
-    end = 0
+def setup_of(page: str | Path) -> Path:
+    """Return the path of the setup file of a page, which need not exist."""
+    return SETUP / Path(page).with_suffix(".sh")
+
+
+def page_blocks(page: str | Path) -> Iterator[Block]:
+    """Return the blocks of commands of a page of the repository, with those of its setup file, in order."""
+    setup = setup_of(page)
+    return blocks((ROOT / page).read_text(), setup.read_text() if setup.exists() else "")
+
+
+def blocks(text: str, setup: str = "") -> Iterator[Block]:
+    """Return the blocks of commands of a page's *text* and its *setup*, in order.
+
+    Raises: AssertionError for a mark of *setup* that names no block after the block of the mark before it.
+    """
+    marks = list(_MARK.finditer(setup))
     for found in _BLOCK.finditer(text):
+        if found["language"] not in TYPED:
+            continue
         line = text.count("\n", 0, found.start()) + 1
-        if marks != _NO_MARKS and text[end : found.start()].strip():
-            raise AssertionError(f"line {line}: a mark stands right before the block that it is about")
-        end = found.end()
-        if found["kind"] in marks:
-            marks[found["kind"]] = " ".join(found["comment"].split())
-        elif found["kind"]:
-            yield Block(line, tuple(_script(found["comment"], line)))
-        else:
-            if found["language"] in TYPED:
-                read = _script if found["language"] == "sh" else _session
-                *first, last = read(found["text"], line + 1)
-                yield Block(line, (*first, replace(last, code=int(marks["exit code"]))), marks["not typed"])
-            marks = {**_NO_MARKS}
+        code, why_not = 0, ""
+        while marks and marks[0]["first_line"] == found["text"].strip().partition("\n")[0]:
+            mark = marks.pop(0)
+            code, why_not = int(mark["code"] or code), mark["why_not"] or why_not
+            if mark["script"].strip():
+                yield Block(line, tuple(_script(mark["script"], line)))
+        read = _script if found["language"] == "sh" else _session
+        *first, last = read(found["text"], line + 1)
+        yield Block(line, (*first, replace(last, code=code)), why_not)
+    assert not marks, f"no block of the page begins with this line, in this order: {marks[0]['first_line']}"
 
 
 def _script(text: str, line: int) -> Iterator[Command]:

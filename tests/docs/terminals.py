@@ -1,7 +1,7 @@
 """Terminals in which the commands of a page are typed: a shell each, with a home and an /etc/remaphore of its own.
 
-What stands in /etc, /usr/share and /var/lib of a real machine is in the terminal's folder here; the broker's usual port
-is a free one. Nothing else is different from what is read on the page.
+The files of /etc, /usr/share and /var/lib of a real machine are in the terminal's folder here, and a free port replaces
+the broker's usual one. Everything else is as on the page.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pathlib import Path
 
 from tests.docs.pages import Command
 
-SECONDS = 50  # for anything to happen; nothing takes that long unless it is broken
+SECONDS = 50  # limit for every step; no step takes that long unless it is broken
 PAUSE = 0.01
 STAND_INS = Path(__file__).with_name("bin")
 PORTS = ("4222", "9617")  # of the broker, and of the metrics
 _PLACES = ("/etc/remaphore", "/usr/share/remaphore", "/var/lib/remaphore")
 _HERE = re.compile(rf"(?<![\w./~}}-])(?:{'|'.join(_PLACES)})\b")
-_READY = re.compile(r"\bReady\b|^credentials: ", re.MULTILINE)
+_READY = re.compile(r"\b[Rr]eady\b|^credentials: ", re.MULTILINE)
 
 
 @dataclass
 class Typed:
-    """A command that was typed. Its output goes to files: what it leaves in the background may go on printing."""
+    """A typed command. Its output goes to files, since background processes may print after it has ended."""
 
     command: Command
     folder: Path
@@ -54,7 +54,7 @@ class Typed:
 
     @property
     def ready(self) -> bool:
-        """Whether it says that it waits."""
+        """True once it has printed that it waits."""
         return bool(_READY.search(self.out + self.err))
 
     @property
@@ -62,7 +62,7 @@ class Typed:
         return self.command.text.rstrip().endswith("&")
 
     def gone(self) -> bool:
-        """Whether what it left in the background has ended."""
+        """Return whether its background process has ended."""
         try:
             os.kill(int((self.folder / "background").read_text()), 0)
         except (ProcessLookupError, FileNotFoundError, ValueError):
@@ -83,7 +83,7 @@ class Terminal:
     matched: set[tuple[int, int]] = field(default_factory=set)
 
     def type(self, command: Command) -> None:
-        """Type it, and wait until it has ended or says that it is ready. A terminal that is busy is waited for."""
+        """Type it when the terminal is idle, and wait until it has ended or has printed that it is ready."""
         self.finish()
         folder = self.folder / f"{len(self.typed):03}"
         folder.mkdir(parents=True)
@@ -103,14 +103,14 @@ class Terminal:
         assert now.code in {command.code, None}, str(now)
 
     def finish(self) -> None:
-        """Wait for the end of what was typed last."""
+        """Wait for the end of the last command."""
         if self.typed:
             last = self.typed[-1]
             _wait(lambda: last.code is not None, last)
             assert last.code == last.command.code, str(last)
 
     def check(self, shown: tuple[str, ...]) -> None:
-        """Wait until the last command has printed what is *shown*, or that and what runs in the background together."""
+        """Wait until the last command, alone or together with background processes, has printed what is *shown*."""
         last = self.typed[-1]
         deadline = time.monotonic() + SECONDS
         while not (_same(shown, last.out) or _same(shown, last.out + last.err)):
@@ -124,9 +124,9 @@ class Terminal:
             time.sleep(PAUSE)
 
     def _on_screen(self, shown: tuple[str, ...]) -> set[tuple[int, int]]:
-        """Return the places of lines, of all that were not yet shown, that are *shown*; none if one is not there.
+        """Return the places of the lines that are *shown*, among all not yet matched; none if one is missing.
 
-        Only what runs in the background can put other lines between those that a page shows.
+        Only background processes can print other lines between those that a page shows.
         """
         if not any(typed.in_background for typed in self.typed):
             return set()
@@ -145,7 +145,7 @@ class Terminal:
         return taken
 
     def close(self) -> None:
-        """End the shell and all that it has started; who shall end by itself is waited for."""
+        """End the shell and everything that it has started; wait first if the last command has to end by itself."""
         try:
             if self.typed and "&&" in self.typed[-1].command.text:
                 self.finish()
@@ -223,7 +223,7 @@ class Desk:
 
 
 def _same(shown: tuple[str, ...], printed: str) -> bool:
-    """Tell whether *printed* is what is *shown*: `...` in a line stands for anything, a line of it for any lines."""
+    """Return whether *printed* is what is *shown*: `...` in a line stands for anything, as a line for any lines."""
     pattern = "".join(
         r"(?:.*\n)*" if line.strip() == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n" for line in shown
     )
@@ -231,7 +231,7 @@ def _same(shown: tuple[str, ...], printed: str) -> bool:
 
 
 def _wait(condition, typed: Typed) -> None:
-    assert _until(condition, SECONDS), f"nothing came of it within {SECONDS} s:\n{typed}\nshown: {typed.command.shown}"
+    assert _until(condition, SECONDS), f"no result within {SECONDS} s:\n{typed}\nshown: {typed.command.shown}"
 
 
 def _until(condition, seconds: float) -> bool:
@@ -249,7 +249,7 @@ def _signal(group: int, number: int) -> None:
 
 
 def _alive(group: int) -> bool:
-    """Tell whether a process of the *group* runs. One that has ended and waits for init to notice it does not."""
+    """Return whether a process of the *group* runs. A zombie does not."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, _, its_group, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
@@ -259,7 +259,7 @@ def _alive(group: int) -> bool:
 
 
 def _free_port() -> str:
-    """Return a port that nobody uses, of those that the kernel gives to nobody who asks for any."""
+    """Return an unused port outside the range from which the kernel assigns ports."""
     while True:
         port = random.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

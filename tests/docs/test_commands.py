@@ -1,21 +1,21 @@
-"""Every command of the documentation is typed, as it stands there, and prints what the page shows."""
+"""Every command of the documentation is typed as shown, and prints what the page shows."""
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks, pages
+from tests.docs.pages import page_blocks, pages
 from tests.docs.terminals import Desk
 
 TYPED_ELSEWHERE = {"docs/writing-plugins.md"}  # by test_writing_plugins.py
 PAGES = [str(page) for page in pages() if str(page) not in TYPED_ELSEWHERE]
-WITH_COMMANDS = [page for page in PAGES if any(True for _ in blocks((ROOT / page).read_text()))]
+WITH_COMMANDS = [page for page in PAGES if any(True for _ in page_blocks(page))]
 
 
-@pytest.mark.timeout(300)  # a page is a score of commands, each with a limit of its own
+@pytest.mark.timeout(300)  # a page has about twenty commands, each with its own limit
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_what_the_page_says_to_type_does_what_it_shows(page, tmp_path):
     desk = Desk(tmp_path)
     try:
-        for block in blocks((ROOT / page).read_text()):
+        for block in page_blocks(page):
             for command in () if block.why_not else block.commands:
                 desk.type(command)
     finally:

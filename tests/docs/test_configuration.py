@@ -1,4 +1,4 @@
-"""The reference of remaphore.toml has the keys that the reader has, and its example can be read."""
+"""The reference of remaphore.toml has the keys that the parser knows, and its example is valid."""
 
 import pytest
 import tomli
@@ -9,7 +9,7 @@ from remaphore.config.settings import DEFAULT_VERB_SETTINGS
 from tests.factories import make_key
 
 TABLES = {table.name: table for table in configuration.TABLES}
-# What stands in tables of their own.
+# Keys that are tables of their own.
 NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
 
 

@@ -1,12 +1,12 @@
-"""docs/explain.md lists the checks of the gate as they are, and the options that the command has."""
+"""docs/explain.md lists the checks of the gate in order, and the options of the command."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from remaphore.cli import words
-from remaphore.cli.options.daemon import Explain
+from remaphore.cli import arguments
+from remaphore.cli.commands.explain import Explain
 from remaphore.protocol.gate import CHECKS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
@@ -20,14 +20,14 @@ def test_the_page_lists_every_check_with_its_reason_in_order():
 
 def test_the_pages_command_is_read():
     (command,) = re.findall(r"\$ remaphore (explain .*)", PAGE)
-    options = words.read(command.split())
+    options = arguments.read(command.split())
     assert isinstance(options, Explain)
     assert (options.sender, options.verb, options.to) == ("com.example.one", "reboot", "**")
 
 
 def test_every_option_of_the_page_exists(capsys):
     with pytest.raises(SystemExit):
-        words.read(["explain", "--help"])
+        arguments.read(["explain", "--help"])
     existing = set(OPTION.findall(capsys.readouterr().out))
     ours = re.sub(r"^nats .*?$|<!--.*?-->", "", PAGE, flags=re.MULTILINE | re.DOTALL)
     named = set(OPTION.findall(ours))

@@ -10,19 +10,19 @@ from types import SimpleNamespace
 import pytest
 
 from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary
-from remaphore.cli import request
+from remaphore.cli import collecting
 from remaphore.hooks import specs
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.manager import GROUP, PLAIN, implemented, load
+from remaphore.hooks.manager import GROUP, implemented, load
 from remaphore.hooks.settings import build
+from remaphore.hooks.specs import HOOKS, PLAIN
 from remaphore.hooks.stats import DaemonStats
-from remaphore.receiving import daemon, processor, receiver, throttle
+from remaphore.receiving import daemon, execution, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 SECTIONS = dict(re.findall(r"^## `(remaphore_\w+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE))
-HOOKS = [name for name in vars(specs) if name.startswith("remaphore_")]
 
 
 def signature(name):
@@ -51,10 +51,10 @@ def test_every_hook_that_the_page_names_exists():
 def test_the_limits_on_the_page_are_those_of_the_code():
     limited = {name for name in HOOKS if "5 seconds" in SECTIONS[name]}
     assert limited == {name for name in HOOKS if name not in PLAIN}
-    assert {daemon.HOOK_SECONDS, daemon.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
-    assert {receiver.STOP_SECONDS, request.HOOK_SECONDS} == {5.0}
+    assert {daemon.HOOK_SECONDS, execution.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
+    assert {receiver.STOP_SECONDS, collecting.HOOK_SECONDS} == {5.0}
     assert f"every {throttle.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_dropped"]
-    assert f"{daemon.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
+    assert f"{execution.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
 
 
 def summary():

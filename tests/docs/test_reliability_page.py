@@ -1,4 +1,4 @@
-"""docs/reliability.md has a test for each fault, and a fault for each test of tests/faults."""
+"""docs/reliability.md names a test for each fault, and has a row for each test of tests/faults."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/security.md names tests that exist, every attack that there is, and limits as they are."""
+"""docs/security.md names existing tests, every attack, and the current limits."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", PAGE)))
 LIMITS = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| ([\d.]+) \| [^|]+ \|$", PAGE, re.MULTILINE)
 PROMISES = [
     line
-    for line in PAGE.partition("## What is promised")[2].partition("## What is not promised")[0].splitlines()
+    for line in PAGE.partition("## Promises")[2].partition("## What is not promised")[0].splitlines()
     if line.startswith("| ") and not line.startswith("| promise ")
 ]
 
@@ -46,7 +46,7 @@ def test_each_attack_is_on_the_page_and_says_who_and_what_must_happen():
 
 
 @pytest.mark.parametrize(("name", "value"), LIMITS)
-def test_a_limit_is_as_the_page_says(name, value):
+def test_a_limit_on_the_page_is_that_of_the_code(name, value):
     parts = name.split(".")
     modules = [".".join(parts[:count]) for count in range(1, len(parts)) if parts[count - 1].islower()]
     module = import_module(modules[-1])

@@ -1,4 +1,4 @@
-"""Pages are typed by something that notices when they are wrong."""
+"""The test that types the pages fails when a page is wrong."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from tests.docs.terminals import Desk
 
 @pytest.fixture
 def typed(tmp_path):
-    def typed(page):
+    def typed(page, setup=""):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         desk = Desk(folder)
         try:
-            for block in blocks(page):
+            for block in blocks(page, setup):
                 for command in () if block.why_not else block.commands:
                     desk.type(command)
         finally:
@@ -39,7 +39,7 @@ def session(text):
         "$ echo one &\ntwo",
     ],
 )
-def test_a_page_that_is_wrong_is_told(text, typed):
+def test_a_wrong_page_fails(text, typed):
     with pytest.raises(AssertionError):
         typed(session(text))
 
@@ -58,22 +58,24 @@ def test_a_page_that_is_wrong_is_told(text, typed):
         "$ (sleep 0; echo Ready; echo one; sleep 0) &\n$ wait\nReady\none",
     ],
 )
-def test_a_page_that_is_right_passes(text, typed):
+def test_a_correct_page_passes(text, typed):
     typed(session(text))
 
 
-def test_an_exit_code_is_what_the_page_says(typed):
-    typed("<!-- exit code: 3 -->\n" + session("$ (exit 3)"))
+def test_an_exit_code_is_what_the_setup_names(typed):
+    typed(session("$ (exit 3)"), "# exit code 3: $ (exit 3)\n")
     with pytest.raises(AssertionError):
-        typed("<!-- exit code: 3 -->\n" + session("$ (exit 4)"))
+        typed(session("$ (exit 4)"), "# exit code 3: $ (exit 4)\n")
 
 
-def test_what_has_a_reason_is_not_typed(typed):
-    typed("<!-- not typed: it fails -->\n" + session("$ false"))
+def test_a_block_with_a_reason_is_not_typed(typed):
+    typed(session("$ false"), "# not typed, it fails: $ false\n")
 
 
-def test_what_is_typed_first_is_unseen_on_the_page(typed):
-    typed("<!-- typed first:\necho one > file\n-->\n\n" + session("$ cat file\none"))
+def test_the_setup_of_a_block_is_typed_before_it(typed):
+    typed(session("$ cat file\none"), "# before: $ cat file\necho one > file\n")
+    with pytest.raises(AssertionError):
+        typed(session("$ cat file\none"))
 
 
 def test_each_machine_has_an_etc_of_its_own(typed):
@@ -83,10 +85,11 @@ def test_each_machine_has_an_etc_of_its_own(typed):
     assert (desk / "left" / "etc" / "remaphore" / "file").read_text() == "one\n"
 
 
-def test_a_mark_that_is_far_from_its_block_is_an_error():
-    with pytest.raises(AssertionError, match="right before the block"):
-        list(blocks("<!-- not typed: it fails -->\n\nText.\n\n" + session("$ false")))
+@pytest.mark.parametrize("setup", ["# exit code 1: $ true\n", "# before: $ false\ntrue\n# before: $ echo\ntrue\n"])
+def test_a_mark_that_names_no_block_after_the_one_before_it_is_an_error(setup):
+    with pytest.raises(AssertionError, match="no block of the page begins with this line"):
+        list(blocks(session("$ echo") + session("$ false"), setup))
 
 
-def test_blocks_of_other_languages_are_nothing_to_type():
+def test_blocks_of_other_languages_are_not_typed():
     assert list(blocks("```toml\na = 1\n```\n```sh\ntrue\n```\n")) == [Block(4, (Command(5, "", "true"),))]

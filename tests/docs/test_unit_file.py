@@ -1,4 +1,4 @@
-"""The unit file is one that systemd takes, for the command that is installed."""
+"""systemd accepts the unit file, for the installed command."""
 
 import shutil
 import subprocess
@@ -16,21 +16,21 @@ def verified(folder, text):
     return subprocess.run([analyze, "verify", str(path)], capture_output=True, text=True, check=False)
 
 
-def test_systemd_takes_the_unit_file(tmp_path):
+def test_systemd_accepts_the_unit_file(tmp_path):
     installed = Path(sys.executable).with_name("remaphore")
     done = verified(tmp_path, UNIT.read_text().replace("/usr/bin/remaphore", str(installed)))
-    about_it = [line for line in done.stderr.splitlines() if "remaphore" in line]
-    assert (done.returncode, about_it) == (0, [])
+    reported = [line for line in done.stderr.splitlines() if "remaphore" in line]
+    assert (done.returncode, reported) == (0, [])
 
 
-def test_a_mistake_in_it_would_be_seen(tmp_path):
+def test_a_mistake_in_it_is_detected(tmp_path):
     done = verified(
         tmp_path, UNIT.read_text().replace("WatchdogSec=30", "WatchdogSec=soon").replace("/usr/bin", "/nowhere")
     )
     assert "remaphore.service" in done.stderr
 
 
-def test_it_asks_for_what_the_daemon_tells():
+def test_it_uses_the_notifications_of_the_daemon():
     text = UNIT.read_text()
     for setting in ("Type=notify", "WatchdogSec=", "StateDirectory=remaphore", "ExecReload=/bin/kill -HUP $MAINPID"):
         assert setting in text

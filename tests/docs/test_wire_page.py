@@ -1,4 +1,4 @@
-"""docs/wire.md describes the wire as it is: its example is a message, and its patterns match what it says."""
+"""docs/wire.md agrees with the code: its example is a valid message, and its patterns match as in its table."""
 
 import re
 

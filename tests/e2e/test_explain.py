@@ -248,7 +248,7 @@ def test_a_long_claim_is_cut(config, tmp_path):
 def test_a_question_is_answered_without_a_message(config, words, reason):
     done = explain("-c", config, "--json", *words)
     (row,) = rows(done)
-    assert (row["reason"], row["contents"]) == (reason, "supposed")
+    assert (row["reason"], row["contents"]) == (reason, "hypothetical")
     assert done.returncode == (1 if reason else 0)
 
 
@@ -256,7 +256,7 @@ def test_a_question_says_what_it_supposes(config):
     text = explain("-c", config, "--from", "com.example.one").stdout.decode()
     assert text.startswith("ping from com.example.one to **: accepted\n")
     assert "assumed: there is no message whose signature could be verified" in text
-    assert "fields, supposed" in text
+    assert "fields, hypothetical" in text
 
 
 def test_every_key_of_a_destination_is_asked_about(offline, config):
@@ -293,15 +293,15 @@ def test_a_question_is_answered_as_the_daemon_acts(fleet):
     [
         (("--from", "com.nobody"), "'com.nobody' is neither the destination of a peer nor a public key"),
         (("--from", "com.example.one", "--verb", "a,b"), "cannot contain a comma"),
-        (("--from", "com.example.one", "message"), "--from asks about a message that is not there"),
-        (("--from", "com.example.one", "--base64"), "--from asks about a message that is not there"),
-        (("--verb", "ping"), "add --from KEY|DESTINATION"),
-        (("--to", "**"), "add --from KEY|DESTINATION"),
+        (("--from", "com.example.one", "message"), "--from asks without a message, but a message is given"),
+        (("--from", "com.example.one", "--base64"), "--from asks without a message, but a message is given"),
+        (("--verb", "ping"), "--verb and --to need --from"),
+        (("--to", "**"), "--verb and --to need --from"),
         (("-d", "-D", "x"), "not allowed with"),
         (("-p", "nokey"), "the given public key does not parse"),
-        (("--at", "yesterday"), "'yesterday' is no Unix time"),
+        (("--at", "yesterday"), "'yesterday' is not a Unix time"),
         (("--at", "-5"), "--at"),
-        (("--at", "1.0000000001"), "is no Unix time"),
+        (("--at", "1.0000000001"), "is not a Unix time"),
         (("nosuch",), "nosuch: message: no such file"),
         (("--base64", "-"), "stdin: empty"),
     ],

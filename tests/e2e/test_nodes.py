@@ -140,7 +140,7 @@ def test_init_goes_on_after_a_kill_between_its_files(left, capsys):
     words = ["init", "-c", "new.toml", "--destination", "com.new"]
     assert run(words, program=("-c", kill)).returncode == -signal.SIGKILL
     assert not (left.parent / "new.toml").exists()
-    assert "was there, and is used" in run(words).stderr
+    assert "existed, and is used" in run(words).stderr
     assert search.load("new.toml", {}).identity().load()
 
 

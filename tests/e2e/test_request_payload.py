@@ -49,5 +49,5 @@ def test_a_message_larger_than_receivers_take_is_not_sent(one, tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 1024 * 1024)
     done = run(one, "request", "--verb", "never", f"@{tmp_path}/large")
     assert (done.returncode, done.stdout) == (3, b"")
-    assert b"receivers take 1048576" in done.stderr
+    assert b"receivers accept 1048576" in done.stderr
     assert received(one, "never") == []

@@ -28,8 +28,8 @@ async def asked(fleet, nodes, *words, replies, printed=""):
     ("replies", "line"),
     [
         ([], None),
-        ([b"one"], "remaphore: 1 reply was not taken; --verbose shows why"),
-        ([b"one", b"two"], "remaphore: 2 replies were not taken; --verbose shows why"),
+        ([b"one"], "remaphore: 1 reply was dropped; --verbose shows why"),
+        ([b"one", b"two"], "remaphore: 2 replies were dropped; --verbose shows why"),
     ],
 )
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_rea
     code, lines = await asked(fleet, nodes, *words, replies=[b"one", b"two"])
     assert code == 1
     assert len([line for line in lines if "message_dropped reason=malformed" in line]) == 2
-    assert not [line for line in lines if "not taken" in line]
+    assert not [line for line in lines if "--verbose shows why" in line]
 
 
 async def test_with_verbose_a_taken_reply_that_names_no_request_is_marked(fleet):

@@ -18,7 +18,8 @@ from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.gate import Filters
 from remaphore.receiving.daemon import Daemon
-from remaphore.receiving.inline import Intake, make_gate
+from remaphore.receiving.gates import make_gate
+from remaphore.receiving.inline import InlineAdmission
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
@@ -127,11 +128,11 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 def test_a_receiver_takes_nothing_twice_while_its_clock_steps_to_and_fro(step: int) -> None:
     clock, taken, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
-    intake = Intake(gate, taken=taken.append, dropped=dropped.append, clock=clock)
+    admission = InlineAdmission(gate, on_accept=taken.append, on_drop=dropped.append, clock=clock)
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now
-        intake.deliver(sent)
-        intake.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
+        admission.deliver(sent)
+        admission.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
     assert [message.payload for message in taken] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
     assert len(dropped) == 3

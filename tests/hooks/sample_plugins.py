@@ -1,4 +1,4 @@
-"""Plugins as third parties write them, good and bad. The module is one itself."""
+"""Plugins as third parties write them, valid and invalid. The module itself is one, too."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A plugin that misbehaves while it runs costs nobody but itself: the daemon and the other plugins go on."""
+"""A plugin that misbehaves at run time affects only itself: the daemon and the other plugins continue."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.receiving import daemon as daemon_module
-from remaphore.receiving import processor
+from remaphore.receiving import execution, processor
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
@@ -25,7 +25,7 @@ CLOCK = Clock()
 
 
 class Echo:
-    """A sound plugin: what it answers shows that the daemon goes on."""
+    """A valid plugin, whose replies show that the daemon continues."""
 
     @hookimpl
     async def remaphore_message(self, message):
@@ -55,7 +55,7 @@ async def hangs(**_event):
 
 
 class Stubborn:
-    """What ends a plugin that cannot be cancelled; each test sets its own."""
+    """Holds the event that ends a plugin that cannot be cancelled; each test sets its own."""
 
     release: asyncio.Event
 
@@ -123,7 +123,7 @@ CASES = [
 
 
 def broken(hook, arguments, fault):
-    """A plugin whose one hook does what *fault* does."""
+    """Return a plugin whose only hook calls *fault*."""
     names, values = ", ".join(arguments), ", ".join(f"{name}={name}" for name in arguments)
     space = {"fault": fault}
     if asyncio.iscoroutinefunction(fault):
@@ -136,7 +136,7 @@ def broken(hook, arguments, fault):
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch):
     for module, name in (
-        (daemon_module, "GRACE_SECONDS"),
+        (execution, "GRACE_SECONDS"),
         (daemon_module, "HOOK_SECONDS"),
         (daemon_module, "STOP_SECONDS"),
         (daemon_module, "DRAIN_SECONDS"),
@@ -147,7 +147,7 @@ def _short_limits(monkeypatch):
 
 @pytest.fixture
 async def release(monkeypatch):
-    """Ends, after the test, what swallows its cancellation."""
+    """After the test, ends the coroutines that swallow their cancellation."""
     event = asyncio.Event()
     monkeypatch.setattr(Stubborn, "release", event, raising=False)
     yield event
@@ -179,7 +179,7 @@ async def ask(node, payload):
 
 @pytest.mark.usefixtures("release")
 @pytest.mark.parametrize(("hook", "arguments", "fault"), CASES, ids=lambda value: getattr(value, "__name__", None))
-async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_nor_the_others(
+async def test_a_plugin_that_misbehaves_at_run_time_affects_neither_the_daemon_nor_other_plugins(
     tmp_path, hook, arguments, fault
 ):
     broker = MemoryBroker()
@@ -187,7 +187,7 @@ async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_n
     node = Node(broker.connect(), config, clock=CLOCK)
     async with asyncio.timeout(30):
         async with running(tmp_path, broker, config, broken(hook, arguments, fault), Echo) as daemon:
-            # One after the other, and some at once: what waits behind the broken event must not be forgotten.
+            # One after the other, then some at once: messages that wait behind the broken event must not be lost.
             assert await ask(node, "first") == [(0, b"first")]
             await broker.connect().publish("remaphore.all", b"nonsense")
             assert daemon.reload(lambda: config)
@@ -198,7 +198,7 @@ async def test_a_plugin_that_misbehaves_while_it_runs_costs_neither_the_daemon_n
 
 
 class Note:
-    """Notes what became of each plugin's part."""
+    """Records the outcome of each plugin."""
 
     def __init__(self):
         self.outcomes = {}
@@ -217,7 +217,7 @@ class Note:
         ((0, b""), "returned tuple, not a Reply"),
     ],
 )
-async def test_a_result_that_is_no_reply_is_that_plugins_error_and_the_next_one_answers(tmp_path, result, why):
+async def test_a_result_that_is_not_a_reply_is_an_error_of_that_plugin_and_the_next_one_answers(tmp_path, result, why):
     broker, config, note = MemoryBroker(), make_config(), Note()
     plugin = broken("message", ("message",), lambda message: result)
     async with running(tmp_path, broker, config, plugin, Echo, note):
@@ -233,7 +233,7 @@ async def test_a_request_that_only_a_broken_plugin_acts_on_is_answered_with_minu
 
 
 @pytest.mark.parametrize("hook", ["startup", "admitted", "handled", "dropped", "shutdown"])
-async def test_what_a_plugin_did_wrong_is_logged_with_its_name_and_its_hook(tmp_path, hook):
+async def test_an_error_of_a_plugin_is_logged_with_its_name_and_the_hook(tmp_path, hook):
     broker, config = MemoryBroker(), make_config()
     plugin = broken(hook, {**WAITING, **IN_PLACE}[hook], raises)
     with structlog.testing.capture_logs() as logs:
@@ -246,7 +246,7 @@ async def test_what_a_plugin_did_wrong_is_logged_with_its_name_and_its_hook(tmp_
 
 
 class Slow:
-    """Does not end what it notes about a message before the test lets it."""
+    """Its handled hook does not return before the test releases it."""
 
     def __init__(self):
         self.release, self.handled = asyncio.Event(), []
@@ -257,7 +257,7 @@ class Slow:
         await self.release.wait()
 
 
-async def test_a_slow_plugin_delays_no_reply_by_what_it_notes_and_is_called_once_a_message(tmp_path, monkeypatch):
+async def test_a_slow_handled_hook_delays_no_reply_and_is_called_once_for_each_message(tmp_path, monkeypatch):
     monkeypatch.setattr(processor, "NOTE_SECONDS", 60)
     broker, config, slow = MemoryBroker(), make_config(), Slow()
     async with asyncio.timeout(30), running(tmp_path, broker, config, Echo, slow, Echo):
@@ -275,7 +275,7 @@ async def test_a_slow_plugin_delays_no_reply_by_what_it_notes_and_is_called_once
     ]
 
 
-async def test_what_plugins_have_not_noted_yet_is_bounded(tmp_path, monkeypatch):
+async def test_the_number_of_handled_hooks_under_way_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(processor, "NOTE_SECONDS", 60)
     monkeypatch.setattr(processor, "MAX_NOTING", 2)
     broker, config, slow = MemoryBroker(), make_config(), Slow()

@@ -13,7 +13,7 @@ from remaphore.hooks.markers import PROJECT, hookimpl
 
 
 def plugins(**functions):
-    """A manager with one plugin for each keyword: its name, and its `remaphore_shutdown`."""
+    """Return a manager with one plugin for each keyword: its name and its `remaphore_shutdown`."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     for name, function in functions.items():
@@ -49,7 +49,7 @@ async def test_outcomes_come_in_the_order_of_registration():
     assert {outcome.hook for outcome in results} == {"remaphore_shutdown"}
 
 
-async def test_a_hanging_plugin_is_cut_off_and_named_and_the_others_are_not():
+async def test_a_plugin_that_hangs_is_cancelled_and_the_others_are_not():
     async def hanging(reason):
         await asyncio.Event().wait()
 
@@ -88,7 +88,7 @@ async def test_sys_exit_in_a_plugin_does_not_end_its_host(kind):
     assert seen["good"].result == "saw why"
 
 
-async def test_a_plugin_that_cancels_itself_is_an_error_and_no_shutdown():
+async def test_a_plugin_that_cancels_itself_is_an_error_and_does_not_cancel_the_host():
     async def odd(reason):
         raise asyncio.CancelledError
 
@@ -97,7 +97,7 @@ async def test_a_plugin_that_cancels_itself_is_an_error_and_no_shutdown():
     assert seen["good"].result == "saw why"
 
 
-async def test_cancelling_from_outside_goes_through_and_ends_the_plugins_part():
+async def test_cancelling_the_caller_cancels_the_tasks_of_the_plugins():
     started, ended = asyncio.Event(), asyncio.Event()
 
     async def slow(reason):
@@ -132,7 +132,7 @@ async def test_a_plain_function_runs_in_place():
     assert seen["plain"].result == threading.get_ident()
 
 
-async def test_what_a_plain_function_returns_is_awaited_as_its_own_task():
+async def test_a_coroutine_that_a_plain_function_returns_runs_as_its_own_task():
     def later(reason):
         return hanging() if reason == "why" else None
 
@@ -145,7 +145,7 @@ async def test_what_a_plain_function_returns_is_awaited_as_its_own_task():
     assert seen["good"].result == "saw why"
 
 
-async def test_a_plugin_takes_only_the_arguments_that_it_names():
+async def test_a_plugin_gets_only_the_arguments_that_it_names():
     assert (await outcomes(none=lambda: "nothing asked"))["none"].result == "nothing asked"
 
 

@@ -1,4 +1,4 @@
-"""Plugins are found, checked and loaded by name; what is wrong is named with where it comes from."""
+"""Plugins are found, checked and loaded by name; an error names where the plugin comes from."""
 
 from importlib.metadata import EntryPoint
 
@@ -19,17 +19,17 @@ def point(name, attribute):
 
 def test_the_bundled_plugins_are_found_like_any_other():
     found = find()
-    assert {"exec-script", "log", "reply-collector"} <= set(found)
+    assert {"hooks-d", "log", "reply-collector"} <= set(found)
     assert origin(found["log"]).startswith("remaphore ")
 
 
-def test_only_what_is_asked_for_is_imported():
+def test_only_requested_plugins_are_imported():
     broken = EntryPoint("broken", "no_such_module:Plugin", GROUP)
     manager = load(["fine"], [broken, point("fine", "Fine")])
     assert [name for name, _ in manager.list_name_plugin()] == ["fine"]
 
 
-def test_plugins_stand_in_the_order_in_which_they_were_asked_for():
+def test_plugins_have_the_order_in_which_they_were_requested():
     manager = load(["b", "a"], [point("a", "Fine"), point("b", "Fine")])
     assert [impl.plugin_name for impl in manager.hook.remaphore_shutdown.get_hookimpls()] == ["b", "a"]
 
@@ -62,7 +62,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_the_import_error():
         load(["gone"], [EntryPoint("gone", "no_such_module:Plugin", GROUP)])
 
 
-def test_a_plugin_that_is_not_installed_is_an_error_that_lists_those_that_are():
+def test_a_plugin_that_is_not_installed_is_an_error_that_lists_the_installed_ones():
     with pytest.raises(PluginError, match=r"'metrixs' is not installed \(installed: fine\)"):
         load(["metrixs"], [point("fine", "Fine")])
 
@@ -80,7 +80,7 @@ def test_each_plugin_gets_its_own_table():
     assert (manager.get_plugin("a").options, manager.get_plugin("b").options) == ({}, {"argv": ("x",)})
 
 
-def test_a_plugin_that_refuses_its_settings_ends_the_command_by_name():
+def test_a_plugin_that_rejects_its_settings_is_an_error_with_its_name():
     manager = load(["picky"], [point("picky", "Picky")])
     with pytest.raises(PluginError, match="plugin 'picky' cannot be configured: listen must be a port"):
         configure(manager, make_config())
@@ -91,7 +91,7 @@ def test_a_module_can_be_a_plugin():
     assert manager.hook.remaphore_shutdown.get_hookimpls()[0].plugin_name == "module"
 
 
-def test_the_mark_is_the_projects_own():
+def test_hookimpl_marks_a_function_for_this_project():
     def function():
         return None
 

@@ -1,4 +1,4 @@
-"""A plugin's table is checked against the settings that it declares, whatever stands in it."""
+"""A plugin's table is checked against the settings that the plugin declares."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

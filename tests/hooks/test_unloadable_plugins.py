@@ -1,4 +1,4 @@
-"""A plugin that cannot be loaded or configured is fatal at the start, by name, distribution and cause."""
+"""A plugin that cannot be loaded or configured is fatal at startup, with its name, distribution and cause."""
 
 import pytest
 
@@ -12,7 +12,7 @@ GOOD = f"{HEAD}    @hookimpl\n    def remaphore_message(self, message): return N
 
 
 def method(mark, signature, body="return None"):
-    """The source of a plugin with one method."""
+    """Return the source of a plugin with one method."""
     return f"{HEAD}    @{mark}\n    {signature}: {body}\n"
 
 
@@ -48,13 +48,13 @@ FATAL = {
     ),
     "hooks without the mark": (
         HEAD + "    def remaphore_message(self, message): return None\n",
-        "implements no hook; mark its functions with @remaphore.hookimpl",
+        "implements no hook: none of its functions is marked with @remaphore.hookimpl",
     ),
 }
 
 
 @pytest.mark.parametrize(("source", "cause"), FATAL.values(), ids=FATAL)
-def test_what_cannot_be_loaded_is_fatal_with_name_distribution_version_and_cause_on_one_line(install, source, cause):
+def test_a_plugin_that_cannot_be_loaded_is_fatal_with_name_origin_and_cause_on_one_line(install, source, cause):
     install("odd", source)
     with pytest.raises(PluginError) as caught:
         load(["log", "odd"])
@@ -80,13 +80,13 @@ def test_two_distributions_with_one_name_are_fatal_and_both_are_named(install):
     assert "remaphore-two 1.5" in str(caught.value)
 
 
-def test_two_with_one_name_do_not_matter_to_who_enables_neither(install):
+def test_two_plugins_with_one_name_do_not_matter_if_neither_is_enabled(install):
     install("twin", GOOD, distribution="remaphore-one")
     install("twin", GOOD, distribution="remaphore-two")
     assert load(["log"]).get_plugin("log")
 
 
-def test_a_distribution_that_takes_a_bundled_name_is_fatal_and_does_not_replace_it(install):
+def test_a_distribution_with_the_name_of_a_bundled_plugin_is_fatal_and_does_not_replace_it(install):
     install("log", GOOD, distribution="evil")
     with pytest.raises(PluginError, match=r"two plugins are called 'log'.*evil 1\.5"):
         load(["log"])
@@ -101,7 +101,7 @@ def test_a_distribution_that_takes_a_bundled_name_is_fatal_and_does_not_replace_
         ("ValueError()", "ValueError"),
     ],
 )
-def test_a_plugin_that_refuses_its_settings_is_fatal_with_name_and_cause(install, raised, cause):
+def test_a_plugin_that_rejects_its_settings_is_fatal_with_name_and_cause(install, raised, cause):
     install("odd", method("hookimpl", "def remaphore_configure(self, settings)", f"raise {raised}"))
     with pytest.raises(PluginError) as caught:
         configure(load(["odd"]), make_config())

@@ -11,7 +11,7 @@ from tests.factories import NOW, make_key
 from tests.nodes import clock, make_config
 
 
-def test_a_message_says_what_was_asked_and_verifies():
+def test_a_message_has_the_given_contents_and_a_valid_signature():
     signed = Signer(make_config(1), clock).compose("deploy", to="com.*", payload=b"v1", uuid="x", wants_reply=True)
     frame = wire.decode(signed.raw)
     assert wire.verify(frame)
@@ -35,25 +35,25 @@ def sign_at(times):
     return [signer.compose("ping", to="**", payload=b"").message.time_ns for _ in times]
 
 
-def test_a_random_uuid_is_made_where_none_is_given():
+def test_a_message_without_a_given_uuid_gets_a_random_one():
     signer = Signer(make_config(1), clock)
     made = {signer.compose("ping", to="**", payload=b"").message.uuid for _ in range(20)}
     assert len(made) == 20
     assert {len(uuid) for uuid in made} == {12}
 
 
-def test_a_verb_that_the_identity_may_not_send_is_refused_before_anything_is_signed():
+def test_a_verb_that_the_identity_may_not_send_is_an_error_before_anything_is_signed():
     with pytest.raises(NotPermittedError, match=r"no private key with sender permission found: .* may send ping, not"):
         Signer(make_config(1, "ping"), clock).compose("deploy", to="**", payload=b"")
 
 
-def test_an_identity_that_is_not_ours_is_refused():
+def test_an_unknown_identity_is_an_error():
     with pytest.raises(NotPermittedError, match=f"no identity with the key {make_key(2).public} in node1.toml"):
         Signer(make_config(1), clock).compose("ping", to="**", payload=b"", key=make_key(2).public)
 
 
 @pytest.mark.parametrize(("verb", "to", "what"), [("a,b", "**", "verb"), ("ping", "a,b", "destination")])
-def test_a_comma_in_verb_or_destination_is_an_error_that_says_where(verb, to, what):
+def test_a_comma_in_verb_or_destination_is_an_error_that_names_the_field(verb, to, what):
     with pytest.raises(EncodeError, match=f"a {what} cannot contain a comma: 'a,b'"):
         Signer(make_config(1), clock).compose(verb, to=to, payload=b"")
 
@@ -68,7 +68,7 @@ def test_a_reply_is_signed_by_the_default_identity_whatever_its_verbs_and_names_
 
 
 @pytest.mark.parametrize("excess", [10, 50, 5_000])
-def test_a_reply_that_would_not_fit_is_cut_and_says_so_with_its_full_size(excess):
+def test_a_reply_that_would_not_fit_is_cut_with_a_note_of_its_full_size(excess):
     signer = Signer(make_config(1), clock)
     asked = Signer(make_config(2), clock).compose("status", to="**", payload=b"", wants_reply=True).message
     output = b"x" * 10_000
@@ -79,12 +79,12 @@ def test_a_reply_that_would_not_fit_is_cut_and_says_so_with_its_full_size(excess
     assert signed.message.payload.endswith(b"\nremaphore: output cut to fit the broker's limit: 10000 bytes in all\n")
 
 
-def test_a_message_that_no_receiver_would_take_is_refused_whatever_the_broker_takes():
-    with pytest.raises(PayloadTooLargeError, match=r"the message has 10\d+ bytes, receivers take 1048576"):
+def test_a_message_that_no_receiver_would_accept_is_an_error_whatever_the_broker_accepts():
+    with pytest.raises(PayloadTooLargeError, match=r"message too large: 10\d+ bytes, receivers accept 1048576"):
         Signer(make_config(1), clock).compose("ping", to="**", payload=b"x" * wire.MAX_MESSAGE_BYTES)
 
 
-def test_a_reply_fits_what_a_requester_takes_whatever_the_broker_takes():
+def test_a_reply_fits_what_a_requester_accepts_whatever_the_broker_accepts():
     asked = Signer(make_config(2), clock).compose("status", to="**", payload=b"", wants_reply=True).message
     signed = Signer(make_config(1), clock).reply(asked, Reply(0, b"x" * wire.MAX_MESSAGE_BYTES), limit=2**26)
     assert len(signed.raw) <= wire.MAX_MESSAGE_BYTES

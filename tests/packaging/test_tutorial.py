@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import ROOT, page_blocks
 from tests.docs.terminals import Desk
 from tests.support.fresh_venv import build_wheel
 
@@ -25,7 +25,7 @@ def test_the_tutorial_leads_from_nothing_to_a_deployment_within_five_minutes(tmp
     given = {name: os.environ[name] for each in NETWORK for name in (each, each.lower()) if name in os.environ}
     desk = Desk(tmp_path, programs=programs, variables={**given, "PIP_FIND_LINKS": str(wheel.parent)})
     try:
-        for block in blocks((ROOT / "docs" / "tutorial.md").read_text()):
+        for block in page_blocks("docs/tutorial.md"):
             for command in () if block.why_not.startswith(ELSEWHERE) else block.commands:
                 desk.type(command)
     finally:

@@ -1,4 +1,4 @@
-"""The wheel brings what an administrator needs beside the command, where nothing runs or reads it by itself."""
+"""The wheel holds man pages, systemd files and sample handlers, where nothing runs or reads them by itself."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from remaphore.cli.words import WORDS
+from remaphore.cli.commands import COMMANDS
 from tests.docs.pages import ROOT
 from tests.support.fresh_venv import build_wheel
 
@@ -17,7 +17,7 @@ SYSTEMD = ROOT / "docs" / "systemd"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """What is installed below the prefix, by its path there."""
+    """Return what is installed below the prefix, by its path there."""
     with zipfile.ZipFile(build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))) as wheel:
         parts = {name: name.partition(".data/data/") for name in wheel.namelist()}
         return {PurePosixPath(inside): wheel.read(name) for name, (_, found, inside) in parts.items() if found}
@@ -26,7 +26,7 @@ def shared(tmp_path_factory):
 @pytest.mark.xdist_group("wheel")
 def test_it_has_a_man_page_for_each_command(shared):
     pages = {path.name for path in shared if path.match("share/man/man1/*")}
-    assert pages == {"remaphore.1", *(f"remaphore-{word}.1" for word in WORDS)}
+    assert pages == {"remaphore.1", *(f"remaphore-{name}.1" for name in COMMANDS)}
     assert PurePosixPath("share/man/man5/remaphore.toml.5") in shared
 
 
@@ -42,7 +42,7 @@ def test_it_has_the_files_for_systemd_and_the_sample_handlers_as_documentation(s
 
 
 def applied(tool, folder, kind):
-    """Let a tool of systemd apply our file of this *kind* below *folder*."""
+    """Run a tool of systemd with our file of this *kind* below *folder*; return the finished process."""
     place = folder / "usr" / "lib" / f"{kind}.d"
     place.mkdir(parents=True)
     shutil.copy(SYSTEMD / f"remaphore.{kind}.conf", place / "remaphore.conf")
@@ -53,7 +53,7 @@ def applied(tool, folder, kind):
     return subprocess.run([program, f"--root={folder}", *options], capture_output=True, text=True, check=False)
 
 
-def test_systemd_makes_the_user_and_then_the_folders_of_which_it_may_read_one(tmp_path):
+def test_systemd_creates_the_user_and_the_directories_with_their_modes(tmp_path):
     made = applied("systemd-sysusers", tmp_path, "sysusers")
     assert made.returncode == 0, made.stderr
     (line,) = (tmp_path / "etc" / "passwd").read_text().splitlines()
@@ -61,7 +61,7 @@ def test_systemd_makes_the_user_and_then_the_folders_of_which_it_may_read_one(tm
     assert (name, home, shell) == ("remaphore", "/var/lib/remaphore", "/usr/sbin/nologin")
     assert int(user) != 0
     if os.geteuid() != 0:
-        return  # the rest gives folders away, which is root's alone
+        return  # only root can give directories to another user
     made = applied("systemd-tmpfiles", tmp_path, "tmpfiles")
     assert made.returncode == 0, made.stderr
     folder = (tmp_path / "etc" / "remaphore").stat()

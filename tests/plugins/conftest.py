@@ -1,4 +1,4 @@
-"""A third party's plugin is tried as a user would: with the fleet of the end-to-end tests."""
+"""A third-party plugin is tested as a user would use it: with the fleet of the end-to-end tests."""
 
 from tests.e2e.conftest import fleet
 

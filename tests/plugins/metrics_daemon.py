@@ -1,4 +1,4 @@
-"""A daemon on a bus in memory with the plugin `metrics`, loaded and configured as the command does it; a scraper."""
+"""A daemon on an in-memory bus with the plugin `metrics`, loaded and configured as by the command; a scraper."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Handler:
-    """Acts as the verb says: `fail` raises, `bad` has exit code 3, `none` no reply; `wait` waits for the release."""
+    """Acts by verb: `fail` raises, `bad` has exit code 3, `none` no reply; `wait` waits for the release."""
 
     def __init__(self) -> None:
         self.release = asyncio.Event()
@@ -50,7 +50,7 @@ class Handler:
 
 
 class Served:
-    """The daemon under test with all that belongs to it: it is node 2, and *sender* node 1."""
+    """The daemon under test with everything it needs. It is node 2, and *sender* is node 1."""
 
     def __init__(self, config: Config, ledger: Ledger, listen: str) -> None:
         self.broker = MemoryBroker()

@@ -1,4 +1,4 @@
-"""One line for each event, and never what was carried."""
+"""One line for each event, and never a payload or an output."""
 
 import asyncio
 import io
@@ -36,7 +36,7 @@ def test_each_event_is_one_line_with_its_names(capsys):
     received, handled, failed = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "exec-script", 1.23456, Reply(3, b"hidden output")),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "hooks-d", 1.23456, Reply(3, b"hidden output")),)),
         lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "bad", 0.1, error=ValueError("why")),)),
         lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "silent", 0.1),)),
     )
@@ -71,13 +71,13 @@ def test_payload_and_output_are_not_logged(capsys):
         (DropReason.BAD_SIGNATURE, "warning"),
     ],
 )
-def test_what_is_part_of_every_day_is_a_debug_line_and_the_rest_a_warning(capsys, reason, level):
+def test_normal_drops_are_debug_lines_and_others_warnings(capsys, reason, level):
     drop = Drop(reason, "detail", 7, "remaphore.all", 12)
     (line,) = to_json(capsys, lambda: Log().remaphore_dropped(drop))
     assert (line["level"], line["reason"], line["count"]) == (level, reason, 12)
 
 
-def test_for_people_a_line_is_short_and_holds_no_control_character(capsys):
+def test_a_console_line_is_short_and_has_no_control_characters(capsys):
     logs.configure("console")
     Log().remaphore_dropped(Drop(DropReason.MALFORMED, "a\x1b[31m\nb", 7, "remaphore.all"))
     shown = capsys.readouterr().err
@@ -86,12 +86,12 @@ def test_for_people_a_line_is_short_and_holds_no_control_character(capsys):
     assert "warning message_dropped reason=malformed detail=a\\x1b[31m\\x0ab count=1" in shown
 
 
-def test_the_standard_librarys_loggers_end_in_the_same_place(capsys):
+def test_the_loggers_of_the_standard_library_write_to_the_same_stream(capsys):
     (line,) = to_json(capsys, lambda: logging.getLogger("nats").error("what %s", "happened"))
     assert (line["event"], line["logger"], line["level"]) == ("what happened", "nats", "error")
 
 
-def test_a_traceback_for_people_is_escaped_line_by_line(capsys):
+def test_a_traceback_on_the_console_is_escaped_line_by_line(capsys):
     logs.configure("console")
     try:
         raise ValueError("evil\x1b[2J")
@@ -113,7 +113,7 @@ class Gone(io.TextIOBase):
         raise BrokenPipeError
 
 
-def test_a_stderr_that_has_gone_costs_the_line_and_nothing_else(monkeypatch):
+def test_a_closed_stderr_loses_the_line_and_nothing_else(monkeypatch):
     gone = Gone()
     monkeypatch.setattr(sys, "stderr", gone)
     logs.configure("json")

@@ -1,4 +1,4 @@
-"""The plugin `metrics`, scraped over HTTP: it tells what happened, nobody can make it grow, and it leaves nothing."""
+"""The plugin `metrics`, scraped over HTTP: numbers are right, series are bounded, and shutdown leaves nothing."""
 
 import asyncio
 import os
@@ -21,11 +21,10 @@ from remaphore import DaemonStats, DropReason, PluginError, VerbSettings
 from remaphore.hooks import manager
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.queues import MAX_WORKERS_PER_SENDER
-from remaphore_plugins.metrics import Metrics, families, server
-from remaphore_plugins.metrics.families import StatusCollector
+from remaphore_plugins.metrics import Metrics, collector, server
+from remaphore_plugins.metrics.collector import MetricsCollector
 from remaphore_plugins.metrics.server import MetricsServer
 from remaphore_plugins.metrics.settings import Listen, MetricsSettings
-from remaphore_plugins.metrics.verbs import VerbLabels
 from tests.factories import make_encoded, make_key
 from tests.nodes import make_config
 from tests.plugins import metrics_daemon
@@ -62,7 +61,7 @@ def stats(queues=dict):
     return DaemonStats(queues=queues(), connected=True)
 
 
-async def test_what_was_received_is_the_sum_of_what_became_of_it(serving):
+async def test_received_is_the_sum_of_all_that_happened_to_messages(serving):
     async with serving(replace(make_config(2), verbs={"wait": VerbSettings(queue=2)})) as served:
         await served.send("wait")
         while not served.handler.started:
@@ -116,14 +115,14 @@ async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
     async with serving(replace(make_config(2), verbs={"deploy": VerbSettings()})) as served:
         series = await served.scrape()
     assert {key[1] for key in series if key[0] == "remaphore_messages_dropped_total"} == set(map(str, DropReason))
-    for rejection in ("busy", "displaced", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
+    for rejection in ("busy", "evicted", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
         assert series["remaphore_messages_rejected_total", rejection] == 0
     assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0
     assert series["remaphore_replies_total", "sent"] == series["remaphore_replies_total", "failed"] == 0
     assert series["remaphore_build_info", platform.python_version(), version("remaphore")] == 1
 
 
-async def test_replies_and_the_connection_are_told(serving):
+async def test_replies_and_the_connection_are_metrics(serving):
     async with serving() as served:
         async with served.sender.request("echo", to="com.two", timeout=10) as exchange:
             assert [reply.exit_code async for reply in exchange] == [0]
@@ -178,7 +177,7 @@ async def test_a_reload_brings_new_labels_and_no_counter_goes_down(serving, tmp_
         assert (await served.scrape())["remaphore_messages_handled_total", "later"] == 1
 
 
-async def test_what_a_reload_forbids_is_counted_as_refused(serving):
+async def test_a_message_that_a_reload_forbids_is_counted_as_rejected(serving):
     async with serving() as served:
         await served.send("wait", "wait")
         while not served.handler.started:
@@ -190,7 +189,7 @@ async def test_what_a_reload_forbids_is_counted_as_refused(serving):
         assert (await served.scrape())["remaphore_messages_rejected_total", "not-permitted"] == 1
 
 
-async def test_two_daemons_in_one_process_count_each_their_own(serving):
+async def test_two_daemons_in_one_process_have_separate_counters(serving):
     async with serving() as one, serving() as two:
         await one.send("echo", "echo")
         await one.handled(2)
@@ -198,7 +197,7 @@ async def test_two_daemons_in_one_process_count_each_their_own(serving):
         assert total(await two.scrape(), "remaphore_messages_received_total", "remaphore_handler_runs_total") == 0
 
 
-async def test_openmetrics_is_served_to_who_asks_for_it(serving):
+async def test_openmetrics_is_served_on_request(serving):
     async with serving() as served:
         accept = "application/openmetrics-text; version=1.0.0"
         text = await asyncio.to_thread(fetch, served.metrics.url, accept)
@@ -227,7 +226,7 @@ async def test_shutdown_frees_the_port_and_ends_the_thread(listen):
     await again.remaphore_shutdown("stopped")
 
 
-async def test_a_port_in_use_is_told_with_the_key_and_the_address(serving):
+async def test_a_port_in_use_is_an_error_with_the_key_and_the_address(serving):
     async with serving() as one:
         address = address_of(one.metrics)
         second = ready_plugin(address)
@@ -239,7 +238,7 @@ async def test_a_port_in_use_is_told_with_the_key_and_the_address(serving):
         assert total(await one.scrape(), "remaphore_connected") == 1
 
 
-async def test_a_port_in_use_costs_a_daemon_its_metrics_only(serving):
+async def test_with_a_port_in_use_a_daemon_runs_without_metrics(serving):
     with capture_logs() as logged:
         async with serving() as one, serving(listen=address_of(one.metrics)) as two:
             await two.send("echo")
@@ -250,7 +249,7 @@ async def test_a_port_in_use_costs_a_daemon_its_metrics_only(serving):
     ]
 
 
-async def test_a_client_that_says_nothing_delays_a_scrape_and_the_stop_for_a_moment_only(monkeypatch):
+async def test_a_silent_client_delays_a_scrape_and_the_stop_only_briefly(monkeypatch):
     monkeypatch.setattr(server, "CONNECTION_SECONDS", 0.05)
     plugin = ready_plugin()
     await plugin.remaphore_startup(stats)
@@ -307,11 +306,13 @@ async def test_the_numbers_are_read_in_the_thread_that_writes_them():
 
 
 def test_a_blocked_loop_fails_the_scrape_instead_of_hanging_it(monkeypatch):
-    monkeypatch.setattr(families, "LOOP_SECONDS", 0.02)
+    monkeypatch.setattr(collector, "LOOP_SECONDS", 0.02)
     problems, loop = [], asyncio.new_event_loop()
     loop.set_exception_handler(lambda _loop, context: problems.append(context))
+    blocked = MetricsCollector(make_config(2))
+    blocked.attach(stats, loop)
     with pytest.raises(TimeoutError):
-        list(StatusCollector(stats, labels=VerbLabels, loop=loop).collect())
+        list(blocked.collect())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert not problems
@@ -334,7 +335,7 @@ async def test_a_failed_scrape_is_one_line_in_the_log_and_the_next_one_works(cap
     await plugin.remaphore_shutdown("stopped")
 
 
-def test_without_prometheus_client_the_plugin_says_what_to_install(monkeypatch):
+def test_without_prometheus_client_the_hint_is_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("prometheus_client", "remaphore_plugins.metrics"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)

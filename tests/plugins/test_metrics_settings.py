@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from remaphore import PluginError, VerbSettings
+from remaphore.diagnostics.findings import Level
+from remaphore.diagnostics.handlers import check_plugins
 from remaphore.hooks.settings import build
 from remaphore.protocol.peers import Peer
 from remaphore_plugins.metrics import Metrics
-from remaphore_plugins.metrics.verbs import VerbLabels
+from remaphore_plugins.metrics.collector import VerbLabels
 from tests.factories import make_key
 from tests.nodes import make_config
 
@@ -73,6 +75,16 @@ def test_an_unknown_setting_is_an_error_with_its_key_and_a_hint_with_the_known_o
     assert caught.value.hint == "known keys of [plugins.metrics] of x.toml: listen"
 
 
+def test_check_reports_the_unknown_setting_and_its_hint_apart():
+    config = replace(make_config(2), plugins={"metrics": {"foo": 1}})
+    for names in (["metrics"], []):  # also if the plugin is not enabled
+        (finding,) = [finding for finding in check_plugins(config, names) if finding.level is Level.ERROR]
+        assert (finding.what, finding.hint) == (
+            "plugin 'metrics': unknown key 'foo'",
+            "known keys of [plugins.metrics] of node2.toml: listen",
+        )
+
+
 def test_the_verbs_of_peers_identities_tables_and_directories_are_known(tmp_path):
     for name in ("backup", "a" * 64, "a" * 65, "Upper", "-dash", ".hidden", "dots.d"):
         (tmp_path / name).mkdir()
@@ -88,13 +100,13 @@ def test_the_verbs_of_peers_identities_tables_and_directories_are_known(tmp_path
 
 
 @pytest.mark.parametrize("verb", ["*", "unheard-of", "", "\udcff", "a\nb"])
-def test_any_other_verb_is_other_even_if_configured_when_no_exposition_could_carry_it(verb):
+def test_any_other_verb_has_the_label_other_also_a_configured_one_that_cannot_be_a_label(verb):
     listed = {} if verb == "unheard-of" else {verb: VerbSettings()}
     labels = VerbLabels().learn(replace(make_config(2), verbs=listed | {"deploy": VerbSettings()}), {})
     assert (labels.of(verb), labels.of("deploy")) == ("other", "deploy")
 
 
-def test_what_was_counted_before_a_verb_was_known_stays_with_the_others():
+def test_counts_from_before_a_verb_was_known_stay_with_the_others():
     config = replace(make_config(2), verbs={"a": VerbSettings()})
     labels = VerbLabels().learn(config, {"a": 3, "b": 1})
     assert labels.count({"a": 5, "b": 1}) == {"a": 2, "other": 4}

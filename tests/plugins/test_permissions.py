@@ -1,4 +1,4 @@
-"""A peer learns what it may do, and nothing about any other."""
+"""A peer gets its own permissions, and nothing about other peers."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from remaphore_plugins.permissions import Permissions
 
 
 def peers(*known):
-    """Peers by destination, key and verbs."""
+    """Return peers with these destinations, keys and verbs."""
     return tuple(Peer(destination=name, key=key, verbs=frozenset(verbs)) for name, key, verbs in known)
 
 
@@ -26,7 +26,7 @@ async def ask(config, sender, **options):
         return await harness.message(make_message("permissions", sender=sender, sender_name="com.ann"))
 
 
-async def test_the_answer_says_what_the_asking_peer_may_do():
+async def test_the_reply_has_the_permissions_of_the_requester():
     config = make_config("com.here", peers=KNOWN, allow_skew_ns=5_000_000_000)
     before = time.time_ns()
     reply = await ask(config, "key-of-ann")
@@ -49,18 +49,18 @@ async def test_nothing_is_told_about_others():
         assert hidden not in reply.output
 
 
-async def test_the_first_table_of_a_key_counts_as_it_does_where_messages_are_judged():
+async def test_the_first_table_of_a_key_counts_as_it_does_at_the_gate():
     twice = peers(("com.ann", "key-of-ann", ["permissions"]), ("com.other", "key-of-ann", ["reboot"]))
     told = json.loads((await ask(make_config(peers=twice), "key-of-ann")).output)
     assert (told["known_as"], told["verbs"]) == ("com.ann", ["permissions"])
 
 
-async def test_who_was_taken_out_since_it_asked_is_told_that_it_may_do_nothing():
-    told = json.loads((await ask(make_config(peers=KNOWN), "key-of-nobody")).output)
+async def test_a_requester_removed_in_the_meantime_has_no_permissions():
+    told = json.loads((await ask(make_config(peers=KNOWN), "key-of-no-peer")).output)
     assert (told["known_as"], told["verbs"]) == ("", [])
 
 
-async def test_a_new_configuration_is_told_from_then_on():
+async def test_after_a_reload_the_reply_has_the_new_permissions():
     config = make_config(peers=KNOWN)
     async with PluginHarness(Permissions, config=config) as harness:
         harness.reloaded(replace(config, peers=peers(("com.ann", "key-of-ann", ["permissions"]))))
@@ -68,14 +68,14 @@ async def test_a_new_configuration_is_told_from_then_on():
     assert json.loads(reply.output)["verbs"] == ["permissions"]
 
 
-async def test_other_verbs_are_left_to_others():
+async def test_other_verbs_are_left_to_other_plugins():
     async with PluginHarness(Permissions, config=make_config(peers=KNOWN)) as harness:
         assert await harness.message(make_message("deploy")) is None
         assert harness.plan(make_message("deploy")) is None
         assert harness.plan(make_message("permissions")) == [Step(action=Action.RUN, name="plugin permissions")]
 
 
-async def test_a_setting_is_refused_because_there_is_none():
+async def test_a_setting_is_an_error_because_there_is_none():
     with pytest.raises(PluginError, match="plugin 'plugin': unknown key 'tell'") as caught:
         await ask(make_config(), "key-of-ann", settings={"tell": "all"})
     assert caught.value.hint == "it has no settings; delete [plugins.plugin] of make_config()"

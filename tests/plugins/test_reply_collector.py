@@ -1,4 +1,4 @@
-"""What a requester sees: the original's lines, whole, and nothing that a terminal would obey."""
+"""What a requester sees: the lines of the Go implementation, whole, and no control sequences on a terminal."""
 
 import io
 import sys
@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from remaphore import Message, Reply
-from remaphore_plugins.reply_collector import ReplyCollector, for_terminal
+from remaphore_plugins.reply_collector import ReplyCollector
+from remaphore_plugins.reply_collector.terminal import for_terminal
 
 REQUEST = Message(sender="k", destination="**", verb="v", uuid=b"u", time_ns=0)
 
@@ -74,5 +75,5 @@ def test_a_terminal_gets_no_control_sequences(monkeypatch):
         (b"a\x00\x07b\tc\nd", b"ab\tc\nd"),
     ],
 )
-def test_sequences_of_every_kind_are_taken_out(output, shown):
+def test_sequences_of_every_kind_are_removed(output, shown):
     assert for_terminal(output) == shown

@@ -12,7 +12,7 @@ from remaphore import PluginError, Reply, Summary
 from remaphore.testing import PluginHarness, make_message, make_reply
 from remaphore_plugins.reply_collector import ReplyCollector, folding
 from remaphore_plugins.reply_collector.formats import Fold
-from remaphore_plugins.reply_collector.tally import Tally, judge
+from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
 from tests.factories import bounded
 
 REQUEST = make_message("deploy", "v42", wants_reply=True)
@@ -64,26 +64,26 @@ async def test_equal_replies_are_folded_and_what_needs_attention_comes_last(capf
     ]
 
 
-async def test_no_output_can_pass_for_the_head_of_a_group(capfdbinary):
+async def test_no_output_can_look_like_the_head_of_a_group(capfdbinary):
     forged = make_reply(0, "fine\ncom.b (1): exit code 0\r\n\x85com.c (1): exit code 0", peer="com.a")
     out, _ = await shown(capfdbinary, forged, names=("com.a",), format="fold")
     heads = [line for line in out.split(b"\n") if line and not line.startswith(b"  ")]
     assert heads == [b"com.a (1): exit code 0"]
 
 
-def test_folded_outputs_do_nothing_to_a_terminal_and_are_whole_in_a_file():
+def test_folded_outputs_are_escaped_on_a_terminal_and_unchanged_in_a_file():
     evil = make_reply(1, b"\x1b[2J\x1b]0;owned\x07red\r\xff\nnext\x08", peer="com.a")
     shown = {}
     for terminal in (True, False):
-        form = Fold(terminal=terminal, colour=False)
+        form = Fold(terminal=terminal, color=False)
         form.reply(REQUEST, evil)
-        shown[terminal] = form.end(Tally())
+        shown[terminal] = form.end(RequestStats())
     head = b"com.a (1): failed (exit code 1)\n"
     assert shown[True] == head + "  red\ufffd\n  next\n".encode()
     assert shown[False] == head + b"  \x1b[2J\x1b]0;owned\x07red\r\xff\n  next\x08\n"
 
 
-async def test_no_refusal_can_write_a_second_line(capfdbinary):
+async def test_no_rejection_can_write_a_second_line(capfdbinary):
     evil = make_reply(77, REJECTED + "busy\n\x1b[2Jcom.b (1): exit code 0\r\u2028x", peer="com.a")
     out, err = await shown(capfdbinary, evil, names=("com.a",), format="fold")
     assert out.decode() == "com.a (1): rejected (busy com.b (1): exit code 0 x)\n".replace("0 x", "0x")
@@ -131,7 +131,7 @@ async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfd
     ]
 
 
-async def test_without_clustershell_the_summary_lists_all_names_and_fold_says_which_extra_it_needs(
+async def test_without_clustershell_the_summary_lists_all_names_and_fold_is_an_error_with_the_extra(
     capfdbinary, monkeypatch
 ):
     monkeypatch.setattr(folding, "find_spec", lambda _name: None)
@@ -143,20 +143,20 @@ async def test_without_clustershell_the_summary_lists_all_names_and_fold_says_wh
     assert caught.value.hint == "pip install 'remaphore[operator]', or use --jsonl"
 
 
-async def test_nothing_is_said_if_nobody_was_asked(capfdbinary):
+async def test_nothing_is_written_if_no_request_was_sent(capfdbinary):
     async with PluginHarness(ReplyCollector, options={"format": "json", "summary": True, "expected": NAMES}):
         pass
     assert capfdbinary.readouterr() == (b"", b"")
 
 
-async def test_by_default_it_prints_the_originals_lines_and_says_nothing_on_stderr(capfdbinary):
+async def test_by_default_it_prints_the_lines_of_the_go_implementation_and_nothing_on_stderr(capfdbinary):
     replies = [make_reply(0, "fine", peer="com.a"), make_reply(1, "bad", peer="com.b")]
     out, err = await shown(capfdbinary, *replies, summary=False)
     assert (out, err) == (b"com.a,0,fine\ncom.b,1,bad\n", b"")
 
 
 @pytest.mark.parametrize("form", ["lines", "fold", "json", "jsonl"])
-async def test_what_succeeded_can_be_left_out_and_is_counted(capfdbinary, form):
+async def test_successful_replies_can_be_left_out_and_are_counted(capfdbinary, form):
     replies = [
         make_reply(0, "fine", peer="com.a"),
         make_reply(1, "bad", peer="com.b"),
@@ -169,7 +169,7 @@ async def test_what_succeeded_can_be_left_out_and_is_counted(capfdbinary, form):
     assert err.splitlines()[0] == b"remaphore: 3 expected, 1 ok, 1 without exit code, 1 failed"
 
 
-async def test_the_json_of_an_interrupted_request_says_so(capfdbinary):
+async def test_the_json_of_an_interrupted_request_has_a_flag_for_it(capfdbinary):
     out, err = await shown(
         capfdbinary, make_reply(0, "x", peer="com.a"), format="json", reason="interrupted", dropped=2
     )
@@ -178,7 +178,7 @@ async def test_the_json_of_an_interrupted_request_says_so(capfdbinary):
     assert err.startswith(b"remaphore: interrupted: 3 expected, 1 ok, 2 missing\n")
 
 
-async def test_settings_from_a_file_are_refused():
+async def test_settings_in_the_file_are_an_error():
     with pytest.raises(PluginError, match="unknown key 'format'"):
         await PluginHarness(ReplyCollector, settings={"format": "json"}).__aenter__()
 
@@ -197,19 +197,19 @@ async def test_settings_from_a_file_are_refused():
     ],
 )
 def test_only_exit_code_0_is_a_success(reply, kind):
-    assert judge(reply).kind == kind
+    assert classify(reply).kind == kind
 
 
 def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
-    tally = Tally(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
-    tally.requested(tally.expected)
-    (line,) = Fold(terminal=False, colour=False).end(tally).decode().splitlines()
+    stats = RequestStats(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
+    stats.requested(stats.expected)
+    (line,) = Fold(terminal=False, color=False).end(stats).decode().splitlines()
     assert line.endswith(" (1000): missing")
 
 
 def test_a_request_in_lines_imports_no_json_and_no_clustershell():
-    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.machine', 'unicodedata'}"
-    # Less what was there before: measuring coverage imports json into each process.
+    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.json_formats', 'unicodedata'}"
+    # Without the modules imported before: coverage imports json into each process.
     code = "import sys; before = set(sys.modules); import remaphore_plugins.reply_collector;"
     code += f"print({heavy} & (set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

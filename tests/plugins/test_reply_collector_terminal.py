@@ -1,9 +1,10 @@
-"""The progress line: one line, of the terminal's width, never mixed with what others write."""
+"""Progress and summary: one status line of the terminal's width, separate from other output; wrapped lines; color."""
 
 import fcntl
 import io
 import os
 import pty
+import re
 import struct
 import sys
 import termios
@@ -12,9 +13,9 @@ import pytest
 
 from remaphore.testing import PluginHarness, make_message, make_reply
 from remaphore_plugins.reply_collector import ReplyCollector
-from remaphore_plugins.reply_collector.report import progress
-from remaphore_plugins.reply_collector.tally import Tally
-from remaphore_plugins.reply_collector.terminal import Above, Progress, clip, obeys, takes_colour
+from remaphore_plugins.reply_collector.report import progress, summary
+from remaphore_plugins.reply_collector.request_stats import RequestStats
+from remaphore_plugins.reply_collector.terminal import StatusLine, StatusLineStream, clip, supports_ansi, supports_color
 
 ERASE = "\r\x1b[K"
 
@@ -36,20 +37,20 @@ def test_a_text_is_clipped_to_what_the_columns_show(text, columns, shown):
     assert clip(text, columns) == shown
 
 
-def test_the_line_tells_how_many_answered_how_many_failed_and_who_is_waited_for():
-    tally = Tally(["com.a", "com.b", "com.c"])
-    tally.requested(["com.a", "com.b"])
-    assert progress(tally) == "0/3 answered, waiting for com.a com.b"
-    tally.reply(make_reply(1, peer="com.a"))
-    assert progress(tally) == "1/3 answered, 1 failed, waiting for com.b"
-    tally.reply(make_reply(0, peer="com.b"))
-    assert progress(tally) == "2/3 answered, 1 failed, 1 not asked yet"
+def test_the_line_has_the_numbers_of_answers_and_failures_and_the_destinations_still_waited_for():
+    stats = RequestStats(["com.a", "com.b", "com.c"])
+    stats.requested(["com.a", "com.b"])
+    assert progress(stats) == "0/3 answered, waiting for com.a com.b"
+    stats.reply(make_reply(1, peer="com.a"))
+    assert progress(stats) == "1/3 answered, 1 failed, waiting for com.b"
+    stats.reply(make_reply(0, peer="com.b"))
+    assert progress(stats) == "2/3 answered, 1 failed, 1 not asked yet"
 
 
-def test_what_others_write_stands_above_the_line():
+def test_other_output_is_written_above_the_line():
     stream = io.StringIO()
-    line = Progress(stream)
-    above = Above(stream, line)
+    line = StatusLine(stream)
+    above = StatusLineStream(stream, line)
     above.write("before\n")
     line.show("1/3")
     print("the broker is", "away", file=above)
@@ -57,9 +58,9 @@ def test_what_others_write_stands_above_the_line():
     assert stream.getvalue() == f"before\n{ERASE}1/3{ERASE}the broker is away\n{ERASE}1/3{ERASE}"
 
 
-def test_a_line_that_is_not_there_is_not_erased():
+def test_without_a_line_nothing_is_erased():
     stream = io.StringIO()
-    Progress(stream).erase()
+    StatusLine(stream).erase()
     assert stream.getvalue() == ""
 
 
@@ -73,9 +74,9 @@ def terminal(monkeypatch):
     os.close(own)
 
 
-def test_the_width_is_asked_for_each_line(terminal):
+def test_the_width_is_read_for_each_line(terminal):
     own, stream = terminal
-    line = Progress(stream)
+    line = StatusLine(stream)
     for columns in (0, 20, 8):
         fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         line.show("x" * 100)
@@ -83,20 +84,20 @@ def test_the_width_is_asked_for_each_line(terminal):
         assert len(shown) == (columns or 80) - 1  # one that does not say has the usual 80
 
 
-def test_colour_and_progress_are_for_terminals_that_know_them(terminal, monkeypatch):
+def test_color_and_progress_are_for_terminals_that_support_them(terminal, monkeypatch):
     _, stream = terminal
-    assert (obeys(stream), takes_colour(stream)) == (True, True)
+    assert (supports_ansi(stream), supports_color(stream)) == (True, True)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert (obeys(stream), takes_colour(stream)) == (True, False)
+    assert (supports_ansi(stream), supports_color(stream)) == (True, False)
     monkeypatch.setenv("NO_COLOR", "")
-    assert takes_colour(stream)
+    assert supports_color(stream)
     for term in ("dumb", None):
         monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM")
-        assert (obeys(stream), takes_colour(stream)) == (False, False)
-    assert not obeys(io.StringIO())
+        assert (supports_ansi(stream), supports_color(stream)) == (False, False)
+    assert not supports_ansi(io.StringIO())
 
 
-async def test_stderr_is_what_it_was_once_the_progress_has_ended(terminal, monkeypatch):
+async def test_stderr_is_restored_once_the_progress_has_ended(terminal, monkeypatch):
     _, stream = terminal
     monkeypatch.setattr(sys, "stderr", stream)
     async with PluginHarness(ReplyCollector, options={"progress": True}) as harness:
@@ -113,8 +114,47 @@ class Gone(io.StringIO):
         raise OSError(5, "Input/output error")
 
 
-async def test_a_terminal_that_was_closed_ends_nothing(monkeypatch):
+async def test_a_closed_terminal_is_ignored(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Gone())
     async with PluginHarness(ReplyCollector, options={"progress": True, "summary": True}) as harness:
         await harness.requested(make_message("deploy"), ("com.a",))
+
+
+def many_missing():
+    stats = RequestStats(f"com.example.{name}" for name in "abcdefg")
+    stats.requested(stats.expected)
+    return stats
+
+
+def test_the_summary_on_a_terminal_wraps_between_names_and_indents_what_follows():
+    assert summary(many_missing(), color=False, columns=40).splitlines() == [
+        "remaphore: 7 expected, 0 ok, 7 missing",
+        "remaphore: missing: com.example.a,",
+        "    com.example.b, com.example.c,",
+        "    com.example.d, com.example.e,",
+        "    com.example.f, com.example.g",
+    ]
+
+
+def test_a_name_is_never_broken_even_if_no_line_has_room_for_it():
+    *_, last = summary(many_missing(), color=False, columns=10).splitlines()
+    assert last == "    com.example.g"
+
+
+def test_color_changes_no_line_break():
+    plain, colored = (summary(many_missing(), color=color, columns=40) for color in (False, True))
+    assert "\x1b[33mmissing\x1b[0m: com.example.a,\n" in colored
+    assert re.sub(r"\x1b\[[0-9]*m", "", colored) == plain
+
+
+async def test_the_summary_has_the_width_of_the_terminal(terminal, monkeypatch):
+    own, stream = terminal
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    monkeypatch.setattr(sys, "stderr", stream)
+    names = many_missing().expected
+    async with PluginHarness(ReplyCollector, options={"summary": True, "expected": names}) as harness:
+        await harness.requested(make_message("deploy"), names)
+    lines = re.sub(r"\x1b\[[0-9]*m", "", os.read(own, 65536).decode()).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert lines[2] == "    com.example.b, com.example.c,"

@@ -1,4 +1,4 @@
-"""A plugin of another distribution, installed beside remaphore's wheel, does its work in the daemon."""
+"""A plugin of another distribution, installed beside remaphore's wheel, works in the daemon."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_a_plugin_that_is_installed_and_not_enabled_does_nothing(fleet, start):
     assert asked.stdout.startswith("com.example.two,127,"), asked.stderr
 
 
-def test_settings_that_the_plugin_refuses_end_the_daemon_before_it_connects(start):
+def test_invalid_settings_end_the_daemon_before_it_connects(start):
     daemon = start(settings(greting="Hi"), ready=None)
     assert daemon.finish() == (2, "")
     error, hint = daemon.lines[-2:]

@@ -1,4 +1,4 @@
-"""The daemon: every message ends in one place, every request has an answer, and a new configuration takes effect."""
+"""The daemon: each message ends in one place, each request gets a reply, and a new configuration takes effect."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -110,13 +110,13 @@ async def test_a_request_is_answered_by_the_plugins(running):
         assert await ask(asking(broker), "echo", "hello") == (0, b"hello")
 
 
-async def test_no_plugin_with_a_reply_is_127(running):
+async def test_without_a_reply_of_a_plugin_the_exit_code_is_127(running):
     broker = MemoryBroker()
     async with running(broker):
         assert await ask(asking(broker), "none") == (127, b"no handler\n")
 
 
-async def test_a_failing_plugin_is_minus_one_and_the_daemon_goes_on(running):
+async def test_a_failing_plugin_is_minus_one_and_the_daemon_continues(running):
     broker = MemoryBroker()
     async with running(broker):
         assert await ask(asking(broker), "fail") == (-1, b"")
@@ -132,7 +132,7 @@ async def test_a_verb_that_hangs_delays_no_other(running):
         assert plugin.stats().queues["wait"].running == 1
 
 
-async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(running):
+async def test_a_full_queue_rejects_a_request_as_busy_and_everything_is_counted(running):
     broker = MemoryBroker()
     config = replace(make_config(2), verbs={"wait": VerbSettings(queue=2)})
     async with running(broker, config) as (_, plugin):
@@ -156,7 +156,7 @@ async def test_a_full_queue_answers_busy_to_a_request_and_counts_everything(runn
     assert plugin.stats().rejected == {"busy": 2, "stopping": 2}
 
 
-async def test_a_message_that_waited_too_long_is_refused_and_not_run(running):
+async def test_a_message_that_waited_too_long_is_rejected_and_does_not_run(running):
     broker = MemoryBroker()
     config = replace(make_config(2), verbs={"wait": VerbSettings(max_wait_seconds=0.05)})
     async with running(broker, config) as (_, plugin):
@@ -177,7 +177,7 @@ async def test_stopping_ends_what_runs_and_answers_all_that_was_accepted(running
     node = asking(broker)
     async with running(broker) as (own, plugin):
         asked = [spawn(ask(node, "wait", str(number)), name="asked") for number in range(5)]
-        while own.tally.received < 5 or not plugin.ran:
+        while own.stats().received < 5 or not plugin.ran:
             await asyncio.sleep(0)
         own.stop()
         answers = await asyncio.gather(*asked)
@@ -194,7 +194,7 @@ class Unconfirming(MemoryBus):
         await asyncio.Event().wait()
 
 
-async def test_stopping_before_the_broker_has_confirmed_ends_what_runs_all_the_same(tmp_path):
+async def test_stopping_before_the_broker_has_confirmed_still_ends_what_runs(tmp_path):
     broker, plugin, manager = MemoryBroker(), Plugin(), pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     manager.register(plugin, name="plugin")
@@ -212,7 +212,7 @@ async def test_stopping_before_the_broker_has_confirmed_ends_what_runs_all_the_s
     assert (plugin.stats, plugin.shutdowns) == (None, ["stopped"])
 
 
-async def test_a_reload_changes_who_may_say_what_and_what_waits_is_looked_at_again(running):
+async def test_a_reload_changes_permissions_also_for_messages_that_wait(running):
     broker = MemoryBroker()
     async with running(broker) as (own, plugin):
         node = asking(broker)
@@ -252,7 +252,7 @@ async def test_a_reload_runs_nothing_again(running):
         assert plugin.stats().dropped == {DropReason.DUPLICATE: 1}
 
 
-async def test_a_bad_configuration_is_refused_and_the_old_one_stays(running):
+async def test_an_invalid_configuration_is_rejected_and_the_old_one_stays(running):
     def bad():
         raise ConfigError("x.toml: peers[3].key: not base58")
 
@@ -264,7 +264,7 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(running):
 
 
 @pytest.mark.parametrize("change", [{"servers": ("nats://other:4222",)}, {"subject": "other"}])
-async def test_what_needs_a_restart_is_kept_and_said(running, change, capsys):
+async def test_settings_that_need_a_restart_are_kept_and_logged(running, change, capsys):
     broker = MemoryBroker()
     async with running(broker) as (own, _):
         logs.configure("console")

@@ -1,4 +1,4 @@
-"""The daemon and its ledger: nothing runs or is answered before it is on the disk, and nothing runs twice."""
+"""The daemon and its ledger: nothing runs and nothing is sent before it is on the disk, and nothing runs twice."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from remaphore.config.settings import VerbSettings
 from remaphore.hooks import specs
 from remaphore.hooks.markers import PROJECT
 from remaphore.protocol import subject, wire
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import daemon as module
+from remaphore.receiving import responses
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger import ledger as ledger_module
 from remaphore.receiving.ledger import store
@@ -115,20 +117,20 @@ class World:
         where = subject.for_replies("remaphore", wire.digest(raw))
         return [Reply.parse(wire.decode(data).payload) for on, data in self.broker.published if on == where]
 
-    def told(self, raw):
+    def answers(self, raw):
         return [(reply.exit_code, reply.output) for reply in self.replies(raw)]
 
     async def ask(self, raw, count=1):
         """Send *raw*, and return its replies once there are *count*."""
         await self.send(raw)
         await until(lambda: len(self.replies(raw)) >= count)
-        return self.told(raw)
+        return self.answers(raw)
 
     async def settle(self, own):
-        """Return when all that was sent has been dealt with."""
+        """Return when everything that was sent has been handled."""
         marker = self.make()
         await self.ask(marker)
-        await until(lambda: not own._answers)
+        await until(lambda: not own._responses.pending)
 
 
 async def until(condition):
@@ -144,7 +146,7 @@ def world(tmp_path):
     return World(folder)
 
 
-async def test_the_end_of_a_message_and_the_start_of_the_next_are_one_write(world, monkeypatch):
+async def test_the_completion_of_a_message_and_the_start_of_the_next_are_one_write(world, monkeypatch):
     writes, apply = [], ledger_module.Store.apply
 
     def watched(self, statements):
@@ -155,12 +157,12 @@ async def test_the_end_of_a_message_and_the_start_of_the_next_are_one_write(worl
     async with world.daemon() as own:
         first, second = world.make("wait"), world.make("wait")
         await world.send(first, second)
-        await until(lambda: world.plugin.ran and own.tally.received == 2)
+        await until(lambda: world.plugin.ran and own.stats().received == 2)
         world.plugin.release.set()
-        await until(lambda: world.told(second))
+        await until(lambda: world.answers(second))
         both = {(store.FINISH, wire.digest(first)), (store.START, wire.digest(second))}
         assert any(both <= write for write in writes)
-        assert world.told(first) == [(0, b"1")]
+        assert world.answers(first) == [(0, b"1")]
 
 
 async def test_the_start_is_on_the_disk_when_a_plugin_runs(world):
@@ -170,7 +172,7 @@ async def test_the_start_is_on_the_disk_when_a_plugin_runs(world):
         assert world.plugin.found == [STARTED] * 3
 
 
-async def test_the_end_is_on_the_disk_when_the_reply_goes_out(world):
+async def test_the_completion_is_on_the_disk_when_the_reply_is_sent(world):
     found, raw = [], world.make()
     async with world.daemon():
         where = subject.for_replies("remaphore", wire.digest(raw))
@@ -179,7 +181,7 @@ async def test_the_end_is_on_the_disk_when_the_reply_goes_out(world):
     assert found == [DONE]
 
 
-async def test_a_refusal_is_on_the_disk_when_it_is_told(world):
+async def test_a_rejection_is_on_the_disk_when_it_is_sent(world):
     found, raw = [], world.make("wait")
     async with world.daemon(config=replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})):
         where = subject.for_replies("remaphore", wire.digest(raw))
@@ -191,8 +193,24 @@ async def test_a_refusal_is_on_the_disk_when_it_is_told(world):
         assert found == [REJECTED]
 
 
+async def test_a_message_that_wants_no_reply_is_recorded_as_done_or_rejected_too(world):
+    config = replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})
+    runs, waits, rejected = (world.make("wait", wants_reply=False) for _ in range(3))
+    async with world.daemon(config=config):
+        await world.send(runs)
+        await until(lambda: world.plugin.ran)
+        await world.send(waits, rejected)
+        await until(lambda: world.plugin.stats().rejected)
+        world.plugin.release.set()
+        await until(lambda: not world.plugin.stats().queues)
+    expected = {runs: DONE, waits: DONE, rejected: REJECTED}
+    assert states(world.folder) == {wire.digest(raw): state for raw, state in expected.items()}
+    async with world.daemon():
+        assert world.ledger.interrupted == []
+
+
 @pytest.mark.parametrize("damage", [b"junk" * 1000, b"SQLite format 3\x00" + b"\xff" * 8000])
-async def test_with_a_damaged_ledger_nothing_runs_and_everybody_is_told(world, damage):
+async def test_with_a_damaged_ledger_nothing_runs_and_every_request_is_rejected(world, damage):
     (world.folder / FILE).write_bytes(damage)
     async with world.daemon():
         raws = [world.make() for _ in range(5)]
@@ -204,14 +222,14 @@ async def test_with_a_damaged_ledger_nothing_runs_and_everybody_is_told(world, d
     assert (world.folder / FILE).read_bytes() == damage
 
 
-async def test_without_room_nothing_runs_and_everybody_is_told_until_there_is_room(world):
+async def test_without_room_nothing_runs_and_every_request_is_rejected_until_there_is_room(world):
     async with world.daemon():
         assert await world.ask(world.make()) == [(0, b"1")]
         rejected = [world.make() for _ in range(5)]
         with no_room(world.folder):
             for raw in rejected:
                 assert await world.ask(raw) == [NO_LEDGER]
-            assert "free the disk" in world.plugin.stats().problem
+            assert "disk I/O error" in world.plugin.stats().problem
         raw = world.make()
         assert await world.ask(raw) == [(0, b"7")]
         assert world.plugin.stats().problem == ""
@@ -231,12 +249,16 @@ async def test_a_repeated_request_gets_the_recorded_reply_newly_signed_and_three
             await world.settle(own)
         where = subject.for_replies("remaphore", wire.digest(raw))
         times = [wire.decode(data).time_ns for on, data in world.broker.published if on == where]
-        assert world.told(raw) == [(0, b"1")] * 4
+        assert world.answers(raw) == [(0, b"1")] * 4
         assert sorted(set(times)) == times
         assert world.plugin.ran.count(b"1") == 1
+        stats = own.stats()
+        assert stats.dropped == {DropReason.DUPLICATE: 6}
+        assert stats.received == 1 + 6 + 3 == sum(stats.dropped.values()) + sum(stats.handled.values())
+        assert stats.replies == {"sent": 1 + 3 + 3}
 
 
-async def test_a_repeated_request_is_answered_no_more_than_once_a_second(world, monkeypatch):
+async def test_a_repeated_request_gets_no_more_than_one_reply_a_second(world, monkeypatch):
     monkeypatch.setattr(ledger_module, "RESEND_SECONDS", 3600.0)
     async with world.daemon() as own:
         raw = world.make()
@@ -257,11 +279,11 @@ async def test_another_signature_of_a_request_gets_no_reply(world):
         assert world.replies(sign_again(raw)) == []
 
 
-async def test_no_more_repeated_requests_are_looked_up_at_a_time_than_may_be(world, monkeypatch):
+async def test_the_number_of_repeated_requests_that_are_looked_up_at_a_time_is_bounded(world, monkeypatch):
     async with world.daemon() as own:
         raw = world.make()
         await world.ask(raw)
-        monkeypatch.setattr(module, "MAX_ANSWERS", 0)
+        monkeypatch.setattr(responses, "MAX_PENDING", 0)
         await world.send(raw)
         await world.settle(own)
         assert len(world.replies(raw)) == 1
@@ -292,7 +314,7 @@ async def test_what_a_crash_interrupted_is_reported_once_and_never_runs_again(wo
     world.broker.published.clear()
     async with world.daemon(left) as own:
         await until(lambda: world.replies(runs))
-        assert world.told(runs) == [INTERRUPTED]
+        assert world.answers(runs) == [INTERRUPTED]
         await world.send(sign_again(runs), waits, sign_again(waits))
         await world.settle(own)
         assert not {b"runs", b"waits"} & set(world.plugin.ran)
@@ -301,10 +323,10 @@ async def test_what_a_crash_interrupted_is_reported_once_and_never_runs_again(wo
     async with world.daemon(left) as own:
         await world.settle(own)
         assert world.replies(runs) == []
-        assert await world.ask(runs) == [INTERRUPTED]  # who asks again gets what was recorded
+        assert await world.ask(runs) == [INTERRUPTED]  # a repeated request gets what was recorded
 
 
-async def test_what_was_interrupted_is_not_told_before_that_is_on_the_disk(world, tmp_path):
+async def test_an_interruption_is_not_reported_before_it_is_on_the_disk(world, tmp_path):
     runs, _, left = await crash(world, tmp_path)
     world.broker.published.clear()
     with no_room(left):
@@ -313,14 +335,14 @@ async def test_what_was_interrupted_is_not_told_before_that_is_on_the_disk(world
             assert world.replies(runs) == []
     async with world.daemon(left):
         await until(lambda: world.replies(runs))
-        assert world.told(runs) == [INTERRUPTED]
+        assert world.answers(runs) == [INTERRUPTED]
 
 
 def permitting(*verbs):
     return make_config(2, peers=(Peer(destination="com.one", key=make_key(1).public, verbs=frozenset(verbs)),))
 
 
-async def test_what_was_refused_for_its_verb_does_not_run_once_that_is_permitted(world):
+async def test_a_message_rejected_for_its_verb_does_not_run_once_the_verb_is_permitted(world):
     async with world.daemon(config=permitting("echo")) as own:
         raw = world.make("deploy", payload=b"rejected")
         code, output = (await world.ask(raw))[0]
@@ -336,7 +358,7 @@ async def test_what_was_refused_for_its_verb_does_not_run_once_that_is_permitted
         assert b"rejected" not in world.plugin.ran
 
 
-async def test_what_was_refused_for_its_time_does_not_run_once_its_time_has_come(world):
+async def test_a_message_rejected_for_its_time_does_not_run_once_its_time_has_come(world):
     async with world.daemon():
         raw = world.make(time_ns=NOW + 2 * SKEW, payload=b"early")
         assert (await world.ask(raw))[0][0] == 77
@@ -346,7 +368,7 @@ async def test_what_was_refused_for_its_time_does_not_run_once_its_time_has_come
         assert b"early" not in world.plugin.ran
 
 
-async def test_nobody_is_told_where_refusals_are_off(world):
+async def test_no_rejection_is_sent_where_notify_rejections_is_off(world):
     async with world.daemon(config=replace(permitting("echo"), notify_rejections=False)) as own:
         raw = world.make("deploy")
         await world.send(raw)
@@ -354,7 +376,7 @@ async def test_nobody_is_told_where_refusals_are_off(world):
         assert world.replies(raw) == []
 
 
-async def test_a_refused_message_does_not_run_when_it_is_sent_again(world):
+async def test_a_rejected_message_does_not_run_when_it_is_sent_again(world):
     async with world.daemon(config=replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})) as own:
         await world.send(world.make("wait"))
         await until(lambda: world.plugin.ran)
@@ -374,7 +396,7 @@ async def test_an_exit_code_that_no_file_can_hold_costs_only_its_own_message(wor
         await world.send(*raws)
         for raw in raws:
             await until(lambda raw=raw: world.replies(raw))
-        assert list(map(world.told, raws)) == [[(-1, b"")], [(0, b"2")], [(0, b"3")]]
+        assert list(map(world.answers, raws)) == [[(-1, b"")], [(0, b"2")], [(0, b"3")]]
         assert world.plugin.stats().problem == ""
 
 

@@ -16,10 +16,10 @@ ONE = VerbSettings()
 
 
 class Handler:
-    """Handles messages when told to, and notes their order."""
+    """Handles messages when a gate opens, and notes their order."""
 
     def __init__(self):
-        self.started, self.done, self.expired, self.displaced = [], [], [], []
+        self.started, self.done, self.expired, self.evicted = [], [], [], []
         self.gates: dict[str, asyncio.Event] = {}
         self.most = 0
 
@@ -30,21 +30,40 @@ class Handler:
             await self.gates[message.verb].wait()
         self.done.append((message.verb, message.payload))
 
-    async def expire(self, message):
+    def expire(self, message):
         self.expired.append(message.payload)
 
 
 def make_queues(handler, **settings):
     return VerbQueues(
         lambda verb: settings.get(verb, ONE),
-        handle=handler.handle,
-        expired=handler.expire,
-        displaced=lambda message: handler.displaced.append(message.payload),
+        on_message=handler.handle,
+        on_expired=handler.expire,
+        on_evicted=lambda message: handler.evicted.append(message.payload),
     )
 
 
 def put(own, verb, *payloads):
     return [own.put(make_message(verb=verb, payload=payload)) for payload in payloads]
+
+
+async def test_a_message_whose_handling_raises_costs_itself_and_not_the_worker():
+    class Failing(Handler):
+        async def handle(self, message):
+            await super().handle(message)
+            if message.payload == b"2":
+                raise RuntimeError("broken on purpose")
+
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    handler = Failing()
+    own = make_queues(handler)
+    put(own, "a", b"1", b"2", b"3")
+    async with asyncio.timeout(10):
+        await own.join()
+    assert [payload for _, payload in handler.done] == [b"1", b"2", b"3"]
+    assert [str(error) for error in reported] == ["broken on purpose"]
+    assert own.state() == {}
 
 
 async def test_within_a_verb_messages_are_handled_one_at_a_time_in_order():
@@ -57,7 +76,7 @@ async def test_within_a_verb_messages_are_handled_one_at_a_time_in_order():
 
 
 class Unfinished(Handler):
-    """Leaves something to do of each message; it ends when told to."""
+    """Leaves something to do of each message, which ends with `finish`."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +92,7 @@ class Unfinished(Handler):
         self.finished.append(message.payload)
 
 
-async def test_what_is_left_to_do_keeps_one_message_from_waiting_and_not_all():
+async def test_while_a_message_is_completed_one_more_is_handled_and_not_all():
     handler = Unfinished()
     own = make_queues(handler)
     put(own, "a", b"1", b"2", b"3")
@@ -88,7 +107,7 @@ async def test_what_is_left_to_do_keeps_one_message_from_waiting_and_not_all():
     assert handler.finished == [b"1", b"2", b"3"]
 
 
-async def test_a_message_that_comes_while_the_last_one_is_finished_is_handled():
+async def test_a_message_that_comes_while_the_last_one_is_completed_is_handled():
     handler = Unfinished()
     own = make_queues(handler)
     put(own, "a", b"1")
@@ -130,7 +149,7 @@ async def test_concurrency_is_how_many_run_at_a_time():
     assert handler.most == 3
 
 
-async def test_a_full_queue_says_so_and_takes_again_when_there_is_room():
+async def test_a_full_queue_states_it_and_accepts_again_when_there_is_room():
     handler = Handler()
     handler.gates["a"] = asyncio.Event()
     own = make_queues(handler, a=replace(ONE, queue=2))
@@ -161,7 +180,7 @@ async def test_what_waits_in_all_is_bounded_in_number_and_bytes_whatever_the_ver
 
 
 @pytest.mark.parametrize(("limit", "others"), [("MAX_WORKERS_PER_SENDER", None), ("MAX_WORKERS", "too many verbs")])
-async def test_who_invents_verbs_gets_so_many_workers_and_no_more(monkeypatch, limit, others):
+async def test_a_sender_that_invents_verbs_gets_a_limited_number_of_workers(monkeypatch, limit, others):
     monkeypatch.setattr(queues, limit, 3)
     handler = Handler()
     handler.gates = {f"v{number}": asyncio.Event() for number in range(11)}
@@ -180,7 +199,7 @@ async def test_who_invents_verbs_gets_so_many_workers_and_no_more(monkeypatch, l
     assert ("v0", b"a verb that is awake") in handler.done
 
 
-async def test_what_is_in_hand_counts_as_long_as_it_is(monkeypatch):
+async def test_a_message_that_runs_counts_until_it_has_ended(monkeypatch):
     monkeypatch.setattr(queues, "MAX_WAITING_BYTES", 250)
     handler = Handler()
     handler.gates["a"] = asyncio.Event()
@@ -195,7 +214,7 @@ async def test_what_is_in_hand_counts_as_long_as_it_is(monkeypatch):
     await own.join()
 
 
-async def test_who_has_waited_too_long_is_expired_and_not_handled():
+async def test_a_message_that_has_waited_too_long_expires_and_is_not_handled():
     handler = Handler()
     handler.gates["a"] = asyncio.Event()
     own = make_queues(handler, a=replace(ONE, max_wait_seconds=0.0))
@@ -206,14 +225,14 @@ async def test_who_has_waited_too_long_is_expired_and_not_handled():
     assert ("a", b"late") not in handler.done
 
 
-async def test_what_waits_can_be_taken_out():
+async def test_messages_that_wait_can_be_popped():
     handler = Handler()
     handler.gates["a"] = asyncio.Event()
     own = make_queues(handler)
     put(own, "a", b"runs", b"1", b"2")
     while not handler.started:
         await asyncio.sleep(0)
-    assert [message.payload for message in own.take_all()] == [b"1", b"2"]
+    assert [message.payload for message in own.pop_all()] == [b"1", b"2"]
     handler.gates["a"].set()
     await own.join()
     assert handler.done == [("a", b"runs")]

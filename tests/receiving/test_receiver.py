@@ -1,4 +1,4 @@
-"""The receive loop: one message at a time through the plugins, and the answer to who asked."""
+"""The receive loop: one message at a time through the plugins, and the reply to the requester."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ from tests.nodes import clock, make_config
 
 
 class Recorder:
-    """A plugin that notes every event, and acts on messages as told."""
+    """A plugin that notes every event, and acts on messages with *act*."""
 
     def __init__(self, act=lambda message: None):
         self.events = []
@@ -134,7 +134,7 @@ async def test_the_first_reply_in_the_order_of_the_plugins_is_sent():
     await task
 
 
-async def test_nobody_is_answered_who_did_not_ask():
+async def test_a_message_that_wants_no_reply_gets_none():
     broker = MemoryBroker()
     _, task = await start(broker, once=True, a=Recorder(lambda _: Reply(0, b"x")))
     await Node(broker.connect(), make_config(1), clock=clock).send("ping")
@@ -142,7 +142,7 @@ async def test_nobody_is_answered_who_did_not_ask():
     assert [subject for subject, _ in broker.published] == ["remaphore.all"]
 
 
-def test_an_error_of_a_plugin_is_answered_with_minus_one_unless_another_replied():
+def test_the_reply_to_an_error_of_a_plugin_is_minus_one_unless_another_replied():
     failed, replied = Outcome("h", "p", 0.0, error=OSError()), Outcome("h", "q", 0.0, Reply(0, b""))
     assert choose_reply([failed]) == Reply(-1)
     assert choose_reply([failed, replied]) == Reply(0, b"")
@@ -164,7 +164,7 @@ async def test_a_raising_plugin_costs_its_own_part_only():
     assert await task == 2
 
 
-async def test_what_is_not_for_us_reaches_plugins_as_a_reason_only():
+async def test_a_dropped_message_reaches_plugins_as_a_reason_only():
     broker, plugin = MemoryBroker(), Recorder()
     own, task = await start(broker, a=plugin)
     await Node(broker.connect(), make_config(1), clock=clock).send("ping", to="org.*", payload="secret")
@@ -182,7 +182,7 @@ async def test_the_deadline_ends_a_receiver_that_got_nothing():
     assert plugin.events == [("shutdown", "timeout")]
 
 
-async def test_at_the_deadline_what_runs_is_told_to_stop_and_still_answers():
+async def test_at_the_deadline_what_runs_is_ended_and_its_reply_is_still_sent():
     stopping = asyncio.Event()
 
     class Slow(Recorder):
@@ -229,7 +229,7 @@ async def start_busy():
     return release, plugin, sender, own, task
 
 
-async def test_a_full_queue_drops_what_comes_and_says_busy(monkeypatch):
+async def test_a_full_queue_drops_what_comes_as_busy(monkeypatch):
     monkeypatch.setattr(inline, "INBOX_LENGTH", 3)
     release, plugin, sender, own, task = await start_busy()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""What systemd hears, on a real socket, in the order of sd_notify(3)."""
+"""What systemd receives, on a real socket, in the order of sd_notify(3)."""
 
 import os
 import socket
@@ -30,12 +30,12 @@ def test_each_state_is_one_datagram(manager):
     notifier.reloading()
     notifier.alive()
     notifier.stopping()
-    told = [channel.recv(1000).decode().split("\n") for _ in range(5)]
-    assert told[0] == ["STATUS=waiting"]
-    assert told[1] == ["READY=1", "STATUS=receiving"]
-    assert told[2][0] == "RELOADING=1"
-    assert told[2][1].removeprefix("MONOTONIC_USEC=").isdecimal()
-    assert told[3:] == [["WATCHDOG=1"], ["STOPPING=1"]]
+    received = [channel.recv(1000).decode().split("\n") for _ in range(5)]
+    assert received[0] == ["STATUS=waiting"]
+    assert received[1] == ["READY=1", "STATUS=receiving"]
+    assert received[2][0] == "RELOADING=1"
+    assert received[2][1].removeprefix("MONOTONIC_USEC=").isdecimal()
+    assert received[3:] == [["WATCHDOG=1"], ["STOPPING=1"]]
 
 
 def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path):
@@ -55,5 +55,5 @@ def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path):
         ({}, None),
     ],
 )
-def test_the_watchdog_is_told_twice_within_its_time(environ, seconds):
+def test_the_watchdog_is_notified_twice_within_its_time(environ, seconds):
     assert Notifier(environ).watchdog_seconds == seconds

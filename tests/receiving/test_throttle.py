@@ -1,4 +1,4 @@
-"""A flood of drops is told once, then in numbers, and none is lost from the count."""
+"""A flood of drops is passed on once, then in numbers, and none is lost from the count."""
 
 import asyncio
 
@@ -7,33 +7,33 @@ from remaphore.receiving import throttle
 from remaphore.receiving.throttle import DropThrottle
 
 
-async def test_the_first_of_each_reason_is_told_at_once_and_the_others_in_one_with_their_count():
-    told = []
-    groups = DropThrottle(told.append)
+async def test_the_first_of_each_reason_is_passed_on_at_once_and_the_others_as_one_with_their_count():
+    passed = []
+    groups = DropThrottle(passed.append)
     for _ in range(1000):
         groups.add(Drop(DropReason.UNKNOWN_SENDER, "x", 10))
     groups.add(Drop(DropReason.MALFORMED))
-    assert [(drop.reason, drop.count) for drop in told] == [
+    assert [(drop.reason, drop.count) for drop in passed] == [
         (DropReason.UNKNOWN_SENDER, 1),
         (DropReason.MALFORMED, 1),
     ]
     groups.close()
-    assert sum(drop.count for drop in told) == 1001
-    assert len(told) == 3
+    assert sum(drop.count for drop in passed) == 1001
+    assert len(passed) == 3
 
 
-async def test_while_it_goes_on_a_group_is_told_every_interval(monkeypatch):
+async def test_while_a_flood_continues_one_drop_is_passed_on_every_interval(monkeypatch):
     monkeypatch.setattr(throttle, "INTERVAL_SECONDS", 0.01)
-    told: asyncio.Queue[Drop] = asyncio.Queue()
-    groups = DropThrottle(told.put_nowait)
+    passed: asyncio.Queue[Drop] = asyncio.Queue()
+    groups = DropThrottle(passed.put_nowait)
     counted = 0
     async with asyncio.timeout(10):
         for _ in range(3):
             groups.add(Drop(DropReason.MALFORMED))
             groups.add(Drop(DropReason.MALFORMED))
-            counted += (await told.get()).count
+            counted += (await passed.get()).count
         while counted < 6:
-            counted += (await told.get()).count
+            counted += (await passed.get()).count
     groups.close()
     assert counted == 6
-    assert told.empty()
+    assert passed.empty()

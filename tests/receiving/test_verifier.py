@@ -1,5 +1,6 @@
-"""Signatures are checked in batches and threads; the order is that of arrival, and what waits is bounded and fair."""
+"""Signatures are verified in batches and threads, in the order of arrival; what waits is bounded and shared fairly."""
 
+import asyncio
 import threading
 
 import pytest
@@ -30,7 +31,7 @@ async def verifier(settled):
     own.close()
 
 
-async def test_results_come_in_the_order_of_arrival_whatever_each_takes(verifier, settled):
+async def test_results_come_in_the_order_of_arrival_however_long_each_takes(verifier, settled):
     sizes = [200_000 if number % 40 == 0 else 1 for number in range(400)]
     expected = []
     for number, size in enumerate(sizes):
@@ -43,7 +44,7 @@ async def test_results_come_in_the_order_of_arrival_whatever_each_takes(verifier
     assert verifier.waiting == 0
 
 
-async def test_many_are_checked_in_threads_and_few_where_they_are(verifier, settled, monkeypatch):
+async def test_many_are_verified_in_threads_and_few_in_the_loop(verifier, settled, monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
     own = Verifier(lambda arrived, verified: settled.append(verified))
     seen = set()
@@ -77,6 +78,46 @@ async def test_on_one_processor_there_are_no_threads(settled, monkeypatch):
     own.close()
 
 
+async def test_an_exception_costs_its_own_message_and_keeps_the_order_of_the_others(verifier, settled, monkeypatch):
+    def failing(frame, verify=wire.verify):
+        if frame.payload == b"7":
+            raise MemoryError if settled else RuntimeError("broken on purpose")
+        return verify(frame)
+
+    monkeypatch.setattr(wire, "verify", failing)
+    for count in (1, 200):
+        for number in range(200):
+            if number < count or number == 7:
+                verifier.put(arrival(payload=b"%d" % number))
+        await verifier.join()
+        numbers = [number for number in range(200) if number < count or number == 7]
+        assert settled == [(b"%d" % number, number != 7) for number in numbers]
+        assert verifier.waiting == 0
+        settled.clear()
+
+
+async def test_a_batch_that_no_thread_can_verify_keeps_no_other_waiting(settled, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+
+    def failing(batch, check=module.check):
+        if batch[0].frame.payload == b"0":
+            raise RuntimeError("broken on purpose")
+        return check(batch)
+
+    monkeypatch.setattr(module, "check", failing)
+    own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+    for number in range(200):
+        own.put(arrival(payload=b"%d" % number))
+    async with asyncio.timeout(20):
+        await own.join()
+    own.close()
+    assert settled == [(b"%d" % number, number >= module.BATCH) for number in range(200)]
+    assert [str(error) for error in reported] == ["broken on purpose"]
+    assert own.waiting == 0
+
+
 async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_out(verifier, settled, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES_PER_KEY", 5_000)
     flood = [verifier.put(arrival(1, good=False, payload=b"x" * 1_000)) for _ in range(100)]
@@ -89,7 +130,7 @@ async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_ou
 
 async def test_what_waits_in_all_is_bounded(verifier, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 20_000)
-    taken = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
-    assert 10 < sum(taken) < 20
+    accepted = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
+    assert 10 < sum(accepted) < 20
     await verifier.join()
     assert verifier.waiting == 0

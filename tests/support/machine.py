@@ -1,4 +1,4 @@
-"""A machine that is set up to work: everything that `check` looks at is there, and sound."""
+"""A valid setup of one node: everything that `check` examines exists and is valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from remaphore.protocol import duration
 from tests.factories import make_key
 from tests.support.nats_server import Realm, write_private
 
-PLUGINS = ("exec-script", "log")  # what the daemon loads whatever the configuration says
+PLUGINS = ("hooks-d", "log")  # loaded by the daemon whatever the configuration enables
 UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "remaphore.service"
 
 
@@ -58,17 +58,17 @@ class Machine:
         Realm().write_login(self.creds, allow=allow, **claims)
 
     def edit(self, old: str, new: str) -> None:
-        """Put *new* into the configuration where *old* stands."""
+        """Replace *old* in the configuration by *new*."""
         text = self.config.read_text()
         assert old in text
         self.config.write_text(text.replace(old, new, 1))
 
     def append(self, text: str) -> None:
-        """Write *text* at the end of the configuration."""
+        """Append *text* to the configuration."""
         self.config.write_text(self.config.read_text() + text)
 
     def findings(self) -> list[Finding]:
-        """Look at it, as `remaphore check` does."""
+        """Return the findings of `remaphore check`."""
         config = search.load(str(self.config), {})
         found = check(
             replace(config, hooks=config.hooks),
@@ -80,7 +80,7 @@ class Machine:
         return list(found)
 
     def found(self, code: Code) -> list[Finding]:
-        """Return the findings of one kind."""
+        """Return the findings with *code*."""
         return [finding for finding in self.findings() if finding.code is code]
 
 
@@ -89,25 +89,35 @@ def bad(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level in (Level.ERROR, Level.WARNING)]
 
 
+def assert_hints(findings: list[Finding]) -> None:
+    """Assert that errors and warnings have a hint, and that passed checks have none."""
+    for finding in findings:
+        assert finding.hint or finding.level in (Level.OK, Level.NOTE), f"{finding.code} has no hint"
+        assert not (finding.hint and finding.level is Level.OK), f"{finding.code} has a hint, and needs none"
+
+
 def type_in(command: str) -> None:
-    """Run the command of a hint, as whoever reads it does."""
+    """Run the command of a hint in a shell, as an administrator does."""
     path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     subprocess.run(["/bin/sh", "-ec", command], check=True, env={"PATH": path}, stdin=subprocess.DEVNULL)
 
 
 def days(number: float) -> int:
-    """Return so many days, in nanoseconds."""
+    """Return *number* days in nanoseconds."""
     return int(number * 24 * duration.HOUR)
 
 
 class Case(NamedTuple):
-    """A finding: what provokes it, and what its hint says to do; None if the hint is a command, which is typed."""
+    """A finding: how to provoke it, and how to follow its hint; None if the hint is a command, which is then run.
+
+    text: a part of its line.
+    """
 
     code: Code
     level: Level
     provoke: Callable[[Machine], object]
     hint: Callable[[Machine], object] | None
-    says: str
+    text: str
 
 
 def peer(destination, key, verbs='["ping"]'):
@@ -116,12 +126,12 @@ def peer(destination, key, verbs='["ping"]'):
 
 
 def edited(old, new):
-    """Put *new* where *old* stands in the configuration."""
+    """Replace *old* in the configuration by *new*."""
     return lambda machine: machine.edit(old, new)
 
 
 def appended(text):
-    """Write *text* at the end of the configuration."""
+    """Append *text* to the configuration."""
     return lambda machine: machine.append(text)
 
 
@@ -130,13 +140,13 @@ def mode(path_of, number):
     return lambda machine: path_of(machine).chmod(number)
 
 
-def away(path_of):
-    """Take a file away."""
+def deleted(path_of):
+    """Delete a file."""
     return lambda machine: path_of(machine).unlink()
 
 
-def put(path_of, text, mode=0o755):
-    """Write a file, and make its directory."""
+def written(path_of, text, mode=0o755):
+    """Write a file and create its directory."""
 
     def write(machine):
         path = path_of(machine)
@@ -148,8 +158,8 @@ def put(path_of, text, mode=0o755):
     return write
 
 
-def original_format(machine):
-    """Write the same node in the original's format."""
+def legacy_format(machine):
+    """Write the same node in the legacy format."""
     own, other = make_key(1), make_key(2)
     machine.config = write_private(
         machine.folder / "remaphore.conf",

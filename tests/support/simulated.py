@@ -12,7 +12,7 @@ from remaphore.config.settings import Auth, Config, Identity
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.peers import Peer
-from remaphore.receiving.inline import make_gate
+from remaphore.receiving.gates import make_gate
 from remaphore.tasks import spawn
 from tests.factories import make_key
 from tests.support.nats_server import running

@@ -1,7 +1,7 @@
 """The HTTP server: prometheus_client's handler, in one thread that answers one scrape at a time.
 
-prometheus_client.start_http_server is not used: it gives each connection a thread, without limit of number or time, so
-that whoever may connect could take all file descriptors of the daemon; and it looks up the name of the address, which
+prometheus_client.start_http_server is not used: it starts a thread for each connection, without a limit of number or
+time, so that any client could use up the daemon's file descriptors; and it looks up the name of the address, which
 waits for a name server in the event loop.
 """
 
@@ -21,17 +21,17 @@ from prometheus_client import CollectorRegistry, MetricsHandler
 
 from remaphore_plugins.metrics.settings import Listen
 
-# A scrape takes milliseconds. Who connects and says nothing keeps others waiting for this long, and a daemon that
+# A scrape takes milliseconds. A client that connects and sends nothing delays others by this long, and a daemon that
 # stops, which has 5 seconds for it.
 CONNECTION_SECONDS = 2.0
 
-_POLL_SECONDS = 0.25  # within this time `stop` is noticed
+_POLL_SECONDS = 0.25  # within this time the thread notices `stop`
 
 _log = logging.getLogger("remaphore.metrics")
 
 
 class MetricsServer:
-    """Serves *registry* on *listen* from the moment it is made. Raises OSError if the address cannot be had."""
+    """Serves *registry* on *listen* from its construction on, which raises OSError if it cannot listen there."""
 
     def __init__(self, listen: Listen, registry: CollectorRegistry) -> None:
         self._server = _Server(listen, registry)
@@ -42,20 +42,19 @@ class MetricsServer:
 
     @property
     def url(self) -> str:
-        """Where it is, with its true port."""
+        """The address, with the port that is really used."""
         return f"http://{self._server.listen}/metrics"
 
     def stop(self) -> None:
-        """Answer who is being answered, and end; return when the port is free. Blocks, for seconds at worst."""
+        """Finish the current scrape, and end; return when the port is free. Blocks, for seconds at worst."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class _Server(HTTPServer):
-    allow_reuse_port = (
-        False  # whatever the base class says: a second daemon is to be rejected the port, not to share it
-    )
+    # Whatever the base class has: a second daemon must fail to listen on the port, not share it.
+    allow_reuse_port = False
 
     def __init__(self, listen: Listen, registry: CollectorRegistry) -> None:
         self.listen = listen
@@ -63,7 +62,7 @@ class _Server(HTTPServer):
         super().__init__(listen, MetricsHandler.factory(registry))
 
     def server_bind(self) -> None:
-        # Past HTTPServer, which would look up a name for the address.
+        # Not HTTPServer's, which would look up a name for the address.
         socketserver.TCPServer.server_bind(self)
         self.listen = Listen(self.listen.host, self.socket.getsockname()[1])
         self.server_name, self.server_port = self.listen
@@ -72,14 +71,14 @@ class _Server(HTTPServer):
         try:
             return super().get_request()
         except OSError:
-            # With no descriptor left for it, who connects goes on waiting, and the next attempt would fail at once.
+            # Without a free descriptor the client stays in the queue, and the next attempt would fail at once.
             self.pause(_POLL_SECONDS)
             raise
 
     pause = staticmethod(time.sleep)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        limit = threading.Timer(CONNECTION_SECONDS, _cut, [request])
+        limit = threading.Timer(CONNECTION_SECONDS, self._disconnect, [request])
         limit.daemon = True
         limit.start()
         try:
@@ -90,10 +89,10 @@ class _Server(HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's arguments
         error = sys.exception()
         if isinstance(error, ConnectionError):
-            return  # the other side went away: nothing that we could hint
+            return  # the client went away: nothing to do about it here
         _log.error("a scrape failed: %r", error)
 
-
-def _cut(request: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it has ended meanwhile
-        request.shutdown(socket.SHUT_RDWR)
+    @staticmethod
+    def _disconnect(request: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            request.shutdown(socket.SHUT_RDWR)

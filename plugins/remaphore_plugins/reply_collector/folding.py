@@ -1,4 +1,4 @@
-"""Names in short: `com.db.[1-3]`, as ClusterShell reads them, for those who have it (the extra `operator`)."""
+"""Lists of names in short: `com.db.[1-3]`, in ClusterShell's syntax, if it is installed (the extra `operator`)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
-MISSING_EXTRA = "--fold needs ClusterShell to fold names"
-MANY = 8  # names; fewer are read as fast one by one
+MANY = 8  # names; up to here a plain list is as easy to read
 
-# Other characters are operators and ranges for a NodeSet, and a destination may hold them: such a name stands alone.
+# A destination may hold other characters, which are operators and ranges for a NodeSet: such a name is not folded.
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _NUMBER = re.compile(r"([0-9]+)")
-_LONG_NUMBER = re.compile(r"[0-9]{16}")  # a serial number, which no range makes shorter
-_DIMENSIONS = 4  # numbers of a name that are folded, from its end
+_LONG_NUMBER = re.compile(r"[0-9]{16}")  # a serial number; no range would be shorter
+_DIMENSIONS = 4  # numbers of a name that are folded, counted from its end
 
 _Parts = tuple[str, ...]  # of a name: text, number, text, number ... text
 
 
-def available() -> bool:
-    """Tell whether ClusterShell is installed, without importing it."""
+def can_fold() -> bool:
+    """Return whether ClusterShell is installed, without importing it."""
     return find_spec("ClusterShell") is not None
 
 
 def fold(names: Sequence[str]) -> str:
-    """Return *names* folded, with commas between what remains. Raises ImportError without ClusterShell.
+    """Return *names* folded, with commas between what remains. Raise ImportError without ClusterShell.
 
-    Of names with several numbers ClusterShell looks for the fewest ranges, which takes minutes for 2,000 of them. Here
-    the last number is folded first, then the one before it among names that are equal otherwise, each in one pass:
+    For names with several numbers ClusterShell itself searches for the fewest ranges, which takes minutes for 2,000 of
+    them. Here the last number is folded first, then the one before it among names that are otherwise equal, each in one
+    pass:
 
         a1.b1 a1.b2 a2.b1 a2.b2 a3.b1  ->  a1.b[1-2] a2.b[1-2] a3.b1  ->  a[1-2].b[1-2],a3.b1
     """
@@ -40,7 +40,10 @@ def fold(names: Sequence[str]) -> str:
 
 
 def _fold_number(rows: Iterable[_Parts], place: int) -> list[_Parts]:
-    """Return *rows*, of which those that differ in the number at *place* alone are one, with ranges there."""
+    """Return *rows*, with one row in place of all that differ only in the number at *place*, and ranges there.
+
+    For place -2, the last number: ("com.a", "1", ""), ("com.a", "2", "") -> ("com.a", "[1-2]", "").
+    """
     from ClusterShell.RangeSet import RangeSet
 
     folded: list[_Parts] = []
@@ -55,6 +58,6 @@ def _fold_number(rows: Iterable[_Parts], place: int) -> list[_Parts]:
     return folded
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return all of *names*, folded if they are many and can be."""
-    return fold(names) if len(names) > MANY and available() else ", ".join(names)
+def format_names(names: Sequence[str]) -> str:
+    """Return all of *names*, folded if there are many and ClusterShell is installed."""
+    return fold(names) if len(names) > MANY and can_fold() else ", ".join(names)

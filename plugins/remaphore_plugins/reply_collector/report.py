@@ -1,44 +1,61 @@
-"""What is said on stderr: how far a request is, and how it ended, with the names of those that did not succeed."""
+"""What is written to stderr: how far a request is, and its result, with the names of those that did not succeed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from itertools import islice
 
-from remaphore_plugins.reply_collector.folding import listed
-from remaphore_plugins.reply_collector.tally import WORDS, Kind, Tally
-from remaphore_plugins.reply_collector.terminal import paint
+from remaphore_plugins.reply_collector.folding import format_names
+from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
+from remaphore_plugins.reply_collector.terminal import colorize
 
-_BAD: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
+_NOT_OK: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
 _PREFIX = "remaphore: "
-_SHOWN = 50  # names of those that are waited for; no terminal shows more of them in a line
+_MARGIN = "    "  # of the further lines of a long list of names
+_SHOWN = 50  # destinations in the progress line; no terminal shows more of them in one line
 
 
-def progress(tally: Tally) -> str:
-    """Return the progress line: answered, failed, waiting for whom."""
-    bad = sum(tally.count(kind) for kind in ("without_code", "failed", "rejected"))
-    parts = [f"{len(tally.verdicts)}/{len(tally.expected)} answered"]
-    parts += [f"{bad} failed"] if bad else []
-    if tally.waiting:
-        parts.append(f"waiting for {' '.join(islice(tally.waiting, _SHOWN))}")
-    elif tally.count("not_asked"):
-        parts.append(f"{tally.count('not_asked')} not asked yet")
+def progress(stats: RequestStats) -> str:
+    """Return the progress line: how many answered and failed, and which destinations have not answered yet."""
+    failed = sum(stats.count(kind) for kind in ("without_code", "failed", "rejected"))
+    parts = [f"{len(stats.verdicts)}/{len(stats.expected)} answered"]
+    parts += [f"{failed} failed"] if failed else []
+    if stats.waiting:
+        parts.append(f"waiting for {' '.join(islice(stats.waiting, _SHOWN))}")
+    elif stats.count("not_asked"):
+        parts.append(f"{stats.count('not_asked')} not asked yet")
     return ", ".join(parts)
 
 
-def summary(tally: Tally, *, colour: bool) -> str:
-    """Return the lines of the summary: the numbers, then a line for each way not to succeed, with all names."""
-    counts = [f"{len(tally.expected)} expected", f"{tally.count('ok')} ok"]
-    counts += [f"{tally.count(kind)} {WORDS[kind]}" for kind in _BAD if tally.count(kind)]
-    first = ("interrupted: " if tally.interrupted else "") + ", ".join(counts)
-    return "".join(f"{_PREFIX}{line}\n" for line in (first, *_named(tally, colour=colour)))
+def summary(stats: RequestStats, *, color: bool, columns: int | None = None) -> str:
+    """Return the lines of the summary: the numbers, then a line for each way not to succeed, with all names.
 
-
-def _named(tally: Tally, *, colour: bool) -> Iterator[str]:
-    for kind in _BAD:
+    columns: of the terminal, at which lines are wrapped between names; None leaves each of them whole, for files and
+    programs.
+    """
+    counts = [f"{len(stats.expected)} expected", f"{stats.count('ok')} ok"]
+    counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _NOT_OK if stats.count(kind)]
+    first = ("interrupted: " if stats.interrupted else "") + ", ".join(counts)
+    lines = _wrap(first, columns)
+    for kind in _NOT_OK:
         groups: defaultdict[str, list[str]] = defaultdict(list)
-        for name in tally.names(kind):
-            groups[str(tally.verdicts[name]) if name in tally.verdicts else WORDS[kind]].append(name)
+        for name in stats.names(kind):
+            groups[str(stats.verdicts[name]) if name in stats.verdicts else LABELS[kind]].append(name)
         for what, names in sorted(groups.items(), key=lambda group: -len(group[1])):
-            yield f"{paint(what, kind) if colour else what}: {listed(names)}"
+            head, *rest = _wrap(f"{what}: {format_names(names)}", columns)
+            if color:  # after wrapping, as escape sequences have no width
+                end = len(_PREFIX) + len(what)
+                head = _PREFIX + colorize(head[len(_PREFIX) : end], kind) + head[end:]
+            lines += [head, *rest]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _wrap(text: str, columns: int | None) -> list[str]:
+    if columns is None:
+        return [_PREFIX + text]
+    import textwrap  # most requests succeed, or are not on a terminal
+
+    # Names are never broken: a part of one could be taken for another.
+    return textwrap.wrap(
+        _PREFIX + text, columns, subsequent_indent=_MARGIN, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,8 +1,12 @@
-"""The ledger: at most one start of each message, over crashes and restarts.
+"""The ledger: each message is started at most once, also across crashes and restarts.
 
-The window in memory decides; the store makes it durable. Writes of one turn of the loop are grouped into one
-transaction, made in a thread of its own. Nothing may be acted on, rejected or answered before its row is durable, and
-while nothing can be written nothing is acted on.
+The replay window in memory decides; the store makes its decisions durable. The writes of one turn of the event loop are
+grouped into one transaction, which runs in a thread of its own. No message is handled, rejected or replied to before
+its row is durable, and while nothing can be written no message is handled.
+
+A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
+or `refused`, which is the stored word for rejected. After a crash, an `entered` row becomes `refused` (its sender has
+given up by then), a `started` one is reported as interrupted, and neither is started again.
 """
 
 from __future__ import annotations
@@ -26,38 +30,44 @@ from remaphore.tasks import spawn
 
 FILE = "ledger.sqlite3"
 
-# A request that is repeated gets its recorded reply this often, no faster than this: enough for a requester whose
-# connection broke, too little to make us an amplifier for who sends captured requests again.
+# A repeated request gets its recorded reply at most this often, and no more often than once in RESEND_SECONDS: enough
+# for a requester whose connection broke, too little to amplify a flood of captured requests.
 RESENDS = 3
 RESEND_SECONDS = 1.0
-# What is kept of an output for that. A repeated request is told when there was more.
+# Bytes of an output that are recorded for that. The reply to a repeated request states it when there was more.
 RECORDED_OUTPUT = 64 * 1024
-# Statements that could not be written and will be tried again with the next ones. Beyond this only marks are kept.
+# Statements that could not be written and are retried with the next ones. Beyond this only low-water marks are kept.
 MAX_UNWRITTEN = 10_000
-# Statements that may wait for the disk before nothing more is taken: seconds of work, and 10 MB.
+# Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
-# Digests whose last sending again is remembered; an attacker cannot make it grow.
+# Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
+
+_CLOSED = "ledger is closed: the daemon is stopping"
 
 _log = structlog.get_logger()
 
 
 class _Write(NamedTuple):
-    """A statement, and who waits until it is durable, and for how many rows it changed."""
+    """A statement, and the future that gets the number of rows it changed once that is durable."""
 
     statement: Statement
     durable: asyncio.Future[int] | None = None
 
 
 class Ledger:
-    """What was taken, started, done and rejected by one instance of the daemon."""
+    """Which messages one instance of the daemon accepted, started, completed and rejected.
+
+    window: the replay window, which reports to this ledger as its journal. interrupted: the messages that were running
+    when the last daemon ended.
+    """
 
     def __init__(self, folder: Path, *, allow_skew_ns: int, now: int) -> None:
-        """Open the ledger in *folder*, or make it. One that cannot be used is no error here: `problem` says why.
+        """Open the ledger in *folder*, or create it. If it cannot be used, `problem` states why; nothing is raised.
 
-        A ledger that is new, or was lost, begins *now*: what was signed before is rejected.
+        *now*: Unix nanoseconds. A ledger that is new, or was lost, begins *now*: what was signed before is rejected.
         """
-        self.problem = ""
+        self._failure: LedgerError | None = None
         self.interrupted: list[Row] = []
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
@@ -68,7 +78,12 @@ class Ledger:
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)
         except LedgerError as error:
-            self._failed(error)
+            self._fail(error)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be written, and so nothing is handled; empty if all is well."""
+        return "" if self._failure is None else str(self._failure)
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,40 +92,40 @@ class Ledger:
         await self.close()
 
     async def started(self, message: Message) -> None:
-        """Return once it is durable that *message* may have been started. Raises LedgerError: then it must not be."""
+        """Return once it is durable that *message* may have started. After a LedgerError it must not be started."""
         if not await self._write((store.START, (message.verb, message.wants_reply, message.digest))):
-            raise LedgerError("the ledger does not have the message as one that waits; it must be sent anew")
+            raise LedgerError("message is no longer pending in the ledger", hint="send it again")
 
     async def done(self, digest: bytes, reply: Reply) -> None:
-        """Return once the end of a message is durable, with its reply. Raises LedgerError."""
+        """Return once the completion of a message is durable, with its reply. Raises LedgerError."""
         output = reply.output
         if len(output) > RECORDED_OUTPUT:
             output = output[:RECORDED_OUTPUT] + b"\nremaphore: recorded reply, cut: %d bytes in all\n" % len(output)
         await self._write((store.FINISH, (reply.exit_code, output, digest)))
 
     def note_done(self, digest: bytes) -> None:
-        """Record the end of a message with the next writes: nobody is told, so nobody waits."""
+        """Record the completion of a message with the next writes: without a reply nothing has to wait for it."""
         self._record((store.FINISH, (None, None, digest)))
 
     async def rejected(self, digest: bytes) -> None:
         """Return once it is durable that a message was rejected, which is final. Raises LedgerError."""
-        await self._write((store.REFUSE, (digest,)))
+        await self._write((store.REJECT, (digest,)))
 
     def note_rejected(self, digest: bytes) -> None:
-        """Record that a message was rejected, with the next writes: nobody is told, so nobody waits."""
-        self._record((store.REFUSE, (digest,)))
+        """Record that a message was rejected, with the next writes: without a reply nothing has to wait for it."""
+        self._record((store.REJECT, (digest,)))
 
     @property
     def behind(self) -> bool:
-        """Whether so much waits for the write that is under way that nothing more should be taken."""
+        """Whether so many statements wait for the disk that new messages should be dropped."""
         return self._writing is not None and not self._writing.done() and len(self._pending) >= MAX_BEHIND
 
     def may_resend(self, digest: bytes) -> bool:
-        """Tell, without looking at the disk, whether a reply was not sent again too recently."""
+        """Return False if a reply was resent less than RESEND_SECONDS ago. Does not read the disk."""
         return time.monotonic() - self._recent.get(digest, -RESEND_SECONDS) >= RESEND_SECONDS
 
     async def recorded(self, digest: bytes) -> Reply | None:
-        """Return the recorded reply of a message that came again, if it may be sent again now."""
+        """Return the recorded reply of a repeated message and count the resend; None if it may not be resent now."""
         if self._store is None or not self.may_resend(digest):
             return None
         self._recent[digest] = time.monotonic()
@@ -127,115 +142,158 @@ class Ledger:
         return Reply(found.exit_code, found.output)
 
     def expire(self, now: int) -> None:
-        """Forget what is older than the window."""
+        """Forget what is older than the window at *now* (Unix nanoseconds)."""
         self.window.expire(now)
         self._record((store.SWEEP, ()))
 
     def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
-        """Note what the window accepted; see `Journal`."""
+        """Record what the window accepted; see `Journal`."""
         self._record((store.ENTER, (sender, signed_hash, digest, time_ns)))
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
-        """Note what the window evicted; see `Journal`."""
-        self._record((store.RAISE, (sender, low_water_mark)), (store.DROP, (digest,)))
+        """Record what the window evicted; see `Journal`."""
+        self._record((store.RAISE_LOW_WATER_MARK, (sender, low_water_mark)), (store.EVICT, (digest,)))
 
     async def close(self) -> None:
-        """Write what is left, and close the file. What comes later is not written, and raises LedgerError."""
+        """Write what is left, and close the file. Later writes raise LedgerError."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait({self._writing})
         if self._store is not None:
-            await self._write_all(self._store)  # what could not be written before
+            await self._write_all(self._store)  # what an earlier write failed to store
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-            self._store, self.problem = None, "the ledger is closed: the daemon is stopping"
+            self._store, self._failure = None, LedgerError(_CLOSED, hint="send the message again later")
         self._thread.shutdown()
 
     def _load(self, opened: Store, allow_skew_ns: int, now: int) -> Store:
         try:
-            began, low_water_marks, rows = opened.load()
+            began, marks, rows = opened.load()
         except LedgerError:
             opened.close()
             raise
-        if max(began, *low_water_marks.values(), now) > now + allow_skew_ns:
-            effect = "messages signed before that are rejected; set the clock, or move the file away"
-            _log.warning("ledger_ahead_of_clock", path=str(opened.path), effect=effect)
+        # Every sender has a low-water mark: messages signed at or before it are rejected. Example: with a skew of 60 s,
+        # a message signed at 12:00:00 is evicted at 12:01:01, and its sender's mark is raised to 12:00:00. If the clock
+        # now steps back to 11:59:30, a copy of the message is within the skew again, but the mark rejects it. A mark
+        # that lies further ahead of the clock than the skew rejects everything until the clock has caught up.
+        if max(began, *marks.values(), now) > now + allow_skew_ns:
+            _log.warning(
+                "ledger_ahead_of_clock",
+                path=str(opened.path),
+                effect="messages signed before its low-water mark are rejected",
+                hint="set the clock, or stop the daemon and move the file away",
+            )
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=began, journal=self)
-        for sender, low_water_mark in low_water_marks.items():
-            self.window.raise_low_water_mark(sender, low_water_mark)
+        for sender, mark in marks.items():
+            self.window.raise_low_water_mark(sender, mark)
         for row in rows:
             self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
         self.interrupted = [row for row in rows if row.state == store.STARTED]
         self.window.expire(now)
-        # What waited when the daemon ended will not start any more: its sender has long been told, or has given up.
+        # What waited when the last daemon ended is not started any more: its sender has been notified or has given up.
         self._pending += [_Write((store.ABANDON, ())), _Write((store.SWEEP, ()))]
         try:
             opened.apply([write.statement for write in self._pending])
             self._pending.clear()
-        except LedgerError as error:  # such as a full disk: they go first once there is room
-            self._failed(error)
+        except LedgerError as error:  # such as a full disk: they are written first once there is room
+            self._fail(error)
         return opened
 
-    def _failed(self, error: LedgerError) -> None:
-        if not self.problem:
-            _log.error("ledger_failed", error=str(error), effect="nothing runs, requests are rejected")
-        self.problem = str(error)
+    def _fail(self, error: LedgerError) -> None:
+        if self._failure is None:
+            effect = "no message is handled, requests are rejected"
+            _log.error("ledger_failed", error=str(error), effect=effect, hint=error.hint)
+        self._failure = error
 
     def _record(self, *statements: Statement) -> None:
         self._add([_Write(statement) for statement in statements])
 
     async def _write(self, statement: Statement) -> int:
         if self._store is None:
-            raise LedgerError(self.problem)
+            raise _copy(self._failure)
         durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._add([_Write(statement, durable)])
         return await durable
 
     def _add(self, writes: Sequence[_Write]) -> None:
-        if self.problem and self._store is None:
+        if self._store is None and self._failure is not None:
             return  # there is no file, and there will be none before the next start
         self._pending.extend(writes)
         if self._store is not None and (self._writing is None or self._writing.done()):
             self._writing = spawn(self._write_all(self._store), name="ledger")
 
     async def _write_all(self, opened: Store) -> None:
+        """Write what is pending, batch by batch, until nothing is pending or a write fails.
+
+        Whatever happens between taking a batch and its end, every future of the batch gets a result or an error: each
+        belongs to a message that waits for it.
+        """
         while self._pending:
-            await asyncio.sleep(0)  # what this turn of the loop still brings comes along
+            await asyncio.sleep(0)  # so that what the rest of this turn of the loop records is in the same transaction
             batch, self._pending = self._pending, []
             statements = [write.statement for write in batch]
             try:
                 changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
             except LedgerError as error:
-                self._failed(error)
-                _fail(batch, error)
+                self._fail(error)
+                _settle(batch, error)
                 more = any(write.durable for write in self._pending)
                 self._pending[:0] = _worth_keeping(batch)
                 if more:
-                    continue  # who came meanwhile has nobody else to wake them
-                return  # tried again with the next write
-            if self.problem:
-                _log.info("ledger_mended")
-                self.problem = ""
-            for write, rows in zip(batch, changed, strict=True):
-                if write.durable is not None and not write.durable.done():
-                    write.durable.set_result(rows)
+                    continue  # no later write would wake what began to wait during this one
+                return  # retried with the next write
+            except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
+                _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
+                await self._write_singly(opened, batch)
+                continue
+            if self._failure is not None:
+                _log.info("ledger_recovered")
+                self._failure = None
+            _settle(batch, changed)
+
+    async def _write_singly(self, opened: Store, batch: Sequence[_Write]) -> None:
+        """Write a batch that failed unexpectedly statement by statement, and give up those that fail again."""
+        for number, write in enumerate(batch):
+            statements = [write.statement]
+            try:
+                changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
+            except LedgerError as failure:  # the disk: all that is left waits for it, as in `_write_all`
+                self._fail(failure)
+                _settle(batch[number:], failure)
+                self._pending[:0] = _worth_keeping(batch[number:])
+                return
+            except Exception as failure:  # noqa: BLE001 - the same
+                _log.error("ledger_write_lost", error=repr(failure), statement=write.statement[0].split(" SET ")[0])
+                _settle([write], LedgerError(f"ledger {opened.path}: {failure!r}"))
+            else:
+                _settle([write], changed)
+
+
+def _settle(batch: Sequence[_Write], outcome: Sequence[int] | LedgerError) -> None:
+    """Give the futures of *batch* their numbers of changed rows, or an error each of its own."""
+    for number, write in enumerate(batch):
+        if write.durable is not None and not write.durable.done():
+            if isinstance(outcome, LedgerError):
+                write.durable.set_exception(_copy(outcome))
+            else:
+                write.durable.set_result(outcome[number])
+
+
+def _copy(error: LedgerError | None) -> LedgerError:
+    # An exception that is raised at several places would collect the tracebacks of all of them.
+    return LedgerError(str(error), hint=error.hint if error else "")
 
 
 def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
-    """Return what is tried again later: all of it, or, of too much, the low-water marks that reject the rest for ever.
+    """Return what is retried later: all of *batch*, or, if that is too much, the low-water marks that replace it.
 
-    But no start: who asked was told that it cannot be, and will not act.
+    A mark replaces the rows of its sender, because it rejects all that was signed at or before it. No start is kept:
+    the requester was told that its message was rejected, and the message must not count as started.
     """
     kept = [statement for statement, _ in batch if statement[0] != store.START]
     if len(kept) <= MAX_UNWRITTEN:
         return [_Write(statement) for statement in kept]
-    low_water_marks: dict[object, int] = {}
+    marks: dict[object, int] = {}
     for statement, values in kept:
-        if statement in (store.ENTER, store.RAISE):
-            sender, time_ns = values[0], int(str(values[-1]))
-            low_water_marks[sender] = max(time_ns, low_water_marks.get(sender, time_ns))
-    return [_Write((store.RAISE, entry)) for entry in low_water_marks.items()]
-
-
-def _fail(batch: Sequence[_Write], error: LedgerError) -> None:
-    for write in batch:
-        if write.durable is not None and not write.durable.done():
-            write.durable.set_exception(LedgerError(str(error)))
+        if statement in (store.ENTER, store.RAISE_LOW_WATER_MARK):
+            sender, mark = values[0], int(str(values[-1]))
+            marks[sender] = max(mark, marks.get(sender, mark))
+    return [_Write((store.RAISE_LOW_WATER_MARK, (sender, mark))) for sender, mark in marks.items()]

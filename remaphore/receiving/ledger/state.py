@@ -1,4 +1,4 @@
-"""The state directory of an instance: where it is, and that nobody else is in it."""
+"""The state directory of an instance: where it is, and the lock that lets one daemon use it."""
 
 from __future__ import annotations
 
@@ -24,51 +24,53 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
     """Return the directory of *instance*.
 
     It is below `state_dir`, else `$STATE_DIRECTORY` (systemd sets it), else /var/lib/remaphore for root and
-    `$XDG_STATE_HOME/remaphore` for others. Raises StateError if there is none of these.
+    `$XDG_STATE_HOME/remaphore` for others. Raises StateError if there is none of these, UsageError for an invalid name.
     """
     if not _NAME.fullmatch(instance):
-        raise UsageError(f"instance {instance!r}: write letters, digits, _, . and -, at most 64")
+        raise UsageError(f"invalid instance name: {instance!r}", hint="use at most 64 letters, digits, _, . and -")
     return (config.state_dir or default_root(environ)) / instance
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
-    """Return where the directories of all instances are, if the configuration has no `state_dir`. Raises StateError."""
+    """Return the parent of all instances' directories if the configuration has no `state_dir`. Raises StateError."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd.exec(5): several are separated by colons
     if os.geteuid() == 0:
         return SYSTEM_DIR
     base = Path(environ.get("XDG_STATE_HOME", ""))
-    if not base.is_absolute():  # a relative one is ignored (XDG Base Directory Specification)
-        base = _home() / ".local" / "state"
-    return base / "remaphore"
-
-
-def _home() -> Path:
-    with suppress(RuntimeError):  # neither $HOME nor an entry in the list of users
+    if base.is_absolute():  # a relative one is ignored (XDG Base Directory Specification)
+        return base / "remaphore"
+    with suppress(RuntimeError):  # neither $HOME nor an entry in the user database
         if (home := Path.home()).is_absolute():
-            return home
-    raise StateError("no state directory, as this user has no home; set state_dir in the configuration, or HOME")
+            return home / ".local" / "state" / "remaphore"
+    raise StateError("no state directory: this user has no home", hint="set state_dir in the configuration, or HOME")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Make *folder*, for its owner alone, and hold its lock. Raises StateError, also if another holds it."""
+    """Create *folder* with mode 0700 and hold its lock. Raises StateError, also if another process holds the lock."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        why = f"{error.strerror}; set state_dir to a directory that we may write"
-        raise StateError(f"state directory {folder}: {why}") from error
+        hint = "set state_dir to a directory that this user may write"
+        raise StateError(f"state directory {folder}: {error.strerror}", hint=hint) from error
     try:
-        _lock(descriptor, folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            hint = "stop it, or start this one with --instance NAME"
+            raise StateError(f"another daemon (pid {_read_pid(descriptor)}) uses {folder}", hint=hint) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
         yield folder
     finally:
         os.close(descriptor)
 
 
 def holder(folder: Path) -> str:
-    """Return the pid of the daemon that holds the lock of *folder*, as it wrote it; empty if none does."""
+    """Return the pid that the daemon holding the lock of *folder* wrote into it; empty if none holds it."""
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -84,15 +86,3 @@ def holder(folder: Path) -> str:
 
 def _read_pid(descriptor: int) -> str:
     return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = _read_pid(descriptor)
-        raise StateError(
-            f"another daemon (pid {pid}) holds {folder}; stop it, or start this one with --instance NAME"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())

@@ -1,8 +1,10 @@
 """The ledger on disk: SQLite, in one file, written in transactions that are durable when they return.
 
-Tables: `senders` (key, floor), `messages` (sender, identity, digest, signed time, state, and the reply once there is
-one), `meta` (the floor of senders that have none of their own: when this ledger began). The version of the schema is in
-`PRAGMA user_version`. All of it runs in the ledger's one thread.
+Tables: `senders` (key, low-water mark), `messages` (sender, hash of the signed bytes, digest, signed time, state, and
+the reply once there is one), `meta` (the low-water mark of senders that have none of their own: when this ledger
+began). The columns have names of their own, which stay until the schema changes: `floor` is the low-water mark,
+`identity` the hash of the signed bytes, the state `refused` means rejected. The schema's version is in
+`PRAGMA user_version`. A `Store` is used in the ledger's one thread.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from remaphore.errors import LedgerError
 
@@ -19,10 +23,10 @@ VERSION = 1
 
 ENTERED, STARTED, DONE, REJECTED = "entered", "started", "done", "refused"
 
-# The integrity check at the start looks at the CHECKs too. SQLite has no checksums, so this is what tells a damaged
-# value from a sound one; tables that are STRICT would need SQLite 3.37, and Python 3.11 runs with older ones.
-# Rows lie in the order in which they came, so that the writes of one transaction touch few pages; the one index proves
-# the last column, which is where a row that is cut off loses something first.
+# The integrity check at startup evaluates the CHECKs too. SQLite has no checksums, so they are what detects a damaged
+# value. STRICT tables would do the same, but need SQLite 3.37, and Python 3.11 runs with older ones.
+# Rows are stored in the order in which they were written, so that one transaction touches few pages. The only index is
+# on the last column, because a row that is cut off loses its last column first: the check then finds them different.
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL CHECK (typeof(value) = 'integer'));
 CREATE TABLE senders (
@@ -41,14 +45,17 @@ CREATE TABLE messages (
 """
 
 ENTER = f"INSERT OR IGNORE INTO messages (sender, identity, digest, time_ns, state) VALUES (?, ?, ?, ?, '{ENTERED}')"
-# The file has the last word: it changes no row unless the message was entered, and neither started nor rejected.
+# The file decides: START changes no row unless the message was entered and was neither started nor rejected since.
 START = f"UPDATE messages SET state = '{STARTED}', verb = ?, wants_reply = ? WHERE digest = ? AND state = '{ENTERED}'"
 FINISH = f"UPDATE messages SET state = '{DONE}', exit_code = ?, output = ? WHERE digest = ? AND state = '{STARTED}'"
-REFUSE = f"UPDATE messages SET state = '{REJECTED}' WHERE digest = ? AND state <> '{DONE}'"
+REJECT = f"UPDATE messages SET state = '{REJECTED}' WHERE digest = ? AND state <> '{DONE}'"
 RESEND = "UPDATE messages SET resent = resent + 1 WHERE digest = ?"
-RAISE = "INSERT INTO senders VALUES (?, ?) ON CONFLICT (sender) DO UPDATE SET floor = max(floor, excluded.floor)"
-# Only what is final goes. What is under way goes with a sweep, once it is final: by then the floor rejects it.
-DROP = f"DELETE FROM messages WHERE digest = ? AND state IN ('{DONE}', '{REJECTED}')"
+RAISE_LOW_WATER_MARK = (
+    "INSERT INTO senders VALUES (?, ?) ON CONFLICT (sender) DO UPDATE SET floor = max(floor, excluded.floor)"
+)
+# Only rows in a final state are deleted. The row of a message that is still being handled is deleted by a later sweep,
+# once its state is final: by then its sender's low-water mark rejects the message.
+EVICT = f"DELETE FROM messages WHERE digest = ? AND state IN ('{DONE}', '{REJECTED}')"
 ABANDON = f"UPDATE messages SET state = '{REJECTED}' WHERE state = '{ENTERED}'"
 SWEEP = f"""DELETE FROM messages WHERE state IN ('{DONE}', '{REJECTED}')
             AND time_ns <= (SELECT floor FROM senders WHERE senders.sender = messages.sender)"""
@@ -57,7 +64,7 @@ Statement = tuple[str, Sequence[object]]
 
 
 class Row(NamedTuple):
-    """A message that is remembered."""
+    """A remembered message."""
 
     sender: str
     signed_hash: bytes  # SHA-256 of the signed bytes; the column is `identity`
@@ -76,13 +83,31 @@ class Recorded(NamedTuple):
     resent: int
 
 
+class Inspection(NamedTuple):
+    """What a ledger file looks like from outside, without a daemon.
+
+    version: of its schema, 0 if it has none; damage: why it cannot be used, empty if it is intact (a newer schema is
+    not examined); low_water_mark: the latest time, in Unix nanoseconds, at or before which messages of some sender are
+    rejected.
+    """
+
+    version: int
+    damage: str
+    low_water_mark: int
+
+    @property
+    def newer(self) -> bool:
+        """Whether a newer version of this program wrote the file."""
+        return self.version > VERSION
+
+
 class Store:
     """One open ledger file."""
 
     def __init__(self, path: Path, *, now: int) -> None:
-        """Open *path*, made new and empty if it is not there: then all that was signed until *now* will be rejected.
+        """Open *path*; if it does not exist, create it, and all that was signed at or before *now* is rejected.
 
-        Raises LedgerError if it is damaged, newer than this program, or cannot be opened.
+        Raises LedgerError if the file is damaged, newer than this program, or cannot be opened.
         """
         self.path = path
         try:
@@ -91,39 +116,75 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise self._error(error) from error
         try:
-            self._prepare(now)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                # One transaction: a ledger without the time of its beginning would accept what was handled before it.
+                self._database.executescript(
+                    f"BEGIN;{_SCHEMA}INSERT INTO meta VALUES ('began', {now:d});PRAGMA user_version = {VERSION};COMMIT"
+                )
+            if version in (0, VERSION):
+                damage = self._database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                if damage != "ok":
+                    raise sqlite3.DatabaseError(damage)
         except sqlite3.Error as error:
             self.close()
             raise self._error(error) from error
-        except LedgerError:
+        if version not in (0, VERSION):
             self.close()
-            raise
+            raise LedgerError(
+                f"ledger {path}: made by a newer remaphore (schema {version}, ours is {VERSION})",
+                hint="install that version, or stop the daemon and move the file away",
+            )
+
+    @staticmethod
+    def inspect(path: Path) -> Inspection:
+        """Return what the ledger file *path* looks like; it is opened read-only, also while a daemon uses it."""
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version != VERSION:
+                    return Inspection(version, "" if version > VERSION else "it has no schema", 0)
+                (damage,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+                (began,) = database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
+                (latest,) = database.execute("SELECT max(floor) FROM senders").fetchone()
+                return Inspection(version, "" if damage == "ok" else damage, max(began, latest or began))
+        except (sqlite3.Error, OSError, TypeError) as error:
+            return Inspection(0, f"cannot be read: {error}", 0)
 
     def load(self) -> tuple[int, dict[str, int], list[Row]]:
-        """Return the low-water mark of unknown senders, those of known ones, and every row."""
+        """Return the low-water mark of unknown senders, those of known ones, and every row. Raises LedgerError."""
         try:
             (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
-            low_water_marks = dict(self._database.execute("SELECT sender, floor FROM senders"))
+            marks = dict(self._database.execute("SELECT sender, floor FROM senders"))
             columns = "sender, identity, digest, time_ns, state, verb, wants_reply"  # in the order of Row's fields
             rows = [Row(*row) for row in self._database.execute(f"SELECT {columns} FROM messages")]
         except (sqlite3.Error, TypeError) as error:
             raise self._error(error) from error
-        return began, low_water_marks, rows
+        return began, marks, rows
 
     def apply(self, statements: Iterable[Statement]) -> list[int]:
-        """Do all of *statements*, durably, or none of them; return how many rows each changed. Raises LedgerError."""
+        """Execute all of *statements* durably, or none of them; return how many rows each changed.
+
+        Raises LedgerError. Whatever it raises, no transaction is left open: the next one would fail for it.
+        """
         try:
             self._database.execute("BEGIN IMMEDIATE")
             execute = self._database.cursor().execute
             changed = [execute(statement, values).rowcount for statement, values in statements]
             self._database.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:  # SQLite's integers have 64 bits
-            self._roll_back()
             raise self._error(error) from error
+        finally:
+            # Whether or not the rollback works: what was not committed is not in the file, which is what matters.
+            with suppress(sqlite3.Error):
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
         return changed
 
     def recorded(self, digest: bytes) -> Recorded | None:
-        """Return the reply that was recorded for a message, if it is done."""
+        """Return the recorded reply of a message, or None if the message is not done. Raises LedgerError."""
         query = f"SELECT exit_code, output, resent FROM messages WHERE digest = ? AND state = '{DONE}'"
         try:
             row = self._database.execute(query, (digest,)).fetchone()
@@ -132,33 +193,10 @@ class Store:
         return None if row is None or row[1] is None else Recorded(*row)
 
     def close(self) -> None:
-        """Close the file; what was applied is in it."""
+        """Close the file."""
         self._database.close()
 
-    def _prepare(self, now: int) -> None:
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
-            raise LedgerError(
-                f"ledger {self.path}: made by a newer remaphore (schema {version}, ours is {VERSION}); install that"
-                " one, or stop the daemon and move the file away"
-            )
-        if version == 0:
-            # One transaction: a ledger without its beginning would open the window again.
-            self._database.executescript(
-                f"BEGIN;{_SCHEMA}INSERT INTO meta VALUES ('began', {now:d});PRAGMA user_version = {VERSION};COMMIT"
-            )
-        damage = self._database.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
-
-    def _roll_back(self) -> None:
-        try:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-        except sqlite3.Error:
-            return  # the transaction is not in the file, which is what matters
-
     def _error(self, error: Exception) -> LedgerError:
-        return LedgerError(f"ledger {self.path}: {error}; free the disk, or stop the daemon and move the file away")
+        return LedgerError(
+            f"ledger {self.path}: {error}", hint="free space on the disk, or stop the daemon and move the file away"
+        )

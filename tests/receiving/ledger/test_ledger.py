@@ -1,4 +1,4 @@
-"""The ledger: nothing starts that is not durable, nothing starts twice, over crashes, full disks and lost files."""
+"""The ledger: nothing starts before that is durable, nothing starts twice, over crashes, full disks and lost files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import ledger as module
+from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED
 from remaphore.tasks import spawn
@@ -67,7 +68,7 @@ def counted(monkeypatch):
     return sizes
 
 
-async def test_a_message_goes_from_entered_over_started_to_done(tmp_path):
+async def test_the_states_of_a_message_are_entered_started_and_done(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         await flush(ledger)
@@ -79,7 +80,7 @@ async def test_a_message_goes_from_entered_over_started_to_done(tmp_path):
         assert await ledger.recorded(message.digest) == Reply(0, b"output")
 
 
-async def test_what_nobody_waits_for_ends_without_a_reply_to_give_again(tmp_path):
+async def test_a_message_that_wants_no_reply_has_none_to_resend(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         await ledger.started(message)
@@ -97,18 +98,18 @@ async def test_what_is_started_is_on_the_disk_before_it_may_run(tmp_path):
     assert state(left, message) == STARTED
 
 
-async def test_a_refused_message_never_starts(tmp_path):
+async def test_a_rejected_message_never_starts(tmp_path):
     async with make_ledger(tmp_path) as ledger:
-        told, untold = take(ledger, payload=b"told")[0], take(ledger, payload=b"untold")[0]
-        await ledger.rejected(told.digest)
-        ledger.note_rejected(untold.digest)
-        for message in (told, untold):
-            with pytest.raises(LedgerError, match="not have the message as one that waits"):
+        notified, silent = take(ledger, payload=b"notified")[0], take(ledger, payload=b"silent")[0]
+        await ledger.rejected(notified.digest)
+        ledger.note_rejected(silent.digest)
+        for message in (notified, silent):
+            with pytest.raises(LedgerError, match="message is no longer pending in the ledger"):
                 await ledger.started(message)
         assert set(states(tmp_path).values()) == {REJECTED}
 
 
-async def test_a_message_starts_once_whoever_asks(tmp_path):
+async def test_a_message_starts_once_however_often_it_is_tried(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         results = await asyncio.gather(*(ledger.started(message) for _ in range(5)), return_exceptions=True)
@@ -124,7 +125,7 @@ async def test_the_writes_of_one_turn_are_one_transaction(tmp_path, counted):
         assert list(states(tmp_path).values()) == [STARTED] * 50
 
 
-async def test_a_long_output_is_recorded_cut_and_says_so(tmp_path):
+async def test_a_long_output_is_recorded_cut_with_a_note(tmp_path):
     output = b"x" * (RECORDED_OUTPUT + 1)
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
@@ -224,7 +225,7 @@ async def test_no_clock_and_no_skew_open_the_window_again(tmp_path, step, skew):
             assert reason(verdict) is DropReason.REPLAYED
 
 
-async def test_a_larger_skew_after_a_reload_does_not_take_what_was_forgotten(tmp_path):
+async def test_a_larger_skew_after_a_reload_does_not_accept_what_was_forgotten(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         _, raw = take(ledger)
         ledger.expire(NOW + 2 * SKEW)
@@ -232,24 +233,24 @@ async def test_a_larger_skew_after_a_reload_does_not_take_what_was_forgotten(tmp
         assert reason(admit(ledger, raw, NOW + 2 * SKEW, allow_skew_ns=WIDE)) is DropReason.REPLAYED
 
 
-async def test_a_floor_is_durable_with_the_loss_of_what_it_stands_for(tmp_path, monkeypatch):
+async def test_a_low_water_mark_is_durable_together_with_the_eviction_that_raised_it(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ReplayWindow", functools.partial(ReplayWindow, quota=2))
     async with make_ledger(tmp_path) as ledger:
-        taken = []
+        accepted = []
         for number in range(5):
             message, raw = take(ledger, time_ns=NOW + number)
-            taken.append(raw)
+            accepted.append(raw)
             await ledger.started(message)
             await ledger.done(message.digest, Reply(0))
         left = crashed(ledger, tmp_path, tmp_path / "crashed")
     assert len(states(left)) == 2
     async with make_ledger(left) as ledger:
-        verdicts = [reason(admit(ledger, raw)) for raw in taken]
+        verdicts = [reason(admit(ledger, raw)) for raw in accepted]
         assert verdicts == [DropReason.REPLAYED] * 3 + [DropReason.DUPLICATE] * 2
-        take(ledger, 2, time_ns=NOW)  # another sender's floor is its own
+        take(ledger, 2, time_ns=NOW)  # another sender has a low-water mark of its own
 
 
-async def test_what_is_under_way_keeps_its_row_until_it_has_ended(tmp_path):
+async def test_a_message_that_runs_keeps_its_row_until_it_has_ended(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         await ledger.started(message)
@@ -286,14 +287,16 @@ async def test_with_a_damaged_ledger_nothing_starts(tmp_path, damage):
         assert str(path) in ledger.problem
         message, _ = take(ledger, payload=b"new")
         for write in (ledger.started(message), ledger.done(message.digest, Reply(0)), ledger.rejected(message.digest)):
-            with pytest.raises(LedgerError, match="move the file away"):
+            with pytest.raises(LedgerError) as caught:
                 await write
+            assert str(caught.value) == ledger.problem
+            assert "move the file away" in caught.value.hint
         assert await ledger.recorded(message.digest) is None
         ledger.note_rejected(message.digest)
         assert ledger._pending == []  # nothing can come of it: it must not pile up
 
 
-async def test_with_a_ledger_that_has_lost_its_beginning_nothing_starts(tmp_path):
+async def test_with_a_ledger_without_a_beginning_nothing_starts(tmp_path):
     await make_ledger(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
         database.execute("DELETE FROM meta")
@@ -315,9 +318,10 @@ async def test_without_room_nothing_starts_until_there_is_room_again(tmp_path):
         message, raw = take(ledger)
         with no_room(tmp_path):
             for _ in range(3):
-                with pytest.raises(LedgerError, match="free the disk"):
+                with pytest.raises(LedgerError, match="disk I/O error") as caught:
                     await ledger.started(message)
-            assert "free the disk" in ledger.problem
+                assert "free space on the disk" in caught.value.hint
+            assert "disk I/O error" in ledger.problem
             ledger.note_rejected(message.digest)
         after, _ = take(ledger, payload=b"after")
         await ledger.started(after)
@@ -326,7 +330,7 @@ async def test_without_room_nothing_starts_until_there_is_room_again(tmp_path):
         assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
 
 
-async def test_a_start_that_failed_is_not_made_up_for_later(tmp_path):
+async def test_a_start_that_could_not_be_recorded_is_not_recorded_later(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         with no_room(tmp_path), pytest.raises(LedgerError):
@@ -336,11 +340,11 @@ async def test_a_start_that_failed_is_not_made_up_for_later(tmp_path):
         assert ledger.interrupted == []
 
 
-async def test_who_asks_while_a_write_fails_is_told_so_too(tmp_path, monkeypatch):
+async def test_a_write_that_comes_while_another_one_fails_fails_too(tmp_path, monkeypatch):
     late, apply = [], module.Store.apply
 
     def failing(self, statements):
-        if not late:  # in the thread, while the loop goes on
+        if not late:  # in the thread, while the loop runs
             loop.call_soon_threadsafe(lambda: late.append(spawn(ledger.started(second), name="late")))
             while not late:
                 pass
@@ -359,7 +363,7 @@ async def test_who_asks_while_a_write_fails_is_told_so_too(tmp_path, monkeypatch
                     await late[0]
 
 
-async def test_an_end_that_could_not_be_recorded_is_recorded_once_there_is_room(tmp_path):
+async def test_a_completion_that_could_not_be_recorded_is_recorded_once_there_is_room(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         await ledger.started(message)
@@ -368,14 +372,14 @@ async def test_an_end_that_could_not_be_recorded_is_recorded_once_there_is_room(
     assert state(tmp_path, message) == DONE
 
 
-async def test_a_ledger_that_opens_without_room_mends_itself_and_starts_nothing_that_waited(tmp_path):
+async def test_a_ledger_that_opens_without_room_recovers_and_starts_nothing_that_waited(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         waited, raw = take(ledger)
         await flush(ledger)
         left = crashed(ledger, tmp_path, tmp_path / "crashed")
     with no_room(left):
         ledger = make_ledger(left)
-        assert "free the disk" in ledger.problem
+        assert "disk I/O error" in ledger.problem
         assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
     async with ledger:
         message, _ = take(ledger, payload=b"new")
@@ -384,22 +388,47 @@ async def test_a_ledger_that_opens_without_room_mends_itself_and_starts_nothing_
         assert states(left) == {waited.digest: REJECTED, message.digest: STARTED}
 
 
-async def test_of_too_much_that_could_not_be_written_the_floors_are_kept(tmp_path, monkeypatch):
+async def test_of_too_much_that_could_not_be_written_the_low_water_marks_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_UNWRITTEN", 10)
     async with make_ledger(tmp_path) as ledger:
         with no_room(tmp_path):
-            taken = []
+            accepted = []
             for number in range(30):
                 message, raw = take(ledger, time_ns=NOW + number)
-                taken.append((message, raw))
+                accepted.append((message, raw))
                 with pytest.raises(LedgerError):
                     await ledger.started(message)
                 assert len(ledger._pending) <= 11
         with pytest.raises(LedgerError):  # its row is gone, but never what rejects it
-            await ledger.started(taken[0][0])
+            await ledger.started(accepted[0][0])
         left = crashed(ledger, tmp_path, tmp_path / "crashed")
     async with make_ledger(left) as ledger:
-        assert all(isinstance(admit(ledger, raw), Drop) for _, raw in taken)
+        assert all(isinstance(admit(ledger, raw), Drop) for _, raw in accepted)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_others(tmp_path, monkeypatch, batched):
+    apply, broken = module.Store.apply, []
+
+    def failing(self, statements):
+        if any(statement[0] == store.START and statement[1][-1] in broken for statement in statements):
+            raise RuntimeError("broken on purpose")
+        return apply(self, statements)
+
+    monkeypatch.setattr(module.Store, "apply", failing)
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
+        broken.append(messages[1].digest)
+        async with asyncio.timeout(10):
+            if batched:
+                starts = await asyncio.gather(*map(ledger.started, messages), return_exceptions=True)
+            else:
+                starts = [await asyncio.gather(ledger.started(message), return_exceptions=True) for message in messages]
+                starts = [start for (start,) in starts]
+            assert [type(start) for start in starts] == [type(None), LedgerError, type(None)]
+            await ledger.started(take(ledger, payload=b"later")[0])
+        assert ledger.problem == ""
+        assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
 
 
 async def test_after_it_was_closed_nothing_starts(tmp_path):
@@ -409,24 +438,24 @@ async def test_after_it_was_closed_nothing_starts(tmp_path):
         await ledger.started(message)
 
 
-async def test_closing_writes_what_nobody_waits_for(tmp_path):
+async def test_closing_writes_what_is_pending(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
         ledger.note_rejected(message.digest)
     assert state(tmp_path, message) == REJECTED
 
 
-@pytest.mark.parametrize(("began", "said"), [(NOW + SKEW, False), (NOW + WIDE, True)])
-async def test_a_ledger_ahead_of_the_clock_is_said_aloud_as_it_refuses_everything(tmp_path, began, said, capsys):
+@pytest.mark.parametrize(("began", "logged"), [(NOW + SKEW, False), (NOW + WIDE, True)])
+async def test_a_ledger_ahead_of_the_clock_is_logged_because_it_rejects_everything(tmp_path, began, logged, capsys):
     await make_ledger(tmp_path, now=began).close()
     logs.configure("console")
     async with make_ledger(tmp_path, now=NOW) as ledger:
         await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
         assert reason(admit(ledger, make_encoded())) is DropReason.REPLAYED
-    assert ("ledger_ahead_of_clock" in capsys.readouterr().err) is said
+    assert ("ledger_ahead_of_clock" in capsys.readouterr().err) is logged
 
 
-async def test_failing_and_mending_are_logged_once(tmp_path, capsys):
+async def test_failure_and_recovery_are_logged_once(tmp_path, capsys):
     logs.configure("console")
     async with make_ledger(tmp_path) as ledger:
         with no_room(tmp_path):
@@ -435,4 +464,4 @@ async def test_failing_and_mending_are_logged_once(tmp_path, capsys):
                     await ledger.started(take(ledger, payload=b"%d" % number)[0])
         await ledger.started(take(ledger, payload=b"after")[0])
     err = capsys.readouterr().err
-    assert (err.count("ledger_failed"), err.count("ledger_mended")) == (1, 1)
+    assert (err.count("ledger_failed"), err.count("ledger_recovered")) == (1, 1)

@@ -1,7 +1,7 @@
 """Gate and ledger together, against everything that can happen to them in any order.
 
 Over the whole history, whatever the clock, the disk and an attacker with all that was ever sent do: no signed body
-starts twice, what a sender was told is rejected never starts, and a recorded reply belongs to the request that gets it.
+starts twice, a rejection that was sent is final, and a recorded reply belongs to the request that gets it.
 The ledger is the real one, on real files; a crash leaves what the file system holds at that moment.
 """
 
@@ -43,7 +43,7 @@ WHICH = st.integers(0, 10_000)
 
 
 class Inline(ThreadPoolExecutor):
-    """Writes at once, so that the same steps leave the same behind: how far a thread has come is nobody's to say."""
+    """Writes at once, so that the same steps leave the same behind: a thread could be anywhere."""
 
     def submit(self, function, /, *args):
         future = Future()
@@ -55,7 +55,7 @@ class Inline(ThreadPoolExecutor):
 
 
 class History(RuleBasedStateMachine):
-    """What was sent, what started, what was told; and the ledger that has to live with it."""
+    """What was sent, what started and what was answered, and the ledger under test."""
 
     root: Path
 
@@ -69,7 +69,7 @@ class History(RuleBasedStateMachine):
         self.running: list[Message] = []
         self.bodies: dict[bytes, bytes] = {}  # digest -> what was signed
         self.starts: Counter[bytes] = Counter()
-        self.final: set[bytes] = set()  # bodies whose sender was told that they will not start
+        self.final: set[bytes] = set()  # signed bytes of messages whose rejection was sent
         self.replies: dict[bytes, Reply] = {}
         self.resent: Counter[bytes] = Counter()
         self.lives = 0
@@ -84,7 +84,7 @@ class History(RuleBasedStateMachine):
         self.folder = folder
         self.ledger = Ledger(folder, allow_skew_ns=self.skew, now=self.now if began is None else began)
         assert self.ledger.problem == ""
-        # Here nobody pulls the plug, so what the file system holds need not be on the disk; it takes a quarter as long.
+        # No test cuts the power, so what the file system has need not be on the disk; this takes a quarter of the time.
         self.ledger._store._database.execute("PRAGMA synchronous = OFF")
         self.ledger._thread = Inline()
         self.rejections = RejectionPolicy()
@@ -107,7 +107,7 @@ class History(RuleBasedStateMachine):
         await self.ledger.rejected(b"no message")
 
     def deliver(self, raw: bytes) -> bool:
-        """Do what the daemon does with *raw*; tell whether it was taken."""
+        """Do what the daemon does with *raw*; return whether it was accepted."""
         self.bodies[wire.digest(raw)] = b",".join((raw[:20], raw.split(b",", 2)[2]))
         return self.run(self.judge(raw))
 
@@ -205,10 +205,10 @@ class History(RuleBasedStateMachine):
         self.run(self.start(self.waiting.pop(0)))
 
     @precondition(lambda self: self.waiting)
-    @rule(told=st.booleans())
-    def refuse_the_next(self, told):
+    @rule(notify=st.booleans())
+    def reject_the_next(self, notify):
         message = self.waiting.pop(0)
-        if told:
+        if notify:
             self.run(self.reject(message))
         else:
             self.run(self.note(message))
@@ -258,7 +258,7 @@ class History(RuleBasedStateMachine):
     @rule()
     def lose_the_ledger(self):
         self.run(self.ledger.close())
-        # Its floor is now. What a clock that is ahead of ours has signed after that is beyond it, and beyond us.
+        # The new low-water mark is now; what a clock ahead of ours has signed after it cannot be rejected by it.
         self.sent = [(sender, raw) for sender, raw in self.sent if wire.decode(raw).time_ns <= self.now]
         self.waiting, self.running = [], []
         self.open(self.next_folder())
@@ -286,7 +286,7 @@ class History(RuleBasedStateMachine):
         assert not [body for body, count in self.starts.items() if count > 1]
 
     @invariant()
-    def what_was_refused_never_starts(self):
+    def what_was_rejected_never_starts(self):
         assert not self.final & self.starts.keys()
 
     @invariant()

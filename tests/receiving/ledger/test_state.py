@@ -31,19 +31,20 @@ def test_the_configuration_comes_before_systemd(state_dir, environ, folder):
         (1000, {"XDG_STATE_HOME": "relative"}, str(Path.home() / ".local/state/remaphore/x")),
     ],
 )
-def test_without_either_it_is_the_systems_or_the_users(uid, environ, folder, monkeypatch):
+def test_without_either_it_is_that_of_the_system_or_of_the_user(uid, environ, folder, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert state.directory(make_config(), "x", environ) == Path(folder)
 
 
 @pytest.mark.parametrize("environ", [{}, {"XDG_STATE_HOME": "relative"}])
 @pytest.mark.parametrize("home", [None, "", "relative"])
-def test_a_user_without_a_home_is_told_what_to_set(environ, home, monkeypatch):
+def test_a_user_without_a_home_gets_a_hint_what_to_set(environ, home, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getuid", lambda: 2**31)  # in no list of users
     monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME")
-    with pytest.raises(StateError, match="this user has no home; set state_dir in the configuration, or HOME"):
+    with pytest.raises(StateError, match=r"this user has no home$") as caught:
         state.directory(make_config(), "x", environ)
+    assert caught.value.hint == "set state_dir in the configuration, or HOME"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "-x", "x" * 65, "a\0b"])
@@ -57,12 +58,11 @@ def test_the_directory_is_its_owners_alone(tmp_path):
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_second_daemon_of_the_same_name_is_refused_with_the_mend(tmp_path):
+def test_a_second_daemon_of_the_same_name_is_rejected_with_a_hint(tmp_path):
     with state.locked(tmp_path), pytest.raises(StateError) as caught, state.locked(tmp_path):
         pass
-    assert str(caught.value) == (
-        f"another daemon (pid {os.getpid()}) holds {tmp_path}; stop it, or start this one with --instance NAME"
-    )
+    assert str(caught.value) == f"another daemon (pid {os.getpid()}) uses {tmp_path}"
+    assert caught.value.hint == "stop it, or start this one with --instance NAME"
 
 
 def test_the_lock_ends_with_its_holder(tmp_path):
@@ -73,10 +73,11 @@ def test_the_lock_ends_with_its_holder(tmp_path):
         assert (folder / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_a_place_that_cannot_be_is_an_error_that_names_it(tmp_path):
+def test_an_impossible_directory_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(StateError, match=r"state directory .*/file/main: Not a directory; set state_dir"),
+        pytest.raises(StateError, match=r"state directory .*/file/main: Not a directory$") as caught,
         state.locked(tmp_path / "file" / "main"),
     ):
         pass
+    assert caught.value.hint.startswith("set state_dir")

@@ -43,7 +43,7 @@ def to(state, name="m", **fields):
         ENTERED: [],
         STARTED: [(store.START, (*START, digest(name)))],
         DONE: [(store.START, (*START, digest(name))), (store.FINISH, (*FINISH, digest(name)))],
-        REJECTED: [(store.REFUSE, (digest(name),))],
+        REJECTED: [(store.REJECT, (digest(name),))],
     }
     return [enter(name, **fields), *ways[state]]
 
@@ -73,7 +73,7 @@ def test_what_was_applied_is_on_the_disk_and_not_in_a_cache(opened):
 
 def test_what_was_applied_is_there_when_it_is_opened_again(path):
     with closing(Store(path, now=1000)) as opened:
-        opened.apply([*to(STARTED), (store.RAISE, ("a", 1500))])
+        opened.apply([*to(STARTED), (store.RAISE_LOW_WATER_MARK, ("a", 1500))])
     with closing(Store(path, now=3000)) as opened:
         row = store.Row("a", digest("identity m"), digest("m"), 2000, STARTED, "deploy", True)
         assert opened.load() == (1000, {"a": 1500}, [row])
@@ -91,14 +91,14 @@ def test_what_was_never_entered_cannot_be_started(opened):
 
 
 @pytest.mark.parametrize("state", [ENTERED, DONE, REJECTED])
-def test_only_what_was_started_can_end(opened, state):
+def test_only_a_started_message_can_be_completed(opened, state):
     opened.apply(to(state))
     assert opened.apply([(store.FINISH, (7, b"another", digest("m")))]) == [0]
 
 
-def test_the_end_of_a_message_is_final_with_its_reply(opened):
+def test_the_completion_of_a_message_is_final_with_its_reply(opened):
     opened.apply(to(DONE))
-    opened.apply([(store.REFUSE, (digest("m"),)), enter("m"), (store.RESEND, (digest("m"),))])
+    opened.apply([(store.REJECT, (digest("m"),)), enter("m"), (store.RESEND, (digest("m"),))])
     assert found(opened) == {digest("m"): DONE}
     assert opened.recorded(digest("m")) == (0, b"output", 1)
 
@@ -110,16 +110,16 @@ def test_what_is_not_done_has_no_recorded_reply(opened, state):
 
 
 @pytest.mark.parametrize(("state", "kept"), [(ENTERED, 1), (STARTED, 1), (DONE, 0), (REJECTED, 0)])
-def test_what_is_under_way_is_neither_dropped_nor_swept(opened, state, kept):
-    opened.apply([*to(state), (store.RAISE, ("a", 2000)), (store.DROP, (digest("m"),))])
+def test_a_message_that_is_not_final_is_neither_evicted_nor_swept(opened, state, kept):
+    opened.apply([*to(state), (store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.EVICT, (digest("m"),))])
     assert len(found(opened)) == kept
     opened.apply([*to(state), (store.SWEEP, ())])
     assert len(found(opened)) == kept
 
 
-def test_a_sweep_takes_what_its_own_senders_floor_refuses_and_no_more(opened):
+def test_a_sweep_deletes_what_the_low_water_mark_of_its_own_sender_rejects_and_no_more(opened):
     opened.apply([*to(DONE, "at", time=2000), *to(DONE, "after", time=2001), *to(DONE, "of b", sender="b", time=2000)])
-    opened.apply([(store.RAISE, ("a", 2000)), (store.SWEEP, ())])
+    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.SWEEP, ())])
     assert set(found(opened)) == {digest("after"), digest("of b")}
 
 
@@ -129,12 +129,12 @@ def test_only_what_waited_is_abandoned(opened):
     assert list(map(found(opened).get, map(digest, (ENTERED, STARTED, DONE)))) == [REJECTED, STARTED, DONE]
 
 
-def test_a_floor_never_falls(opened):
-    opened.apply([(store.RAISE, ("a", floor)) for floor in (1500, 1700, 1600)])
+def test_a_low_water_mark_never_falls(opened):
+    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", mark)) for mark in (1500, 1700, 1600)])
     assert opened.load()[1] == {"a": 1700}
 
 
-@pytest.mark.parametrize("bad", [("INSERT INTO nowhere VALUES (1)", ()), (store.RAISE, ("a", 2**63))])
+@pytest.mark.parametrize("bad", [("INSERT INTO nowhere VALUES (1)", ()), (store.RAISE_LOW_WATER_MARK, ("a", 2**63))])
 def test_statements_are_applied_together_or_not_at_all(opened, bad):
     with pytest.raises(LedgerError):
         opened.apply([enter("first"), bad, enter("last")])
@@ -143,13 +143,25 @@ def test_statements_are_applied_together_or_not_at_all(opened, bad):
     assert found(opened) == {digest("next"): ENTERED}
 
 
-def test_a_ledger_of_a_newer_program_is_refused_and_left_as_it_is(path):
+def test_an_exception_of_another_kind_leaves_no_transaction_open(opened):
+    def statements():
+        yield enter("first")
+        raise RuntimeError("broken on purpose")
+
+    with pytest.raises(RuntimeError):
+        opened.apply(statements())
+    opened.apply([enter("next")])
+    assert found(opened) == {digest("next"): ENTERED}
+
+
+def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 2")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"made by a newer remaphore \(schema 2, ours is 1\); install that one, or"):
+    with pytest.raises(LedgerError, match=r"made by a newer remaphore \(schema 2, ours is 1\)$") as caught:
         Store(path, now=2000)
+    assert caught.value.hint == "install that version, or stop the daemon and move the file away"
     assert path.read_bytes() == before
 
 
@@ -168,7 +180,7 @@ def test_a_write_ahead_log_without_its_file_is_a_lost_ledger(opened, tmp_path):
         assert new.load() == (5000, {}, [])
 
 
-def test_a_ledger_that_there_was_no_room_to_make_begins_when_there_is(path, tmp_path):
+def test_a_ledger_that_could_not_be_created_for_lack_of_room_begins_when_there_is(path, tmp_path):
     with no_room(tmp_path, PAGE), pytest.raises(LedgerError):
         Store(path, now=1000)
     with closing(Store(path, now=3000)) as opened:
@@ -182,13 +194,12 @@ def test_a_link_is_not_followed(path, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_the_error_names_the_file_what_is_wrong_and_what_mends_it_in_one_line(path):
+def test_the_error_names_the_file_and_what_is_wrong_and_its_hint_the_fix(path):
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(LedgerError) as caught:
         Store(path, now=1000)
-    assert str(caught.value).startswith(f"ledger {path}: file is not a database; ")
-    assert str(caught.value).endswith("stop the daemon and move the file away")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == f"ledger {path}: file is not a database"
+    assert caught.value.hint == "free space on the disk, or stop the daemon and move the file away"
 
 
 @pytest.fixture
@@ -196,7 +207,7 @@ def full(path):
     """The bytes of a ledger with several pages of everything."""
     with closing(Store(path, now=1000)) as opened:
         opened.apply([entry for number in range(200) for entry in to(DONE, str(number), time=2000 + number)])
-        opened.apply([(store.RAISE, (f"sender {number}", number)) for number in range(200)])
+        opened.apply([(store.RAISE_LOW_WATER_MARK, (f"sender {number}", number)) for number in range(200)])
     return path.read_bytes()
 
 
@@ -249,3 +260,39 @@ def test_no_value_of_another_kind_is_believed(path, full, damage):
         database.execute("PRAGMA ignore_check_constraints = ON")
         database.execute(damage)
     assert believed(path) is None
+
+
+def test_an_inspection_shows_the_schema_and_the_latest_low_water_mark_and_changes_nothing(path):
+    with closing(Store(path, now=1000)) as opened:
+        assert Store.inspect(path) == (1, "", 1000)
+        opened.apply([(store.RAISE_LOW_WATER_MARK, (sender, mark)) for sender, mark in (("a", 1500), ("b", 900))])
+        assert Store.inspect(path) == (1, "", 1500)  # also while a daemon has the file open
+    before = path.read_bytes()
+    assert Store.inspect(path) == (1, "", 1500)
+    assert path.read_bytes() == before
+
+
+def test_an_inspection_of_a_newer_ledger_does_not_look_for_damage(path):
+    Store(path, now=1000).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 2")
+        database.execute("DROP TABLE meta")
+    found = Store.inspect(path)
+    assert (found, found.newer) == ((2, "", 0), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [(b"", "it has no schema"), (b"no database " * 1000, "cannot be read: file is not a database")],
+)
+def test_an_inspection_states_why_a_file_is_no_ledger(path, content, damage):
+    path.write_bytes(content)
+    assert Store.inspect(path) == (0, damage, 0)
+    path.unlink()
+    assert Store.inspect(path).damage == "cannot be read: unable to open database file"
+    assert not path.exists()
+
+
+def test_an_inspection_finds_damage(path, full):
+    path.write_bytes(full[: 2 * PAGE] + b"x" * PAGE + full[3 * PAGE :])
+    assert Store.inspect(path).damage

@@ -1,4 +1,4 @@
-"""A remaphore plugin: answers the verb `greet` with a greeting from its settings, and notes what else it sees."""
+"""A remaphore plugin: replies to the verb `greet` with a greeting from its settings, and records other events."""
 
 from __future__ import annotations
 

@@ -1,0 +1,116 @@
+"""What would run for a verb now, and what prevents it: the scan of its directories, checked.
+
+Made again for each message, and also reported at startup, at a reload and by `remaphore_plan`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from remaphore import Action, Message, Step
+from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
+from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, check_directory, check_file, lstat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The handlers of a verb, in order, and what is skipped. faults: if there is one, nothing may run."""
+
+    handlers: tuple[TrustedFile, ...]
+    skipped: tuple[Entry, ...]
+    faults: tuple[UnsafeError, ...]
+
+
+def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
+    """Read and check what there is for *verb* under *hooks*; return None if there is no directory for it."""
+    try:
+        found = scan(verb, hooks)
+    except OSError as error:
+        return Plan(handlers=(), skipped=(), faults=(_unreadable(error),))
+    if found is None:
+        return None
+    user, look = os.geteuid(), functools.cache(lstat)  # the paths to all of them begin with the same directories
+    faults: list[UnsafeError] = []
+    handlers: list[TrustedFile] = []
+    for folder in found.folders:
+        try:
+            check_directory(folder, user=user, look=look)
+        except UnsafeError as fault:
+            faults.append(fault)
+    for entry in found.entries:
+        try:
+            # A mask decides what runs, too: whoever can write to it could hide a handler.
+            trusted = None if entry.kind is Kind.SKIP else check_file(entry.path, user=user, look=look)
+        except UnsafeError as fault:
+            faults.append(fault)
+        else:
+            handlers += [trusted] if trusted is not None and entry.kind is Kind.RUN else []
+    skipped = tuple(entry for entry in found.entries if entry.kind is not Kind.RUN)
+    # Several entries share the directories above them, so the same fault may have been found more than once.
+    once = {str(fault): fault for fault in faults}
+    return Plan(handlers=tuple(handlers), skipped=skipped, faults=tuple(once.values()))
+
+
+def make_argv(handler: TrustedFile, message: Message, *, stdin: bool) -> list[bytes]:
+    """Return the arguments of *handler*; with the payload among them, unless it is passed on stdin only."""
+    words = [os.fsencode(handler.path), message.verb.encode()]
+    return words if stdin else [*words, message.payload]
+
+
+def to_steps(plan: Plan, message: Message, *, stdin: bool) -> list[Step]:
+    """Return *plan* as the steps of the hook `remaphore_plan`: what is unsafe, what runs, what is skipped."""
+    steps = [
+        Step(action=Action.UNSAFE, name=show(fault.path), reason=fault.reason, hint=fault.hint) for fault in plan.faults
+    ]
+    for handler in () if plan.faults else plan.handlers:
+        argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
+        steps.append(Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv))
+    return steps + [
+        Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, hint=entry.hint) for entry in plan.skipped
+    ]
+
+
+def list_problems(hooks: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each thing under *hooks* that looks like a handler to an administrator and will not run."""
+    try:
+        verbs, misnamed = find_verbs(hooks)
+    except OSError as error:
+        yield f"handlers rejected: {with_hint(_unreadable(error))}"
+        return
+    for entry in misnamed:
+        yield f"directory skipped: {with_hint(entry)}"
+    for verb in verbs:
+        plan = prepare(verb, hooks)
+        if plan is None:  # deleted meanwhile
+            continue
+        for fault in plan.faults:
+            yield f"verb {verb} rejected: {with_hint(fault)}"
+        for entry in plan.skipped:
+            if entry.kind is Kind.SKIP:
+                yield f"handler skipped: {with_hint(entry)}"
+        if not plan.handlers and not plan.faults:
+            yield nothing_runs(verb, plan)
+
+
+def nothing_runs(verb: str, plan: Plan) -> str:
+    """Return the line for a verb that has a directory without anything in it that would run."""
+    return f"verb {verb} has a directory but no handler: {len(plan.skipped)} skipped or masked"
+
+
+def with_hint(problem: UnsafeError | Entry) -> str:
+    """Return *problem* as one line, `PATH: REASON; HINT`, that is safe to print."""
+    return show(f"{problem.path}: {problem.reason}; {problem.hint}")
+
+
+def show(text: str) -> str:
+    """Return *text* with everything escaped that is not printable: a file can have any name."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _unreadable(error: OSError) -> UnsafeError:
+    path = os.fsdecode(error.filename or "")
+    hint = "make it readable for the daemon's user, or remove it from hooks"
+    return UnsafeError(path, f"cannot be read: {error.strerror}", hint)

@@ -1,0 +1,206 @@
+"""The metrics of one daemon: its `DaemonStats`, read at each scrape, and the handler runs, counted as they happen.
+
+The daemon's numbers belong to its event loop, and a scrape comes in a thread. So the thread asks the loop for a copy:
+nothing changes size while it is read, and the numbers of one scrape are of one moment, so that they add up.
+
+The verbs that the configuration names have a label of their own; all others share one. A peer that may send every verb
+may invent any number, and Prometheus keeps a series for each label value: only the configuration decides how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from remaphore import Config, DaemonStats, DropReason, Outcome, QueueState, Reply
+
+OTHER = "other"  # the label of all verbs that the configuration does not name
+
+# A scrape that waits longer for the loop has found what matters: the loop is blocked. It fails, and `up` is 0.
+LOOP_SECONDS = 1.0
+
+# A counter that appears with its first event shows no increase then: so each of these exists from the start, as 0. A
+# reason that is missing here is served all the same, from its first event on.
+_REJECTIONS = (
+    "busy",
+    "evicted",
+    "expired",
+    "ledger",
+    "not-permitted",
+    "outside-window",
+    "stopping",
+    "verb-not-permitted",
+)
+_REPLIES = ("sent", "failed")
+# Handlers are programs: from one that ends at once to the ten minutes that a verb has by default, and beyond.
+_BUCKETS_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 600, 3600)
+_ANY = "*"  # permits every verb, and is not one
+_VERB_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerbLabels:
+    """The verbs that have a label of their own. Frozen, so that the thread of a scrape sees either all of it or none.
+
+    A verb once known stays known, and what was counted before stays with the others: Prometheus takes a counter that
+    goes down for a restart, and counts all of it again. before: those counts, by verb.
+
+    With `deploy` unknown and three of them handled, `other` is 3. Then a reload makes it known: before = {"deploy": 3}.
+    After two more, `deploy` is 5 - 3 = 2, and `other` is still 3.
+    """
+
+    known: frozenset[str] = frozenset()
+    before: Mapping[str, int] = field(default_factory=dict)
+
+    def learn(self, config: Config, handled: Mapping[str, int]) -> VerbLabels:
+        """Return these labels and those that *config* names. *handled*: the counts up to now, by verb."""
+        new = frozenset(_verbs_of(config)) - self.known
+        before = {verb: handled[verb] for verb in new if verb in handled}
+        return VerbLabels(self.known | new, {**self.before, **before})
+
+    def of(self, verb: str) -> str:
+        """Return the label of *verb*."""
+        return verb if verb in self.known else OTHER
+
+    def count(self, handled: Mapping[str, int]) -> dict[str, int]:
+        """Return *handled*, by verb, as counts by label: 0 for a known verb that is not in it."""
+        totals = dict.fromkeys(sorted(self.known), 0)
+        for verb, number in handled.items():
+            before = self.before.get(verb, 0)
+            for label, part in ((self.of(verb), number - before), (OTHER, before)):
+                if part:
+                    totals[label] = totals.get(label, 0) + part
+        return totals
+
+
+class MetricsCollector:
+    """All metrics of one daemon, in a registry of its own: in a shared one two daemons would add up their numbers."""
+
+    def __init__(self, config: Config) -> None:
+        self.registry = CollectorRegistry()
+        self._labels = VerbLabels().learn(config, {})
+        self._stats: Callable[[], DaemonStats] = DaemonStats
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Looking a series up takes the library four times as long as counting.
+        self._series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._runs = Counter(
+            "remaphore_handler_runs",
+            "Plugins that were handed a message: ok, failed (not exit code 0), error (raised), none (no reply).",
+            ["verb", "plugin", "result"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "remaphore_handler_seconds",
+            "How long a plugin had a message.",
+            ["verb", "plugin"],
+            buckets=_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+
+    def attach(self, stats: Callable[[], DaemonStats], loop: asyncio.AbstractEventLoop) -> None:
+        """Serve what *stats* returns from now on; it is called in *loop* only."""
+        self._stats, self._loop = stats, loop
+        self.registry.register(self)
+
+    def reload(self, config: Config) -> None:
+        """Give the verbs that *config* names a label of their own."""
+        self._labels = self._labels.learn(config, self._stats().handled)
+
+    def count(self, verb: str, outcomes: tuple[Outcome, ...]) -> None:
+        """Count what each plugin did with one message of *verb*."""
+        for outcome in outcomes:
+            reply = outcome.result
+            if outcome.error is not None:
+                result = "error"
+            elif isinstance(reply, Reply):
+                result = "ok" if reply.exit_code == 0 else "failed"
+            else:
+                result = "none"
+            key = self._labels.of(verb), outcome.plugin, result
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = self._runs.labels(*key), self._seconds.labels(*key[:2])
+            series[0].inc()
+            series[1].observe(outcome.seconds)
+
+    def describe(self) -> Iterator[Metric]:
+        """Return the metrics without their values. Without this a registry would collect, in the loop itself."""
+        return _families(DaemonStats(), VerbLabels())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics now. Not to be called in the loop. Raise TimeoutError if the loop is blocked."""
+        assert self._loop is not None  # attached before it was registered
+        answer: Future[tuple[DaemonStats, VerbLabels]] = Future()
+
+        def read() -> None:
+            try:
+                answer.set_result((self._stats(), self._labels))
+            except Exception as error:  # noqa: BLE001 - it is raised in the scrape
+                answer.set_exception(error)
+
+        self._loop.call_soon_threadsafe(read)
+        return _families(*answer.result(LOOP_SECONDS))
+
+
+def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "remaphore_messages_received", "Messages that arrived on our subject, whatever they were.", now.received
+    )
+    yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
+    dropped = {str(reason): now.dropped.get(reason, 0) for reason in DropReason}
+    yield _counter("messages_dropped", "Messages that the gate dropped.", "reason", dropped)
+    rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
+    yield _counter("messages_rejected", "Verified messages that were not acted on.", "reason", rejected)
+    handled = labels.count(now.handled)
+    yield _counter("messages_handled", "Messages that went through the plugins.", "verb", handled)
+    replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
+    yield _counter("replies", "Replies, rejections among them: sent, and failed.", "result", replies)
+    empty = QueueState(0, 0, 0.0)
+    queues = dict.fromkeys(sorted(labels.known), empty)
+    for verb, queue in now.queues.items():  # those with one label are one queue here
+        label = labels.of(verb)
+        sofar = queues.get(label, empty)
+        oldest = max(sofar.oldest_seconds, queue.oldest_seconds)
+        queues[label] = QueueState(sofar.waiting + queue.waiting, sofar.running + queue.running, oldest)
+    for name, text, values in (
+        ("length", "Messages that wait.", [queue.waiting for queue in queues.values()]),
+        ("running", "Messages that are being handled.", [queue.running for queue in queues.values()]),
+        ("oldest_seconds", "Age of the oldest that waits.", [queue.oldest_seconds for queue in queues.values()]),
+    ):
+        family = GaugeMetricFamily(f"remaphore_queue_{name}", text, labels=["verb"])
+        for label, value in zip(queues, values, strict=True):
+            family.add_metric([label], value)
+        yield family
+    yield GaugeMetricFamily("remaphore_connected", "1 with a connection to the broker, 0 without.", int(now.connected))
+    yield CounterMetricFamily("remaphore_reconnects", "Connections to the broker after the first.", now.reconnects)
+    yield GaugeMetricFamily("remaphore_problem", "1 while nothing can run, 0 otherwise.", int(bool(now.problem)))
+    build = GaugeMetricFamily("remaphore_build_info", "Always 1; see the labels.", labels=["version", "python"])
+    build.add_metric([version("remaphore"), platform.python_version()], 1)
+    yield build
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"remaphore_{name}", text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _verbs_of(config: Config) -> Iterator[str]:
+    for verbs in (*(peer.verbs for peer in config.peers), *(own.verbs for own in config.identities), config.verbs):
+        # A .conf may hold bytes that are not UTF-8, which no exposition can carry. An empty label is no label at all.
+        yield from (verb for verb in verbs if verb and verb != _ANY and verb.isprintable())
+    for folder in config.hooks:
+        try:
+            entries = [entry for entry in folder.iterdir() if entry.is_dir()]
+        except OSError:
+            continue  # hooks-d reports what is wrong with it; here it just names no verb
+        yield from (entry.name for entry in entries if _VERB_DIRECTORY.fullmatch(entry.name))

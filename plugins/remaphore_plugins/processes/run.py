@@ -1,0 +1,214 @@
+"""Run one program to its end: with its output capped, its time limited, and nothing left behind.
+
+Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); a pidfd notifies the event loop
+that it has exited, so there is neither a thread nor a SIGCHLD handler. It leads its own session and process group.
+`run` returns only when the program has exited and was reaped. What the program left running in the background is left
+alone if the program ended by itself, and ended with it if the program had to be ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.pipes import Input, Output
+from remaphore_plugins.processes.subreaper import HandlerRun, Subreaper
+
+_SIGNALLED = 128  # added to the number of the signal, as shells do
+_LOST = ("exit status was lost", "start remaphore with SIGCHLD not ignored")
+
+_HINTS = {
+    errno.ENOENT: "check its name and PATH; if the file exists, check the interpreter in its first line",
+    errno.EACCES: "make it an executable file (chmod +x)",
+    errno.ENOEXEC: "add a first line such as #!/bin/sh",
+    errno.E2BIG: "keep each argument and each environment variable below 131072 bytes",
+    # Only of a program that was gone before it could be watched, and whose status the kernel did not keep for us.
+    errno.ESRCH: "it ran, but its exit status was lost: start remaphore with SIGCHLD not ignored",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A user as the system knows it. groups: all of its group ids, including *gid*."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    exit_code: 128 + the number of the signal that killed it; None if there is none, and then `error` states why (it
+    could not be started, or its status was lost) and `hint` how to fix it. timed_out, stopped: it was ended because
+    its time was over, or because the caller asked. output: the first bytes that it wrote, up to the cap; output_bytes:
+    how many bytes it wrote.
+    """
+
+    exit_code: int | None
+    signal: int | None = None
+    timed_out: bool = False
+    stopped: bool = False
+    output: bytes = b""
+    output_bytes: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+async def run(
+    argv: Sequence[bytes],
+    *,
+    env: Mapping[str, bytes],
+    cwd: str | None = None,
+    umask: int = -1,
+    stdin: bytes | None = None,
+    timeout: float | None,
+    cap: int,
+    stop: asyncio.Future[None] | None = None,
+    account: Account | None = None,
+    subreaper: Subreaper | None = None,
+) -> RunResult:
+    """Run *argv* with exactly the environment *env*; a name without a slash is looked up in the PATH of *env*.
+
+    cwd, umask: the caller's unless given. stdin: the bytes it reads; None for /dev/null. timeout: seconds. cap: bytes
+    of output to keep, stdout and stderr together. stop: ends the run once it is done. Being cancelled ends it too.
+    account: the user it runs as, if not ours. subreaper: finds processes that have left both session and parent.
+    Ending it means TERM, `tree.GRACE_SECONDS`, KILL, for its group and all its descendants. Raises only CancelledError.
+    """
+    if stop is not None and stop.done():
+        return RunResult(exit_code=None, stopped=True, error="not started: shutting down")
+    try:
+        handler_run = None if subreaper is None else subreaper.prepare()
+        env = env if handler_run is None else {**env, **handler_run.env}
+        process = _start(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None, account=account)
+        child = _Child(process, stdin=stdin, cap=cap, handler_run=handler_run)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return _not_started(argv[0], error)
+    try:
+        try:
+            awaited = {child.exited} if stop is None else {child.exited, stop}
+            await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            ended = child.exited.done()
+            stopped = not ended and stop is not None and stop.done()
+        finally:
+            if not child.exited.done():
+                await child.end()
+    finally:
+        status = child.close()
+    return _result(status, child.output, stopped=stopped, timed_out=not ended and not stopped)
+
+
+def _start(
+    argv: Sequence[bytes],
+    *,
+    env: Mapping[str, bytes],
+    cwd: str | None,
+    umask: int,
+    piped: bool,
+    account: Account | None,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
+        argv,
+        bufsize=0,
+        stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=env,
+        cwd=cwd,
+        umask=umask,
+        start_new_session=True,
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
+        extra_groups=None if account is None else account.groups,  # setgroups(2): none of ours remain
+    )
+
+
+def _not_started(program: bytes, error: Exception) -> RunResult:
+    # Never str(error): it may quote an argument, and so the payload.
+    reason, hint = type(error).__name__, ""
+    if isinstance(error, OSError) and error.errno is not None:
+        reason, hint = os.strerror(error.errno), _HINTS.get(error.errno, "")
+    elif isinstance(error, ValueError):
+        reason = "an argument or an environment variable contains a NUL byte, which no program can be given"
+    return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(program)!r}: {reason}", hint=hint)
+
+
+def _result(status: int | None, output: Output, *, stopped: bool, timed_out: bool) -> RunResult:
+    number = -status if status is not None and status < 0 else None
+    error, hint = _LOST if status is None else ("", "")
+    return RunResult(
+        exit_code=status if number is None else _SIGNALLED + number,
+        signal=number,
+        timed_out=timed_out,
+        stopped=stopped,
+        output=bytes(output.kept),
+        output_bytes=output.total,
+        error=error,
+        hint=hint,
+    )
+
+
+class _Child:
+    """A started program. It is reaped last: until then, no other process can get its pid, which is also its group's."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], *, stdin: bytes | None, cap: int, handler_run: HandlerRun | None = None
+    ) -> None:
+        self._process = process
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            with process:  # closes its pipes and reaps it
+                tree.signal_group(process.pid, signal.SIGKILL)
+            raise
+        self.exited = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._handler_run = handler_run
+        if handler_run is not None:
+            handler_run.begin(process.pid)
+        assert process.stdout is not None
+        self.output = Output(process.stdout, cap)
+        self._input = Input(process.stdin, stdin) if process.stdin is not None and stdin is not None else None
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self.exited.set_result(None)
+
+    async def end(self) -> None:
+        """End it and all its descendants; return when it has exited. Being cancelled only cuts the grace short."""
+
+        def find(seen: frozenset[tree.Process]) -> frozenset[tree.Process]:
+            orphans = frozenset() if self._handler_run is None else self._handler_run.orphans()
+            return tree.process_tree(self._process.pid, seen | orphans)
+
+        await tree.kill_tree(find, tree.GRACE_SECONDS, leader=self._process.pid, exited=self.exited)
+
+    def close(self) -> int | None:
+        """Close all descriptors and reap it. Return its status as Popen counts it, None if the status was lost."""
+        if not self.exited.done():
+            tree.signal_group(self._process.pid, signal.SIGKILL)
+        if self._input is not None:
+            self._input.close()
+        self.output.close()
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        # Not Popen.wait: it reports a lost status as success. A status is lost if we inherited SIGCHLD as ignored.
+        try:
+            _, status = os.waitpid(self._process.pid, 0)
+        except ChildProcessError:
+            self._process.returncode = 0  # else Popen warns that it still runs
+            code = None
+        else:
+            code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._handler_run is not None:
+            self._handler_run.finish()
+        return code

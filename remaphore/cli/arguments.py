@@ -1,0 +1,184 @@
+"""Parsing a command line that begins with a command: the parser class, types of arguments, options of several commands.
+
+What is here imports argparse; the flag syntax of the Go implementation (`legacy/`) does not need it, and is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from remaphore.cli.commands import COMMANDS
+from remaphore.cli.output import DEFAULT_WIDTH
+from remaphore.errors import DurationError, RemaphoreError, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+# A private key is 64 bytes in base58. argparse quotes arguments that it does not understand.
+_PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
+
+CONFIG_HELP = "configuration file (default: see remaphore --help)"
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Prints `-c, --config FILE`, and not FILE twice."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=25)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        value = "" if action.nargs == 0 else " " + self._format_args(action, action.dest.upper())
+        return ", ".join(action.option_strings) + value
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError, and whose help ends with exit codes and examples, which are never wrapped.
+
+    example: command lines; exit_codes: the meaning of each exit code that only this command has.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False, formatter_class=_HelpFormatter)
+        self.example = ""
+        self.exit_codes: Mapping[int, str] = {}
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, with the hint of the error that argparse is handling if that is one of ours."""
+        hint = f"{self.prog} --help lists the options"
+        reason = sys.exception()  # argparse.ArgumentError <- argparse.ArgumentTypeError <- the type's own error
+        while reason is not None and not isinstance(reason, RemaphoreError):
+            reason = reason.__cause__ or reason.__context__
+        raise UsageError(_PRIVATE_KEY.sub("...", message), hint=hint if reason is None else reason.hint)
+
+    def format_help(self) -> str:
+        """Return the help."""
+        import shutil
+        import textwrap
+
+        text = super().format_help()
+        width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns - 2  # as argparse does
+        if self.exit_codes:
+            text += "\nexit codes (others: see remaphore --help):\n"
+            for code, meaning in self.exit_codes.items():
+                indent = f"  {code:<3}  "
+                text += textwrap.fill(meaning, width, initial_indent=indent, subsequent_indent=" " * len(indent)) + "\n"
+        if self.example:
+            text += "\nexamples:\n" + "".join(f"  {line}\n" for line in self.example.splitlines())
+        return text
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help. Raises OSError if it cannot be written, which argparse would ignore."""
+        (file or sys.stdout).write(self.format_help())
+        sys.stdout.flush()
+
+
+def read(arguments: Sequence[str]) -> object:
+    """Return the options of the command line *arguments*, whose first one is a command.
+
+    Raises UsageError. `--help` prints and exits.
+    """
+    given = vars(make_parser(arguments[0]).parse_args(arguments[1:]))
+    make_options = given.pop("options")
+    options: object = make_options(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    )
+    return options
+
+
+def make_parser(command: str) -> Parser:
+    """Return the parser of the arguments of *command*."""
+    parser = Parser(prog=f"remaphore {command}")
+    _fill(parser, command)
+    return parser
+
+
+def make_tree() -> Parser:
+    """Return a parser with all commands, to describe or complete them. `read` does not need the other commands."""
+    tree = Parser(prog="remaphore")
+    commands = tree.add_subparsers(metavar="COMMAND")
+    for command, summary in COMMANDS.items():
+        _fill(commands.add_parser(command, help=summary), command)
+    return tree
+
+
+def _fill(parser: Parser, command: str) -> None:
+    module = import_module(f"remaphore.cli.commands.{command}")
+    parser.example, parser.exit_codes = module.EXAMPLE, module.EXIT_CODES
+    module.add_arguments(parser)
+
+
+def seconds(text: str) -> float | None:
+    """Return the seconds of a duration such as 1m30s; None, which means no limit, for 0 and less."""
+    from remaphore.protocol import duration
+
+    try:
+        nanoseconds = duration.parse(text)
+    except DurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return nanoseconds / duration.SECOND if nanoseconds > 0 else None
+
+
+def positive_seconds(text: str) -> float:
+    """Return the seconds of a duration such as 1m30s, which must be more than 0."""
+    value = seconds(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not more than 0") from DurationError()
+    return value
+
+
+def positive_integer(text: str) -> int:
+    """Return the number *text*, from 1 to 999999999."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def verbs(text: str) -> tuple[str, ...]:
+    """Return the verbs of *text*, which are separated by commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration file."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object per line") -> None:
+    """Add the choice of JSON."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """Add the options that determine what the daemon would do."""
+    add_config(parser)
+    parser.add_argument(
+        "--hooks",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="handler directory; repeatable, a later one replaces handlers of an earlier one by name",
+    )
+
+
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Add the format of log lines."""
+    parser.add_argument(
+        "--log-format",
+        choices=("console", "json"),
+        default="console",
+        help="format of the log on stderr (default: console)",
+    )
+
+
+def add_verbs(parser: argparse._ActionsContainer, *names: str, text: str) -> None:
+    """Add the option *names*, repeatable and with several verbs each. Without it there is an empty list."""
+    parser.add_argument(
+        *names, dest="verbs", type=verbs, metavar="VERB[,VERB...]", action="extend", default=[], help=text
+    )

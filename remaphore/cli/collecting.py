@@ -1,0 +1,125 @@
+"""The running part of `request`: asks the destinations, and calls the hooks of the plugins with what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output
+from remaphore.cli.commands.request import Request, batch_plan
+from remaphore.cli.writer import Writer
+from remaphore.config.settings import Config
+from remaphore.errors import RemaphoreError
+from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.manager import cause
+from remaphore.node import CONNECT_SECONDS, connect
+from remaphore.protocol.drop import Drop
+from remaphore.protocol.exchange import Summary
+from remaphore.requesting.requester import Request as Collected
+from remaphore.requesting.rollout import Rollout
+
+if TYPE_CHECKING:
+    import pluggy
+
+HOOK_SECONDS = 5.0
+
+
+class Reporter:
+    """Calls hooks, and waits until what the plugins write has been written: its reader may be slow."""
+
+    def __init__(self, plugins: pluggy.PluginManager, writer: Writer) -> None:
+        self.hook = plugins.hook
+        self._writer = writer
+
+    async def report(self, hook: pluggy.HookCaller, **event: object) -> None:
+        """Call *hook*; return once everything that it wrote has been written.
+
+        An error of a plugin, such as a full disk, ends the command: its output would be incomplete.
+        """
+        await self._call(hook, **event)
+        await self._drain()
+
+    async def report_end(self, requests: Iterable[Collected], reason: str) -> None:
+        """Report that *requests* and the command end, for this *reason*.
+
+        After Ctrl-C this waits for the reader too; `tasks.run` ends the process if it does not read.
+        """
+        for request in requests:
+            await self._call(self.hook.remaphore_finished, request=request.message, summary=request.summary())
+        await self._call(self.hook.remaphore_shutdown, reason=reason)
+        await self._drain()
+
+    async def _call(self, hook: pluggy.HookCaller, **event: object) -> None:
+        for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
+            if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C while it writes
+                raise outcome.error
+            if outcome.error is not None:
+                hint = "remaphore plugins lists the installed plugins with their versions"
+                message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
+                raise RemaphoreError(message, hint=hint) from outcome.error
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drained()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            hint = "free some space and run the command again"
+            raise RemaphoreError(f"cannot write output: {error.strerror}", hint=hint) from error
+
+
+async def collect(
+    options: Request, config: Config, reporter: Reporter, *, destinations: Sequence[str], payload: str | bytes
+) -> Summary:
+    """Ask *destinations* and report all that happens; return the summary."""
+    plan = batch_plan(options)
+    loop = asyncio.get_running_loop()
+    deadline = None if options.timeout is None else loop.time() + options.timeout
+
+    def on_drop(drop: Drop) -> None:
+        if options.verbose:  # otherwise anyone who can publish could fill the terminal
+            emit_plain(reporter.hook.remaphore_dropped, drop=drop)
+
+    limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
+    async with connect(config, timeout=limit, on_notice=output.notice) as node:
+        left = None if deadline is None else max(0.0, deadline - loop.time())
+        ask = partial(
+            node.request,
+            options.verb,
+            payload=payload,
+            id=options.id,
+            key=options.key,
+            subject_name=options.subject,
+            timeout=options.timeout if plan else left,
+            on_drop=on_drop,
+        )
+        rollout = Rollout(ask, destinations, to=options.to, plan=plan)
+        await _report_all(rollout, reporter)
+    return rollout.summary()
+
+
+async def _report_all(rollout: Rollout, reporter: Reporter) -> None:
+    """Report the events of *rollout*, and how it ended, also after an error or an interrupt."""
+    hook = reporter.hook
+    pending: dict[bytes, Collected] = {}
+    reason = "failed"
+    try:
+        async with aclosing(rollout.events()) as events:
+            async for request, reply, ended in events:
+                if ended:
+                    del pending[request.message.digest]
+                    await reporter.report(hook.remaphore_finished, request=request.message, summary=request.summary())
+                elif reply is not None:
+                    await reporter.report(hook.remaphore_reply, request=request.message, reply=reply)
+                else:
+                    pending[request.message.digest] = request
+                    await reporter.report(hook.remaphore_requested, request=request.message, expected=request.expected)
+        reason = "done"
+    except asyncio.CancelledError:
+        reason = "interrupted"
+        raise
+    finally:
+        await reporter.report_end(pending.values(), reason)

@@ -1,0 +1,37 @@
+"""The commands: COMMANDS is the one list of them, and each has a module of the same name here, and nothing else.
+
+Such a module defines:
+
+    SUMMARY                a few words, equal to those below (a test compares them, so that --help imports no command)
+    EXAMPLE                command lines that can be pasted
+    EXIT_CODES             what each exit code means, beside those of all commands (`main.EXIT_CODES`)
+    a frozen dataclass     the options
+    add_arguments(parser)  adds the arguments, and sets `options=` to what makes the dataclass of them
+    run(options)           runs the command and returns its exit code
+
+Whatever takes long to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
+completion and `--help` import these modules for their arguments only.
+"""
+
+from __future__ import annotations
+
+# In the order of `remaphore --help`.
+COMMANDS = {
+    "send": "send a message",
+    "request": "send a message and print the replies",
+    "receive": "wait for messages and run a script for each",
+    "run": "run the daemon: handlers in hooks.d/VERB/, and plugins",
+    "hooks": "list what the daemon would run for a verb, and what it would skip",
+    "explain": "explain check by check why a message is accepted or dropped",
+    "plugins": "list the installed plugins and the hooks that they implement",
+    "check": "check the setup of this machine, without a network",
+    "doctor": "check the broker, and what the peers permit",
+    "ping": "measure round-trip time and clock offset of the peers",
+    "init": "create this node's configuration and key, and print its peer line",
+    "keygen": "create a key pair",
+    "peer": "add, remove, list and show peers",
+    "config": "show the effective configuration, or convert a legacy one to TOML",
+    "broker": "run a NATS broker on this machine",
+    "demo": "show remaphore at work, on this machine only",
+    "completion": "print a completion script for bash, zsh or fish",
+}

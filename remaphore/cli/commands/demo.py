@@ -1,0 +1,35 @@
+"""`remaphore demo`: show remaphore at work, on this machine only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+
+SUMMARY = "show remaphore at work, on this machine only"
+EXAMPLE = "remaphore demo"
+EXIT_CODES = {0: "everything worked"}
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """No options."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    parser.description = (
+        "Show remaphore at work on this machine: a broker, a sender and three receivers. Nothing is left behind. Needs:"
+        " pip install 'remaphore[embedded]'."
+    )
+    parser.set_defaults(options=Demo)
+
+
+def run(_options: Demo) -> int:
+    """Show it; return 0."""
+    from remaphore.demo import show
+
+    show()
+    return 0

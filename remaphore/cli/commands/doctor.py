@@ -1,0 +1,71 @@
+"""`remaphore doctor`: check the broker, and what the peers permit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output, requests
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+
+DEFAULT_SECONDS = 5.0
+
+SUMMARY = "check the broker, and what the peers permit"
+EXAMPLE = """\
+remaphore doctor
+remaphore doctor --to 'com.example.**'"""
+EXIT_CODES = {0: "no errors (there may be warnings)", 1: "at least one error"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doctor:
+    """Options of doctor. to: pattern of the peers to ask; timeout: seconds for each step."""
+
+    config: str | None = None
+    to: str = requests.ALL
+    timeout: float = DEFAULT_SECONDS
+    json: bool = False
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    from remaphore.cli.arguments import add_config, add_json, positive_seconds
+
+    parser.description = (
+        "Connect to each server and ask each peer with the verb `permissions`: which peers reply, whose clock is off,"
+        " and what the peers and this node permit each other. Peers report their permissions if they have the plugin"
+        " `permissions` enabled. Each finding is printed with a hint how to fix it."
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--to",
+        metavar="PATTERN",
+        default=requests.ALL,
+        help="ask only these peers, such as 'com.example.**' (default: ** for all)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive_seconds,
+        metavar="TIME",
+        default=DEFAULT_SECONDS,
+        help=f"give up each step after TIME (default: {DEFAULT_SECONDS:.0f}s)",
+    )
+    add_json(parser)
+    parser.set_defaults(options=Doctor)
+
+
+def run(options: Doctor) -> int:
+    """Ask; return 0, or 1 if there is an error among the findings."""
+    from remaphore import tasks
+    from remaphore.cli.configuration import load_config
+    from remaphore.cli.findings import FindingPrinter
+    from remaphore.diagnostics.doctor import examine
+
+    config = load_config(options.config)
+    config.identity().load()
+    output.configure_logs(level="WARNING")
+    printer = FindingPrinter(to_json=options.json)
+    tasks.run(examine(config, to=options.to, timeout=options.timeout, report=printer.show))
+    return printer.conclude()

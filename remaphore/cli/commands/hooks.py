@@ -1,0 +1,92 @@
+"""`remaphore hooks`: list what the daemon would run for a verb, in order, and what it would skip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from remaphore.cli.arguments import Parser
+    from remaphore.config.settings import Config
+    from remaphore.hooks.plan import Step
+
+SUMMARY = "list what the daemon would run for a verb, and what it would skip"
+EXAMPLE = """\
+remaphore hooks
+remaphore hooks deploy"""
+EXIT_CODES = {0: "every verb would run", 1: "a verb is unsafe and would be rejected"}
+
+_NOTHING = "  nothing: a request is answered with exit code 127"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Options of hooks. verb: only this one; empty for all that have a directory."""
+
+    config: str | None = None
+    hooks: tuple[str, ...] = ()
+    verb: str = ""
+    json: bool = False
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    from remaphore.cli.arguments import add_daemon, add_json
+
+    parser.description = (
+        "List the handlers that the daemon would run for a verb, in order and with their arguments, and those that it"
+        " would skip, with the reason."
+    )
+    add_daemon(parser)
+    add_json(parser)
+    parser.add_argument(
+        "verb", metavar="VERB", nargs="?", default="", help="list only this verb (default: all that have a directory)"
+    )
+    parser.set_defaults(options=Hooks)
+
+
+def run(options: Hooks) -> int:
+    """List; return 0, or 1 if a verb is unsafe and would be rejected."""
+    from dataclasses import asdict
+
+    from remaphore.diagnostics.handlers import plan, verbs_of
+    from remaphore.hooks.plan import Action
+
+    config, plugins = load_handlers(options.config, options.hooks)
+    verbs = [options.verb] if options.verb else sorted(set(verbs_of(config)))
+    found = {verb: plan(plugins, verb) for verb in verbs}
+    if options.json:
+        output.write_json(*({"verb": verb, **asdict(step)} for verb, steps in found.items() for step in steps))
+    else:
+        output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb])}" for verb in verbs))
+    return 1 if any(step.action is Action.UNSAFE for steps in found.values() for step in steps) else 0
+
+
+def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, pluggy.PluginManager]:
+    """Return the configuration *path* as the daemon would use it, and the plugin that runs handlers."""
+    from remaphore.cli.configuration import load_daemon_config
+    from remaphore.hooks.manager import configure, load
+
+    config = load_daemon_config(path, hooks)
+    plugins = load(("hooks-d",))
+    configure(plugins, config)
+    return config, plugins
+
+
+def format_steps(steps: Iterable[Step]) -> str:
+    """Return *steps* as lines for people. They may hold a payload, and are printable."""
+    import shlex
+
+    from remaphore.hooks.plan import Action
+
+    lines = ""
+    for step in steps:
+        what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
+        line = f"  {step.action:<6} {what}" + (f"; hint: {step.hint}" if step.hint else "")
+        lines += output.wrap(output.printable(line), indent=9, label=step.action)
+    return lines or f"{_NOTHING}\n"

@@ -1,0 +1,97 @@
+"""`remaphore init`: create this node's first configuration, its key and its state directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+
+SUMMARY = "create this node's configuration and key, and print its peer line"
+EXAMPLE = """\
+remaphore init
+remaphore init --destination com.example.left --server nats://broker:4222"""
+EXIT_CODES = {0: "created"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Init:
+    """Options of init. destination: empty to derive it from the host name; credentials: empty for the default file."""
+
+    config: str | None = None
+    destination: str = ""
+    servers: tuple[str, ...] = ()
+    credentials: str = ""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    parser.description = (
+        "Create this node's first configuration, its key and its state directory, and print its peer line, which"
+        " `remaphore peer add` reads on other nodes. Existing files are not overwritten."
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="file to create (default: /etc/remaphore/remaphore.toml for root, else in ~/.config/remaphore/)",
+    )
+    parser.add_argument(
+        "--destination",
+        metavar="NAME",
+        default="",
+        help="this node's name, such as com.example.left (default: the host name, reversed)",
+    )
+    parser.add_argument(
+        "--server",
+        dest="servers",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="NATS server; repeatable, for failover (default: nats://localhost:4222)",
+    )
+    parser.add_argument("--credentials", metavar="FILE", default="", help="NATS credentials file (default: nats.creds)")
+    parser.set_defaults(options=Init)
+
+
+def run(options: Init) -> int:
+    """Create them; print the peer line; return 0."""
+    import os
+    import shlex
+    import socket
+    from pathlib import Path
+
+    from remaphore.config import creation, peer_line, search
+    from remaphore.receiving.ledger.state import default_root
+
+    # The file that the other commands will find. An absolute path, but with its links.
+    default_paths = search.default_paths(os.environ, user=os.geteuid())
+    config = Path(os.path.abspath(options.config or os.environ.get(search.VARIABLE) or default_paths[0]))  # noqa: PTH100
+    creation.check_place(config)
+    # The default state directory belongs to a configuration at a default place. Another one has its own, beside it.
+    by_default = str(config) in default_paths
+    node = creation.NewNode(
+        config=config,
+        destination=options.destination or creation.destination_of(socket.getfqdn()),
+        servers=options.servers,
+        credentials=os.path.abspath(options.credentials) if options.credentials else "",  # noqa: PTH100 - keeps links
+        state_dir=default_root(os.environ) if by_default else config.with_suffix(".state"),
+        state_in_config=not by_default,
+    )
+    public, key_existed = creation.create_node(node)
+    line = peer_line.write(destination=node.destination, key=public)
+
+    how = "" if options.destination else ", from the host name (to change it: delete these files, use --destination)"
+    output.notice(f"this node is {node.destination}{how}")
+    output.notice(f"configuration: {node.config}")
+    output.notice(f"private key:   {node.key_file} ({'existed, and is used' if key_existed else 'mode 0600'})")
+    output.notice(f"state:         {node.state_dir} (mode 0700)")
+    if not node.servers or not node.credentials:
+        output.notice(f"next, here: set servers and credentials in {node.config}")
+    output.notice("next, on each node that should accept messages from this one, with the verbs that it may send:")
+    output.notice(f"    remaphore peer add --verbs ping,deploy {shlex.join(line.split())}")
+    output.write(f"{line}\n")
+    return 0

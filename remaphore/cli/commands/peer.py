@@ -1,0 +1,240 @@
+"""`remaphore peer`: add, remove, list and show peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from remaphore.cli import output
+from remaphore.cli.configuration import load_config
+from remaphore.errors import UsageError
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+
+SUMMARY = "add, remove, list and show peers"
+EXAMPLE = """\
+remaphore peer list
+remaphore peer show | ssh right remaphore peer add --verbs ping,deploy -"""
+EXIT_CODES = {0: "done"}
+
+RELOAD = "to apply it to a running daemon: systemctl reload remaphore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAdd:
+    """Options of peer add. line: a peer line, `-` or empty for stdin, unless *file* names a file of them.
+
+    legacy: the peer runs the Go implementation, and *line* may be its destination and public key. rotate: the key is
+    another one of a known destination. drop_in: write to peers.d.
+    """
+
+    config: str | None = None
+    line: str = ""
+    file: str = ""
+    verbs: tuple[str, ...]
+    legacy: bool = False
+    rotate: bool = False
+    drop_in: bool = False
+
+    @classmethod
+    def from_arguments(cls, *, line: tuple[str, ...], compatibility: str | None, **given: Any) -> PeerAdd:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if line and given["file"]:
+            raise UsageError("both a peer line and --file are given", hint="give only one of the two")
+        if not given["verbs"]:
+            raise UsageError(
+                "no verbs for the peer",
+                hint="add what it may send: --verbs ping,deploy (or --verbs '*' for all)",
+            )
+        return cls(**given, line=" ".join(line), legacy=compatibility == "legacy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRemove:
+    """Options of peer remove. peer: destination or public key; key: which of several keys; every: all of them."""
+
+    config: str | None = None
+    peer: str
+    key: str = ""
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerList:
+    """Options of peer list."""
+
+    config: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerShow:
+    """Options of peer show. peer: destination or public key, of a peer or of this node; empty for all of this node."""
+
+    config: str | None = None
+    peer: str = ""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the actions and their arguments to *parser*."""
+    from remaphore.cli.arguments import add_config, add_json, add_verbs
+
+    parser.description = "Add, remove, list and show the peers of this node."
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    added = actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
+    added.description = (
+        "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
+    )
+    added.example = "remaphore peer add --verbs ping,deploy --file right.peer"
+    add_config(added)
+    added.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
+    added.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
+    add_verbs(added, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
+    added.add_argument(
+        "--compatibility",
+        choices=("legacy",),
+        help="the peer runs the Go implementation, which has no peer lines: LINE may be DESTINATION PUBLICKEY",
+    )
+    added.add_argument(
+        "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
+    )
+    added.add_argument(
+        "--drop-in", action="store_true", help="write peers.d/DESTINATION.toml, not the configuration itself"
+    )
+    added.set_defaults(options=PeerAdd.from_arguments)
+
+    removed = actions.add_parser("remove", help="remove a peer, or one of its keys")
+    removed.description = "Remove a peer: its messages are dropped, and it is not asked any more."
+    removed.example = "remaphore peer remove com.example.left"
+    add_config(removed)
+    removed.add_argument("peer", metavar="DESTINATION|KEY", help="the peer")
+    which = removed.add_mutually_exclusive_group()
+    which.add_argument("--key", metavar="KEY", default="", help="remove only this one of its keys")
+    which.add_argument("--all", dest="every", action="store_true", help="remove all of its keys")
+    removed.set_defaults(options=PeerRemove)
+
+    listed = actions.add_parser("list", help="list the peers and what each may send")
+    listed.description = "List the peers, what each may send to this node, and the file that defines it."
+    listed.example = "remaphore peer list\nremaphore peer list --json"
+    add_config(listed)
+    add_json(listed)
+    listed.set_defaults(options=PeerList)
+
+    shown = actions.add_parser("show", help="print the peer line of this node or of a peer")
+    shown.description = (
+        "Print the peer line of this node, one for each of its identities, the default one first; or that of a peer."
+    )
+    shown.example = "remaphore peer show"
+    add_config(shown)
+    shown.add_argument("peer", metavar="DESTINATION|KEY", nargs="?", default="", help="the peer (default: this node)")
+    shown.set_defaults(options=PeerShow)
+
+
+def run(options: PeerAdd | PeerRemove | PeerList | PeerShow) -> int:
+    """Run the action; return 0."""
+    match options:
+        case PeerAdd():
+            add(options)
+        case PeerRemove():
+            remove(options)
+        case PeerList():
+            list_peers(options)
+        case PeerShow():
+            show(options)
+    return 0
+
+
+def add(options: PeerAdd) -> None:
+    """Add peers, and report what they may send."""
+    import os
+
+    from remaphore.config import editing, peer_line, search
+    from remaphore.protocol.peers import Peer
+
+    path, _ = search.find(options.config, os.environ)
+    editing.check_format(path)  # before a line is pasted in vain
+    rows = peer_line.read_all(*_peer_lines(options), bare=options.legacy)
+    verbs = frozenset(verb.lower() for verb in options.verbs)
+    peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
+    changed = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
+    own = load_config(path).identities
+    for peer in peers:
+        if any(identity.key == peer.key for identity in own):
+            output.notice(f"{peer.destination} is this node itself: it may send these verbs to itself")
+        output.notice(f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(verbs))}")
+    output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
+
+
+def _peer_lines(options: PeerAdd) -> tuple[str, str]:
+    """Return the text that holds the peer lines, and its source for messages."""
+    import sys
+
+    from remaphore.config.secrets import read_file, read_stdin
+
+    if options.file:
+        return read_file(options.file, what="peer lines")[0].decode(errors="replace"), options.file
+    if options.line not in ("", "-"):
+        return options.line, "the peer line"
+    if sys.stdin is not None and sys.stdin.isatty():
+        output.notice("paste the peer line of the other node, then press Enter and Ctrl-D")
+    return read_stdin(what="peer lines").decode(errors="replace"), "stdin"
+
+
+def remove(options: PeerRemove) -> None:
+    """Remove a peer, or one of its keys."""
+    import os
+
+    from remaphore.config import editing, search
+
+    path, _ = search.find(options.config, os.environ)
+    editing.check_format(path)
+    peers = editing.choose(load_config(options.config), options.peer, key=options.key, every=options.every)
+    changed = editing.remove(path, peers)
+    for peer in dict.fromkeys(peers):
+        output.notice(f"removed: {peer.destination} ({peer.key})")
+    output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
+
+
+def list_peers(options: PeerList) -> None:
+    """Print the peers."""
+    peers = load_config(options.config).peers
+    if options.json:
+        output.write_json(
+            *(
+                {
+                    "destination": peer.destination,
+                    "key": peer.key,
+                    "verbs": sorted(peer.verbs),
+                    "compatibility": "legacy" if peer.legacy else None,
+                    "origin": peer.origin,
+                }
+                for peer in peers
+            )
+        )
+        return
+    rows = (
+        (
+            peer.destination,
+            peer.key,
+            (",".join(sorted(peer.verbs)) or "-") + (" (legacy)" if peer.legacy else ""),
+            peer.origin,
+        )
+        for peer in peers
+    )
+    output.write_table(("DESTINATION", "KEY", "VERBS", "FROM"), rows)
+
+
+def show(options: PeerShow) -> None:
+    """Print peer lines."""
+    from remaphore.config import editing, peer_line
+
+    config = load_config(options.config)
+    # Our own keys, the one that signs replies first.
+    own = [(config.destination, key) for key in (config.identity().key, *(each.key for each in config.identities))]
+    found = [row for row in own if options.peer in ("", *row)]
+    if not found:
+        found = [(peer.destination, peer.key) for peer in editing.choose(config, options.peer, every=True)]
+    lines = (peer_line.write(destination=destination, key=key) for destination, key in dict.fromkeys(found))
+    output.write("".join(f"{line}\n" for line in lines))

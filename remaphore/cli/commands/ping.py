@@ -1,0 +1,183 @@
+"""`remaphore ping`: measure round-trip time and clock offset of the peers. Lines as they arrive, then a summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output, requests
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+    from remaphore.config.settings import Config
+    from remaphore.diagnostics.pinger import PingStats
+    from remaphore.diagnostics.probe import Answer
+
+DEFAULT_SECONDS = 5.0
+DEFAULT_INTERVAL = 1.0
+EXIT_MISSING = 4  # as `request --check`
+
+SUMMARY = "measure round-trip time and clock offset of the peers"
+EXAMPLE = """\
+remaphore ping
+remaphore ping --count 3 'com.example.**'"""
+EXIT_CODES = {
+    0: "every peer replied to every ping",
+    1: "no peer replied",
+    EXIT_MISSING: "some replies are missing",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Options of ping. count: None for until interrupted; interval, timeout: seconds."""
+
+    config: str | None = None
+    to: str = requests.ALL
+    count: int | None = None
+    interval: float = DEFAULT_INTERVAL
+    timeout: float = DEFAULT_SECONDS
+    json: bool = False
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    from remaphore.cli.arguments import add_config, add_json, positive_integer, positive_seconds
+
+    parser.description = (
+        "Send `ping` repeatedly and print each reply: its round-trip time, the offset of the peer's clock, and its"
+        " output. The command ends after --count pings or with Ctrl-C, with a summary on stderr. A receiver that waits"
+        " for any message accepts a ping too."
+    )
+    add_config(parser)
+    parser.add_argument(
+        "to", metavar="PATTERN", nargs="?", default=requests.ALL, help="destinations to ping (default: ** for all)"
+    )
+    parser.add_argument(
+        "--count", type=positive_integer, metavar="N", help="stop after N pings (default: until interrupted)"
+    )
+    parser.add_argument(
+        "--interval",
+        type=positive_seconds,
+        metavar="TIME",
+        default=DEFAULT_INTERVAL,
+        help=f"wait TIME between two pings (default: {DEFAULT_INTERVAL:.0f}s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive_seconds,
+        metavar="TIME",
+        default=DEFAULT_SECONDS,
+        help=f"wait at most TIME for a reply (default: {DEFAULT_SECONDS:.0f}s)",
+    )
+    add_json(parser, "print one JSON object per line, also for the summary")
+    parser.set_defaults(options=Ping)
+
+
+def run(options: Ping) -> int:
+    """Ping; return 0 if all replied each time, 1 if no peer replied at all, 4 if some replies are missing."""
+    from remaphore import tasks
+    from remaphore.cli.configuration import load_config
+    from remaphore.diagnostics.replies import PING
+    from remaphore.requesting.requester import expect
+
+    config = load_config(options.config)
+    config.sender(PING).load()
+    expect(config, options.to)
+    output.configure_logs(level="WARNING")
+    stats = tasks.run(ping(options, config))
+    _write_summary(stats, to_json=options.json)
+    if not stats.answered.total():
+        return 1
+    return EXIT_MISSING if stats.missing else 0
+
+
+async def ping(options: Ping, config: Config) -> PingStats:
+    """Ping and print each reply; return the counts."""
+    import asyncio
+    import signal
+
+    from remaphore import tasks
+    from remaphore.diagnostics.pinger import Pinger
+    from remaphore.node import CONNECT_SECONDS, connect
+
+    async with connect(config, timeout=CONNECT_SECONDS, on_notice=output.notice) as node:
+        pinger = Pinger(
+            node.bus,
+            config,
+            to=options.to,
+            count=options.count,
+            interval=options.interval,
+            timeout=options.timeout,
+        )
+        loop = asyncio.get_running_loop()
+        tasks.on_interrupt(lambda: loop.call_soon_threadsafe(pinger.stop))
+        loop.add_signal_handler(signal.SIGTERM, pinger.stop)
+        async for number, answer in pinger.answers():
+            if options.json:
+                output.write_json(to_row(number, answer))
+            else:
+                output.write(to_line(number, answer))
+        return pinger.stats
+
+
+def to_line(number: int, answer: Answer) -> str:
+    """Return *answer* to the ping *number* as one printable line, with its end."""
+    from remaphore.logs import escape
+
+    reply = answer.reply
+    code = "" if reply.exit_code is None else f" exit={reply.exit_code}"
+    times = f"time={_ms(answer.round_trip_ns):.1f} ms skew={_ms(answer.skew_ns):+.1f} ms"
+    return escape(f"{reply.peer}: seq={number} {times}{code} {_first_line(reply.output)}").rstrip() + "\n"
+
+
+def to_row(number: int, answer: Answer) -> dict[str, object]:
+    """Return *answer* to the ping *number* as the object that --json prints."""
+    from remaphore.diagnostics.pinger import reported_version
+
+    reply = answer.reply
+    return {
+        "kind": "reply",
+        "seq": number,
+        "peer": reply.peer,
+        "round_trip_ms": _ms(answer.round_trip_ns),
+        "skew_ms": _ms(answer.skew_ns),
+        "exit_code": reply.exit_code,
+        "output": _first_line(reply.output),
+        "version": reported_version(reply.output),
+        "bound": reply.bound,
+    }
+
+
+def _first_line(text: bytes) -> str:
+    from remaphore.diagnostics.findings import quote
+
+    return quote(text.decode(errors="replace").strip().partition("\n")[0])
+
+
+def _write_summary(stats: PingStats, *, to_json: bool) -> None:
+    """Write the summary: as JSON to stdout, or as notices."""
+    asked, answered = stats.asked.total(), stats.answered.total()
+    least, total, most = stats.round_trips_ns
+    times = {"min": _ms(least), "avg": _ms(total) / max(answered, 1), "max": _ms(most)}
+    if to_json:
+        peers = {name: {"asked": n, "answered": stats.answered[name]} for name, n in sorted(stats.asked.items())}
+        output.write_json(
+            {
+                "kind": "summary",
+                "pings": stats.pings,
+                "peers": peers,
+                "missing": sorted(stats.missing),
+                "round_trip_ms": times,
+            }
+        )
+        return
+    output.notice(f"{stats.pings} {'ping' if stats.pings == 1 else 'pings'}, {answered} of {asked} answers")
+    for name, number in sorted(stats.missing.items()):
+        output.notice(f"missing: {name}, {number} of {stats.asked[name]}")
+    if answered:
+        output.notice("round trip min/avg/max {min:.1f}/{avg:.1f}/{max:.1f} ms".format(**times))
+
+
+def _ms(nanoseconds: int) -> float:
+    return nanoseconds / 1_000_000

@@ -1,0 +1,114 @@
+"""`remaphore plugins`: list the installed plugins, the hooks of each, and why one cannot be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remaphore.cli import output
+from remaphore.cli.commands import request
+from remaphore.cli.commands import run as daemon
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from remaphore.cli.arguments import Parser
+
+BUNDLED = (*daemon.PLUGINS, *request.PLUGINS)
+
+SUMMARY = "list the installed plugins and the hooks that they implement"
+EXAMPLE = "remaphore plugins"
+EXIT_CODES = {0: "every enabled plugin can be loaded", 1: "an enabled plugin cannot be loaded"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugins:
+    """Options of plugins."""
+
+    config: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A plugin. distribution: name and version; error: why it cannot be loaded, else empty; hint: how to fix it."""
+
+    name: str
+    distribution: str
+    enabled: bool
+    hooks: list[str]
+    error: str = ""
+    hint: str = ""
+
+    def describe(self) -> str:
+        """Return the hooks without their prefix, or the error and its hint."""
+        if self.error:
+            return f"FAILED: {self.error}" + (f"; hint: {self.hint}" if self.hint else "")
+        return ", ".join(hook.removeprefix("remaphore_") for hook in self.hooks)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    from remaphore.cli.arguments import add_config, add_json
+
+    parser.description = (
+        "List the installed plugins, the hooks that each implements, and why one cannot be loaded. Every plugin is"
+        " imported."
+    )
+    add_config(parser)
+    add_json(parser)
+    parser.set_defaults(options=Plugins)
+
+
+def run(options: Plugins) -> int:
+    """List; return 0, or 1 if an enabled plugin cannot be loaded."""
+    import contextlib
+    import sys
+    from dataclasses import asdict
+    from importlib.metadata import entry_points
+
+    from remaphore.hooks.manager import GROUP
+
+    enabled = {*BUNDLED, *_enabled_plugins(options.config)}
+    points = list(entry_points(group=GROUP))
+    names = sorted({*enabled, *(point.name for point in points)})
+    with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
+        rows = [_inspect(name, points, enabled) for name in names]
+    if options.json:
+        output.write_json(*map(asdict, rows))
+    else:
+        cells = ((row.name, row.distribution or "-", "yes" if row.enabled else "no", row.describe()) for row in rows)
+        output.write_table(("NAME", "DISTRIBUTION", "ENABLED", "HOOKS"), cells)
+    return 1 if any(row.enabled and row.error for row in rows) else 0
+
+
+def _enabled_plugins(path: str | None) -> tuple[str, ...]:
+    """Return the plugins that the configuration enables; none without a configuration."""
+    import os
+    from pathlib import Path
+
+    from remaphore.cli.configuration import load_config
+    from remaphore.config import search
+
+    places = search.default_paths(os.environ, user=os.geteuid())
+    if path is None and not os.environ.get(search.VARIABLE) and not any(Path(place).exists() for place in places):
+        output.notice("no configuration found: only the bundled plugins are enabled; name one with -c FILE")
+        return ()
+    return load_config(path).enabled_plugins
+
+
+def _inspect(name: str, points: list[EntryPoint], enabled: Collection[str]) -> Row:
+    from remaphore.errors import PluginError
+    from remaphore.hooks.manager import implemented, load, origin
+
+    # Each plugin is loaded on its own, so that an error affects one row only.
+    hooks: list[str] = []
+    error = hint = ""
+    try:
+        hooks = implemented(load([name], points), name)
+    except PluginError as problem:
+        error = str(problem)
+        hint = "" if problem.hint == PluginError.default_hint else problem.hint  # that one names this command
+    origins = ", ".join(dict.fromkeys(origin(point) for point in points if point.name == name))
+    return Row(name=name, distribution=origins, enabled=name in enabled, hooks=hooks, error=error, hint=hint)

@@ -1,0 +1,149 @@
+"""`remaphore receive`, `remaphore` with flags only: wait for messages and run a script for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from remaphore.cli import output, requests
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from remaphore.cli.arguments import Parser
+    from remaphore.config.settings import Config
+
+SUMMARY = "wait for messages and run a script for each"
+EXAMPLE = """\
+remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile .
+remaphore receive --verb deploy ./deploy.sh"""
+EXIT_CODES = {
+    0: "a message was received",
+    1: "no message before the timeout",
+    130: "ended by SIGINT (Ctrl-C)",
+    143: "ended by SIGTERM",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive:
+    """Options of receive. pattern: accept only messages sent to exactly it; script: command and arguments to run.
+
+    timeout: seconds, None for no limit.
+    """
+
+    config: str | None = None
+    subject: str = ""
+    verbs: tuple[str, ...] = ()
+    once: bool = False
+    id: str = ""
+    timeout: float | None = None
+    any_destination: bool = False
+    pattern: str = ""
+    key: str = ""
+    script: tuple[str, ...] = ()
+    log_format: Literal["console", "json"] = "console"
+
+    @classmethod
+    def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
+        """Return the options of what the parser has read. Raises UsageError."""
+        return cls(**given, once=once or bool(given["id"]), script=script[1:] if script[:1] == ("--",) else script)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    import argparse
+
+    from remaphore.cli.arguments import add_config, add_log_format, add_verbs, seconds
+
+    parser.description = "Wait for messages and run SCRIPT for each, as: SCRIPT ARG... VERB PAYLOAD."
+    add_config(parser)
+    requests.add_subject(parser)
+    add_verbs(parser, "--verb", text="accept only these verbs; repeatable (default: all)")
+    parser.add_argument("--id", metavar="TEXT", default="", help="accept only this id; implies --once")
+    parser.add_argument(
+        "--from", dest="key", metavar="KEY", default="", help="accept only messages signed by this public key"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--to",
+        dest="pattern",
+        metavar="PATTERN",
+        default="",
+        help="accept only messages sent to exactly this pattern (default: any that matches this node)",
+    )
+    where.add_argument("--any-destination", action="store_true", help="accept messages to other nodes too")
+    parser.add_argument("--once", action="store_true", help="exit after the first message")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="TIME", help="give up after TIME, such as 10m (default: no limit)"
+    )
+    add_log_format(parser)
+    parser.add_argument(
+        "script", nargs=argparse.REMAINDER, metavar="SCRIPT [ARG...]", help="command to run for each message"
+    )
+    parser.set_defaults(options=Receive.from_arguments)
+
+
+def run(options: Receive) -> int:
+    """Receive; return 0 if a message was handled, 1 if none came in time, 128 + n after signal n."""
+    from remaphore import tasks
+    from remaphore.cli.configuration import load_config
+    from remaphore.cli.main import enable_gc
+    from remaphore.hooks.manager import configure, load
+
+    requests.check_names(key=options.key, subject_name=options.subject)
+    config = load_config(options.config)
+    config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
+    output.configure_logs(options.log_format)
+    plugins = load(("log", "script") if options.script else ("log",))
+    configure(plugins, config, options={"script": {"argv": options.script}})
+    enable_gc()
+    return tasks.run(receive(options, config, plugins))
+
+
+async def receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:
+    """Receive until the timeout, the end of --once or a signal; return the exit code."""
+    import asyncio
+    import signal
+
+    import structlog
+
+    from remaphore.errors import BrokerUnavailableError
+    from remaphore.node import connect
+    from remaphore.receiving.receiver import Receiver
+
+    loop = asyncio.get_running_loop()
+    deadline = None if options.timeout is None else loop.time() + options.timeout
+    filters = requests.make_filters(
+        pattern=options.pattern,
+        any_destination=options.any_destination,
+        id=options.id,
+        verbs=options.verbs,
+        key=options.key,
+    )
+    stopped_by: list[signal.Signals] = []
+    try:
+        async with connect(config, timeout=options.timeout, on_notice=output.notice) as node:
+            receiver = Receiver(
+                node.bus,
+                config,
+                filters=filters,
+                plugins=plugins,
+                subject_name=options.subject,
+                once=options.once,
+            )
+
+            def stop(number: signal.Signals) -> None:
+                stopped_by.append(number)
+                receiver.stop("signal")
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop, number)
+            log = structlog.get_logger()
+            handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
+    except BrokerUnavailableError as error:
+        output.notice(str(error))  # until the timeout: no message came, which is what 1 means
+        return 1
+    if stopped_by:
+        return 128 + stopped_by[0]
+    return 0 if handled else 1

@@ -1,0 +1,221 @@
+"""`remaphore request`, `remaphore -r`: send a message and print the replies as they arrive."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from remaphore.cli import output, requests
+from remaphore.errors import UsageError
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+    from remaphore.config.settings import Config
+    from remaphore.protocol.exchange import Summary
+    from remaphore.requesting.rollout import BatchPlan
+
+PLUGINS = ("log", "reply-collector")
+DEFAULT_SECONDS = 30.0
+EXIT_MISSING, EXIT_FAILED, EXIT_REJECTED = 4, 5, 6
+
+SUMMARY = "send a message and print the replies"
+EXAMPLE = """\
+remaphore request --to 'com.example.**' --verb status
+remaphore request --verb deploy --batch 10% --stop-on-failure 1 v42"""
+EXIT_CODES = {
+    0: "replies arrived; with --check: all of them, and all succeeded",
+    1: "no reply before the timeout, or only rejections",
+    EXIT_MISSING: "--check: at least one reply is missing",
+    EXIT_FAILED: "--check: at least one failed",
+    EXIT_REJECTED: "--check: at least one rejected",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(requests.OutgoingMessage):
+    """Options of request. timeout: seconds for everything, or with *batch* for each batch.
+
+    verbose: log each reply, and why one was dropped. failed: print failures only. check: see `exit_code`. batch: number
+    of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
+    stop_after: failed destinations that end it. dry_run: only print who would be asked. report: write progress and
+    summary to stderr; it does not change the request, so it does not count when options are compared.
+    """
+
+    verbose: bool = False
+    format: Literal["lines", "json", "jsonl", "fold"] = "lines"
+    failed: bool = False
+    check: bool = False
+    batch: int = 0
+    percent: bool = False
+    pause: float = 0.0
+    stop_after: int | None = None
+    dry_run: bool = False
+    report: bool = field(default=False, compare=False)
+
+    @classmethod
+    def from_arguments(
+        cls,
+        *,
+        payload: tuple[str, ...],
+        batch: Batch | None,
+        pause: float | None,
+        check: bool,
+        stop_after: int | None,
+        **given: Any,
+    ) -> Request:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if batch is None and (pause is not None or stop_after is not None):
+            raise UsageError("--pause and --stop-on-failure need batches", hint="add --batch N or --batch N%")
+        size, percent = batch or Batch(0, percent=False)
+        return cls(
+            **given,
+            **requests.payload_options(payload),
+            batch=size,
+            percent=percent,
+            pause=pause or 0.0,
+            stop_after=stop_after,
+            check=check or stop_after is not None,
+            report=True,
+        )
+
+
+class Batch(NamedTuple):
+    """The value of --batch: a number of destinations, or a percentage of all."""
+
+    size: int
+    percent: bool
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments to *parser*."""
+    from remaphore.cli.arguments import positive_integer, seconds
+
+    parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
+    parser.description = "Send a message and print the replies of the peers that it reaches."
+    requests.add_message(parser)
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="TIME",
+        default=DEFAULT_SECONDS,
+        help=f"give up after TIME, per batch if any (default: {DEFAULT_SECONDS:.0f}s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print who would be asked, and connect to nothing")
+    formats = parser.add_mutually_exclusive_group()
+    for name, text in {
+        "json": "print one JSON document at the end",
+        "jsonl": "print a JSON object per line, as things happen",
+        "fold": "print equal replies once, with all responders",
+    }.items():
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="lines", help=text)
+    parser.add_argument("--failed", action="store_true", help="print only replies that report a failure")
+    parser.add_argument("--check", action="store_true", help="set the exit code by the result, see below")
+    parser.add_argument("--verbose", action="store_true", help="log each reply, and why a reply was dropped")
+    rollout = parser.add_argument_group("rollout in batches")
+    rollout.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations at a time, or N percent")
+    rollout.add_argument("--pause", type=seconds, metavar="TIME", help="wait between two batches (default: no pause)")
+    rollout.add_argument(
+        "--stop-on-failure",
+        dest="stop_after",
+        type=positive_integer,
+        metavar="N",
+        help="stop when N have not succeeded; implies --check",
+    )
+    parser.set_defaults(options=Request.from_arguments)
+
+
+def _batch(text: str) -> Batch:
+    import argparse
+    import re
+
+    found = re.fullmatch(r"([1-9][0-9]{0,8})(%?)", text)
+    if found is None or (found[2] and int(found[1]) > 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a batch size; write a number such as 5, or 1% to 100%")
+    return Batch(int(found[1]), bool(found[2]))
+
+
+def run(options: Request) -> int:
+    """Send and print; return 0 if a reply came that is not a rejection, else 1; with --check see `exit_code`."""
+    from remaphore import tasks
+    from remaphore.cli.collecting import Reporter, collect
+    from remaphore.cli.configuration import load_config
+    from remaphore.cli.writer import Writer
+    from remaphore.hooks.manager import configure, load
+    from remaphore.requesting.requester import expect, names
+
+    requests.check_names(key=options.key, subject_name=options.subject)
+    config = load_config(options.config)
+    plan = batch_plan(options)
+    if options.dry_run:
+        _print_targets(options, config, plan)
+    config.sender(options.verb, options.key)
+    destinations = names(expect(config, options.to))
+    if options.dry_run:
+        batches = f", in batches: {len(plan.batches(destinations))}" if plan else ""
+        output.notice(f"{len(destinations)} would be asked{batches}")
+        return 0
+    payload = requests.read_payload(options)
+    writer = Writer()
+    with writer.streams():
+        plugins = load(PLUGINS)
+        configure(plugins, config, options={"reply-collector": collector_options(options, destinations)})
+        output.configure_logs(level="DEBUG" if options.verbose else "WARNING")
+        summary = tasks.run(
+            collect(options, config, Reporter(plugins, writer), destinations=destinations, payload=payload)
+        )
+    if summary.dropped and not options.verbose:
+        number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
+        output.notice(f"{number} dropped; --verbose shows why")
+    return exit_code(summary, check=options.check)
+
+
+def exit_code(summary: Summary, *, check: bool) -> int:
+    """Return 0 if a reply came that is not a rejection, else 1; with *check*, the first of these that applies:
+
+    1: no reply at all; 4: some are missing; 5: some failed, or have no exit code; 6: some rejected; 0: all succeeded.
+    """
+    if not check:
+        return 0 if set(summary.answered) - set(summary.rejected) else 1
+    if not summary.answered:
+        return 1
+    if summary.missing:
+        return EXIT_MISSING
+    if summary.failed or summary.without_code:
+        return EXIT_FAILED
+    return EXIT_REJECTED if summary.rejected else 0
+
+
+def collector_options(options: Request, destinations: Sequence[str]) -> dict[str, object]:
+    """Return the options of the plugin reply-collector: how to print the replies of *destinations*."""
+    return {
+        "format": options.format,
+        "failed": options.failed,
+        "expected": destinations,
+        "summary": options.report,
+        "progress": options.report and not options.verbose,  # with --verbose the log shows the progress
+    }
+
+
+def batch_plan(options: Request) -> BatchPlan | None:
+    """Return how the destinations are asked in batches; None if all are asked at once."""
+    from remaphore.requesting.rollout import BatchPlan
+
+    if not options.batch:
+        return None
+    return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
+
+
+def _print_targets(options: Request, config: Config, plan: BatchPlan | None) -> None:
+    from remaphore.logs import escape
+    from remaphore.requesting.requester import preview
+
+    targets = preview(config, options.verb, options.to, key=options.key)
+    asked = [target.destination for target in targets if not target.skip_reason]
+    batches = plan.batches(asked) if plan else (asked,)
+    for number, batch in enumerate(batches, start=1):
+        note = f"  batch {number} of {len(batches)}" if plan else ""
+        sys.stdout.writelines(escape(f"ask   {name}{note}") + "\n" for name in batch)
+    skipped = (target for target in targets if target.skip_reason)
+    sys.stdout.writelines(escape(f"skip  {name}: {reason}") + "\n" for name, reason in skipped)

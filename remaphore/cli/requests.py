@@ -1,0 +1,157 @@
+"""Messages and filters: what send, request, receive and explain share, whichever syntax they were typed in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from remaphore.cli import output
+from remaphore.errors import UsageError
+
+if TYPE_CHECKING:
+    from remaphore.cli.arguments import Parser
+    from remaphore.protocol.gate import Filters
+
+DEFAULT_VERB = "ping"
+ALL = "**"  # the pattern that matches every destination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingMessage:
+    """Options of send and request.
+
+    subject: last part of the NATS subject. to: pattern of destinations. id: text that receivers wait for. key: public
+    key of the identity that signs. source: file that holds the payload, `-` for stdin; if empty, *payload* is it.
+    timeout: seconds, None for no limit.
+    """
+
+    config: str | None = None
+    subject: str = ""
+    to: str = ALL
+    verb: str = DEFAULT_VERB
+    id: str = ""
+    key: str = ""
+    payload: str = ""
+    source: str = ""
+    timeout: float | None = None
+
+
+def add_subject(parser: Parser) -> None:
+    """Add the last part of the subject."""
+    parser.add_argument(
+        "-S", "--subject", metavar="NAME", default="", help="use the subject ROOT.NAME (default: ROOT.all)"
+    )
+
+
+def add_message(parser: Parser) -> None:
+    """Add the arguments that describe a message."""
+    from remaphore.cli.arguments import add_config
+
+    add_config(parser)
+    add_subject(parser)
+    parser.add_argument("--to", metavar="PATTERN", default=ALL, help="destinations to reach (default: ** for all)")
+    parser.add_argument(
+        "--verb", metavar="VERB", default=DEFAULT_VERB, help=f"kind of message (default: {DEFAULT_VERB})"
+    )
+    parser.add_argument("--id", metavar="TEXT", default="", help="text that receivers can wait for")
+    parser.add_argument(
+        "--from",
+        dest="key",
+        metavar="KEY",
+        default="",
+        help="sign with the identity of this public key",
+    )
+    parser.add_argument(
+        "payload",
+        metavar="PAYLOAD",
+        nargs="*",
+        help="words to send; @FILE sends a file, - sends stdin",
+    )
+
+
+def payload_options(words: Sequence[str]) -> dict[str, Any]:
+    """Return `payload` of the *words* given, or `source`. Raises UsageError.
+
+    Only a single word can name a source: `-`, `@-` or `@FILE`. A text that begins with `@` is written `@@`.
+    """
+    text = " ".join(words)
+    if len(words) != 1 or (text != "-" and not text.startswith("@")):
+        return {"payload": text}
+    if text.startswith("@@"):
+        return {"payload": text[1:]}
+    if text == "@":
+        raise UsageError("no file name after @", hint="write @FILE, or @@ for the text @")
+    return {"source": text.removeprefix("@")}
+
+
+def read_payload(options: OutgoingMessage) -> str | bytes:
+    """Return the payload. Raises UsageError.
+
+    At most the size of a message is read, so that an endless stream is an error and does not fill the memory.
+    """
+    if not options.source:
+        return options.payload
+    from pathlib import Path
+
+    from remaphore.protocol.wire import MAX_MESSAGE_BYTES
+
+    name = "stdin" if options.source == "-" else options.source
+    try:
+        if options.source == "-":
+            data = _read_stdin(MAX_MESSAGE_BYTES + 1)
+        else:
+            with Path(options.source).open("rb") as file:
+                data = file.read(MAX_MESSAGE_BYTES + 1)
+    except OSError as error:
+        hint = "check the name after @, or write @@ for a text that begins with @"
+        raise UsageError(f"cannot read the payload from {name}: {error.strerror}", hint=hint) from None
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise UsageError(
+            f"the payload in {name} is larger than {MAX_MESSAGE_BYTES} bytes, the limit for a message",
+            hint="send where to fetch the data instead",
+        )
+    return data
+
+
+def _read_stdin(size: int) -> bytes:
+    if sys.stdin is None:
+        raise UsageError("cannot read the payload from stdin: it is closed", hint="write @FILE to send a file")
+    if sys.stdin.isatty():
+        output.notice("reading the payload from the terminal; end it with Ctrl-D at the start of a line")
+    return sys.stdin.buffer.read(size)
+
+
+def check_names(*, key: str, subject_name: str = "") -> None:
+    """Raise UsageError for a malformed public key, or for a subject that is not a single plain one."""
+    from remaphore.errors import KeyFormatError
+    from remaphore.protocol import keys, subject
+
+    problem = subject.problem(subject_name) if subject_name else None
+    if problem:
+        raise UsageError(f"subject {subject_name!r}: {problem}", hint="give one plain subject, without wildcards")
+    if key:
+        try:
+            keys.decode_public(key)
+        except KeyFormatError as error:
+            from remaphore.config.peer_line import secret_problem
+
+            secret = secret_problem(key)
+            if secret is not None:
+                raise UsageError(secret.what, hint=secret.hint) from None
+            raise UsageError(f"the given public key does not parse: {error}", hint=error.hint) from None
+
+
+def make_filters(*, pattern: str, any_destination: bool, id: str, verbs: Sequence[str], key: str) -> Filters:  # noqa: A002 - as the option is called
+    """Return which messages a receiver with these options waits for."""
+    from remaphore.protocol.gate import Filters
+    from remaphore.protocol.message import uuid_from_text
+
+    return Filters(
+        pattern=pattern or None,
+        any_destination=any_destination,
+        uuid=uuid_from_text(id) if id else None,
+        verbs=frozenset(verbs) or None,
+        sender=key or None,
+    )

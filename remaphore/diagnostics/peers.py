@@ -1,0 +1,67 @@
+"""The configured peers: entries that cannot work, and what follows from those that do."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from remaphore.config.settings import Config
+from remaphore.diagnostics.findings import Code, Finding, Level
+from remaphore.protocol.peers import Peer, by_key
+
+
+def check_peers(config: Config) -> Iterator[Finding]:
+    """Yield what is wrong with the list of peers."""
+    peers = tuple(by_key(config.peers).values())
+    if not peers:
+        what = "no peers configured: every message is dropped and requests have no recipients"
+        hint = (
+            f"remaphore peer add -c {shlex.quote(config.source)} --verbs VERB,... LINE,"
+            " where LINE is the output of remaphore peer show on the other node"
+        )
+        if config.legacy:
+            hint = "add a line DESTINATION PUBLICKEY [verb,...] under [ Peers ]"
+        yield Finding(Level.WARNING, Code.NO_PEERS, config.source, what, hint)
+        return
+    if not any(peer.verbs for peer in peers):
+        what = "no peer is permitted any verb: every message is dropped"
+        yield Finding(Level.WARNING, Code.NO_PERMITTED_VERBS, config.source, what, "permit a peer a verb, such as ping")
+    yield from check_own_keys(config, peers)
+    keys = Counter(peer.destination for peer in peers)
+    last = {peer.destination: peer.origin for peer in config.peers}
+    for destination, number in keys.items():
+        if number > 1:
+            what = f"{destination} has {number} keys, as one node has during a key rotation"
+            hint = "delete the old key once it is unused"
+            yield Finding(Level.NOTE, Code.PEER_SEVERAL_KEYS, last[destination], what, hint)
+    yield from check_legacy_peers(config, peers)
+    yield Finding(Level.OK, Code.PEERS_OK, config.source, f"peers: {len(peers)}")
+
+
+def check_own_keys(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:
+    """Yield the peers that have a key of this node."""
+    ours = {identity.key for identity in config.identities}
+    for peer in peers:
+        if peer.key in ours and peer.destination != config.destination:
+            what = f"{peer.destination} has our own key: messages of that node are dropped"
+            yield Finding(Level.ERROR, Code.PEER_HAS_OUR_KEY, peer.origin, what, "write that node's own public key")
+        elif peer.key in ours:
+            what = "this node is its own peer: it accepts its own messages and replies to them"
+            hint = "delete this peer if that is not intended"
+            yield Finding(Level.NOTE, Code.PEER_IS_THIS_NODE, peer.origin, what, hint)
+
+
+def check_legacy_peers(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:
+    """Yield the peers that run the Go implementation, whose replies do not name their request."""
+    legacy = [peer for peer in peers if peer.legacy]
+    if config.legacy:
+        what = "legacy .conf format: all peers count as running the Go implementation; replies need not name a request"
+        source = shlex.quote(config.source)
+        hint = f"remaphore config convert {source}, then delete compatibility where it does not apply"
+        yield Finding(Level.NOTE, Code.PEERS_LEGACY, config.source, what, hint)
+    elif legacy:
+        names = ", ".join(sorted({peer.destination for peer in legacy}))
+        what = f"run the Go implementation, so that their replies need not name the request: {names}"
+        hint = 'delete compatibility = "legacy" where it no longer applies'
+        yield Finding(Level.NOTE, Code.PEERS_LEGACY, legacy[0].origin, what, hint)

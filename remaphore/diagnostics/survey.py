@@ -1,0 +1,108 @@
+"""The part of `remaphore doctor` that asks the peers what they permit us, and reports what their replies show."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from remaphore.config.settings import Config, Identity
+from remaphore.diagnostics.findings import Code, Finding, Level
+from remaphore.diagnostics.probe import DroppedReplies, Probe
+from remaphore.diagnostics.replies import PERMISSIONS, PeerAnswer, judge, judge_own_clock, judge_silent
+from remaphore.messaging.signer import Clock, Signer
+from remaphore.protocol.peers import Peer, by_key
+from remaphore.tasks import spawn
+from remaphore.transport.bus import Bus
+
+Report = Callable[[Finding], None]
+
+
+class PeerSurvey:
+    """Asks *responders* what they permit us; those that do not reply are asked again with our other keys."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        config: Config,
+        signer: Signer,
+        responders: Sequence[Peer],
+        *,
+        to: str,
+        timeout: float,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        self._bus = bus
+        self._config = config
+        self._signer = signer
+        self._peers: dict[str, Peer] = {}
+        for peer in responders:
+            self._peers.setdefault(peer.destination, peer)
+        self._responders = responders
+        self._to = to
+        self._timeout = timeout
+        self._clock = clock
+        self._answers: dict[str, PeerAnswer] = {}
+        self._dropped = DroppedReplies()
+
+    async def run(self, report: Report) -> None:
+        """Ask, and *report* each finding."""
+        own = self._config.identity()
+        if not own.may_send(PERMISSIONS):
+            what = f"our identity {own.key} may not send {PERMISSIONS}, so peers cannot be asked"
+            hint = f'add "{PERMISSIONS}" to the verbs of this identity'
+            report(Finding(Level.WARNING, Code.IDENTITY_NOT_PERMITTED, self._config.source, what, hint))
+            return
+        await self._ask(own)
+        if self._silent():
+            others = [other for other in self._config.identities if other != own and other.may_send(PERMISSIONS)]
+            await asyncio.gather(*(spawn(self._ask(other), name="probe") for other in others))
+        self._report_peers(report)
+        self._report_all(report)
+
+    def _silent(self) -> list[str]:
+        return [name for name in self._peers if name not in self._answers]
+
+    async def _ask(self, identity: Identity) -> None:
+        silent = self._silent()
+        responders = [peer for peer in self._responders if peer.destination in silent]
+        outgoing = self._signer.compose(PERMISSIONS, to=self._to, payload=b"", key=identity.key, wants_reply=True)
+        probe = Probe(outgoing, responders, self._config, clock=self._clock)
+        await probe.run(self._bus, timeout=self._timeout)
+        for name, answer in probe.answers.items():
+            peer = by_key(responders)[answer.reply.sender]
+            self._answers.setdefault(name, PeerAnswer(peer=peer, key=identity.key, answer=answer))
+        self._dropped.unbound |= probe.dropped.unbound
+        self._dropped.strangers |= probe.dropped.strangers
+        self._dropped.forged += probe.dropped.forged
+
+    def _report_peers(self, report: Report) -> None:
+        for name, peer in self._peers.items():
+            if name in self._answers:
+                for finding in judge(self._config, self._answers[name]):
+                    report(finding)
+            elif name in self._dropped.unbound:
+                what = "its replies do not name the request, like those of the Go implementation, and are dropped"
+                hint = f'write compatibility = "legacy" to {peer.origin}'
+                report(Finding(Level.ERROR, Code.REPLY_UNBOUND, name, what, hint))
+            else:
+                report(judge_silent(self._config, peer, timeout=self._timeout))
+
+    def _report_all(self, report: Report) -> None:
+        silent = self._silent()
+        for key in sorted(self._dropped.strangers):
+            node = f"one of {', '.join(silent)}" if silent else "one of our nodes"
+            what = f"a reply to us has a valid signature of the key {key}, which no peer has"
+            hint = f"if it is the key of {node}, write it to that peer"
+            report(Finding(Level.ERROR, Code.UNKNOWN_KEY, self._config.source, what, hint))
+        if self._dropped.forged:
+            what = f"replies with the key of a peer and an invalid signature: {self._dropped.forged}"
+            hint = "find out who else may publish on this broker"
+            report(Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, hint))
+        if not self._answers and not all(peer.legacy for peer in self._responders):
+            what, hint = "no peer replied", "check what they share first: broker, subject, our key"
+            if len(self._peers) == 1:
+                what, hint = "the only peer that was asked did not reply", "follow the hint of that peer"
+            report(Finding(Level.ERROR, Code.NO_REPLIES, "peers", what, hint))
+        for finding in judge_own_clock(self._config, [answered.answer for answered in self._answers.values()]):
+            report(finding)

@@ -1,0 +1,158 @@
+"""Execution: an accepted message waits in the queue of its verb, is recorded as started, and goes to the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from remaphore.config.settings import Config
+from remaphore.errors import LedgerError
+from remaphore.hooks.dispatch import emit_plain
+from remaphore.hooks.stats import QueueState
+from remaphore.protocol import subject
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.peers import by_key
+from remaphore.receiving.counters import DaemonCounters
+from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.plugin_errors import PluginErrorReporter
+from remaphore.receiving.processor import MessageProcessor, Result
+from remaphore.receiving.queues import VerbQueues
+from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
+from remaphore.receiving.throttle import DropThrottle
+from remaphore.tasks import spawn
+
+if TYPE_CHECKING:
+    import pluggy
+
+EVICTED = "it made room for a peer that had less waiting"
+# The exit code in a reply when no plugin had one: the shell's "command not found".
+NO_HANDLER = 127
+
+# Seconds on top of a verb's own limit, so that a plugin that keeps the limit itself can still report that.
+GRACE_SECONDS = 5.0
+
+_log = structlog.get_logger()
+
+
+class Execution:
+    """Queues accepted messages by verb and runs each at most once. Each ends as handled or as rejected.
+
+    A message is handled in this order: its start is durable in the ledger, the plugins act on it, its completion is
+    durable with the reply, the reply is sent, `remaphore_handled` is called.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: pluggy.PluginManager,
+        ledger: Ledger,
+        counters: DaemonCounters,
+        *,
+        responses: Responses,
+        drops: DropThrottle,
+        errors: PluginErrorReporter,
+    ) -> None:
+        """*drops*: gets a message that finds its queue full, as the senders of such messages get no word otherwise."""
+        self._config = config
+        self._peers = by_key(config.peers)
+        self._hook = plugins.hook
+        self._ledger = ledger
+        self._counters = counters
+        self._responses = responses
+        self._drops = drops
+        self._errors = errors
+        self._subject = subject.for_messages(config.subject)
+        self._processor = MessageProcessor(plugins, errors, default_reply=Reply(NO_HANDLER, b"no handler\n"))
+        self._queues = VerbQueues(
+            lambda verb: self._config.verb(verb),  # noqa: PLW0108 - of the configuration at the time
+            on_message=self._run,
+            on_expired=lambda message: responses.reject(
+                message,
+                BUSY,
+                "expired",
+                f"it waited longer than {self._config.verb(message.verb).max_wait_seconds:g} s",
+            ),
+            on_evicted=lambda message: responses.reject(message, BUSY, "evicted", EVICTED),
+        )
+        self._closing = False
+
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """The state of the queue of each verb that has messages."""
+        return self._queues.state()
+
+    def apply_config(self, config: Config) -> None:
+        """Use *config* for what waits, and for what comes."""
+        self._config = config
+        self._peers = by_key(config.peers)
+
+    def accept(self, message: Message) -> None:
+        """Queue *message*, or reject it if the daemon stops or there is no room for it."""
+        if self._closing:
+            self._responses.reject(message, BUSY, "stopping", "shutting down")
+            return
+        full = self._queues.put(message)
+        if full is None:
+            self._errors.report(emit_plain(self._hook.remaphore_admitted, message=message), blocking=True)
+        else:
+            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject))
+            self._responses.reject(message, BUSY, "busy", full)
+
+    def stop(self) -> None:
+        """Reject what is accepted from now on."""
+        self._closing = True
+
+    def reject_waiting(self) -> None:
+        """Reject every message whose turn has not come."""
+        for message in self._queues.pop_all():
+            self._responses.reject(message, BUSY, "stopping", "shutting down")
+
+    async def join(self) -> None:
+        """Return when nothing waits or runs, all replies are sent, and all `remaphore_handled` hooks have ended."""
+        await self._queues.join()
+        await self._processor.join()
+
+    async def _run(self, message: Message) -> Awaitable[object] | None:
+        """Let the plugins act on *message*; return what its verb's queue need not wait for before the next message."""
+        peer = self._peers.get(message.sender)
+        if peer is None or not peer.may_send(message.verb):  # a new configuration came while it waited
+            detail = "no longer among the verbs of this peer"
+            self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
+            return None
+        try:
+            await self._ledger.started(message)
+        except LedgerError:
+            detail = "the ledger cannot be written, see the log of the daemon"
+            self._responses.reject(message, BUSY, "ledger", detail)
+            return None
+        limit = self._config.verb(message.verb).timeout_seconds
+        try:
+            result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
+            _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
+            return None
+        finally:
+            self._counters.count_handled(message.verb)
+        if message.wants_reply and result.reply is not None:
+            # A task of its own, so that the completion of this message and the start of the next are one write.
+            return spawn(self._complete(message, result, result.reply), name="complete")
+        self._ledger.note_done(message.digest)
+        return self._processor.notify_handled(message, result, sent=False)
+
+    async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
+        sent = False
+        try:
+            await self._ledger.done(message.digest, reply)
+        except LedgerError as error:
+            # It ran, and the requester is told so. After a restart it counts as interrupted, and does not run again.
+            _log.error("completion_not_recorded", verb=message.verb, peer=message.sender_name, error=str(error))
+        try:
+            sent = await self._responses.send(message, reply)
+        except Exception as error:  # noqa: BLE001 - the same
+            _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
+        pending = self._processor.notify_handled(message, result, sent=sent)
+        if pending is not None:
+            await pending

@@ -1,0 +1,152 @@
+"""Responses: all that the daemon sends, within limits: replies, rejections, resent replies, interrupted reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from remaphore.config.settings import Config
+from remaphore.errors import LedgerError
+from remaphore.messaging.replier import try_send_reply
+from remaphore.messaging.signer import Clock, Signer
+from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.message import REJECTED, Message, Reply
+from remaphore.protocol.rejection import RejectionPolicy
+from remaphore.receiving.counters import DaemonCounters
+from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.throttle import DropThrottle
+from remaphore.receiving.verifier import Arrival
+from remaphore.tasks import spawn
+from remaphore.transport.bus import Bus
+
+# Exit codes in replies: EX_TEMPFAIL and EX_NOPERM of sysexits.h, and 128 + SIGTERM.
+BUSY = 75
+NOT_PERMITTED = 77
+INTERRUPTED = 143
+
+# Rejections and resent replies that may be under way at a time. Beyond it a flood gets no answer.
+MAX_PENDING = 100
+
+_log = structlog.get_logger()
+
+
+class Responses:
+    """Sends what the daemon has to say to the senders of messages, and counts it.
+
+    Nothing is sent before the ledger has it: a rejection is final, and a reply may be resent after a restart.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        config: Config,
+        ledger: Ledger,
+        counters: DaemonCounters,
+        *,
+        drops: DropThrottle,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        """*drops*: gets every drop, to show it to the plugins."""
+        self._bus = bus
+        self._config = config
+        self._ledger = ledger
+        self._counters = counters
+        self._drops = drops
+        self._signer = Signer(config, clock)
+        self._policy = RejectionPolicy()
+        self._pending: set[asyncio.Task[None]] = set()
+
+    @property
+    def pending(self) -> int:
+        """How many rejections and resent replies are under way."""
+        return len(self._pending)
+
+    def apply_config(self, config: Config) -> None:
+        """Sign with the identities of *config* from now on."""
+        self._config = self._signer.config = config
+
+    async def send(self, message: Message, reply: Reply) -> bool:
+        """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
+        if not message.wants_reply:
+            return False
+        sent = await try_send_reply(self._bus, self._config, self._signer, message, reply)
+        self._counters.replies["sent" if sent else "failed"] += 1
+        return sent
+
+    def reject(self, message: Message, code: int, why: str, detail: str) -> None:
+        """Reject a verified *message*, for good, and notify its sender if it waits for a reply and there is room."""
+        self._counters.rejected[why] += 1
+        if message.wants_reply and len(self._pending) < MAX_PENDING:
+            reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
+            # Without the payload: many may be under way, and none needs it.
+            self._start(self._send_rejection(replace(message, payload=b""), reply))
+        else:
+            self._ledger.note_rejected(message.digest)
+
+    def drop(self, drop: Drop, arrival: Arrival | None) -> None:
+        """Count *drop*. It becomes a rejection if the sender is to be notified, or repeats a recorded reply.
+
+        *arrival*: what was dropped, None if it has no shape.
+        """
+        self._drops.add(drop)
+        if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
+            self._counters.dropped[drop.reason] += 1
+            return
+        if self._config.notify_rejections:
+            rejected = self._policy.consider(arrival.gate, arrival.frame.raw, drop, arrival.now)
+            if rejected is not None:
+                self.reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
+                return
+        self._counters.dropped[drop.reason] += 1
+        if drop.reason is DropReason.DUPLICATE and len(self._pending) < MAX_PENDING:
+            digest = wire.digest(arrival.frame.raw)
+            if self._ledger.may_resend(digest):
+                # A duplicate has the bytes of a message whose signature was valid.
+                self._start(self._resend(arrival.frame.message(digest)))
+
+    async def report_interrupted(self) -> None:
+        """Report once to each requester that its message ran when the last daemon ended, with an unknown result."""
+        reply = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
+        for row in self._ledger.interrupted:
+            message = Message(
+                sender=row.sender,
+                destination="",
+                verb=row.verb,
+                uuid=b"",
+                time_ns=row.time_ns,
+                wants_reply=row.wants_reply,
+                digest=row.digest,
+            )
+            _log.warning("message_interrupted", verb=row.verb, digest=row.digest.hex()[:16])
+            with contextlib.suppress(LedgerError):
+                await self._ledger.done(row.digest, reply)
+                await self.send(message, reply)
+        self._ledger.interrupted.clear()
+
+    async def join(self) -> None:
+        """Return when no rejection or resent reply is under way."""
+        while self._pending:
+            await asyncio.wait(self._pending)
+
+    def _start(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = spawn(sending, name="response")
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _send_rejection(self, message: Message, reply: Reply) -> None:
+        # While the ledger cannot be written nothing is started, so the message cannot run later either.
+        with contextlib.suppress(LedgerError):
+            await self._ledger.rejected(message.digest)
+        await self.send(message, reply)
+
+    async def _resend(self, message: Message) -> None:
+        reply = await self._ledger.recorded(message.digest)
+        if reply is not None:
+            await self.send(message, reply)

@@ -1,0 +1,44 @@
+"""The options of `ping`, and the line of a reply."""
+
+import pytest
+
+from remaphore import Reply
+from remaphore.cli import arguments
+from remaphore.cli.commands import ping
+from remaphore.cli.commands.ping import Ping
+from remaphore.diagnostics.probe import Answer
+from remaphore.errors import UsageError
+
+NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ("ping", Ping(interval=1.0, timeout=5.0)),
+        (
+            "ping -c f com.* --count 3 --interval 100ms --timeout 2s --json",
+            Ping(config="f", to="com.*", count=3, interval=0.1, timeout=2.0, json=True),
+        ),
+    ],
+)
+def test_the_options_are_read(typed, options):
+    assert arguments.read(typed.split()) == options
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
+def test_a_count_is_a_whole_number_from_1_on(value):
+    with pytest.raises(UsageError, match=r"is not a whole number from 1 on|expected one argument"):
+        arguments.read(["ping", "--count", value])
+
+
+@pytest.mark.parametrize(
+    "output", [NASTY.encode(errors="replace"), b"\xff\x1b[2J" * 1000, b"\n\r\n" + b"x" * 1_000_000, b""]
+)
+def test_a_reply_is_one_short_printable_line_whatever_a_peer_sends(output):
+    reply = Reply(0, output, peer="com.two")
+    line = ping.to_line(1, Answer(reply=reply, round_trip_ns=1, skew_ns=-(2**63)))
+    assert line.startswith("com.two: seq=1 ")
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert len(line) < 1000

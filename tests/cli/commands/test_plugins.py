@@ -1,0 +1,138 @@
+"""`remaphore plugins` lists what is installed; a broken plugin is a line of the list, not its end."""
+
+import json
+
+import pytest
+
+from remaphore.cli.commands.plugins import Row
+from remaphore.cli.main import main
+from remaphore.config import search
+from tests.factories import make_key
+from tests.support.plugin_dist import installer
+
+GOOD = """
+print("on stdout while it is imported")
+from remaphore import hookimpl
+class Plugin:
+    @hookimpl
+    def remaphore_shutdown(self): pass
+    @hookimpl
+    def remaphore_message(self): pass
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    return installer(tmp_path, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration(monkeypatch):
+    monkeypatch.delenv("REMAPHORE_CONFIG", raising=False)
+    monkeypatch.setattr(search, "default_paths", lambda environ, *, user: ())
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Return a function that writes a configuration that enables plugins, and returns its path."""
+
+    def write(*names):
+        key = make_key(1)
+        (tmp_path / "own.key").touch(mode=0o600)
+        (tmp_path / "own.key").write_text(key.reveal())
+        (tmp_path / "node.toml").touch(mode=0o600)
+        (tmp_path / "node.toml").write_text(
+            'destination = "com.a"\nservers = ["nats://127.0.0.1:4222"]\nauth = "none"\n'
+            f'[[identities]]\nkey = "{key.public}"\nprivate_key_file = "own.key"\nverbs = ["*"]\n'
+            f"[plugins]\nenable = {json.dumps(names)}\n"
+        )
+        return str(tmp_path / "node.toml")
+
+    return write
+
+
+def listed(capsys, *typed):
+    """Return the exit code and the rows by name."""
+    code = main(["plugins", "--json", *typed])
+    return code, {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+
+
+def test_the_bundled_plugins_are_listed_with_distribution_and_hooks(capsys):
+    code, rows = listed(capsys)
+    assert code == 0
+    assert {"hooks-d", "log", "metrics", "reply-collector", "script"} <= set(rows)
+    assert rows["log"]["distribution"].startswith("remaphore ")
+    assert rows["log"]["enabled"]
+    assert "remaphore_dropped" in rows["log"]["hooks"]
+
+
+def test_a_missing_configuration_is_reported_on_stderr(capsys):
+    assert main(["plugins"]) == 0
+    assert "no configuration found" in capsys.readouterr().err
+
+
+def test_a_named_configuration_that_does_not_exist_is_an_error(capsys):
+    assert main(["plugins", "-c", "/nonexistent/node.toml"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_an_installed_plugin_is_listed_and_enabled_only_by_the_configuration(capsys, install, config):
+    install("mine", GOOD)
+    row = {
+        "name": "mine",
+        "distribution": "remaphore-mine 1.5",
+        "enabled": False,
+        "hooks": ["remaphore_message", "remaphore_shutdown"],
+        "error": "",
+        "hint": "",
+    }
+    assert listed(capsys, "-c", config())[1]["mine"] == row
+    assert listed(capsys, "-c", config("mine"))[1]["mine"] == row | {"enabled": True}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("source", ["import no_such_module", "import sys; sys.exit(0)", "raise BaseException('no')"])
+def test_a_broken_plugin_does_not_end_the_list_and_is_a_failure_only_if_enabled(
+    capsys, install, config, source, enabled
+):
+    install("aaa", source)
+    install("zzz", GOOD)
+    code, rows = listed(capsys, "-c", config(*["aaa"] * enabled))
+    assert code == int(enabled)
+    assert rows["aaa"]["error"].startswith("plugin 'aaa' from remaphore-aaa 1.5 cannot be loaded: ")
+    assert rows["aaa"]["hooks"] == []
+    assert (rows["zzz"]["error"], rows["log"]["error"]) == ("", "")
+
+
+def test_two_plugins_with_one_name_are_one_row_that_names_both(capsys, install, config):
+    install("twin", GOOD, distribution="remaphore-one")
+    install("twin", GOOD, distribution="remaphore-two")
+    code, rows = listed(capsys, "-c", config("twin"))
+    assert code == 1
+    assert set(rows["twin"]["distribution"].split(", ")) == {"remaphore-one 1.5", "remaphore-two 1.5"}
+    assert "two plugins are called 'twin'" in rows["twin"]["error"]
+
+
+def test_a_plugin_that_is_enabled_and_not_installed_is_listed(capsys, config):
+    code, rows = listed(capsys, "-c", config("gone"))
+    assert code == 1
+    assert rows["gone"]["distribution"] == ""
+    assert "plugin 'gone' is not installed" in rows["gone"]["error"]
+
+
+def test_for_people_there_is_a_table_without_control_characters(capsys, install, config):
+    install("good", GOOD)
+    install("bad", "raise ValueError('a\\x1b[2Jb')")
+    assert main(["plugins", "-c", config("good", "bad")]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].split() == ["NAME", "DISTRIBUTION", "ENABLED", "HOOKS"]
+    lines = {line.split()[0]: line.split(maxsplit=4)[1:] for line in shown.out.splitlines()}
+    assert lines["good"] == ["remaphore-good", "1.5", "yes", "message, shutdown"]
+    assert lines["bad"][3] == "FAILED: plugin 'bad' from remaphore-bad 1.5 cannot be loaded: a\\x1b[2Jb"
+    assert "on stdout" not in shown.out
+    assert "\x1b" not in shown.out
+
+
+def test_the_hint_of_an_error_is_a_field_and_follows_the_error_in_the_table():
+    row = Row(name="a", distribution="", enabled=True, hooks=[], error="what happened", hint="how to fix it")
+    assert row.describe() == "FAILED: what happened; hint: how to fix it"

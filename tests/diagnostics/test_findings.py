@@ -1,0 +1,115 @@
+"""Findings as values; and each code has all of its places, so that a new one cannot be half added."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remaphore.diagnostics.findings import MAX_QUOTED, Code, Finding, Level, from_error, quote, to_line
+from remaphore.errors import ConfigError
+from tests.diagnostics import checkup_files, checkup_services, doctor_cases
+
+ROOT = Path(__file__).parents[2]
+PAGE = "docs/findings.md"
+CASES = {
+    *(case.code for case in (*checkup_files.CASES, *checkup_services.CASES)),
+    *(code for code, *_ in doctor_cases.CASES),
+}
+# Codes that a test of their own provokes, in place of a case.
+TESTS = {
+    Code.CONFIGURATION_UNUSABLE: "tests/e2e/test_health.py",
+    Code.DAEMON_RUNNING: "tests/e2e/test_health.py",
+    Code.CLOCK_UNSYNCHRONIZED: "tests/diagnostics/test_checkup.py",
+    Code.SERVER_UNREACHABLE: "tests/diagnostics/test_doctor_servers.py",
+    Code.SERVER_REJECTS: "tests/diagnostics/test_doctor_servers.py",
+    Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_doctor_servers.py",
+    Code.SUBJECT_DENIED: "tests/diagnostics/test_doctor_servers.py",
+    Code.OWN_CLOCK_SKEW: "tests/diagnostics/test_doctor.py",
+}
+
+
+def rows():
+    """Return the level and the description of each code on the page of findings."""
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    return {
+        code: (level, text) for code, level, text in re.findall(r"^\| `([a-z-]+)` \| (.*?) \| (.*) \|$", text, re.M)
+    }
+
+
+@pytest.mark.parametrize("code", [code for code in Code if not code.endswith("-ok")])
+def test_each_code_is_provoked_by_a_test(code):
+    if code in TESTS:
+        text = (ROOT / TESTS[code]).read_text(encoding="utf-8")
+        assert f"Code.{code.name}" in text or f'"{code}"' in text, f"{TESTS[code]} does not mention {code}"
+    else:
+        assert code in CASES, f"add a case for {code} to tests/diagnostics/checkup_*.py or doctor_cases.py"
+
+
+def test_no_code_is_listed_that_a_case_provokes():
+    assert CASES & TESTS.keys() == set()
+
+
+@pytest.mark.parametrize("code", Code)
+def test_each_code_has_a_row_in_the_documentation(code):
+    assert code in rows(), f"add a row for {code} to {PAGE}"
+    levels, text = rows()[code]
+    assert set(levels.split(", ")) <= set(Level)
+    assert text
+
+
+def test_the_documentation_has_no_other_codes_and_keeps_their_order():
+    assert list(rows()) == list(Code)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_each_code_is_named_as_it_is_written(code):
+    assert code.name == code.replace("-", "_").upper()
+
+
+@pytest.mark.parametrize("case", [*checkup_files.CASES, *checkup_services.CASES], ids=lambda case: case.code)
+def test_the_documentation_has_the_level_of_each_case_of_check(case):
+    assert case.level in rows()[case.code][0].split(", ")
+
+
+@pytest.mark.parametrize(("code", "level"), [case[:2] for case in doctor_cases.CASES])
+def test_the_documentation_has_the_level_of_each_case_of_doctor(code, level):
+    assert level in rows()[code][0].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("where", "message", "expected"),
+    [
+        ("f", "f: invalid; and more", ("f", "invalid; and more")),
+        ("f", "f:3: not UTF-8", ("f:3", "not UTF-8")),
+        ("f", "f: named by a; b: open; hint: none", ("f", "named by a; b: open; hint: none")),
+        ("f", "fg: invalid", ("f", "fg: invalid")),
+    ],
+)
+def test_an_error_becomes_a_finding_with_its_place_once_and_its_whole_text(where, message, expected):
+    finding = from_error(Code.KEY_UNUSABLE, where, ConfigError(message, hint="correct it"))
+    assert (finding.where, finding.what, finding.hint) == (*expected, "correct it")
+
+
+@pytest.mark.parametrize(
+    ("own", "default", "expected"),
+    [
+        ("correct it", "", "correct it"),
+        ("correct it", "read the manual", "correct it"),
+        ("", "read the manual", "read the manual"),
+        ("", "", ConfigError.default_hint),
+    ],
+)
+def test_the_hint_of_an_error_goes_before_that_of_the_place_and_that_before_that_of_its_class(own, default, expected):
+    finding = from_error(Code.KEY_UNUSABLE, "f", ConfigError("invalid", hint=own), default_hint=default)
+    assert finding.hint == expected
+
+
+def test_a_line_has_a_hint_only_if_there_is_one():
+    assert to_line(Finding(Level.OK, Code.KEY_OK, "f", "valid")) == "ok       f: valid"
+    line = to_line(Finding(Level.ERROR, Code.KEY_UNUSABLE, "f", "invalid", "correct it"))
+    assert line == "error    f: invalid; hint: correct it"
+
+
+def test_a_long_text_of_a_peer_is_cut():
+    assert quote("x" * MAX_QUOTED) == "x" * MAX_QUOTED
+    assert quote("x" * 1000) == "x" * MAX_QUOTED + "... (1000 characters)"

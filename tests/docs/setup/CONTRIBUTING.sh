@@ -1,0 +1,1 @@
+# not typed, it makes this environment, and runs the tests: git clone <this repository> && cd remaphore

@@ -1,0 +1,3 @@
+# before: web1$ remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile .
+fleet uploader=com.example.uploader web1=com.example.web.one web2=com.example.web.two &
+echo 'a large file' > ../uploader/bigfile

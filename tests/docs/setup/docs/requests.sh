@@ -1,0 +1,11 @@
+# before: db1$ remaphore run &
+fleet admin=com.example.admin db1=com.example.db.1 db2=com.example.db.2 db3=com.example.db.3 db4=com.example.db.4 &
+mkdir -p ../db1/etc/remaphore/hooks.d/status ../db3/etc/remaphore/hooks.d/status
+printf '#!/bin/sh\necho all is well\n' > ../db1/etc/remaphore/hooks.d/status/10-say
+printf '#!/bin/sh\necho disk is full; exit 1\n' > ../db3/etc/remaphore/hooks.d/status/10-say
+chmod 755 ../db1/etc/remaphore/hooks.d/status/10-say ../db3/etc/remaphore/hooks.d/status/10-say
+cp -rp ../db1/etc/remaphore/hooks.d ../db2/etc/remaphore/
+
+# exit code 4: admin$ remaphore request --to 'com.example.db.*' --verb status --fold --check --timeout 5s
+
+# exit code 5: admin$ remaphore request --to 'com.example.db.*' --verb status --batch 1 --stop-on-failure 1

@@ -1,0 +1,1 @@
+# not typed, a handler, and no command: #!/bin/sh

@@ -1,0 +1,95 @@
+"""The pipes of a program: what it reads from stdin, what is kept of its output, and who may still hold them open."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from remaphore_plugins.processes.pipes import Output
+from remaphore_plugins.processes.run import run
+from tests.plugins.programs import CAP, ENV, alive, children, memory, pid_in, reset_peak, run_sh, until
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000])
+async def test_stdin_bytes_are_read_to_their_end(size):
+    data = os.urandom(size)
+    result = await run([b"cat"], env=ENV, stdin=data, timeout=30, cap=size + 1)
+    assert result.output == data
+
+
+async def test_program_that_reads_no_stdin_is_not_an_error(caplog):
+    result = await run_sh("exec <&-; echo done; exit 3", stdin=bytes(1_000_000))
+    assert (result.exit_code, result.output) == (3, b"done\n")
+    assert caplog.records == []  # the event loop logs exceptions of callbacks
+
+
+async def test_output_over_the_cap_is_counted_and_its_head_kept():
+    result = await run_sh("printf 0123456789; printf abcdef >&2", cap=12)
+    assert (result.output, result.output_bytes, result.exit_code) == (b"0123456789ab", 16, 0)
+
+
+async def test_hundred_megabytes_of_output_cost_no_memory():
+    await run_sh("head -c 1000000 /dev/zero")
+    reset_peak()
+    before = memory("VmRSS")
+    result = await run_sh("head -c 100000000 /dev/zero", cap=CAP)
+    assert (result.output_bytes, len(result.output), result.exit_code) == (100_000_000, CAP, 0)
+    assert memory("VmHWM") - before < 20_000
+
+
+async def test_child_left_on_the_pipe_does_not_delay_the_result(tmp_path):
+    result = await run_sh("echo first; sleep 600 & echo $! >$1; exit 4", str(tmp_path / "pid"))
+    sleeper = await pid_in(tmp_path / "pid")
+    try:
+        assert (result.exit_code, result.output) == (4, b"first\n")
+        assert alive(sleeper), "a program that ended by itself may leave processes in the background"
+        assert where_stdout_goes(sleeper).startswith("pipe:")
+    finally:
+        os.kill(sleeper, signal.SIGKILL)
+
+
+def where_stdout_goes(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/fd/1").readlink())
+
+
+async def test_child_that_never_stops_writing_does_not_delay_the_result(tmp_path):
+    result = await run_sh("yes & echo $! >$1; exit 4", str(tmp_path / "pid"))
+    writer = await pid_in(tmp_path / "pid")
+    assert result.exit_code == 4
+    await until(lambda: not alive(writer))  # its pipe has no reader any more
+
+
+async def test_all_that_was_written_before_the_exit_is_read():
+    larger_pipe = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, bytes(500_000))"
+    argv = [os.fsencode(sys.executable), b"-c", larger_pipe.encode()]
+    before = children()
+    task = asyncio.get_running_loop().create_task(run(argv, env=ENV, timeout=30, cap=CAP))
+    while not (started := children() - before):
+        await asyncio.sleep(0)
+    stand_still_until_exit(started.pop())
+    assert (await task).output_bytes == 500_000
+
+
+def stand_still_until_exit(pid: int) -> None:
+    """Block the event loop until *pid* has exited: it then sees the exit and all of the output at once."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+async def test_no_more_is_read_than_was_written_before_the_exit(monkeypatch):
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"before")
+    output = Output(os.fdopen(read_end, "rb", buffering=0), CAP)
+    read = os.read
+
+    def read_and_refill(descriptor: int, size: int) -> bytes:
+        chunk = read(descriptor, size)
+        os.write(write_end, b"after")
+        return chunk
+
+    monkeypatch.setattr(os, "read", read_and_refill)
+    output.close()
+    os.close(write_end)
+    assert bytes(output.kept) == b"before"

@@ -1,0 +1,164 @@
+"""One program from start to exit: what it is given, how its end is reported, and what stays behind (nothing)."""
+
+import asyncio
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from remaphore_plugins.processes.run import run
+from tests.plugins.programs import CAP, ENV, held, run_sh, write_script
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 255])
+async def test_exit_code_is_the_programs(code):
+    result = await run_sh(f"exit {code}")
+    assert (result.exit_code, result.signal, result.timed_out, result.error) == (code, None, False, "")
+
+
+async def test_stdout_and_stderr_are_one_stream_in_the_order_written():
+    result = await run_sh("for i in 1 2 3; do echo out $i; echo err $i >&2; done")
+    assert result.output == b"out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
+    assert result.output_bytes == len(result.output)
+
+
+async def test_environment_is_what_was_given_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
+    given = ENV | {"RAW": b"\xff\n=", "EMPTY": b""}
+    result = await run([b"cat", b"/proc/self/environ"], env=given, timeout=30, cap=CAP)
+    assert sorted(result.output.split(b"\0")[:-1]) == sorted(b"%b=%b" % (k.encode(), v) for k, v in given.items())
+
+
+async def test_arguments_arrive_as_the_bytes_they_are(tmp_path):
+    script = os.fsencode(write_script(tmp_path / "show", "cat /proc/$$/cmdline"))
+    arguments = [b"\xff\xfe", b"", b"--help", b"-rf", b"$(id) `id` ; id", b"two\nlines"]
+    result = await run([script, *arguments], env=ENV, timeout=30, cap=CAP)
+    assert result.output.split(b"\0")[2:-1] == arguments
+
+
+async def test_name_without_a_slash_is_looked_up_in_the_given_path_only(tmp_path, monkeypatch):
+    write_script(tmp_path / "only-here", "echo found")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (await run([b"only-here"], env=ENV, timeout=30, cap=CAP)).exit_code is None
+    found = await run([b"only-here"], env={"PATH": os.fsencode(tmp_path)}, timeout=30, cap=CAP)
+    assert found.output == b"found\n"
+
+
+async def test_stdin_is_dev_null_and_not_ours_unless_bytes_are_given():
+    ours, kept = os.memfd_create("ours"), os.dup(0)
+    os.dup2(ours, 0)
+    try:
+        assert (await run_sh("readlink /proc/$$/fd/0; cat")).output == b"/dev/null\n"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(ours)
+
+
+async def test_working_directory_and_umask_are_the_callers_unless_given(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    before = os.umask(0o027)
+    try:
+        await run_sh("touch made")
+        await run_sh("touch made", cwd=str(there), umask=0o077)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((here / "made").stat().st_mode) == 0o640
+    assert stat.S_IMODE((there / "made").stat().st_mode) == 0o600
+
+
+async def test_program_leads_its_own_session_and_group():
+    result = await run_sh("cat /proc/$$/stat")
+    pid, rest = result.output.partition(b" ")[0], result.output.rpartition(b")")[2].split()
+    assert rest[2:4] == [pid, pid]
+
+
+async def test_no_descriptor_of_ours_is_inherited(tmp_path):
+    with (tmp_path / "secret").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        result = await run([b"ls", b"-l", b"/proc/self/fd"], env=ENV, timeout=30, cap=CAP)
+    assert b"/dev/null" in result.output
+    assert b"secret" not in result.output
+
+
+def not_executable(folder: Path) -> str:
+    path = write_script(folder / "plain", "exit 0")
+    Path(path).chmod(0o644)
+    return path
+
+
+REJECTED = {
+    "missing": (lambda folder: folder / "nope", "check its name"),
+    "not executable": (not_executable, "make it an executable file (chmod +x)"),
+    "directory": (lambda folder: folder, "make it an"),
+    "no first line": (
+        lambda folder: write_script(folder / "x", "exit 0", first=""),
+        "add a first line such as",
+    ),
+    "no interpreter": (
+        lambda folder: write_script(folder / "x", "", first="#!/no/such\n"),
+        "interpreter in its first line",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+async def test_program_that_cannot_be_started_reports_reason_and_hint(case, tmp_path):
+    make, expected = REJECTED[case]
+    path = str(make(tmp_path))
+    result = await run([os.fsencode(path)], env=ENV, timeout=30, cap=CAP)
+    assert (result.exit_code, result.output, result.output_bytes) == (None, b"", 0)
+    assert result.error.startswith(f"cannot start {path!r}: ")
+    assert expected in result.hint
+
+
+@pytest.mark.parametrize(("argument", "reason"), [(b"S" * 131_072, "131072"), (b"S\0", "NUL")], ids=["long", "nul"])
+async def test_impossible_argument_is_an_error_that_does_not_quote_it(argument, reason):
+    result = await run([b"echo", argument], env=ENV, timeout=30, cap=CAP)
+    assert (result.exit_code, result.output) == (None, b"")
+    assert reason in result.error + result.hint
+    assert "S" not in (result.error + result.hint).replace("SIG", "")
+
+
+async def test_longest_possible_argument_is_passed():
+    result = await run([b"printf", b"%s", b"S" * 131_071], env=ENV, timeout=30, cap=200_000)
+    assert result.output == b"S" * 131_071
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+async def test_death_by_a_signal_is_distinguished_from_an_exit_code(number):
+    result = await run_sh(f"ulimit -c 0; echo so far; kill -{int(number)} $$")
+    assert (result.signal, result.exit_code, result.output) == (number, 128 + number, b"so far\n")
+    assert (await run_sh(f"exit {128 + number}")).signal is None
+
+
+async def test_lost_exit_status_is_not_success(tmp_path):
+    os.mkfifo(tmp_path / "go")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel then discards the exit status of children
+    try:
+        task = asyncio.get_running_loop().create_task(run_sh("read x <$1; echo done", str(tmp_path / "go")))
+        await asyncio.to_thread((tmp_path / "go").write_text, "\n")
+        result = await task
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert result.exit_code is None
+    assert "exit status was lost" in result.error
+
+
+async def test_two_hundred_runs_leave_no_descriptor_zombie_or_thread():
+    await run_sh("exit 0", stdin=b"x")
+    before = held()
+    for number in range(200):
+        await run_sh(f"echo {number}; exit 1", stdin=b"x" if number % 2 else None)
+        await run([b"/nowhere/nothing"], env=ENV, timeout=30, cap=CAP)
+    assert held() == before
+
+
+async def test_concurrent_runs_are_independent():
+    runs = await asyncio.gather(*(run_sh(f"echo {number}; exit {number}") for number in range(20)))
+    assert [(each.exit_code, each.output) for each in runs] == [(n, b"%d\n" % n) for n in range(20)]

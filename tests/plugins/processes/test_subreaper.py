@@ -1,0 +1,188 @@
+"""Orphans of handlers: which may keep running, and until when. Driven through the plugin that has a subreaper."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from remaphore_plugins.processes import subreaper
+from tests.plugins.programs import alive, children, handled, hooks_plugin, make_hooks, pid_in, start, until
+
+HOUR = 3600.0
+
+# A daemon: it leaves its session and its parents, writes its pid to the file $1 and ignores TERM.
+DAEMON = """import os, signal, sys
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(sys.argv[1], 'w') as file: print(os.getpid(), file=file)
+while True: signal.pause()
+"""
+
+
+@pytest.fixture
+def double_fork(tmp_path) -> Callable[[str], str]:
+    """Return a function that makes the command to start a daemon, which writes its pid to the named file."""
+    (tmp_path / "daemon.py").write_text(DAEMON)
+    return lambda name: f"{sys.executable} -I {tmp_path}/daemon.py {tmp_path}/{name} </dev/null >/dev/null 2>&1\n"
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr(subreaper, "SWEEP_SECONDS", 0.01)
+
+
+BACKGROUND = {
+    "child in the session": "sleep 600 >/dev/null 2>&1 & echo $! >{pid}",
+    "child in a session of its own": "setsid sh -c 'echo $$ >{pid}; exec sleep 600' >/dev/null 2>&1 &",
+    "without an environment": "env -i setsid sh -c 'echo $$ >{pid}; exec sleep 600' >/dev/null 2>&1 &",
+    "that ignores TERM": "(trap '' TERM; setsid sh -c 'echo $$ >{pid}; while :; do sleep 600; done' >/dev/null 2>&1 &)",
+}
+
+
+@pytest.mark.parametrize("case", [*BACKGROUND, "daemon"])
+async def test_orphan_of_a_handler_that_ended_by_itself_lives_until_shutdown(case, tmp_path, double_fork, brief_grace):
+    body = double_fork("pid") if case == "daemon" else BACKGROUND[case].format(pid=tmp_path / "pid")
+    before = children()
+    made = hooks_plugin(make_hooks(tmp_path, _1=body, _2="exit 3"))
+    assert (await handled(made)).exit_code == 3
+    pid = await pid_in(tmp_path / "pid")
+    assert alive(pid)
+    await made.remaphore_shutdown("stopped")
+    assert not alive(pid)
+    assert children() == before
+
+
+async def test_daemon_that_a_handler_started_dies_with_it_at_the_timeout(
+    tmp_path, double_fork, put_forward, brief_grace, often
+):
+    before = children()
+    made = hooks_plugin(make_hooks(tmp_path, _1=double_fork("pid") + "sleep 600"), timeout_seconds=HOUR)
+    task = start(made)
+    pid = await pid_in(tmp_path / "pid")
+    put_forward(HOUR)
+    assert (await task).exit_code == 124
+    await until(lambda: not alive(pid))
+    await until(lambda: children() == before)
+
+
+async def test_daemon_of_an_earlier_handler_survives_the_timeout_of_a_later_one(
+    tmp_path, double_fork, put_forward, brief_grace
+):
+    hooks = make_hooks(tmp_path, _1=double_fork("pid"), _2=f"echo $$ >{tmp_path}/second; exec sleep 600")
+    made = hooks_plugin(hooks, timeout_seconds=HOUR)
+    task = start(made)
+    pid = await pid_in(tmp_path / "pid")
+    await pid_in(tmp_path / "second")
+    put_forward(HOUR)
+    assert (await task).exit_code == 124
+    assert alive(pid)
+    await made.remaphore_shutdown("stopped")
+    assert not alive(pid)
+
+
+async def test_daemon_of_another_message_survives_a_timeout(tmp_path, double_fork, put_forward, brief_grace):
+    hooks = make_hooks(
+        tmp_path, _1=f'[ "$2" = wait ] && {{ echo $$ >{tmp_path}/w; exec sleep 600; }}\n' + double_fork("pid")
+    )
+    made = hooks_plugin(hooks, timeout_seconds=HOUR)
+    task = start(made, payload=b"wait")
+    await pid_in(tmp_path / "w")
+    assert (await handled(made, payload=b"go")).exit_code == 0
+    pid = await pid_in(tmp_path / "pid")
+    put_forward(HOUR)
+    assert (await task).exit_code == 124
+    assert alive(pid)
+    await made.remaphore_shutdown("stopped")
+    assert not alive(pid)
+
+
+async def test_zombies_are_reaped(tmp_path, often):
+    before = children()
+    body = "for i in 1 2 3 4 5; do setsid true >/dev/null 2>&1 & done; (sleep 0 & sleep 0 &)"
+    made = hooks_plugin(make_hooks(tmp_path, _1=body))
+    for _ in range(5):
+        assert (await handled(made)).exit_code == 0
+    await until(lambda: children() == before)
+
+
+async def test_children_of_other_plugins_are_neither_reaped_nor_ended(tmp_path, often):
+    """Another plugin may start programs too; ours must not reap them."""
+    code = f"import os; open('{tmp_path}/other', 'w').write('%d\\n' % os.getpid()); os.read(0, 1); raise SystemExit(7)"
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE)
+    await pid_in(tmp_path / "other")
+    made = hooks_plugin(make_hooks(tmp_path, _1="exit 0"))
+    await handled(made)
+    await made.remaphore_shutdown("stopped")
+    other.stdin.close()
+    assert await other.wait() == 7
+
+
+async def test_cancelled_message_ends_its_handler_and_its_daemon(tmp_path, double_fork, brief_grace):
+    made = hooks_plugin(make_hooks(tmp_path, _1=double_fork("pid") + "sleep 600"))
+    task = start(made)
+    pid = await pid_in(tmp_path / "pid")
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    await until(lambda: not alive(pid))
+
+
+async def test_handler_of_an_identical_message_is_not_an_orphan(tmp_path, brief_grace):
+    """It has the same message, its own session, and us as its parent."""
+    body = f"mkdir {tmp_path}/lock && {{ echo $$ >{tmp_path}/pid; exec sleep 600; }}\n"
+    body += f"echo $$ >{tmp_path}/second; until [ -e {tmp_path}/go ]; do :; done; echo whole"
+    made = hooks_plugin(make_hooks(tmp_path, _1=body))
+    first = start(made)
+    await pid_in(tmp_path / "pid")
+    second = start(made)
+    await pid_in(tmp_path / "second")
+    first.cancel()
+    await asyncio.wait({first})
+    (tmp_path / "go").touch()
+    reply = await second
+    assert (reply.exit_code, reply.output.endswith(b"\nwhole\n")) == (0, True)
+
+
+async def test_orphans_of_identical_messages_are_distinguished(tmp_path, double_fork, brief_grace):
+    body = f"mkdir {tmp_path}/lock 2>/dev/null && {{ {double_fork('pid')} exit; }}\n{double_fork('second')} sleep 600"
+    made = hooks_plugin(make_hooks(tmp_path, _1=body))
+    assert (await handled(made)).exit_code == 0
+    left = await pid_in(tmp_path / "pid")
+    ended = start(made)
+    pid = await pid_in(tmp_path / "second")
+    ended.cancel()
+    await asyncio.wait({ended})
+    await until(lambda: not alive(pid))
+    assert alive(left)
+    await made.remaphore_shutdown("stopped")
+    await until(lambda: not alive(left))
+
+
+def make_zombie() -> int:
+    """Start a program in its own session; return its pid once it has exited."""
+    child = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return child
+
+
+@pytest.mark.parametrize("handler", [False, True])
+async def test_zombie_is_reaped_by_the_second_sweep_and_one_of_a_handler_by_none(handler):
+    """Until the second sweep, another plugin can reap its child itself; `run` reaps a handler."""
+    reaper, child = subreaper.Subreaper(), make_zombie()
+    if handler:
+        reaper.begin(child)
+    reaper._sweep()
+    assert child in children()
+    reaper._sweep()
+    assert (child in children()) == handler
+    reaper._timer.cancel()
+    if handler:
+        reap(child)
+
+
+def reap(child: int) -> None:
+    assert os.waitpid(child, 0) == (child, 0)
