@@ -11,8 +11,8 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import responses as module
 from remaphore.receiving.ledger import ledger
-from tests.factories import NOW, SKEW, make_encoded, make_key, make_reply, make_request, sign_again
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded, make_encoded_reply, make_key, make_request, sign_again
+from tests.harness.nodes import make_config
 
 HITS = 300
 
@@ -61,7 +61,7 @@ UNANSWERED = {
     "bad signature": lambda n: make_encoded(10, time_ns=NOW + n, wants_reply=True)[:-1] + b"x",
     "another's node": lambda n: forbidden(10, n, destination="com.three"),
     "no flag": lambda n: make_encoded(10, verb="forbidden", time_ns=NOW + n),
-    "a reply": lambda n: make_reply(10, make_request(2, time_ns=NOW + n)),
+    "a reply": lambda n: make_encoded_reply(10, make_request(2, time_ns=NOW + n)),
     "far outside the window": lambda n: make_encoded(10, time_ns=NOW - 700 * SECOND - n, wants_reply=True),
     "garbage": lambda n: b"%d" % n,
 }

@@ -8,7 +8,7 @@ hooks.d: tests/plugins/hooks_d.
 import pytest
 
 from remaphore_plugins.script import Script
-from tests.plugins.programs import message, write_script
+from tests.harness.programs import message, write_script
 
 EVIL = [
     b"; touch stolen",

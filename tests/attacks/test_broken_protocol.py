@@ -17,9 +17,10 @@ import pytest
 from remaphore import connect
 from remaphore.protocol import subject, wire
 from remaphore.transport.parser import MAX_SKIPPED
-from tests.attacks.support import MIB, bus_of, peak_mib
-from tests.support.fake_server import INFO, FakeServer, fake_server
-from tests.support.nats_server import until
+from tests.harness.fake_server import INFO, FakeServer, fake_server
+from tests.harness.fleet import bus_of
+from tests.harness.processes import MIB, peak_mib
+from tests.harness.waiting import until
 
 MOST_MIB = 75  # 38 of them before anything comes
 LONG = [pytest.mark.long, pytest.mark.timeout(600)]

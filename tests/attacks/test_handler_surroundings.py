@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 LIST = f"""exec {sys.executable} -c '
 import os

@@ -5,7 +5,7 @@ nothing late; it can drop messages, and read them: neither is promised against i
 """
 
 from remaphore.protocol.duration import SECOND
-from tests.factories import NOW, SKEW, make_encoded, sign_again
+from tests.harness.factories import NOW, SKEW, make_encoded, sign_again
 
 BATCH = [make_encoded(1, payload=b"%d" % number, time_ns=NOW + number) for number in range(20)]
 

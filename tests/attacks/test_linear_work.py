@@ -30,8 +30,8 @@ from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
 from remaphore_plugins.reply_collector import folding, formats, json_formats, request_stats, terminal
-from tests.factories import bounded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import bounded, make_key
+from tests.harness.nodes import make_config
 
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import structlog
 from remaphore import logs
 from remaphore.protocol.drop import DropReason
 from remaphore_plugins.log import Log
-from tests.factories import NOW, SKEW, make_encoded, make_message, make_reply, make_request
+from tests.harness.factories import NOW, SKEW, make_encoded, make_encoded_reply, make_message, make_request
 
 FLOOD = 3_000
 
@@ -25,7 +25,7 @@ def one_of_each(number):
         make_encoded(1, time_ns=NOW + SKEW + 1 + number),
         make_encoded(1, destination=f"com.x{number}"),
         make_encoded(1, time_ns=NOW + number)[:-1] + b"x,",
-        make_reply(1, make_request(2, time_ns=NOW + number)),
+        make_encoded_reply(1, make_request(2, time_ns=NOW + number)),
         taken,
     )
 

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from remaphore.protocol import subject, wire
-from tests.attacks.support import MIB, bus_of, flood, peak_mib, resident_mib
-from tests.factories import make_encoded, make_key
+from tests.attacks.floods import flood
+from tests.harness.factories import make_encoded, make_key
+from tests.harness.fleet import bus_of
+from tests.harness.processes import MIB, peak_mib, resident_mib
 
 SECONDS = [2, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 # What may wait is 64 MiB in the queues and 32 MiB for its check, and one sender fills 15 MiB of the replay window; the

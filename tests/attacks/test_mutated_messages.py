@@ -12,15 +12,15 @@ import pytest
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.message import Message
-from tests.factories import (
+from tests.harness.factories import (
     NOW,
     body_of,
     make_encoded,
+    make_encoded_reply,
     make_gate,
     make_key,
     make_message,
     make_peer,
-    make_reply,
     make_request,
     sign_body,
 )
@@ -30,7 +30,7 @@ ORIGINALS = (
     make_encoded(payload=b"v42, with commas,\n and lines", wants_reply=True),
     make_encoded(destination="com.crypto.*.left", verb="deploy", uuid=b"\x00" * 12),
     make_encoded(2, verb="", payload=b""),
-    make_reply(1, make_request()),
+    make_encoded_reply(1, make_request()),
 )
 PIECES = (
     b",",

@@ -8,7 +8,7 @@ import pytest
 
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.match import matches
-from tests.factories import OWN, make_encoded, make_gate
+from tests.harness.factories import OWN, make_encoded, make_gate
 
 PATTERNS = [
     "longprefix*.x",

@@ -10,14 +10,14 @@ import time
 import pytest
 
 from remaphore.diagnostics.findings import Code, to_line
-from tests.diagnostics.doctor_cases import REPORTED, TWO, US, Site, respond
+from tests.diagnostics.doctor_cases import REPORTED, TWO, US, DoctorSite, respond
 
 LONGEST = 1500  # characters of a line, however much a peer says
 
 
 @pytest.fixture
 async def site(tmp_path):
-    site = Site(tmp_path)
+    site = DoctorSite(tmp_path)
     yield site
     await site.stop()
 

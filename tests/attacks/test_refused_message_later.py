@@ -12,8 +12,8 @@ import pytest
 from remaphore.config.settings import VerbSettings
 from remaphore.protocol.duration import MINUTE
 from remaphore.protocol.peers import Peer
-from tests.factories import NOW, SKEW, make_encoded, make_key, sign_again
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
+from tests.harness.nodes import make_config
 
 
 def knowing(*verbs):

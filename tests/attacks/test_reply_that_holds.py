@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nats_server import until
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.waiting import until
 
 SECONDS = 60  # for anything to happen
 CPU_SECONDS = 0.3

@@ -29,7 +29,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.keys import NatsKey, PrivateKey
 from remaphore.protocol.message import Reply
 from remaphore.transport import credentials
-from tests.factories import make_key, make_message, make_peer, make_seed
+from tests.harness.factories import make_key, make_message, make_peer, make_seed
 
 KEY = make_key(1)
 NKEY = NatsKey("user")

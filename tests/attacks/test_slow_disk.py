@@ -10,7 +10,7 @@ import threading
 from remaphore.protocol.drop import DropReason
 from remaphore.receiving.ledger import ledger
 from remaphore.receiving.ledger.store import Store
-from tests.factories import NOW, make_encoded
+from tests.harness.factories import NOW, make_encoded
 
 LIMIT = 20
 

@@ -12,8 +12,8 @@ import pytest
 
 from remaphore.config.settings import VerbSettings
 from remaphore.receiving import queues
-from tests.factories import NOW, make_encoded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import NOW, make_encoded, make_key
+from tests.harness.nodes import make_config
 
 
 def flood(count, verb="wait", size=1):

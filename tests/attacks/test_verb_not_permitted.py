@@ -7,8 +7,8 @@ verb still does.
 import pytest
 
 from remaphore.protocol.peers import Peer
-from tests.factories import make_encoded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import make_encoded, make_key
+from tests.harness.nodes import make_config
 
 DISGUISES = [
     "deploy",

@@ -10,7 +10,7 @@ import tomli
 from remaphore.config import editing, files, roundtrip, search, secrets
 from remaphore.errors import ConfigError, UsageError
 from remaphore.protocol.peers import Peer
-from tests.factories import make_key, make_peer
+from tests.harness.factories import make_key, make_peer
 
 HEAD = f"""# who we are
 destination = "com.own"   # our name

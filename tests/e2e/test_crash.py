@@ -24,7 +24,7 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply
 from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.store import DONE, STARTED
-from tests.ledgers import WAL, states
+from tests.harness.ledgers import WAL, states
 
 ALL = subject.for_messages("remaphore")
 LOAD = 40
@@ -34,7 +34,7 @@ CHUNK = 20
 YOUNG = 20 * SECOND
 
 
-class Site:
+class CrashSite:
     """A broker, a daemon that can be killed, and somebody who sends, listens to everything, and sends it again."""
 
     def __init__(self, fleet, nodes):
@@ -125,7 +125,7 @@ def _write_handler(folder, noted):
 
 @pytest_asyncio.fixture
 async def site(fleet, nodes):
-    site = Site(fleet, nodes)
+    site = CrashSite(fleet, nodes)
     async with remaphore.connect(nodes["one"]) as site.node:
         await site.node.bus.subscribe(ALL, site.captured.setdefault)
         yield site

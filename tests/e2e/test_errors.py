@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from remaphore.protocol.keys import PrivateKey
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 def rejected(done, code, *parts):
@@ -52,14 +52,14 @@ def test_a_bad_key_is_named_by_its_path(fleet):
 
 
 def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(fleet, nodes):
-    secret = fleet.folder / "broker" / "one.key"
+    secret = fleet.key_file("one")
     secret.chmod(0o644)
     rejected(fleet.run("-s", "-c", nodes["one"]), 2, str(secret), f"chmod go-w,o-r {secret}")
 
 
 def test_a_private_key_of_another_identity_is_refused_and_not_shown(fleet, nodes):
     other = PrivateKey.generate().reveal()
-    (fleet.folder / "broker" / "one.key").write_text(other)
+    fleet.key_file("one").write_text(other)
     done = fleet.run("-s", "-c", nodes["one"])
     rejected(done, 2, "one.key", "not to this identity")
     assert other not in done.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.protocol.gate import CHECKS
-from tests.e2e.conftest import SECONDS, Fleet
-from tests.factories import NOW, make_encoded, make_key
+from tests.harness.factories import NOW, make_encoded, make_key
+from tests.harness.fleet import SECONDS, Fleet
 
 VERDICTS = json.loads((Path(__file__).parents[1] / "vectors" / "original.json").read_text())["verdicts"]
 AT = ("--at", NOW)

@@ -2,14 +2,13 @@
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 
 from remaphore.diagnostics.findings import Code
-from tests.e2e.conftest import DESTINATIONS, SECONDS
-from tests.factories import make_key
-from tests.support.machine import type_in
+from tests.harness.factories import make_key
+from tests.harness.fleet import DESTINATIONS, SECONDS
+from tests.harness.machine import type_in
 
 ONE, TWO, THREE = DESTINATIONS.values()
 NASTY = "\\033]0;title\\007\\033[31mhello\\r from two"
@@ -46,7 +45,7 @@ def node(fleet):
 
 def test_check_tells_what_is_wrong_and_is_green_once_its_mends_are_typed(fleet, node):
     config = node("one")
-    key = Path(fleet.credentials).with_name("one.key")
+    key = fleet.key_file("one")
     key.chmod(0o644)
     (fleet.folder / "one.hooks").chmod(0o777)
     done = fleet.run("check", "-c", config, "--json")

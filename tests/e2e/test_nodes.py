@@ -14,8 +14,8 @@ import pytest
 
 from remaphore.cli.main import EXIT_PIPE, main
 from remaphore.config import peer_line, search
-from tests.e2e.conftest import SECONDS
-from tests.factories import make_key
+from tests.harness.factories import make_key
+from tests.harness.fleet import SECONDS
 
 RIGHT = peer_line.write(destination="com.right", key=make_key(2).public)
 ADD = ["peer", "add", "--verbs", "ping", *RIGHT.split()]

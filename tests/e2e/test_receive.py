@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import DESTINATIONS
-from tests.factories import make_key
+from tests.harness.factories import make_key
+from tests.harness.fleet import DESTINATIONS
 
 
 def receive_one(fleet, receiver, *sending):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nats_server import until
-from tests.support.screen import Screen
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.terminal import Terminal
+from tests.harness.waiting import until
 
 SECONDS = 60
 
@@ -62,7 +62,7 @@ def test_ctrl_c_leaves_whole_output_of_what_came_and_names_who_did_not(three, fo
     words = () if form == "lines" else (form,)
     with (tmp_path / "out").open("wb") as out:
         command = ("request", "-c", three.config, "--timeout", "0", *words, "ofs")
-        with Screen(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
+        with Terminal(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
             screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
             screen.interrupt()
             assert screen.finish() == 130
@@ -88,7 +88,7 @@ def test_ctrl_c_leaves_whole_output_of_what_came_and_names_who_did_not(three, fo
 
 def test_ctrl_c_between_batches_names_who_was_not_asked(three):
     words = ("--batch", "1", "--pause", "1h", "--jsonl", "ooo")
-    with Screen("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
+    with Terminal("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
         screen.wait_for("1/3 answered, 2 not asked yet")
         screen.interrupt()
         assert screen.finish() == 130

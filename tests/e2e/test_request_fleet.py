@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from remaphore_plugins.reply_collector.terminal import clip
-from tests.support.screen import Screen
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.terminal import Terminal
 
 NODES = 200
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json").read_text())
@@ -71,7 +71,7 @@ def unwrapped(screen):
 
 def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_and_the_missing_are_on_one_screen(many):
     words = ("request", "-c", many.config, "--timeout", "0", "--fold")
-    screens = {columns: Screen(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
+    screens = {columns: Terminal(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
     with screens[20], screens[80], screens[200]:
         for columns, screen in screens.items():
             screen.wait_for("197/200 answered")
@@ -91,7 +91,7 @@ def ask_through_a_pipe(many, path, *words):
     with (
         path.open("wb") as file,
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) as reader,
-        Screen(*words, columns=200, stdout=reader.stdin, NO_COLOR="1") as screen,
+        Terminal(*words, columns=200, stdout=reader.stdin, NO_COLOR="1") as screen,
     ):
         screen.wait_for("197/200 answered")
         screen.interrupt()
@@ -145,7 +145,7 @@ def assert_document(text):
 
 
 def test_the_progress_line_is_erased_before_each_reply(many):
-    with Screen("request", "-c", many.config, "--timeout", "20s", "--verb", "fine", NO_COLOR="1") as screen:
+    with Terminal("request", "-c", many.config, "--timeout", "20s", "--verb", "fine", NO_COLOR="1") as screen:
         assert screen.finish() == 0
     *replies, summary = screen.text.split("\n")
     assert sorted(replies) == sorted(f"com.db.{number},0,node {number} is fine" for number in range(1, NODES + 1))
@@ -155,7 +155,7 @@ def test_the_progress_line_is_erased_before_each_reply(many):
 
 def test_the_progress_line_follows_the_width_of_the_window(many):
     words = ("--to", "com.db.12*", "--batch", "10", "--pause", "5s", "--timeout", "30s")
-    with Screen("request", "-c", many.config, *words, stdout=subprocess.DEVNULL) as screen:
+    with Terminal("request", "-c", many.config, *words, stdout=subprocess.DEVNULL) as screen:
         screen.wait_for("10/11 answered, 8 failed, 1 not asked yet")
         screen.resize(20)
         screen.finish()
@@ -165,7 +165,7 @@ def test_the_progress_line_follows_the_width_of_the_window(many):
 def test_colour_is_for_terminals_that_know_it_and_users_who_want_it(many):
     def seen(**environment):
         words = ("request", "-c", many.config, "--to", "com.db.12*", "--timeout", "20s", "--fold")
-        with Screen(*words, **environment) as screen:
+        with Terminal(*words, **environment) as screen:
             screen.finish()
         return screen.raw
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import environment
+from tests.harness.fleet import environment
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from remaphore.protocol import subject, wire
-from tests.attacks.support import bus_of
-from tests.factories import make_encoded
+from tests.harness.factories import make_encoded
+from tests.harness.fleet import bus_of
 
 
 async def asked(fleet, nodes, *words, replies, printed=""):

@@ -15,11 +15,13 @@ import pytest
 
 from remaphore.node import Node
 from remaphore.tasks import spawn
-from tests.e2e.conftest import Process
 from tests.faults.conftest import MakeSite
-from tests.faults.site import Site, ask, asked, in_touch, metrics, said, total
-from tests.support.cut import Wire, can_make_namespaces, namespace, proxied
-from tests.support.nats_server import NatsServer, running, until
+from tests.faults.fault_site import FaultSite, ask, asked, in_touch, metrics, said
+from tests.harness.metrics import total
+from tests.harness.nats_server import NatsServer, running
+from tests.harness.processes import Process
+from tests.harness.proxies import Wire, can_make_namespaces, namespace, proxied
+from tests.harness.waiting import until
 
 PING = 2  # seconds, not the 10 of a real daemon
 TICK = 0.5  # seconds between two signs of life to the watchdog
@@ -27,7 +29,7 @@ TICK = 0.5  # seconds between two signs of life to the watchdog
 WAYS = ["stopped", "proxy", *(["namespace"] if can_make_namespaces() else [])]
 
 
-async def serves(node: Node, site: Site, payload: str) -> None:
+async def serves(node: Node, site: FaultSite, payload: str) -> None:
     """Fail unless a request is answered, and its handler was started once."""
     assert await ask(node, "note", payload) == (0, "")
     assert site.started[payload] == 1
@@ -41,7 +43,7 @@ async def confirmed(daemon: Process) -> None:
         await asyncio.sleep(0.01)
 
 
-async def serves_again(daemon: Process, node: Node, site: Site) -> None:
+async def serves_again(daemon: Process, node: Node, site: FaultSite) -> None:
     """Fail unless the daemon comes back by itself, to where the requester is."""
     await in_touch(daemon, 1)
     await until(lambda: node.bus.connected)
@@ -120,7 +122,7 @@ async def missed(daemon: Process, told: list[str]) -> None:
     await until(lambda: "WATCHDOG=1" in told[silent:])  # its loop turns: it mends itself, and is not to be restarted
 
 
-def notified(site: Site) -> dict[str, str]:
+def notified(site: FaultSite) -> dict[str, str]:
     """The environment of a service with a watchdog, which is told twice in its time."""
     return {"NOTIFY_SOCKET": str(site.folder / "notify"), "WATCHDOG_USEC": str(int(2 * TICK * 1e6))}
 
@@ -153,7 +155,7 @@ async def wired(way: str, folder: Path) -> AsyncIterator[Wire]:
             yield wire
 
 
-async def cut_and_mended(way: str, folder: Path, site: Site) -> None:
+async def cut_and_mended(way: str, folder: Path, site: FaultSite) -> None:
     """Let the broker of a daemon fall silent, and speak again."""
     async with wired(way, folder / way) as wire:
         site.servers = (wire.url,)

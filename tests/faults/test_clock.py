@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pluggy
 import pytest
 
 from remaphore import Message, Reply, hookimpl
-from remaphore.hooks import specs
-from remaphore.hooks.markers import PROJECT
 from remaphore.node import Node
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.gate import Filters
-from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import InlineAdmission
-from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import NOW, SKEW, make_encoded
-from tests.nodes import make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import NOW, make_encoded
+from tests.harness.nodes import make_config
+from tests.harness.plugins import plugin_manager
 
 MINUTE = 60 * SECOND
 SUBJECT = "remaphore.all"
@@ -55,21 +50,11 @@ class Recorder:
 @asynccontextmanager
 async def daemon(folder: Path, broker: MemoryBroker, clock: Clock) -> AsyncIterator[Recorder]:
     """Node 2 as a daemon, on its ledger in *folder*."""
-    recorder, plugins = Recorder(), pluggy.PluginManager(PROJECT)
-    plugins.add_hookspecs(specs)
-    plugins.register(recorder)
-    async with Ledger(folder, allow_skew_ns=SKEW, now=clock() - 10 * MINUTE) as ledger:  # it is an old one
-        own, ready = (
-            Daemon(broker.connect(), make_config(2), plugins=plugins, ledger=ledger, clock=clock),
-            asyncio.Event(),
-        )
-        running = spawn(own.run(ready=ready.set), name="daemon under test")
-        await ready.wait()
-        try:
-            yield recorder
-        finally:
-            own.stop()
-            await running
+    recorder = Recorder()
+    created = clock() - 10 * MINUTE  # it is an old one
+    plugins = plugin_manager(recorder=recorder)
+    async with running_daemon(broker.connect(), folder, plugins=plugins, clock=clock, created=created):
+        yield recorder
 
 
 async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:

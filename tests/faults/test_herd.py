@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.transport import nats_client, outage
-from tests.support.nats_server import NatsServer, connected, running, until
+from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.waiting import until
 
 RECEIVERS = 500
 SLICE = 0.1  # seconds

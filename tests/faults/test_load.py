@@ -13,11 +13,13 @@ import pytest
 from remaphore.node import Node
 from remaphore.tasks import spawn
 from remaphore.transport import nats_client, nats_connection
-from tests.e2e.conftest import Process
-from tests.factories import make_key
 from tests.faults.conftest import MakeSite
-from tests.faults.site import DAEMON, ask, meet, metrics, total
-from tests.support.nats_server import NatsServer, connected, running, until
+from tests.faults.fault_site import DAEMON, ask, meet, metrics
+from tests.harness.factories import make_key
+from tests.harness.metrics import total
+from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.processes import Process
+from tests.harness.waiting import until
 
 SUBJECT = "remaphore.all"
 AT_A_TIME = 500  # messages that wait for the broker's confirmation: the flood is as fast as it can be

@@ -23,11 +23,12 @@ from remaphore.tasks import spawn
 from remaphore.transport.dialer import Dialer, Prepare
 from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import Failure
-from tests.e2e.conftest import Process
-from tests.factories import NOW, make_encoded, make_gate
 from tests.faults.conftest import MakeSite
-from tests.faults.site import ask, asked, children, descriptors, meet, said, threads
-from tests.support.nats_server import NatsServer, connected, until
+from tests.faults.fault_site import ask, asked, meet, said
+from tests.harness.factories import NOW, make_encoded, make_gate
+from tests.harness.nats_server import NatsServer, connected
+from tests.harness.processes import Process, children, descriptors, threads
+from tests.harness.waiting import until
 
 WINDOW = 3  # seconds
 

@@ -14,9 +14,11 @@ import pytest
 from remaphore.tasks import spawn
 from remaphore.transport import nats_connection
 from tests.faults.conftest import MakeSite
-from tests.faults.site import ask, in_touch, meet, metrics, said
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import NatsServer, Realm, connected, running, serving, until, write_private
+from tests.faults.fault_site import ask, in_touch, meet, metrics, said
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import NatsServer, Realm, connected, running, serving
+from tests.harness.node_files import write_private
+from tests.harness.waiting import until
 
 USERS = """
 authorization {{ users = [

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import Fleet, Process
-from tests.support.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
+from tests.harness.fleet import Fleet
+from tests.harness.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
+from tests.harness.processes import Process
 
 STUBBORN = """
 import asyncio

@@ -8,7 +8,7 @@ import pytest
 from remaphore.protocol import wire
 from remaphore.receiving import verifier as module
 from remaphore.receiving.verifier import Arrival, Verifier
-from tests.factories import NOW, make_encoded, make_gate
+from tests.harness.factories import NOW, make_encoded, make_gate
 
 GATE = make_gate()
 

@@ -8,7 +8,7 @@ from remaphore.cli import arguments
 from remaphore.cli.commands.config import ConfigConvert, ConfigShow
 from remaphore.errors import UsageError
 from tests.cli.commands.typed import RIGHT, rejected
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from remaphore.cli.legacy import flags
 from remaphore.cli.main import main
 from remaphore.errors import UsageError
 from remaphore.protocol.exchange import Summary
-from tests.e2e.conftest import Fleet
+from tests.harness.fleet import Fleet
 
 
 @pytest.mark.parametrize(
