@@ -28,7 +28,7 @@ def forbidden(number, serial, **fields):
     return make_encoded(number, verb="forbidden", time_ns=NOW + serial, wants_reply=True, **fields)
 
 
-async def test_one_key_gets_five_refusals_a_second(target):
+async def test_one_key_gets_five_rejections_a_second(target):
     async with target(knowing(1, "ping")) as daemon:
         await daemon.hit(*(forbidden(10, serial) for serial in range(HITS)))
         assert len(daemon.replies()) == 5
@@ -38,7 +38,7 @@ async def test_one_key_gets_five_refusals_a_second(target):
         assert daemon.ran == []
 
 
-async def test_all_keys_together_get_twenty_refusals_a_second(target):
+async def test_all_keys_together_get_twenty_rejections_a_second(target):
     async with target(knowing(30, "ping")) as daemon:
         await daemon.hit(*(forbidden(10 + serial % 30, serial) for serial in range(HITS)))
         assert len(daemon.replies()) == 20

@@ -82,7 +82,7 @@ def daemon(fleet):
 
 
 @pytest.mark.parametrize("requests", [30, pytest.param(300, marks=LONG)])
-async def test_oddities_of_anyone_cost_a_daemon_no_connection_and_its_requesters_no_reply(fleet, daemon, requests):
+async def test_malformed_messages_cost_a_daemon_no_connection_and_its_requesters_no_reply(fleet, daemon, requests):
     answered = 0
     async with connect(str(fleet.config("one"))) as node, pestering(fleet, "remaphore.all", pause=0.05):
         for _ in range(requests):
@@ -99,7 +99,7 @@ async def test_oddities_of_anyone_cost_a_daemon_no_connection_and_its_requesters
     assert len([line for line in daemon.lines if "WARN" in line.upper()]) == len(told)
 
 
-async def test_oddities_of_anyone_do_not_keep_the_waiters_of_a_message_waiting(fleet, nodes):
+async def test_malformed_messages_do_not_block_receivers_of_one_message(fleet, nodes):
     waiters = [fleet.start("receive", "-c", nodes["two"], "--id", "go") for _ in range(6)]
     async with pestering(fleet, "remaphore.all", pause=0.05):
         await asyncio.sleep(0.5)
@@ -109,7 +109,7 @@ async def test_oddities_of_anyone_do_not_keep_the_waiters_of_a_message_waiting(f
     assert codes == [0] * 6
 
 
-async def test_oddities_on_the_subject_of_a_reply_do_not_keep_the_reply_out(fleet, nodes):
+async def test_malformed_messages_on_the_subject_of_a_reply_do_not_block_the_reply(fleet, nodes):
     async with bus_of(fleet) as bus:
         seen = asyncio.Queue()
         await bus.subscribe("remaphore.all", seen.put_nowait)

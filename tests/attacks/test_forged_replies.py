@@ -69,7 +69,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_forged_reply_is_not_taken_and_does_not_keep_the_true_one_out(kind):
+async def test_a_forged_reply_is_dropped_and_does_not_block_the_authentic_one(kind):
     broker, dropped = MemoryBroker(), []
     node = Node(broker.connect(), make_config(1), clock=clock)
     async with node.request("ping", to="com.two", timeout=10, on_drop=dropped.append) as asked:

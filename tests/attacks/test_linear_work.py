@@ -329,7 +329,7 @@ SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|
 
 @bounded
 @given(st.text("\x1b\x1b\x1b[]P\\\x07\x07m0;ab \n", max_size=40))
-def test_what_is_taken_out_is_what_the_plain_expression_takes_out(text):
+def test_what_is_removed_is_what_the_plain_expression_removes(text):
     assert terminal._without_sequences(text) == SEQUENCES.sub("", text)
 
 

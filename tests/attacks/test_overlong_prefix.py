@@ -34,7 +34,7 @@ def test_a_pattern_longer_than_the_name_is_no_match_and_no_crash(pattern):
     assert dropped.reason is DropReason.NOT_ADDRESSED
 
 
-async def test_the_daemon_takes_the_next_message_after_all_of_them(target):
+async def test_the_daemon_accepts_the_next_message_after_all_of_them(target):
     async with target() as daemon:
         await daemon.hit(*(make_encoded(destination=pattern, payload=b"evil") for pattern in PATTERNS))
         await daemon.hit(make_encoded(destination="com.two", payload=b"good"))

@@ -61,7 +61,7 @@ async def test_whatever_a_peer_says_each_finding_is_a_line_that_can_be_read_and_
 
 
 @pytest.mark.parametrize("year", [1678, 1970, 2100, 2262])
-async def test_a_clock_in_another_age_is_told_as_such(site, year):
+async def test_a_clock_in_another_age_is_reported_as_such(site, year):
     away = (year - 1970) * 31_556_952 * 10**9
     await respond(site, 2, accepts={US}, time_ns=away)
     (finding,) = await site.found(Code.PEER_CLOCK_SKEW)

@@ -15,7 +15,7 @@ from tests.harness.factories import NOW, make_encoded
 LIMIT = 20
 
 
-async def test_a_disk_that_does_not_keep_up_bounds_what_is_taken_and_loses_nothing_of_it(target, monkeypatch):
+async def test_a_slow_disk_bounds_what_is_accepted_and_loses_nothing_of_it(target, monkeypatch):
     monkeypatch.setattr(ledger, "MAX_BEHIND", LIMIT)
     apply, disk = Store.apply, threading.Event()
 

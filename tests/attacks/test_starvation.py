@@ -44,7 +44,7 @@ async def test_a_peer_that_fills_all_room_with_many_verbs_makes_room_for_another
         assert [payload for _, payload in daemon.ran if len(payload) == 1] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_who_has_no_more_than_the_others_displaces_nobody(target):
+async def test_a_peer_with_no_more_than_its_share_evicts_no_other(target):
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=4)})) as daemon:
         await daemon.hit(*flood(2), *(make_encoded(3, verb="wait", time_ns=NOW + n) for n in range(9)))
         await daemon.hit(*flood(20)[2:])

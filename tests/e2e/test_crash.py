@@ -172,7 +172,7 @@ async def test_no_handler_starts_twice_over_200_kills(site):
 NO_LEDGER = b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon"
 
 
-async def test_on_a_full_disk_nothing_starts_without_a_record_and_everybody_is_told(site):
+async def test_on_a_full_disk_nothing_starts_without_a_record_and_each_requester_is_told(site):
     await site.start()
     resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
     replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]

@@ -36,7 +36,7 @@ def closed_port():
         return listener.getsockname()[1]
 
 
-def test_no_configuration_names_the_places_and_the_mend(fleet):
+def test_a_missing_configuration_names_the_places_and_a_hint(fleet):
     done = fleet.run("-s", "-c", fleet.folder / "nosuch.toml")
     rejected(done, 2, "nosuch.toml", "no such file", "remaphore -C")
 
@@ -154,7 +154,7 @@ def test_a_missing_credentials_file_is_refused_at_once(fleet):
     assert "nosuch.creds" in done.stderr
 
 
-def test_a_port_that_is_taken_is_one_line_from_the_broker(fleet):
+def test_a_port_in_use_is_one_line_from_the_broker(fleet):
     port = fleet.server.rpartition(":")[2]
     done = fleet.run("broker", "--data", fleet.folder / "b2", "--port", port)
     rejected(done, 3, port)

@@ -76,7 +76,7 @@ def test_a_rejected_message_exits_1_and_names_the_line_that_decided(config, mess
     assert "would run" not in text
 
 
-def test_the_originals_configuration_is_named_by_its_line(offline, message):
+def test_a_legacy_configuration_is_named_by_its_line(offline, message):
     config = offline.config("two", form="conf", peer_verbs="ping")
     number = config.read_text().splitlines().index(f"org.example.three {make_key(3).public} [ping]") + 1
     done = explain("-c", config, *AT, message(3, verb="reboot"))

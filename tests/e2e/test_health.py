@@ -43,7 +43,7 @@ def node(fleet):
     return write
 
 
-def test_check_tells_what_is_wrong_and_is_green_once_its_mends_are_typed(fleet, node):
+def test_check_reports_what_is_wrong_and_succeeds_once_its_hints_are_followed(fleet, node):
     config = node("one")
     key = fleet.key_file("one")
     key.chmod(0o644)
@@ -134,7 +134,7 @@ def test_ping_shows_live_lines_and_nothing_of_a_reply_raw(fleet, node):
     assert done.stderr.splitlines()[1].startswith("remaphore: round trip min/avg/max ")
 
 
-def test_ping_names_who_is_missing_and_exits_4_then_1_if_nobody_answers(fleet, node):
+def test_ping_names_missing_peers_and_exits_4_or_1_if_no_peer_replies(fleet, node):
     one = node("one")
     two = fleet.start("run", "-c", node("two", handler="echo hello from two, remaphore 1.2.3"))
     ping = fleet.start("ping", "-c", one, "--interval", "1h", "--json", ready=None)
@@ -165,7 +165,7 @@ def test_an_interrupt_ends_a_ping_with_its_summary(fleet, node):
     assert (code, rest, ping.lines[0]) == (0, "", "remaphore: 1 ping, 1 of 1 answers")
 
 
-def test_a_receiver_of_the_original_kind_answers_a_ping_and_tells_the_doctor_nothing(fleet):
+def test_a_legacy_receiver_answers_a_ping_and_reports_nothing_to_doctor(fleet):
     one, two = fleet.config("one", peers=["two"]), fleet.config("two", form="conf")
     one.write_text(one.read_text() + 'compatibility = "legacy"\n')
     fleet.start("-c", two)

@@ -131,7 +131,7 @@ def test_a_kill_before_the_rename_leaves_the_old_file(left, words, capsys):
     assert left.read_bytes() != before
 
 
-def test_init_goes_on_after_a_kill_between_its_files(left, capsys):
+def test_init_continues_after_a_kill_between_its_files(left, capsys):
     kill = (
         "import os, signal, sys; link = os.link\n"
         "os.link = lambda a, b: link(a, b) if b.suffix == '.key' else os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -147,7 +147,7 @@ def test_init_goes_on_after_a_kill_between_its_files(left, capsys):
 @pytest.mark.parametrize(
     "words", [["peer", "list"], ["peer", "show"], ["config", "show"], ["keygen", "x.key"]], ids=" ".join
 )
-def test_a_pipe_that_nobody_reads_ends_the_command_as_others(left, words):
+def test_a_closed_pipe_ends_the_command_as_it_ends_others(left, words):
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -158,7 +158,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_as_others(left, words):
 
 
 @pytest.mark.parametrize("words", [["peer", "list"], ["--help"], ["peer", "--help"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_told(left, words):
+def test_output_that_cannot_be_written_is_an_error(left, words):
     with Path("/dev/full").open("w") as full:
         rejected(run(words, stdout=full), "cannot write output: No space left on device", code=3)
 
@@ -180,7 +180,7 @@ def test_a_peer_line_is_pasted_at_a_terminal_and_ended_by_control_d(left):
     assert [peer.destination for peer in search.load(str(left), {}).peers] == ["com.right"]
 
 
-def test_a_daemon_keeps_what_it_knew_if_a_drop_in_is_broken_and_takes_it_once_it_is_mended(fleet):
+def test_a_daemon_keeps_its_peers_if_a_drop_in_is_invalid_and_applies_it_once_it_is_fixed(fleet):
     config = fleet.config("one", extra="[plugins]\n", peers=[])
     config.write_text('state_dir = "state"\n' + config.read_text())
     (fleet.folder / "peers.d").mkdir()

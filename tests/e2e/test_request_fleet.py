@@ -162,7 +162,7 @@ def test_the_progress_line_follows_the_width_of_the_window(many):
     assert b"\r\x1b[K10/11 answered, 8 \xe2\x80\xa6\r" in screen.raw
 
 
-def test_colour_is_for_terminals_that_know_it_and_users_who_want_it(many):
+def test_colour_is_for_terminals_that_support_it_and_users_who_want_it(many):
     def seen(**environment):
         words = ("request", "-c", many.config, "--to", "com.db.12*", "--timeout", "20s", "--fold")
         with Terminal(*words, **environment) as screen:
@@ -187,7 +187,7 @@ def test_bytes_that_are_no_utf8_survive_json(many, option):
     assert not re.search(r"[^\n\x20-\x7e]", out)
 
 
-def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_who_was_not_asked(many):
+def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_the_peers_that_were_not_asked(many):
     del many.received[:]
     out, err, code = ask(many, "--verb", "deploy", "--batch", "10%", "--stop-on-failure", "1", "--jsonl")
     assert code == 5

@@ -110,7 +110,7 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
-def test_a_receiver_takes_nothing_twice_while_its_clock_steps_to_and_fro(step: int) -> None:
+def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
     clock, taken, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
     admission = InlineAdmission(gate, on_accept=taken.append, on_drop=dropped.append, clock=clock)

@@ -98,7 +98,7 @@ async def test_a_daemon_that_the_broker_drops_as_a_slow_consumer_comes_back(tmp_
         site.end()
 
 
-async def test_a_backlog_is_no_silence_however_long_it_takes(
+async def test_a_backlog_is_not_silence_however_long_it_takes(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 1.5)

@@ -129,7 +129,7 @@ async def test_a_connection_that_could_not_be_made_for_want_of_memory_is_tried_a
         assert failures == []
 
 
-async def test_signatures_that_cannot_be_checked_for_want_of_memory_are_not_taken_and_block_nobody(
+async def test_signatures_that_cannot_be_checked_for_lack_of_memory_are_dropped_and_block_no_peer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate, raw = make_gate(), make_encoded(payload=b"x" * 100_000)
