@@ -72,7 +72,7 @@ def test_a_rejected_message_exits_1_and_names_the_line_that_decided(config, mess
     assert checks(done)[3][2] == f"{config}: peers[0].verbs  not among the peer's verbs"
     text = done.stdout.decode()
     assert "bytes: dropped, verb-not-permitted\n" in text
-    assert "claimed by whoever sent it, and not to be trusted" in text
+    assert "claimed by the sender and not verified" in text
     assert "would run" not in text
 
 

@@ -99,7 +99,7 @@ class FaultSite:
         command = (sys.executable, "-c", _LAUNCH.format(ping=ping))
         process = Process(["run", "-c", config], command=command, env={**os.environ, **(env or {})})
         self.processes.append(process)
-        await said(process, "Ready")
+        await said(process, " ready")
         return process
 
     @asynccontextmanager

@@ -65,12 +65,12 @@ class Fleet:
             **options,
         )
 
-    def start(self, *words, ready="Ready", **options):
-        """Start a command, and wait for a line of its stderr."""
+    def start(self, *words, ready="", **options):
+        """Start a command, and wait for a line of its stderr: *ready*, or the one after which it receives."""
         process = Process(words, **options)
         self.processes.append(process)
-        if ready:
-            process.wait_for(ready)
+        if ready is not None:
+            process.wait_for(ready or ("ready" if words[0] == "run" else "Ready"))
         return process
 
     def script(self, text, name="script"):

@@ -160,6 +160,20 @@ async def test_beyond_a_limit_the_queue_waits_for_it(running, monkeypatch, name,
         await until(lambda: len(slow.ended) == 10)
 
 
+async def test_the_plugins_are_not_shut_down_while_it_is_under_way(running):
+    broker, slow = MemoryBroker(), Slow()
+    async with running(broker, slow) as own:
+        await ask(sender(broker), "x")
+        await until(lambda: slow.begun)
+        own.stop()
+        await until(lambda: not any(broker.subscribers["remaphore.all"]))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert slow.shutdowns == []
+        slow.release.set()
+    assert (len(slow.ended), slow.shutdowns) == (1, ["stopped"])
+
+
 async def test_the_shutdown_waits_for_it_and_ends_it_at_its_limit(running, monkeypatch):
     monkeypatch.setattr(daemon_module, "DRAIN_SECONDS", 0.02)
     broker, slow = MemoryBroker(), Slow()

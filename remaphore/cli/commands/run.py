@@ -109,7 +109,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.status(line)
 
     def ready() -> None:
-        log.info("Ready")
+        log.info("ready")
         notifier.ready(f"receiving as {config.destination}")
 
     connection = connect(
