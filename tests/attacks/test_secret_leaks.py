@@ -280,7 +280,7 @@ def test_nothing_that_the_command_line_says_quotes_a_secret(fleet):
         said += [done.stdout, done.stderr]
     lines = [
         ("-s", "-c", file, "-p", secret),
-        ("-r", "-c", file, "-D", "nobody"),
+        ("-r", "-c", file, "-D", "com.absent"),
         ("-s", "-c", file, "-S", "a b"),
         ("-o", "-t", "10ms", "-c", file),
         ("run", "-c", file, "--check", "--instance", "../x"),

@@ -18,7 +18,7 @@ SECONDS = 30  # for anything to happen; nothing waits that long unless it is bro
 
 
 class Pair:
-    """The configurations of com.left, which changes its key and of com.right, which knows it; both are read every time."""
+    """The configurations of com.left, which changes its key, and com.right, which knows it; read again every time."""
 
     def __init__(self, folder, capsys):
         self._folder, self._capsys = folder, capsys
