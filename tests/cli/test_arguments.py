@@ -65,7 +65,6 @@ def test_the_broker_has_a_directory_and_a_port():
     ("typed", "message"),
     [
         ("send --nosuch", r"^unrecognized arguments: --nosuch$"),
-        ("request --timeout 5", "missing unit in duration '5'"),
         ("receive --to x --any-destination", "not allowed with"),
         ("broker", "required: --data"),
         ("receive --log-format xml", "invalid choice"),
@@ -75,6 +74,12 @@ def test_mistakes_are_usage_errors_whose_hint_names_the_help_of_the_command(type
     with pytest.raises(UsageError, match=message) as caught:
         arguments.read(typed.split())
     assert caught.value.hint == f"remaphore {typed.split()[0]} --help lists the options"
+
+
+def test_the_hint_of_an_error_of_ours_is_kept():
+    with pytest.raises(UsageError, match="missing unit in duration '5'") as caught:
+        arguments.read(["request", "--timeout", "5"])
+    assert caught.value.hint == "add a unit, for example 5s"
 
 
 def test_the_hint_names_the_action_too():

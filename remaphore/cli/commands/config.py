@@ -102,7 +102,8 @@ def convert(options: ConfigConvert) -> None:
     target = Path(options.output or Path(options.file).with_suffix(".toml"))
     made = conversion.convert(options.file, target)
     for warning in made.warnings:
-        output.notice(f"warning: {warning}")
+        output.notice(f"warning: {warning.what}")
+        output.notice(f"hint: {warning.hint}")
     output.notice(f"created: {', '.join(map(str, (made.config, *made.key_files)))}")
     output.notice(f"next: remaphore check -c {shlex.quote(str(target))}")
     output.notice(f"then delete {options.file}, which still contains the private keys")

@@ -66,10 +66,10 @@ def test_a_conversion_reports_what_it_created_and_what_to_do_with_the_old_file(r
     ):
         assert part in err
     assert make_key(1).reveal() not in err
-    rejected(run("config convert old.conf"), "old.toml: exists")
+    rejected(run("config convert old.conf"), "old.toml: already exists")
 
 
 def test_every_command_reports_that_a_configuration_may_be_of_a_newer_remaphore(run, left):
     left.write_text('quorum = "2 of 3"\n' + left.read_text())
     for line in ("peer list", "config show", ["peer", "add", "--verbs", "ping", RIGHT]):
-        rejected(run(line), f"{left}: quorum: unknown key;", "(a newer remaphore may know it: then update this one)")
+        rejected(run(line), f"{left}: quorum: unknown key", "(if a newer remaphore knows this key, update this one)")

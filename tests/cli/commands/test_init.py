@@ -71,7 +71,7 @@ def test_init_creates_the_file_that_commands_find_and_the_default_state_director
 
 def test_init_reports_an_existing_configuration_before_any_other_error(run, left, monkeypatch):
     monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
-    rejected(run("init"), f"{left}: exists, and nothing is overwritten", f"remaphore peer show -c {left}")
+    rejected(run("init"), f"{left}: already exists", f"remaphore peer show -c {left}")
 
 
 def test_a_private_key_as_destination_is_rejected_and_not_printed(run, tmp_path):

@@ -19,7 +19,7 @@ def test_only_the_public_key_is_printed(run, tmp_path):
     code, out, err = run("keygen ops.key")
     assert (code, err) == (0, "")
     assert out == PrivateKey.from_text((tmp_path / "ops.key").read_text().strip()).public + "\n"
-    rejected(run("keygen ops.key"), "ops.key: exists")
+    rejected(run("keygen ops.key"), "ops.key: already exists")
 
 
 @pytest.mark.parametrize("file", ["ops.key", "nosuch/ops.key"])

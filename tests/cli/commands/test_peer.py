@@ -106,7 +106,7 @@ def test_adding_prompts_for_the_peer_line_on_a_terminal(run, left, monkeypatch):
 def test_adding_with_a_closed_stdin_is_an_error(run, left, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     assert cli.main(["peer", "add", "--verbs", "ping"]) == 2
-    assert "stdin: peer lines: it is closed; name a file" in capsys.readouterr().err
+    assert "stdin: peer lines: stdin is closed\nremaphore: hint: name a file" in capsys.readouterr().err
 
 
 def test_an_endless_stdin_is_rejected_and_does_not_fill_the_memory(run, left, monkeypatch):
@@ -119,10 +119,10 @@ def test_an_endless_stdin_is_rejected_and_does_not_fill_the_memory(run, left, mo
     ("line", "stdin", "part"),
     [
         (["peer", "add", "--verbs", "ping", RIGHT[:40]], "", "the peer line: the peer line has 3 words instead of 4"),
-        (["peer", "add", "--verbs", "ping", RIGHT[:-1]], "", "does not fit its check, so it was cut or changed"),
+        (["peer", "add", "--verbs", "ping", RIGHT[:-1]], "", "does not match its checksum: it was cut or changed"),
         (["peer", "add", "--verbs", "ping"], "", "no peer line in stdin"),
         (["peer", "add", "--verbs", "ping", "--file", "none"], "", "none: peer lines: no such file"),
-        (["peer", "add", "--verbs", "ping"], "\xff\0", "stdin: no peer line, which begins with"),
+        (["peer", "add", "--verbs", "ping"], "\xff\0", "stdin: not a peer line, which begins with"),
         (["peer", "add", "--verbs", "ping", make_key(3).reveal()], "", "this is a private key"),
         (["peer", "remove", make_key(3).reveal()], "", "this is a private key"),
         (["peer", "show", make_key(3).reveal()], "", "this is a private key"),
@@ -189,9 +189,9 @@ def test_show_prints_a_peer_line_for_each_identity_the_default_one_first_or_for_
 def test_removing_one_of_two_keys_needs_the_key(run, left):
     second = peer_line.write(destination="com.right", key=make_key(3).public)
     run(["peer", "add", "--verbs", "ping", RIGHT])
-    rejected(run(["peer", "add", "--verbs", "ping", second]), "com.right is known with another key", "--rotate")
+    rejected(run(["peer", "add", "--verbs", "ping", second]), "com.right is already known with another key", "--rotate")
     assert run(["peer", "add", "--rotate", "--verbs", "ping", second])[0] == 0
-    rejected(run("peer remove com.right"), make_key(2).public, make_key(3).public, "--key KEY, or --all")
+    rejected(run("peer remove com.right"), make_key(2).public, make_key(3).public, "--key KEY, or all with --all")
     assert "removed: com.right" in run(["peer", "remove", "com.right", "--key", make_key(2).public])[2]
     assert [peer.key for peer in search.load(str(left), {}).peers] == [make_key(3).public]
     assert run("peer remove com.right --all")[0] == 0
