@@ -1,6 +1,6 @@
 """Reading the files of a configuration, and judging who else can read and write them.
 
-A file is judged by the descriptor that it is read from, so that nobody can exchange it between the check and the read.
+A file is judged by the descriptor that it is read from, so that it cannot be exchanged between check and read.
 """
 
 from __future__ import annotations

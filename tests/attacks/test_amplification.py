@@ -1,8 +1,8 @@
 """Making a receiver send more than was sent to it.
 
-Who: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: nobody unknown is
-answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times at most,
-and no reply is ever answered.
+Attacker: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: no unknown
+sender is answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times
+at most, and no reply is ever answered.
 """
 
 import pytest

@@ -1,8 +1,9 @@
-"""Replies that are not the answer of who was asked to this very request.
+"""Replies that are not the answer of an asked peer to this very request.
 
-Who: the broker and every outsider, who see all replies and know the reply subject; a permitted peer that was not asked,
-or that answers another request. What must happen: none is printed or counted as an answer, none takes the place of the
-true one, and requests and replies cannot be dressed as each other. Rule by rule: tests/protocol/test_exchange.py.
+Attacker: the broker and every outsider, who see all replies and know the reply subject; a permitted peer that was not
+asked, or that answers another request. What must happen: none is printed or counted as an answer, none takes the place
+of the true one, and requests and replies cannot be dressed as each other. Rule by rule:
+tests/protocol/test_exchange.py.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ def forge(kind, request):
         "right key, random uuid": lambda: reply(2, request, uuid=b"\x01" * 12),
         "a peer that was not asked": lambda: reply(3, request),
         "an unknown key": lambda: reply(9, request),
-        "the name of who was asked, another's signature": lambda: (
+        "the name of the asked peer, another's signature": lambda: (
             make_key(2).public.encode() + b"," + sign_body(true_body, 3).split(b",", 1)[1]
         ),
         "the requester's own key": lambda: reply(1, request),
@@ -61,7 +62,7 @@ def forge(kind, request):
 
 KINDS = (
     *("captured from another request", "right key, uuid of another request", "right key, random uuid"),
-    *("a peer that was not asked", "an unknown key", "the name of who was asked, another's signature"),
+    *("a peer that was not asked", "an unknown key", "the name of the asked peer, another's signature"),
     *("the requester's own key", "a request dressed as a reply", "a request of the right peer", "the request itself"),
     *("a reply that asks for a reply", "a reply with a destination", "an old one", "one from the future"),
     *("another output", "another exit code", "nothing"),

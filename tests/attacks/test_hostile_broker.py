@@ -1,7 +1,7 @@
 """The broker, which sees all and delivers what it likes: twice, late, in another order, changed, or nothing at all.
 
-Who: whoever runs the broker, or has broken into it. What must happen: it starts nothing twice, nothing changed and
-nothing late; it can drop messages, and read them: neither is promised against it.
+Attacker: the administrator of the broker, or an intruder there. What must happen: it starts nothing twice, nothing
+changed and nothing late; it can drop messages, and read them: neither is promised against it.
 """
 
 from remaphore.protocol.duration import SECOND

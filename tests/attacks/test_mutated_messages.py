@@ -1,6 +1,6 @@
 """Real messages, changed at random: pieces cut, doubled, moved, replaced; fields exchanged with those of others.
 
-Who: the broker and every outsider, who see messages and can publish what they like; and a permitted peer, who can sign
+Attacker: the broker and every outsider, who see messages and can publish anything; and a permitted peer, who can sign
 whatever it likes. What must happen: a verdict for each, no exception, and nothing is admitted but the unmodified one;
 of what a peer has signed itself, nothing but what an encoder writes.
 """

@@ -1,8 +1,8 @@
 """Configurations, patterns and replies, changed at random.
 
-Who: whoever edits a file by mistake, a permitted peer that chooses a pattern, a responder that chooses what it sends.
-What must happen: a configuration is read or rejected with one line; a pattern gets an answer; a reply gets a verdict,
-and none is taken but the unmodified one. More on configurations: tests/config/test_robustness.py.
+Attacker: anyone who edits a file by mistake, a permitted peer that chooses a pattern, a responder that chooses what it
+sends. What must happen: a configuration is read or rejected with one line; a pattern gets an answer; a reply gets a
+verdict, and none is accepted but the unmodified one. More on configurations: tests/config/test_robustness.py.
 """
 
 import random

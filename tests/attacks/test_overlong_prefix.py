@@ -1,7 +1,7 @@
 """A pattern whose prefix or suffix is longer than a segment, `longprefix*.x`.
 
-Who: a permitted peer, with one message; it kills every receiver of the original. What must happen: no match, no crash,
-and the next message is taken.
+Attacker: a permitted peer, with one message; it crashes every receiver of the Go program. What must happen: no match,
+no crash, and the next message is accepted.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Replies to `doctor`, which asks a peer what it permits us, that could crash it or flood its output.
 
-Who: a known peer that is asked. What must happen: each finding is one readable line, however much the
-peer writes, and strict JSON; a clock that is wrong by centuries is reported.
+Attacker: a known peer that is asked. What must happen: each finding is one readable line, however much the peer writes,
+and strict JSON; a clock that is wrong by centuries is reported.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""A message that was rejected, sent again when it would be taken.
+"""A message that was rejected, sent again when it would be accepted.
 
-Who: the broker and every outsider, who keep what they saw. When: after a reload that permits the verb; when the clock
-has reached a time in the future; after a queue that was full has room. What must happen: who was told "rejected" can
-rely on it: the message never starts.
+Attacker: the broker and every outsider, who keep what they saw. When: after a reload that permits the verb; when the
+clock has reached a time in the future; after a queue that was full has room. What must happen: a requester that was
+told "rejected" can rely on it: the message never starts.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""Replies that keep a request from ending: a mebibyte of half terminal sequences, and more than a reader takes.
+"""Replies that keep a request from ending: a mebibyte of half terminal sequences, and more than a reader reads.
 
-Who: a responder, by its output; whoever reads stdout or stderr of a request, by not reading. What must happen: a reply
-of any content takes a fraction of a second; `--timeout` ends the waiting for replies whatever the reader does, what
-came by then is written and counted, and one Ctrl-C ends the command within a second.
+Attacker: a responder, by its output; the reader of stdout or stderr of a request, by not reading. What must happen: a
+reply of any content takes a fraction of a second; `--timeout` ends the waiting for replies whatever the reader does,
+what came by then is written and counted, and one Ctrl-C ends the command within a second.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Keeping other peers out by sending much.
 
-Who: a permitted peer gone bad, which fills queues; an outsider, who makes us verify signatures in the name of others.
+Attacker: a permitted peer gone bad, which fills queues; an outsider, who causes signature checks in the name of others.
 What must happen: no verb waits for another; where there is no room, who has the most waiting makes room for who has
 less; forgeries in the name of a peer do not keep its true messages out. Not promised: within one verb messages are
-handled in the order of arrival, so who may send a verb can make it busy.
+handled in the order of arrival, so a permitted sender of a verb can make it busy.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ async def test_a_peer_that_fills_the_queue_of_a_verb_makes_room_for_another(targ
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=10)})) as daemon:
         await daemon.hit(*flood(50))
         await daemon.hit(*(make_encoded(3, verb="wait", payload=b"%d" % n, time_ns=NOW + n) for n in range(20)))
-        assert daemon.status.rejected["evicted"] in (4, 5)  # one of the ten may have been taken out to run before
+        assert daemon.status.rejected["evicted"] in (4, 5)  # one of the ten may have started before
         daemon.release.set()
         await daemon.daemon._execution._queues.join()
         assert [payload for _, payload in daemon.ran if payload != b"x"] == [b"0", b"1", b"2", b"3", b"4"]

@@ -1,8 +1,8 @@
-"""Control characters for somebody else's terminal: colours, titles, a cleared screen, an answer that is typed back.
+"""Control characters for another user's terminal: colours, titles, a cleared screen, a response that is typed back.
 
-Who: a responder, by its output; a permitted peer, by its verb; the broker, by its error texts. What must happen: none
-of it reaches a terminal raw, neither on stdout of a request nor in errors and logs. Files and pipes get the bytes of an
-output as they are. Single sequences: tests/plugins/test_reply_collector.py.
+Attacker: a responder, by its output; a permitted peer, by its verb; the broker, by its error texts. What must happen:
+none of it reaches a terminal raw, neither on stdout of a request nor in errors and logs. Files and pipes get the bytes
+of an output as they are. Single sequences: tests/plugins/test_reply_collector.py.
 """
 
 import re

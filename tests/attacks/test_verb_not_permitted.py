@@ -1,7 +1,7 @@
 """A verb that the sender may not send, written so that it might pass for one that it may.
 
-Who: a permitted peer gone bad. What must happen: verbs are compared letter by letter, nothing runs, and a permitted
-verb still does.
+Attacker: a permitted peer gone bad. What must happen: verbs are compared letter by letter, nothing runs, and a
+permitted verb still does.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The daemon and kill -9: whatever moment it dies at, no handler starts twice, and each that started has its record.
 
-Handlers note their message in a file; an attacker who has captured everything sends all of it again after each start.
+Handlers note their message in a file; an attacker that has captured everything sends it again after each start.
 The moments are random: the seed is printed, and that of a failure can be given in REMAPHORE_TEST_SEED.
 """
 
@@ -35,7 +35,7 @@ YOUNG = 20 * SECOND
 
 
 class CrashSite:
-    """A broker, a daemon that can be killed, and somebody who sends, listens to everything, and sends it again."""
+    """A broker, a daemon that can be killed, and a client that sends, captures everything, and sends it again."""
 
     def __init__(self, fleet, nodes):
         self.fleet, self.nodes = fleet, nodes

@@ -1,4 +1,4 @@
-"""Bad input, as a person meets it: one line that says what happened, what decided it and what mends it."""
+"""Bad input, as a user sees it: one line with what happened and its cause, and a hint how to fix it."""
 
 import signal
 import socket
@@ -26,7 +26,7 @@ def rejected(done, code, *parts):
 
 @contextmanager
 def silent_server():
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
 

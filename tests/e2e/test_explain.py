@@ -27,7 +27,7 @@ def offline(tmp_path):
 
 @pytest.fixture
 def config(offline):
-    """The configuration of node two, who lets one and three send it `ping` and `deploy`."""
+    """The configuration of node two, which lets one and three send it `ping` and `deploy`."""
     return offline.config("two", peer_verbs="ping,deploy")
 
 
@@ -291,7 +291,7 @@ def test_a_question_is_answered_as_the_daemon_acts(fleet):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("--from", "com.nobody"), "'com.nobody' is neither the destination of a peer nor a public key"),
+        (("--from", "com.absent"), "'com.absent' is neither the destination of a peer nor a public key"),
         (("--from", "com.example.one", "--verb", "a,b"), "cannot contain a comma"),
         (("--from", "com.example.one", "message"), "--from asks without a message, but a message is given"),
         (("--from", "com.example.one", "--base64"), "--from asks without a message, but a message is given"),

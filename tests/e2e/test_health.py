@@ -146,9 +146,9 @@ def test_ping_names_missing_peers_and_exits_4_or_1_if_no_peer_replies(fleet, nod
     assert (summary["kind"], summary["missing"]) == ("summary", [THREE])
     assert summary["peers"] == {TWO: {"asked": 1, "answered": 1}, THREE: {"asked": 1, "answered": 0}}
     two.stop()
-    nobody = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "100ms")
-    assert (nobody.returncode, nobody.stdout) == (1, "")
-    assert nobody.stderr.splitlines() == [
+    unanswered = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "100ms")
+    assert (unanswered.returncode, unanswered.stdout) == (1, "")
+    assert unanswered.stderr.splitlines() == [
         "remaphore: 1 ping, 0 of 2 answers",
         f"remaphore: missing: {TWO}, 1 of 1",
         f"remaphore: missing: {THREE}, 1 of 1",

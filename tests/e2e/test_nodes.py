@@ -1,4 +1,4 @@
-"""Bad surroundings: a disk that is full, a folder that is read-only, a kill in between, a pipe that nobody reads.
+"""Bad surroundings: a full disk, a read-only folder, a kill in between, a pipe without a reader.
 
 Whatever happens, there is one line of error, and each file is as it was or as it should be.
 """
@@ -65,8 +65,8 @@ def rejected(done, *parts, code=2):
 # What a process does to itself before it becomes the command: see `run`.
 THEN = "os.execv(sys.executable, [sys.executable, '-m', 'remaphore', *sys.argv[1:]])"
 FULL_DISK = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40)); {THEN}"
-# Modes hold for root, too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are taken out of what an exec can give.
-ANYBODY = f"""import ctypes, os, sys
+# Modes hold for root, too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are removed from what an exec can grant.
+UNPRIVILEGED = f"""import ctypes, os, sys
 for capability in (1, 2) if os.geteuid() == 0 else ():
     ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 {THEN}"""
@@ -99,7 +99,7 @@ def test_a_folder_that_is_read_only_is_named(left, words):
     before = contents(left.parent)
     left.parent.chmod(0o555)
     rejected(
-        run(words, program=("-c", ANYBODY)),
+        run(words, program=("-c", UNPRIVILEGED)),
         str(left.parent) if words[0] != "keygen" else "new.key",
         "Permission denied",
     )
@@ -111,11 +111,12 @@ def test_a_drop_in_that_we_may_not_read_is_named(left):
     (left.parent / "peers.d").mkdir()
     (left.parent / "peers.d" / "a.toml").touch(mode=0)
     rejected(
-        run(["peer", "list"], program=("-c", ANYBODY)), f"{left.parent}/peers.d/a.toml: peers: cannot be read: Permiss"
+        run(["peer", "list"], program=("-c", UNPRIVILEGED)),
+        f"{left.parent}/peers.d/a.toml: peers: cannot be read: Permiss",
     )
     (left.parent / "peers.d").chmod(0)
     rejected(
-        run(["peer", "list"], program=("-c", ANYBODY)), f"{left.parent}/peers.d: peers: cannot be read: Permission"
+        run(["peer", "list"], program=("-c", UNPRIVILEGED)), f"{left.parent}/peers.d: peers: cannot be read: Permission"
     )
 
 

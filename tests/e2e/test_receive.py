@@ -1,4 +1,4 @@
-"""What a receiver takes, what it runs, and with what."""
+"""What a receiver accepts, what it runs, and with which arguments."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.harness.fleet import DESTINATIONS
 
 
 def receive_one(fleet, receiver, *sending):
-    """Send what should not be taken and what should; return the verbs and payloads for which the script ran."""
+    """Send messages, of which some should be dropped; return the verbs and payloads for which the script ran."""
     for words in sending:
         assert fleet.run(*words).returncode == 0
     receiver.wait_for("message_handled")

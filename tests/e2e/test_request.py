@@ -103,7 +103,7 @@ def test_a_payload_that_cannot_be_an_argument_answers_minus_one(fleet, nodes):
 
 
 def test_an_unbound_reply_is_accepted_only_from_a_peer_marked_as_legacy(fleet):
-    # The .conf is the original's: its peers' random uuids are taken. Ours bind their replies, which both formats take.
+    # A legacy .conf: the random uuids of its peers are accepted. Our replies are bound, and both formats accept these.
     strict, lenient = fleet.config("one"), fleet.config("one", form="conf")
     receiver = fleet.start("-c", fleet.config("two", form="conf"))
     for config in (strict, lenient):

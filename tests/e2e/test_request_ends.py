@@ -50,7 +50,7 @@ def run(three, *words, word="request", timeout="1s", **options):
 
 @pytest.mark.parametrize(("said", "plain", "checked"), [("ooo", 0, 0), ("rrr", 1, 6), ("ofr", 0, 5), ("osf", 0, 4)])
 def test_the_exit_code_is_that_of_the_go_program_and_with_check_it_shows_what_failed(three, said, plain, checked):
-    # Where nobody is silent there is time for all: the limit only ends a request that somebody does not answer.
+    # If every peer replies, there is time for all: the limit only ends a request that a peer does not answer.
     limit = "6s" if "s" in said else "30s"
     with ThreadPoolExecutor() as pool:
         codes = pool.map(lambda word: run(three, word, said, timeout=limit).returncode, ("--jsonl", "--check"))
@@ -98,7 +98,7 @@ def test_ctrl_c_between_batches_names_the_peers_that_were_not_asked(three):
 @pytest.mark.parametrize(
     "words",
     [
-        ("request", "--timeout", "0", "oso"),  # somebody is waited for without a limit: the first write must end it
+        ("request", "--timeout", "0", "oso"),  # one peer is waited for without a limit: the first write must end it
         ("request", "--timeout", "0", "--jsonl", "oso"),
         ("request", "--fold", "ofo"),
         ("request", "--json", "ofo"),
@@ -142,7 +142,6 @@ def test_a_full_disk_is_an_error_and_no_success(three):
     assert done.returncode == 3
     assert done.stderr == (
         "remaphore: error: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
-        "remaphore: hint: check the disk or the pipe that the output goes to\n"
     )
 
 

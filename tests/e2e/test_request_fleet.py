@@ -19,7 +19,7 @@ NODES = 200
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json").read_text())
 RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})
 DOCUMENT = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/document"}]})
-REFUSAL = "remaphore: refused: verb-not-permitted: not among the verbs"
+REJECTION = "remaphore: refused: verb-not-permitted: not among the verbs"
 KINDS = {"request": 1, "reply": 180, "rejection": 17, "missing": 3, "summary": 1}
 PROGRESS = "197/200 answered, 77 failed, waiting for com.db.198 com.db.199 com.db.200"
 GROUPS = [
@@ -48,7 +48,7 @@ def answer(number, message):
         return 0, "done\n"
     if number <= 180:
         return 1, "no space left on device\nsee the log"
-    return (77, REFUSAL) if number <= 197 else None
+    return (77, REJECTION) if number <= 197 else None
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_an
 
 
 def ask_through_a_pipe(many, path, *words):
-    """Return stdout and the lines of stderr of a request that is interrupted once all have answered who will."""
+    """Return stdout and the lines of stderr of a request that is interrupted after the last reply that comes."""
     words = ("request", "-c", many.config, "--timeout", "0", *words)
     with (
         path.open("wb") as file,
@@ -132,7 +132,7 @@ def assert_json_lines(text):
     assert [name for kind in ("ok", "failed", "rejected", "missing") for name in summary[kind]] == request["expected"]
     rejected = next(record for record in records if record["kind"] == "rejection")
     assert (rejected["reason"], rejected["detail"]) == ("verb-not-permitted", "not among the verbs")
-    assert rejected["output"] == REFUSAL
+    assert rejected["output"] == REJECTION
 
 
 def assert_document(text):

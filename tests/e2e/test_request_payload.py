@@ -23,7 +23,7 @@ def run(one, word, *words, stdin=b""):
 
 
 def received(one, verb):
-    """Ask once more, so that what was sent before has been taken, and return the payloads of *verb*."""
+    """Send one more request, so that all earlier ones have been handled, and return the payloads of *verb*."""
     assert run(one, "request", "--verb", "flush").returncode == 0
     return [payload for _, each, payload in one.received if each == verb]
 

@@ -175,7 +175,7 @@ def test_1000_messages_over_10_verbs_with_one_that_sleeps(fleet, nodes, hooks):
     deadline = time.monotonic() + 60
     while sum(len(lines(f"{done}{number}")) for number in range(1, 10)) < 900:
         assert time.monotonic() < deadline
-    assert lines(f"{done}0") == []  # the tenth still sleeps in its first message: nobody waited for it
+    assert lines(f"{done}0") == []  # the tenth still sleeps in its first message: nothing waited for it
     (fleet.folder / "go").touch()
     while len(lines(f"{done}0")) < 100:
         assert time.monotonic() < deadline

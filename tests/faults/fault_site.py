@@ -1,4 +1,4 @@
-"""A site under fault: brokers of the test's own, daemons in processes of their own, requesters in the test's."""
+"""Nodes under fault: brokers and daemons in processes of their own, requesters in the process of the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.harness.processes import Process
 DAEMON, REQUESTER = "com.daemon", "com.requester"
 SKEW = "30s"
 
-# The installed command with a ping interval that suits a test, and one thing more: asked by SIGUSR1, it tells how many
+# The installed command with a ping interval that suits a test, and one addition: on SIGUSR1 it prints how many
 # tasks it has.
 _LAUNCH = """
 import asyncio, signal, sys
@@ -36,7 +36,7 @@ PING_INTERVAL = 10
 
 
 class FaultSite:
-    """One node that runs the daemon, one that asks it, and the files of both in *folder*."""
+    """A node with the daemon, a node that sends it requests, and the files of both in *folder*."""
 
     def __init__(self, folder: Path, *servers: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class FaultSite:
         ping: float = PING_INTERVAL,
         env: dict[str, str] | None = None,
     ) -> Process:
-        """Start a daemon with a configuration that there is."""
+        """Start a daemon with an existing configuration."""
         command = (sys.executable, "-c", _LAUNCH.format(ping=ping))
         process = Process(["run", "-c", config], command=command, env={**os.environ, **(env or {})})
         self.processes.append(process)
@@ -104,12 +104,12 @@ class FaultSite:
 
     @asynccontextmanager
     async def requester(self, *servers: str) -> AsyncIterator[Node]:
-        """A node that asks the daemon."""
+        """A node that sends requests to the daemon."""
         async with remaphore.connect(str(self.config(REQUESTER, servers=servers or None))) as node:
             yield node
 
     def end(self) -> None:
-        """Stop what was started, while there still is a broker to say good-bye to."""
+        """Stop what was started, while there is a broker to disconnect from."""
         for process in reversed(self.processes):
             process.end()
 
@@ -134,7 +134,7 @@ async def ask(node: Node, verb: str, payload: str = "", *, timeout: float = 10.0
 
 
 async def asked(node: Node, verb: str, payload: str, *, timeout: float = 10.0) -> str:
-    """Return how a request ended, for the checker: answered, rejected, or lost; never an exception."""
+    """Return how a request ended, for the checker: answered, rejected, or lost; never raise."""
     try:
         answer = await ask(node, verb, payload, timeout=timeout)
     except TransportError:
@@ -148,7 +148,7 @@ async def asked(node: Node, verb: str, payload: str, *, timeout: float = 10.0) -
 
 
 async def meet(node: Node, verb: str) -> None:
-    """Return once the daemon has answered, wherever it and its broker may be at first."""
+    """Return once the daemon has answered, whatever state it and its broker are in at first."""
     deadline = time.monotonic() + 30
     while await asked(node, verb, "", timeout=1) != "answered":
         assert time.monotonic() < deadline

@@ -89,7 +89,7 @@ async def test_nothing_starts_twice_while_the_daemons_clock_steps_to_and_fro(ste
             await again(broker, number)
         right.now += SECOND
         assert await ask(broker, right, "after") == "done"
-    # What was rejected while the clock was wrong is taken when it comes again in time: it had not started.
+    # What was rejected while the clock was wrong is accepted when it is sent again in time: it had not started.
     assert sorted(recorder.started) == sorted(set(recorder.started))
     assert {b"before", b"wrong like it", b"after"} <= set(recorder.started)
 
@@ -111,13 +111,13 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
 def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
-    clock, taken, dropped = Clock(), list[Message](), list[Drop]()
+    clock, accepted, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
-    admission = InlineAdmission(gate, on_accept=taken.append, on_drop=dropped.append, clock=clock)
+    admission = InlineAdmission(gate, on_accept=accepted.append, on_drop=dropped.append, clock=clock)
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now
         admission.deliver(sent)
         admission.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
-    assert [message.payload for message in taken] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
+    assert [message.payload for message in accepted] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
     assert len(dropped) == 3

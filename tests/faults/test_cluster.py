@@ -1,4 +1,4 @@
-"""A cluster of three: whoever loses its server goes on with another, in the middle of whatever it was doing."""
+"""A cluster of three: a client that loses its server continues with another, in the middle of its work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUESTS, AT_A_TIME = 300, 20
 
 @pytest_asyncio.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
-    """Three servers, each of which tells its clients of the two others."""
+    """Three servers, each of which names the two others to its clients."""
     async with AsyncExitStack() as stack:
         servers: list[NatsServer] = []
         for number in range(3):
@@ -40,7 +40,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
 
 
 async def knows_the_others(server: NatsServer) -> None:
-    """Return once *server* tells its clients of two others."""
+    """Return once *server* names two others to its clients."""
     async with connected(server) as bus:
         link = bus._connection
         assert link is not None
@@ -56,7 +56,7 @@ async def met(site: FaultSite, server: NatsServer) -> AsyncIterator[Node]:
 
 
 async def daemon_on(server: NatsServer, sites: MakeSite, table: str = "") -> tuple[FaultSite, Process]:
-    """A daemon that is connected to *server*, the only one it was told of, with a handler that can be held up."""
+    """A daemon that is connected to *server*, the only one in its configuration, with a handler that can be held up."""
     site = sites(server.url)
     site.handler("hello", "true")
     held = site.counting("held", f"while [ ! -e {site.folder}/go ]; do sleep 0.02; done")

@@ -175,7 +175,7 @@ def test_a_service_manager_that_does_not_listen_holds_nothing_up(tmp_path: Path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        for _ in range(1000):  # many more than its queue takes
+        for _ in range(1000):  # many more than its queue holds
             notifier.alive()
         notifier.status("away")
         notifier.stopping()  # all of it returns

@@ -1,4 +1,4 @@
-"""Small factories that every package's tests may use: keys, peers, messages, gates, and ways to sign what is wrong.
+"""Keys, peers, messages and gates for the tests, and invalid messages with valid signatures.
 
 Everything is deterministic: a key is named by a number, the clock stands at `NOW`.
 """
@@ -40,7 +40,7 @@ def make_key(number: int = 1) -> PrivateKey:
 
 
 def make_peer(number: int = 1, destination: str | None = None, *verbs: str, legacy: bool = False) -> Peer:
-    """Return the owner of `make_key(number)`, called com.peerN unless told, who may send *verbs* (none given: all)."""
+    """Return the owner of `make_key(number)`, by default com.peerN, which may send *verbs* (none given: all)."""
     return Peer(
         destination=f"com.peer{number}" if destination is None else destination,
         key=make_key(number).public,
@@ -50,7 +50,7 @@ def make_peer(number: int = 1, destination: str | None = None, *verbs: str, lega
 
 
 def make_message(number: int = 1, **fields: object) -> Message:
-    """Return a timely `ping` to everybody from `make_key(number)`; *fields* replace those of `Message`."""
+    """Return a timely `ping` to all, from `make_key(number)`; *fields* replace those of `Message`."""
     message = Message(sender=make_key(number).public, destination="**", verb="ping", uuid=b"uuid", time_ns=NOW)
     return replace(message, **fields)  # type: ignore[arg-type]
 
@@ -96,7 +96,7 @@ def make_gate(
 
 
 def sign_body(body: bytes, number: int = 1) -> bytes:
-    """Return a message with any *body* at all (destination to payload), rightly signed by `make_key(number)`."""
+    """Return a message with any *body* at all (destination to payload), validly signed by `make_key(number)`."""
     key = make_key(number)
     return b",".join((key.public.encode(), encode_base58(key.sign(body)), body))
 
@@ -107,9 +107,9 @@ def body_of(raw: bytes) -> bytes:
 
 
 def sign_again(raw: bytes, number: int = 1) -> bytes:
-    """Return the message *raw* of `make_key(number)` with another signature that is as good.
+    """Return the message *raw* of `make_key(number)` with another valid signature.
 
-    RFC 8032 derives the nonce from the key and the body, but no verifier can tell: whoever has the key may take any.
+    RFC 8032 derives the nonce from the key and the body, but a verifier cannot check that it was.
     """
     body, seed, public = body_of(raw), make_seed(number), bindings.crypto_sign_seed_keypair(make_seed(number))[0]
     hashed = bytearray(hashlib.sha512(seed).digest()[:SEED_BYTES])

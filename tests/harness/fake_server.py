@@ -1,4 +1,4 @@
-"""A server that does what no real nats-server does on request: it is silent, closes, lies, and records what it gets."""
+"""A server that misbehaves as no real nats-server does: it is silent, closes or lies, and records its input."""
 
 from __future__ import annotations
 

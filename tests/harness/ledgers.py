@@ -1,4 +1,4 @@
-"""Ledgers for the tests: what a killed daemon leaves behind, and a disk that has no room."""
+"""Ledgers for the tests: what a killed daemon leaves behind, and a full disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAL = FILE + "-wal"
 
 
 def make_ledger(folder: Path, *, now: int = NOW - 1, allow_skew_ns: int = SKEW) -> Ledger:
-    """Return the ledger in *folder*, which begins just before the tests' clock stands."""
+    """Return the ledger in *folder*, which was created just before the time of the tests' clock."""
     return Ledger(folder, allow_skew_ns=allow_skew_ns, now=now)
 
 

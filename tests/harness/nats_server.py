@@ -1,4 +1,4 @@
-"""A real nats-server under a test's control, and the logins that it takes in operator mode."""
+"""A real nats-server under a test's control, and the logins that it accepts in operator mode."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class NatsServer:
         self.port = self.ports["nats"]
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
-        """End it, and return once it has ended; SIGKILL to leave no time for good-byes."""
+        """End it, and return once it has ended; SIGKILL to leave no time for a clean end."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)

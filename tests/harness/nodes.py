@@ -1,4 +1,4 @@
-"""Nodes for the tests of the runtime: configurations that know each other, without files, on a bus in memory."""
+"""Nodes on a bus in memory: configurations that know each other, without files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting a network without a word: no FIN, no RST, the connection just carries nothing any more."""
+"""Cutting a network silently: no FIN, no RST, the connection just carries nothing any more."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Wire:
     url: str
 
     def cut(self) -> None:
-        """Carry nothing more, and tell neither side."""
+        """Carry nothing more, without notice to either side."""
         raise NotImplementedError
 
-    def hint(self) -> None:
+    def restore(self) -> None:
         """Carry what comes from now on."""
         raise NotImplementedError
 
@@ -44,7 +44,7 @@ class Proxy(Wire):
     def cut(self) -> None:
         self._open.clear()
 
-    def hint(self) -> None:
+    def restore(self) -> None:
         # What was under way is lost with its connections, as after a cut that outlasts them.
         for task in self._tasks:
             task.cancel()
@@ -84,7 +84,7 @@ class Proxy(Wire):
 async def proxied(server: NatsServer) -> AsyncIterator[Wire]:
     """A proxy before *server*."""
     proxy = Proxy("", server.port)
-    proxy.hint()
+    proxy.restore()
     listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
@@ -107,7 +107,7 @@ class Veth(Wire):
     def cut(self) -> None:
         _ip("-n", self.name, "link", "set", f"{self.name}b", "down")
 
-    def hint(self) -> None:
+    def restore(self) -> None:
         _ip("-n", self.name, "link", "set", f"{self.name}b", "up")
 
 
@@ -125,7 +125,7 @@ async def namespace(folder: Path) -> AsyncIterator[Wire]:
         _ip("addr", "add", f"{near}/30", "dev", f"{wire.name}a")
         _ip("link", "set", f"{wire.name}a", "up")
         _ip("-n", wire.name, "addr", "add", f"{far}/30", "dev", f"{wire.name}b")
-        wire.hint()
+        wire.restore()
         server = NatsServer(folder, host=far, within=("ip", "netns", "exec", wire.name))
         try:
             await server.start()
@@ -138,7 +138,7 @@ async def namespace(folder: Path) -> AsyncIterator[Wire]:
 
 
 def can_make_namespaces() -> bool:
-    """Tell whether this machine lets us."""
+    """Return whether this machine permits it."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     name = f"probe{os.getpid()}"

@@ -19,7 +19,7 @@ from tests.harness.nats_server import running
 from tests.harness.node_files import Entry, write_toml
 
 SECONDS = 30
-ADMIN = 0  # the number of the key of who asks
+ADMIN = 0  # the number of the requester's key
 SUBJECT = "remaphore.all"
 HOUR_NS = 3600 * 10**9
 
@@ -29,13 +29,13 @@ def destination(number):
 
 
 class Simulated:
-    """Receivers com.db.1 to com.db.N; *answer* tells what number N replies to a message, None for silence.
+    """Receivers com.db.1 to com.db.N; *answer* returns what number N replies to a message, None for silence.
 
-    It may be a coroutine, which holds up no other receiver.
+    It may be a coroutine, which delays no other receiver.
     """
 
     def __init__(self, folder, number, answer):
-        self.received = []  # (number, verb, payload), in the order in which they were taken
+        self.received = []  # (number, verb, payload), in the order in which they were accepted
         self.config = folder / "admin.toml"
         self._folder = folder
         self._numbers = range(1, number + 1)
