@@ -45,7 +45,7 @@ class Daemon:
     def _is_ready(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(f"the daemon ended: {self.log.read_text()[-500:]}")
-        return " Ready" in self.log.read_text()
+        return " ready" in self.log.read_text()
 
     def counts(self) -> dict[str, float]:
         """Return what became of the messages so far, as a scrape of the metrics tells now."""

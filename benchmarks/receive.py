@@ -142,7 +142,7 @@ class Receiver:
         return self._unsigned(self._senders, "forbidden", to=site.TARGET, number=number)
 
     def _unsigned(self, senders: Sequence[Node], verb: str, *, to: str, number: int) -> list[bytes]:
-        # One signature serves all, as nobody is to look at it: only the id, 24 digits, differs.
+        # One signature serves all, because it is never verified: only the id, 24 digits, differs.
         models = [site.sign(sender, verb, to=to, payload=PAYLOAD).split(b",", 7) for sender in senders]
         messages = []
         for index in range(number):

@@ -39,11 +39,11 @@ class Target:
         return reached * NOISE if self.at_least else reached / NOISE
 
     def holds(self, measured: float) -> bool:
-        """Tell whether *measured* reaches the target."""
+        """Return whether *measured* reaches the target."""
         return self._reaches(measured, self.value)
 
     def stands(self, measured: float) -> bool:
-        """Tell whether *measured* is no worse than the floor."""
+        """Return whether *measured* is no worse than the floor."""
         return self._reaches(measured, self.floor)
 
     def verdict(self, measured: float) -> str:

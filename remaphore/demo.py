@@ -59,7 +59,7 @@ async def _show(folder: Path) -> None:
         async with contextlib.AsyncExitStack() as stack:
             waiting = []
             for name in RECEIVERS:
-                command = f'remaphore receive -c {name}.toml --id upload_done && echo "{name} goes on"'
+                command = f'remaphore receive -c {name}.toml --id upload_done && echo "{name} continues"'
                 waiting.append(await stack.enter_async_context(_background(folder, command)))
             for receiver in waiting:
                 await _until_ready(receiver)

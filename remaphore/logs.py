@@ -42,7 +42,7 @@ def configure(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _shorten,
-            structlog.processors.JSONRenderer() if log_format == "json" else partial(_for_people, colorize),
+            structlog.processors.JSONRenderer() if log_format == "json" else partial(_for_people, colorize=colorize),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(_Stream(sys.stderr)),  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _for_people(
-    colorize: Callable[[str, str], str] | None, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    _logger: Any, _method: str, event: MutableMapping[str, Any], *, colorize: Callable[[str, str], str] | None = None
 ) -> str:
     time, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", "")

@@ -14,7 +14,8 @@ import structlog
 
 from remaphore import logs
 from remaphore.embedded.broker import Broker
-from tests.support.nats_server import NatsServer, running
+from tests.harness.fleet import DESTINATIONS, Fleet, running_fleet
+from tests.harness.nats_server import NatsServer, running
 
 # What the caller ignores or blocks, as nohup and background jobs do, the commands that the tests start would inherit.
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -52,3 +53,16 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     """The embedded broker, running, with its login."""
     async with Broker(tmp_path / "broker") as broker:
         yield broker
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """The broker of three nodes, in a process of its own."""
+    with running_fleet(tmp_path) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def nodes(fleet: Fleet) -> dict[str, Path]:
+    """The configurations of the three nodes, in TOML."""
+    return {name: fleet.config(name) for name in DESTINATIONS}

@@ -12,8 +12,8 @@ from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import make_key
-from tests.nodes import NAMES, clock, make_config
+from tests.harness.factories import make_key
+from tests.harness.nodes import NAMES, clock, make_config
 
 
 @pytest.fixture

@@ -57,7 +57,9 @@ class Reporter:
             if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C while it writes
                 raise outcome.error
             if outcome.error is not None:
-                hint = "remaphore plugins lists the installed plugins with their versions"
+                hint = "report it to the author of the plugin; remaphore plugins shows its version"
+                if isinstance(outcome.error, OSError):
+                    hint = "check the disk or the pipe that the output goes to"
                 message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
                 raise RemaphoreError(message, hint=hint) from outcome.error
 

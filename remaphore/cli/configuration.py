@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
 
 if TYPE_CHECKING:
-    from remaphore.config.settings import Config
+    from remaphore.config.settings import Config, Problem
 
 
 def load_config(path: str | None) -> Config:
@@ -17,11 +17,16 @@ def load_config(path: str | None) -> Config:
     from remaphore.config.search import load
 
     config = load(path, os.environ)
-    for warning in config.warnings:
+    report(config.warnings)
+    return config
+
+
+def report(warnings: Iterable[Problem]) -> None:
+    """Write *warnings* about a configuration, and their hints, to stderr."""
+    for warning in warnings:
         output.notice(f"warning: {warning.what}")
         if warning.hint:
             output.notice(f"hint: {warning.hint}")
-    return config
 
 
 def load_daemon_config(path: str | None, hooks: Sequence[str]) -> Config:

@@ -1,29 +1,22 @@
-"""Targets of the attacks: a fleet of real processes on a real broker, and a daemon on a bus in memory."""
+"""The target of the attacks: a daemon on a bus in memory. The fixture `fleet` has real processes on a real broker."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
-import pluggy
 import pytest
 
-from remaphore.hooks import specs
-from remaphore.hooks.markers import PROJECT, hookimpl
+from remaphore.hooks.markers import hookimpl
 from remaphore.protocol.message import Reply
 from remaphore.receiving import daemon as module
-from remaphore.receiving.daemon import Daemon
-from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.tasks import spawn
 from remaphore.testing import Clock
 from remaphore.transport.memory import MemoryBroker
-from tests.e2e.conftest import fleet, nodes
-from tests.factories import NOW
-from tests.nodes import make_config
-
-__all__ = ["fleet", "nodes"]
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import NOW
+from tests.harness.plugins import plugin_manager
 
 
 class Target:
-    """A daemon, node 2, that echoes, and what became visible of it. `wait...` is held until `release` is set."""
+    """A daemon, node 2, that echoes, and its visible effects. `wait...` is held until `release` is set."""
 
     def __init__(self, broker, clock):
         self.broker = broker
@@ -53,7 +46,7 @@ class Target:
         return [data for where, data in self.broker.published if where != "remaphore.all"]
 
     async def hit(self, *raws):
-        """Deliver *raws*, in this order, as whoever is on the subject can."""
+        """Deliver *raws*, in this order, as every client on the subject can."""
         bus = self.broker.connect()
         for raw in raws:
             await bus.publish("remaphore.all", raw)
@@ -83,23 +76,20 @@ def target(tmp_path, monkeypatch):
 
     @asynccontextmanager
     async def run(config=None):
-        config = config or make_config(2)
         own = Target(MemoryBroker(), Clock(NOW))
-        plugins = pluggy.PluginManager(PROJECT)
-        plugins.add_hookspecs(specs)
-        plugins.register(own, name="target")
-        async with Ledger(tmp_path / "ledger", allow_skew_ns=config.allow_skew_ns, now=0) as ledger:
-            own.daemon = Daemon(own.broker.connect(), config, plugins=plugins, ledger=ledger, clock=own.clock)
+        async with running_daemon(
+            own.broker.connect(),
+            tmp_path / "ledger",
+            config=config,
+            plugins=plugin_manager(target=own),
+            clock=own.clock,
+            created=0,
+        ) as own.daemon:
             own.status = own.daemon._counters
-            ready = asyncio.Event()
-            task = spawn(own.daemon.run(ready=ready.set), name="daemon under attack")
-            await ready.wait()
             try:
                 yield own
             finally:
                 own.release.set()
-                own.daemon.stop()
-                await task
 
     (tmp_path / "ledger").mkdir(exist_ok=True)
     return run

@@ -1,8 +1,8 @@
 """Making a receiver send more than was sent to it.
 
-Who: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: nobody unknown is
-answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times at most,
-and no reply is ever answered.
+Attacker: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: no unknown
+sender is answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times
+at most, and no reply is ever answered.
 """
 
 import pytest
@@ -11,8 +11,8 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import responses as module
 from remaphore.receiving.ledger import ledger
-from tests.factories import NOW, SKEW, make_encoded, make_key, make_reply, make_request, sign_again
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded, make_encoded_reply, make_key, make_request, sign_again
+from tests.harness.nodes import make_config
 
 HITS = 300
 
@@ -28,7 +28,7 @@ def forbidden(number, serial, **fields):
     return make_encoded(number, verb="forbidden", time_ns=NOW + serial, wants_reply=True, **fields)
 
 
-async def test_one_key_gets_five_refusals_a_second(target):
+async def test_one_key_gets_five_rejections_a_second(target):
     async with target(knowing(1, "ping")) as daemon:
         await daemon.hit(*(forbidden(10, serial) for serial in range(HITS)))
         assert len(daemon.replies()) == 5
@@ -38,7 +38,7 @@ async def test_one_key_gets_five_refusals_a_second(target):
         assert daemon.ran == []
 
 
-async def test_all_keys_together_get_twenty_refusals_a_second(target):
+async def test_all_keys_together_get_twenty_rejections_a_second(target):
     async with target(knowing(30, "ping")) as daemon:
         await daemon.hit(*(forbidden(10 + serial % 30, serial) for serial in range(HITS)))
         assert len(daemon.replies()) == 20
@@ -61,7 +61,7 @@ UNANSWERED = {
     "bad signature": lambda n: make_encoded(10, time_ns=NOW + n, wants_reply=True)[:-1] + b"x",
     "another's node": lambda n: forbidden(10, n, destination="com.three"),
     "no flag": lambda n: make_encoded(10, verb="forbidden", time_ns=NOW + n),
-    "a reply": lambda n: make_reply(10, make_request(2, time_ns=NOW + n)),
+    "a reply": lambda n: make_encoded_reply(10, make_request(2, time_ns=NOW + n)),
     "far outside the window": lambda n: make_encoded(10, time_ns=NOW - 700 * SECOND - n, wants_reply=True),
     "garbage": lambda n: b"%d" % n,
 }

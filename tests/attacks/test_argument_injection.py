@@ -1,14 +1,14 @@
 """Verbs and payloads that try to become other arguments, variables, commands, or a blank argument by a NUL byte.
 
-Who: a permitted peer gone bad. What must happen: the script on the command line gets exactly its own arguments, the
-verb and the payload, as they are, and exactly its own variables; what no argument can be starts nothing. Handlers in
-hooks.d: tests/plugins/hooks_d.
+Attacker: a permitted peer gone bad. What must happen: the script on the command line gets exactly its own arguments,
+the verb and the payload, as they are, and exactly its own variables; what no argument can be starts nothing. Handlers
+in hooks.d: tests/plugins/hooks_d.
 """
 
 import pytest
 
 from remaphore_plugins.script import Script
-from tests.plugins.programs import message, write_script
+from tests.harness.programs import message, write_script
 
 EVIL = [
     b"; touch stolen",

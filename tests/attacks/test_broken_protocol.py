@@ -1,8 +1,8 @@
 """Protocol lines that a NATS client library stumbles over, and sizes that fill its memory.
 
-Who: anyone who may publish on the broker, without a key, by a header block shorter than `NATS/1.0` or one odd byte in a
-reply subject; the broker itself, by any line and any size. What must happen: each costs at most its own message; the
-connection ends only where the next line cannot be found; memory stays bounded; the log has one line for
+Attacker: anyone who may publish on the broker, without a key, by a header block shorter than `NATS/1.0` or one invalid
+byte in a reply subject; the broker itself, by any line and any size. What must happen: each costs at most its own
+message; the connection ends only where the next line cannot be found; memory stays bounded; the log has one line for
 all of a kind, and never a traceback. The parser alone: tests/transport/test_parser.py.
 """
 
@@ -17,9 +17,10 @@ import pytest
 from remaphore import connect
 from remaphore.protocol import subject, wire
 from remaphore.transport.parser import MAX_SKIPPED
-from tests.attacks.support import MIB, bus_of, peak_mib
-from tests.support.fake_server import INFO, FakeServer, fake_server
-from tests.support.nats_server import until
+from tests.harness.fake_server import INFO, FakeServer, fake_server
+from tests.harness.fleet import bus_of
+from tests.harness.processes import MIB, peak_mib
+from tests.harness.waiting import until
 
 MOST_MIB = 75  # 38 of them before anything comes
 LONG = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -35,7 +36,7 @@ HEADERS = (
 )
 
 
-def oddities(where):
+def malformed(where):
     """What a publisher can write that nats-server passes on, and that ended the connection of every receiver."""
     place = where.encode()
     pairs = [b"PUB %b %b 1\r\nx\r\n" % (place, reply) for reply in REPLY_BYTES]
@@ -53,9 +54,9 @@ async def write(bus, raw):
 
 @asynccontextmanager
 async def pestering(fleet, where, *, pause):
-    """Publish one oddity after the other for the length of a block, *pause* seconds apart."""
+    """Publish one malformed message after the other for the length of a block, *pause* seconds apart."""
     async with bus_of(fleet) as bus:
-        lines = oddities(where)
+        lines = malformed(where)
 
         async def pester():
             number = 0
@@ -81,7 +82,7 @@ def daemon(fleet):
 
 
 @pytest.mark.parametrize("requests", [30, pytest.param(300, marks=LONG)])
-async def test_oddities_of_anyone_cost_a_daemon_no_connection_and_its_requesters_no_reply(fleet, daemon, requests):
+async def test_malformed_messages_cost_a_daemon_no_connection_and_its_requesters_no_reply(fleet, daemon, requests):
     answered = 0
     async with connect(str(fleet.config("one"))) as node, pestering(fleet, "remaphore.all", pause=0.05):
         for _ in range(requests):
@@ -98,7 +99,7 @@ async def test_oddities_of_anyone_cost_a_daemon_no_connection_and_its_requesters
     assert len([line for line in daemon.lines if "WARN" in line.upper()]) == len(told)
 
 
-async def test_oddities_of_anyone_do_not_keep_the_waiters_of_a_message_waiting(fleet, nodes):
+async def test_malformed_messages_do_not_block_receivers_of_one_message(fleet, nodes):
     waiters = [fleet.start("receive", "-c", nodes["two"], "--id", "go") for _ in range(6)]
     async with pestering(fleet, "remaphore.all", pause=0.05):
         await asyncio.sleep(0.5)
@@ -108,13 +109,13 @@ async def test_oddities_of_anyone_do_not_keep_the_waiters_of_a_message_waiting(f
     assert codes == [0] * 6
 
 
-async def test_oddities_on_the_subject_of_a_reply_do_not_keep_the_reply_out(fleet, nodes):
+async def test_malformed_messages_on_the_subject_of_a_reply_do_not_block_the_reply(fleet, nodes):
     async with bus_of(fleet) as bus:
         seen = asyncio.Queue()
         await bus.subscribe("remaphore.all", seen.put_nowait)
         asking = fleet.start("request", "-c", nodes["one"], "--to", "com.example.two", "--timeout", "30s", ready=None)
         request = await seen.get()
-        for line in oddities(subject.for_replies("remaphore", wire.digest(request))) * 3:
+        for line in malformed(subject.for_replies("remaphore", wire.digest(request))) * 3:
             await write(bus, line)
         await bus.publish("remaphore.other", b"")  # confirmed: all before it have been passed on
         fleet.start("receive", "-c", nodes["two"], "--once")
@@ -151,7 +152,7 @@ class Hostile(FakeServer):
 
 
 class Unconfirming(FakeServer):
-    """A broker that lets in whoever comes, and says nothing more."""
+    """A broker that lets in every client, and sends nothing more."""
 
     async def _talk(self, reader, writer):
         writer.write(self.greeting)
@@ -208,7 +209,7 @@ def always(line):
 
 SIZE = b"MSG remaphore.all 1 %d\r\n"
 ANNOUNCED = INFO | {"max_payload": 20_000_000_000}
-# What is written again and again, what once before it, INFO, and what is told: one line for all of it.
+# What is written again and again, what once before it, INFO, and what is logged: one line for all of it.
 FILLING = {
     "20 GB": (filling, SIZE % 20_000_000_000, INFO, "connection ended after a message of 20000000000 bytes"),
     "20 GB, announced": (filling, SIZE % 20_000_000_000, ANNOUNCED, "connection ended after a message of 20000000000"),

@@ -1,7 +1,7 @@
 """What a script finds around it: descriptors, variables, arguments of ours.
 
-Who: a malicious script or handler, or one that a payload has turned. What must happen: it inherits stdin, stdout and
-stderr and nothing else: no socket to the broker, no ledger, no file with a key; and no variable or argument with a
+Attacker: a malicious script or handler, or one that a payload has turned. What must happen: it inherits stdin, stdout
+and stderr and nothing else: no socket to the broker, no ledger, no file with a key; and no variable or argument with a
 secret. Not promised: with the daemon's uid it can open the daemon's key file, and look into its memory.
 """
 
@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 LIST = f"""exec {sys.executable} -c '
 import os
@@ -41,7 +41,7 @@ def described(fleet, mode, descriptor):
 @pytest.mark.parametrize("mode", ["receive", "run"])
 def test_a_script_inherits_three_descriptors_and_no_variable_of_ours(fleet, mode, monkeypatch):
     monkeypatch.setenv("NATS_PASSWORD", "in the environment of the daemon")
-    (fleet.folder / "open").write_text("held open by who started the daemon")
+    (fleet.folder / "open").write_text("held open by the process that started the daemon")
     with (fleet.folder / "open").open() as file:
         seen = described(fleet, mode, file.fileno())
     assert re.search(r"^com\.example\.two,0,fds 0 1 2$", seen, re.MULTILINE), seen

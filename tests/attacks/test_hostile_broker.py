@@ -1,11 +1,11 @@
 """The broker, which sees all and delivers what it likes: twice, late, in another order, changed, or nothing at all.
 
-Who: whoever runs the broker, or has broken into it. What must happen: it starts nothing twice, nothing changed and
-nothing late; it can drop messages, and read them: neither is promised against it.
+Attacker: the administrator of the broker, or an intruder there. What must happen: it starts nothing twice, nothing
+changed and nothing late; it can drop messages, and read them: neither is promised against it.
 """
 
 from remaphore.protocol.duration import SECOND
-from tests.factories import NOW, SKEW, make_encoded, sign_again
+from tests.harness.factories import NOW, SKEW, make_encoded, sign_again
 
 BATCH = [make_encoded(1, payload=b"%d" % number, time_ns=NOW + number) for number in range(20)]
 

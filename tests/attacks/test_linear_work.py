@@ -1,8 +1,8 @@
 """Texts that make an expression or a scanner search the same bytes again and again.
 
-Who: a responder, by its output; a permitted peer, by verb, destination and time; the broker, by its errors and INFO;
-whoever writes a file that remaphore reads. What must happen: the work is linear in the length of the text, so that a
-reply of 240 KB takes milliseconds and not an hour. CPU time is compared at two lengths of the same text.
+Attacker: a responder, by its output; a permitted peer, by verb, destination and time; the broker, by its errors and
+INFO; anyone who writes a file that remaphore reads. What must happen: the work is linear in the length of the text, so
+that a reply of 240 KB takes milliseconds and not an hour. CPU time is compared at two lengths of the same text.
 """
 
 import ast
@@ -30,14 +30,14 @@ from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
 from remaphore_plugins.reply_collector import folding, formats, json_formats, request_stats, terminal
-from tests.factories import bounded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import bounded, make_key
+from tests.harness.nodes import make_config
 
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[2]
 SHORT, TWICE = 256 * 1024, 512 * 1024
 MOST = 2.5  # times the work for twice the text
-NOTICEABLE = 0.03  # seconds; below, it is the machine that is measured, and what is quadratic takes longer
+NOTICEABLE = 0.03  # seconds; less than that measures the machine; quadratic work takes longer
 
 KEY = make_key(1)
 REQUEST = Message(sender="k", destination="**", verb="v", uuid=b"u", time_ns=0, digest=bytes(32))
@@ -240,9 +240,9 @@ def seconds(scan, text):
     started = time.process_time()
     with contextlib.suppress(RemaphoreError, ValueError):
         scan(text)
-    taken = time.process_time() - started
+    spent = time.process_time() - started
     gc.enable()
-    return taken
+    return spent
 
 
 def growth(scan, make):
@@ -329,7 +329,7 @@ SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|
 
 @bounded
 @given(st.text("\x1b\x1b\x1b[]P\\\x07\x07m0;ab \n", max_size=40))
-def test_what_is_taken_out_is_what_the_plain_expression_takes_out(text):
+def test_what_is_removed_is_what_the_plain_expression_removes(text):
     assert terminal._without_sequences(text) == SEQUENCES.sub("", text)
 
 

@@ -1,8 +1,8 @@
 """Filling the disk, or the screen, by what is logged about dropped messages and replies.
 
-Who: every outsider, with any number of messages; a permitted peer, with long verbs. What must happen: a flood of
-drops is one line for each reason, then one each 15 seconds with their number, and no line is long. On the side
-that asks it is one number at the end. Messages that are taken have a line each: who may send is trusted with that.
+Attacker: every outsider, with any number of messages; a permitted peer, with long verbs. What must happen: a flood of
+drops is one line for each reason, then one each 15 seconds with their number, and no line is long. On the side that
+asks it is one number at the end. Accepted messages have a line each: permitted senders are trusted with that.
 """
 
 import logging
@@ -12,21 +12,21 @@ import structlog
 from remaphore import logs
 from remaphore.protocol.drop import DropReason
 from remaphore_plugins.log import Log
-from tests.factories import NOW, SKEW, make_encoded, make_message, make_reply, make_request
+from tests.harness.factories import NOW, SKEW, make_encoded, make_encoded_reply, make_message, make_request
 
 FLOOD = 3_000
 
 
 def one_of_each(number):
-    taken = make_encoded(1, payload=b"first")
+    accepted = make_encoded(1, payload=b"first")
     return (
         b"garbage %d" % number,
         make_encoded(9, time_ns=NOW + number),
         make_encoded(1, time_ns=NOW + SKEW + 1 + number),
         make_encoded(1, destination=f"com.x{number}"),
         make_encoded(1, time_ns=NOW + number)[:-1] + b"x,",
-        make_reply(1, make_request(2, time_ns=NOW + number)),
-        taken,
+        make_encoded_reply(1, make_request(2, time_ns=NOW + number)),
+        accepted,
     )
 
 
@@ -43,7 +43,7 @@ async def test_a_flood_of_rejections_of_every_kind_is_a_line_for_each_kind(targe
             DropReason.NOT_ADDRESSED,
         }
         assert sum(daemon.status.dropped.values()) > FLOOD // 2
-    # What was held back is told at the end, in numbers: nothing was lost.
+    # What was held back is reported at the end, in numbers: nothing was lost.
     assert sum(drop.count for drop in daemon.dropped) > FLOOD // 2
 
 

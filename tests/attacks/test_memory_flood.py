@@ -1,8 +1,8 @@
 """Floods that are to fill the memory or the disk: large messages, unknown senders, many verbs, slow handlers.
 
-Who: whoever may publish on the subject, and a permitted peer gone bad. What must happen: the resident memory of the
-process stays bounded, its log has a bounded number of lines for what was dropped, and it serves a true message
-afterwards.
+Attacker: every client that may publish on the subject, and a permitted peer gone bad. What must happen: the resident
+memory of the process stays bounded, its log has a bounded number of lines for what was dropped, and it serves a true
+message afterwards.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ import time
 import pytest
 
 from remaphore.protocol import subject, wire
-from tests.attacks.support import MIB, bus_of, flood, peak_mib, resident_mib
-from tests.factories import make_encoded, make_key
+from tests.attacks.floods import flood
+from tests.harness.factories import make_encoded, make_key
+from tests.harness.fleet import bus_of
+from tests.harness.processes import MIB, peak_mib, resident_mib
 
 SECONDS = [2, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 # What may wait is 64 MiB in the queues and 32 MiB for its check, and one sender fills 15 MiB of the replay window; the
@@ -53,7 +55,7 @@ FLOODS = [large_from_unknown, large_forgery, many_claimed_keys, many_verbs, larg
 
 @pytest.fixture
 def daemon(fleet):
-    """A daemon with a slow handler that takes payloads of any size, and its configuration."""
+    """A daemon with a slow handler that accepts payloads of any size, and its configuration."""
     slow = fleet.folder / "hooks.d" / "slow"
     slow.mkdir(parents=True)
     script = slow / "10-sleep"
@@ -112,7 +114,7 @@ async def test_a_requester_under_a_flood_of_replies_keeps_its_memory_small_and_s
         assert peak_mib(asking.popen.pid) - before < MOST_MIB
     code, out = asking.finish()
     assert (code, out) == (1, "")
-    # The broker may have ended a connection that is too slow for this, and it was made anew: that is another line.
+    # The broker may have ended a connection that is too slow for this, and there is a new one: that is another line.
     summary = [line for line in asking.lines if line.endswith(" replies were not taken; --verbose shows why")]
     assert len(summary) == 1
     assert len(asking.lines) < 5

@@ -1,6 +1,6 @@
 """Real messages, changed at random: pieces cut, doubled, moved, replaced; fields exchanged with those of others.
 
-Who: the broker and every outsider, who see messages and can publish what they like; and a permitted peer, who can sign
+Attacker: the broker and every outsider, who see messages and can publish anything; and a permitted peer, who can sign
 whatever it likes. What must happen: a verdict for each, no exception, and nothing is admitted but the unmodified one;
 of what a peer has signed itself, nothing but what an encoder writes.
 """
@@ -12,15 +12,15 @@ import pytest
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.message import Message
-from tests.factories import (
+from tests.harness.factories import (
     NOW,
     body_of,
     make_encoded,
+    make_encoded_reply,
     make_gate,
     make_key,
     make_message,
     make_peer,
-    make_reply,
     make_request,
     sign_body,
 )
@@ -30,7 +30,7 @@ ORIGINALS = (
     make_encoded(payload=b"v42, with commas,\n and lines", wants_reply=True),
     make_encoded(destination="com.crypto.*.left", verb="deploy", uuid=b"\x00" * 12),
     make_encoded(2, verb="", payload=b""),
-    make_reply(1, make_request()),
+    make_encoded_reply(1, make_request()),
 )
 PIECES = (
     b",",

@@ -1,8 +1,8 @@
 """Configurations, patterns and replies, changed at random.
 
-Who: whoever edits a file by mistake, a permitted peer that chooses a pattern, a responder that chooses what it sends.
-What must happen: a configuration is read or rejected with one line; a pattern gets an answer; a reply gets a verdict,
-and none is taken but the unmodified one. More on configurations: tests/config/test_robustness.py.
+Attacker: anyone who edits a file by mistake, a permitted peer that chooses a pattern, a responder that chooses what it
+sends. What must happen: a configuration is read or rejected with one line; a pattern gets an answer; a reply gets a
+verdict, and none is accepted but the unmodified one. More on configurations: tests/config/test_robustness.py.
 """
 
 import random
@@ -15,7 +15,7 @@ from remaphore.protocol.match import matches
 from remaphore.protocol.message import Reply
 from tests.attacks.test_mutated_messages import mutate
 from tests.config.test_robustness import CONF, READERS, TOML, refuses_cleanly
-from tests.factories import NOW, OWN, SKEW, make_peer, make_reply, make_request
+from tests.harness.factories import NOW, OWN, SKEW, make_encoded_reply, make_peer, make_request
 
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 CHARACTERS = "[]{}=:.,#\"'\\\n\r\t 0159azAZ-*_\0\x1b\x7f\x85\u2028\ud800é"
@@ -50,10 +50,10 @@ def test_a_mutated_pattern_or_name_gets_an_answer(count):
 
 
 @pytest.mark.parametrize("count", [10_000, pytest.param(500_000, marks=LONG)])
-def test_of_mutated_replies_none_is_taken_and_none_crashes(count):
+def test_of_mutated_replies_none_is_accepted_and_none_crashes(count):
     chance = random.Random(5)
     request = make_request()
-    genuine = make_reply(2, request)
+    genuine = make_encoded_reply(2, request)
     exchange = Exchange(request, [make_peer(2), make_peer(3)], allow_skew_ns=SKEW)
     for _ in range(count):
         mutant = mutate(chance, genuine)

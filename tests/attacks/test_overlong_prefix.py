@@ -1,14 +1,14 @@
 """A pattern whose prefix or suffix is longer than a segment, `longprefix*.x`.
 
-Who: a permitted peer, with one message; it kills every receiver of the original. What must happen: no match, no crash,
-and the next message is taken.
+Attacker: a permitted peer, with one message; it crashes every receiver of the Go program. What must happen: no match,
+no crash, and the next message is accepted.
 """
 
 import pytest
 
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.match import matches
-from tests.factories import OWN, make_encoded, make_gate
+from tests.harness.factories import OWN, make_encoded, make_gate
 
 PATTERNS = [
     "longprefix*.x",
@@ -34,7 +34,7 @@ def test_a_pattern_longer_than_the_name_is_no_match_and_no_crash(pattern):
     assert dropped.reason is DropReason.NOT_ADDRESSED
 
 
-async def test_the_daemon_takes_the_next_message_after_all_of_them(target):
+async def test_the_daemon_accepts_the_next_message_after_all_of_them(target):
     async with target() as daemon:
         await daemon.hit(*(make_encoded(destination=pattern, payload=b"evil") for pattern in PATTERNS))
         await daemon.hit(make_encoded(destination="com.two", payload=b"good"))

@@ -1,7 +1,7 @@
 """Replies to `doctor`, which asks a peer what it permits us, that could crash it or flood its output.
 
-Who: a known peer that is asked. What must happen: each finding is one readable line, however much the
-peer writes, and strict JSON; a clock that is wrong by centuries is reported.
+Attacker: a known peer that is asked. What must happen: each finding is one readable line, however much the peer writes,
+and strict JSON; a clock that is wrong by centuries is reported.
 """
 
 import json
@@ -10,14 +10,14 @@ import time
 import pytest
 
 from remaphore.diagnostics.findings import Code, to_line
-from tests.diagnostics.doctor_cases import REPORTED, TWO, US, Site, respond
+from tests.diagnostics.doctor_cases import REPORTED, TWO, US, DoctorSite, respond
 
 LONGEST = 1500  # characters of a line, however much a peer says
 
 
 @pytest.fixture
 async def site(tmp_path):
-    site = Site(tmp_path)
+    site = DoctorSite(tmp_path)
     yield site
     await site.stop()
 
@@ -61,7 +61,7 @@ async def test_whatever_a_peer_says_each_finding_is_a_line_that_can_be_read_and_
 
 
 @pytest.mark.parametrize("year", [1678, 1970, 2100, 2262])
-async def test_a_clock_in_another_age_is_told_as_such(site, year):
+async def test_a_clock_in_another_age_is_reported_as_such(site, year):
     away = (year - 1970) * 31_556_952 * 10**9
     await respond(site, 2, accepts={US}, time_ns=away)
     (finding,) = await site.found(Code.PEER_CLOCK_SKEW)

@@ -1,8 +1,8 @@
-"""A message that was rejected, sent again when it would be taken.
+"""A message that was rejected, sent again when it would be accepted.
 
-Who: the broker and every outsider, who keep what they saw. When: after a reload that permits the verb; when the clock
-has reached a time in the future; after a queue that was full has room. What must happen: who was told "rejected" can
-rely on it: the message never starts.
+Attacker: the broker and every outsider, who keep what they saw. When: after a reload that permits the verb; when the
+clock has reached a time in the future; after a queue that was full has room. What must happen: a requester that was
+told "rejected" can rely on it: the message never starts.
 """
 
 from dataclasses import replace
@@ -12,8 +12,8 @@ import pytest
 from remaphore.config.settings import VerbSettings
 from remaphore.protocol.duration import MINUTE
 from remaphore.protocol.peers import Peer
-from tests.factories import NOW, SKEW, make_encoded, make_key, sign_again
-from tests.nodes import make_config
+from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
+from tests.harness.nodes import make_config
 
 
 def knowing(*verbs):
@@ -21,7 +21,7 @@ def knowing(*verbs):
 
 
 @pytest.mark.parametrize("again", [lambda raw: raw, sign_again])
-async def test_a_verb_that_is_permitted_later_does_not_start_what_was_refused(target, again):
+async def test_a_verb_that_is_permitted_later_does_not_start_what_was_rejected(target, again):
     async with target(knowing("ping")) as daemon:
         raw = make_encoded(verb="deploy", payload=b"v42", wants_reply=True)
         await daemon.hit(raw)
@@ -44,7 +44,7 @@ async def test_a_message_from_the_future_does_not_start_when_its_time_comes(targ
         assert daemon.ran == []
 
 
-async def test_a_larger_window_does_not_start_what_was_refused_as_too_old(target):
+async def test_a_larger_window_does_not_start_what_was_rejected_as_too_old(target):
     async with target() as daemon:
         raw = make_encoded(time_ns=NOW - SKEW - 1, wants_reply=True)
         await daemon.hit(raw)
@@ -53,7 +53,7 @@ async def test_a_larger_window_does_not_start_what_was_refused_as_too_old(target
         assert daemon.ran == []
 
 
-async def test_what_a_full_queue_refused_does_not_start_when_there_is_room(target):
+async def test_what_a_full_queue_rejected_does_not_start_when_there_is_room(target):
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})) as daemon:
         raws = [make_encoded(verb="wait", payload=b"%d" % n, time_ns=NOW + n, wants_reply=True) for n in range(3)]
         await daemon.hit(*raws)

@@ -1,8 +1,8 @@
-"""Replies that keep a request from ending: a mebibyte of half terminal sequences, and more than a reader takes.
+"""Replies that keep a request from ending: a mebibyte of half terminal sequences, and more than a reader reads.
 
-Who: a responder, by its output; whoever reads stdout or stderr of a request, by not reading. What must happen: a reply
-of any content takes a fraction of a second; `--timeout` ends the waiting for replies whatever the reader does, what
-came by then is written and counted, and one Ctrl-C ends the command within a second.
+Attacker: a responder, by its output; the reader of stdout or stderr of a request, by not reading. What must happen: a
+reply of any content takes a fraction of a second; `--timeout` ends the waiting for replies whatever the reader does,
+what came by then is written and counted, and one Ctrl-C ends the command within a second.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nats_server import until
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.waiting import until
 
 SECONDS = 60  # for anything to happen
 CPU_SECONDS = 0.3
@@ -182,13 +182,13 @@ def test_one_ctrl_c_ends_a_request_whose_pipe_is_full(two, form):
         assert b"Traceback" not in stalled.process.stderr.read()
 
 
-def test_one_ctrl_c_ends_a_request_on_a_terminal_that_nobody_reads(two):
+def test_one_ctrl_c_ends_a_request_on_a_terminal_that_is_not_read(two):
     with Stalled(two, "--timeout", "0", "x silent", terminal=True) as stalled:
         stalled.wait_until_full()
         assert stalled.interrupted() == 130
 
 
-def test_one_ctrl_c_ends_a_request_whose_log_nobody_reads(two):
+def test_one_ctrl_c_ends_a_request_whose_log_is_not_read(two):
     with Stalled(two, "--verbose", "--timeout", "0", "x silent", stalled="stderr") as stalled:
         os.set_blocking(stalled.process.stdout.fileno(), True)
         head = os.read(stalled.process.stdout.fileno(), 100)
@@ -227,7 +227,7 @@ def test_one_ctrl_c_ends_a_ping_whose_pipe_is_full(two):
             os.close(reading)
 
 
-def test_one_ctrl_c_ends_a_request_whose_error_nobody_reads(two, tmp_path):
+def test_one_ctrl_c_ends_a_request_whose_stderr_is_not_read(two, tmp_path):
     config = tmp_path / "gone.toml"
     config.write_text(re.sub(r"nats://[^\"]*", "nats://127.0.0.1:1", two.config.read_text()))
     with Stalled(two, "-c", str(config), "--timeout", "1s", "x", stalled="stderr") as stalled:
@@ -266,7 +266,7 @@ def test_ctrl_c_takes_less_than_a_second(two):
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-def test_what_comes_while_nobody_reads_is_counted_and_written_once_somebody_does(two, terminal):
+def test_replies_that_come_while_output_is_not_read_are_counted_and_written_later(two, terminal):
     released.clear()
     with Stalled(two, "--jsonl", "--timeout", "5s", "x late", terminal=terminal) as stalled:
         stalled.wait_until_full()

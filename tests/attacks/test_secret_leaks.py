@@ -1,8 +1,8 @@
 """Getting at a private key through what the programs say: errors, warnings, logs, reprs, pickles, arguments.
 
-Who: a local user who sees the terminal, the journal or the process list; a peer who sees replies; whoever gets a report
-of a defect. What must happen: whatever goes wrong, no form of a seed (base58, hexadecimal, base64, an nkey), and no
-password, is in any output. Not promised: who runs as the daemon's user can read its files and its memory.
+Attacker: a local user who sees the terminal, the journal or the process list; a peer who sees replies; anyone who gets
+a report of a defect. What must happen: whatever goes wrong, no form of a seed (base58, hexadecimal, base64, an nkey),
+and no password, is in any output. Not promised: processes of the daemon's user can read its files and its memory.
 """
 
 import base64
@@ -29,7 +29,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.keys import NatsKey, PrivateKey
 from remaphore.protocol.message import Reply
 from remaphore.transport import credentials
-from tests.factories import make_key, make_message, make_peer, make_seed
+from tests.harness.factories import make_key, make_message, make_peer, make_seed
 
 KEY = make_key(1)
 NKEY = NatsKey("user")
@@ -42,7 +42,7 @@ def forms(raw):
     return {raw.hex(), raw.hex().upper(), encoded[:40], base64.urlsafe_b64encode(raw).decode()[:40], repr(raw)[2:40]}
 
 
-# Whole, and the halves: an error that quotes a part of a seed tells enough. The public key is no secret.
+# Whole, and the halves: a part of a seed in an error reveals enough. The public key is not secret.
 SECRETS = forms(make_seed(1)) | {KEY.reveal()[:20], KEY.reveal()[10:40], NKEY.seed[:20], NKEY.seed[20:40], PASSWORD}
 
 
@@ -101,7 +101,7 @@ def misplaced(form):
     """Yield configurations with a secret in place of, before and after each word, and for a key of its own."""
     text = form.format(public=KEY.public, secret=KEY.reveal(), other=make_key(2).public)
     lines = text.splitlines()
-    # No password: it has no form by which it could be told from a mistyped word, and none belongs here.
+    # No password: it has no form that distinguishes it from a mistyped word, and none belongs here.
     for secret in (KEY.reveal(), KEY.reveal()[:44], NKEY.seed):
         for number, line in enumerate(lines):
             for word in line.split():
@@ -238,7 +238,7 @@ def test_no_public_value_shows_a_secret_as_text(config):
         assert not leaked("".join(shown)), name
 
 
-def pickled_or_refused(value):
+def pickled_or_rejected(value):
     try:
         return pickle.dumps(value)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
@@ -247,7 +247,7 @@ def pickled_or_refused(value):
 
 def test_no_public_value_that_knows_a_key_is_pickled_or_copied_with_it(config):
     for name, value in values(config).items():
-        pickled = pickled_or_refused(value)
+        pickled = pickled_or_rejected(value)
         assert not leaked(pickled.decode("latin-1")), name
         assert make_seed(1) not in pickled, name
     for secret in (KEY, NKEY):
@@ -280,7 +280,7 @@ def test_nothing_that_the_command_line_says_quotes_a_secret(fleet):
         said += [done.stdout, done.stderr]
     lines = [
         ("-s", "-c", file, "-p", secret),
-        ("-r", "-c", file, "-D", "nobody"),
+        ("-r", "-c", file, "-D", "com.absent"),
         ("-s", "-c", file, "-S", "a b"),
         ("-o", "-t", "10ms", "-c", file),
         ("run", "-c", file, "--check", "--instance", "../x"),

@@ -1,7 +1,7 @@
 """Sending faster than the disk can record, so that what waits to be written fills the memory.
 
-Who: a permitted peer gone bad; or a disk that has become slow. What must happen: nothing more is taken than a bounded
-number; what was turned away was not taken, so it starts if it is sent again once the disk has caught up.
+Attacker: a permitted peer gone bad; or a disk that has become slow. What must happen: no more than a bounded number is
+accepted; what was dropped was not recorded, so it starts if it is sent again once the disk has caught up.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ import threading
 from remaphore.protocol.drop import DropReason
 from remaphore.receiving.ledger import ledger
 from remaphore.receiving.ledger.store import Store
-from tests.factories import NOW, make_encoded
+from tests.harness.factories import NOW, make_encoded
 
 LIMIT = 20
 
 
-async def test_a_disk_that_does_not_keep_up_bounds_what_is_taken_and_loses_nothing_of_it(target, monkeypatch):
+async def test_a_slow_disk_bounds_what_is_accepted_and_loses_nothing_of_it(target, monkeypatch):
     monkeypatch.setattr(ledger, "MAX_BEHIND", LIMIT)
     apply, disk = Store.apply, threading.Event()
 
@@ -38,7 +38,7 @@ async def test_a_disk_that_does_not_keep_up_bounds_what_is_taken_and_loses_nothi
         assert len(daemon.daemon._ledger._pending) < 3 * LIMIT
         disk.set()
         await daemon.quiet()
-        taken = len(daemon.ran)
-        assert 0 < taken < 100
+        accepted = len(daemon.ran)
+        assert 0 < accepted < 100
         await daemon.hit(*raws[-LIMIT // 4 :])
-        assert len(daemon.ran) == taken + LIMIT // 4
+        assert len(daemon.ran) == accepted + LIMIT // 4

@@ -1,9 +1,9 @@
 """Keeping other peers out by sending much.
 
-Who: a permitted peer gone bad, which fills queues; an outsider, who makes us verify signatures in the name of others.
+Attacker: a permitted peer gone bad, which fills queues; an outsider, who causes signature checks in the name of others.
 What must happen: no verb waits for another; where there is no room, who has the most waiting makes room for who has
 less; forgeries in the name of a peer do not keep its true messages out. Not promised: within one verb messages are
-handled in the order of arrival, so who may send a verb can make it busy.
+handled in the order of arrival, so a permitted sender of a verb can make it busy.
 """
 
 from dataclasses import replace
@@ -12,8 +12,8 @@ import pytest
 
 from remaphore.config.settings import VerbSettings
 from remaphore.receiving import queues
-from tests.factories import NOW, make_encoded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import NOW, make_encoded, make_key
+from tests.harness.nodes import make_config
 
 
 def flood(count, verb="wait", size=1):
@@ -24,7 +24,7 @@ async def test_a_peer_that_fills_the_queue_of_a_verb_makes_room_for_another(targ
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=10)})) as daemon:
         await daemon.hit(*flood(50))
         await daemon.hit(*(make_encoded(3, verb="wait", payload=b"%d" % n, time_ns=NOW + n) for n in range(20)))
-        assert daemon.status.rejected["evicted"] in (4, 5)  # one of the ten may have been taken out to run before
+        assert daemon.status.rejected["evicted"] in (4, 5)  # one of the ten may have started before
         daemon.release.set()
         await daemon.daemon._execution._queues.join()
         assert [payload for _, payload in daemon.ran if payload != b"x"] == [b"0", b"1", b"2", b"3", b"4"]
@@ -44,7 +44,7 @@ async def test_a_peer_that_fills_all_room_with_many_verbs_makes_room_for_another
         assert [payload for _, payload in daemon.ran if len(payload) == 1] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_who_has_no_more_than_the_others_displaces_nobody(target):
+async def test_a_peer_with_no_more_than_its_share_evicts_no_other(target):
     async with target(replace(make_config(2), verbs={"wait": VerbSettings(queue=4)})) as daemon:
         await daemon.hit(*flood(2), *(make_encoded(3, verb="wait", time_ns=NOW + n) for n in range(9)))
         await daemon.hit(*flood(20)[2:])

@@ -1,14 +1,14 @@
 """A verb that the sender may not send, written so that it might pass for one that it may.
 
-Who: a permitted peer gone bad. What must happen: verbs are compared letter by letter, nothing runs, and a permitted
-verb still does.
+Attacker: a permitted peer gone bad. What must happen: verbs are compared letter by letter, nothing runs, and a
+permitted verb still does.
 """
 
 import pytest
 
 from remaphore.protocol.peers import Peer
-from tests.factories import make_encoded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import make_encoded, make_key
+from tests.harness.nodes import make_config
 
 DISGUISES = [
     "deploy",

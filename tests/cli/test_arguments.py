@@ -76,10 +76,14 @@ def test_mistakes_are_usage_errors_whose_hint_names_the_help_of_the_command(type
     assert caught.value.hint == f"remaphore {typed.split()[0]} --help lists the options"
 
 
-def test_the_hint_of_an_error_of_ours_is_kept():
-    with pytest.raises(UsageError, match="missing unit in duration '5'") as caught:
-        arguments.read(["request", "--timeout", "5"])
-    assert caught.value.hint == "add a unit, for example 5s"
+def test_the_hint_is_that_of_the_argument_if_it_has_one():
+    for typed, message, hint in (
+        ("request --timeout 5", "missing unit in duration '5'", "add a unit, for example 5s"),
+        ("explain --at x", "'x' is not a Unix time", "write 1700000000, 1700000000.5 or nanoseconds"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            arguments.read(typed.split())
+        assert caught.value.hint == hint
 
 
 def test_the_hint_names_the_action_too():

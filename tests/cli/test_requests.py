@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from remaphore.cli.main import main
-from tests.e2e.conftest import Fleet
+from tests.harness.fleet import Fleet
 
 
 @pytest.mark.parametrize("command", ["send", "request"])

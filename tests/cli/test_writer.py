@@ -13,7 +13,7 @@ import pytest
 
 from remaphore.cli import writer as module
 from remaphore.cli.writer import Writer, may_wait
-from tests.support.nats_server import until
+from tests.harness.waiting import until
 
 LARGE = b"x" * 1_000_000
 

@@ -10,7 +10,7 @@ from remaphore.config import convert as module
 from remaphore.config import search
 from remaphore.config.convert import comparable, convert
 from remaphore.errors import ConfigError
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "original.json").read_text())["legacy_configs"]
 GOOD = [vector for vector in VECTORS if vector["expected"] == "accepted"]

@@ -9,7 +9,7 @@ from remaphore.config import creation, files, search
 from remaphore.config.creation import NewNode
 from remaphore.errors import ConfigError, UsageError
 from remaphore.protocol.keys import PrivateKey
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 def node(folder, **changes):

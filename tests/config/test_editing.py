@@ -10,7 +10,7 @@ import tomli
 from remaphore.config import editing, files, roundtrip, search, secrets
 from remaphore.errors import ConfigError, UsageError
 from remaphore.protocol.peers import Peer
-from tests.factories import make_key, make_peer
+from tests.harness.factories import make_key, make_peer
 
 HEAD = f"""# who we are
 destination = "com.own"   # our name
@@ -311,8 +311,8 @@ def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_
     assert keys("com.peer1", key=second) == keys(second) == [second]
     with pytest.raises(UsageError, match=f"com.peer1 has 2 keys: {first}, {second}$"):
         keys("com.peer1")
-    with pytest.raises(UsageError, match=r"no peer com.unknown in .*main.toml$"):
-        keys("com.unknown")
+    with pytest.raises(UsageError, match=r"no peer com.absent in .*main.toml$"):
+        keys("com.absent")
     with pytest.raises(UsageError, match=f"no peer com.peer2 with the key {first}"):
         keys("com.peer2", key=first)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from remaphore.config import peer_line
 from remaphore.errors import UsageError
 from remaphore.protocol.keys import NatsKey, PrivateKey
-from tests.factories import bounded, make_key
+from tests.harness.factories import bounded, make_key
 
 KEY = make_key(1).public
 LINE = peer_line.write(destination="com.example.us.left", key=KEY)

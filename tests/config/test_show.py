@@ -7,7 +7,7 @@ import pytest
 
 from remaphore.config import legacy, show, toml
 from remaphore.config.settings import Config
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 CONF = f"""server: nats://a:4222
 credentials: /c

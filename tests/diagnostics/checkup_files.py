@@ -5,12 +5,13 @@ import json
 import shutil
 
 from remaphore.diagnostics.findings import Code, Level
-from tests.factories import make_key
-from tests.support.machine import Case, Machine, appended, days, deleted, edited, legacy_format, mode, peer, written
-from tests.support.nats_server import TLS_FILES, write_private
+from tests.harness.factories import make_key
+from tests.harness.machine import Case, Machine, appended, days, deleted, edited, legacy_format, mode, peer, written
+from tests.harness.nats_server import TLS_FILES
+from tests.harness.node_files import write_private
 
 ANOTHER = make_key(3)
-EXPIRED_END = 1580515200  # of tests/support/tls/expired-ca.pem, 2020-02-01
+EXPIRED_END = 1580515200  # of tests/harness/tls/expired-ca.pem, 2020-02-01
 
 
 def tls(machine, name="ca.pem"):

@@ -7,8 +7,8 @@ import sqlite3
 from remaphore.config import peer_line
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.receiving.ledger.store import Store
-from tests.factories import make_key
-from tests.support.machine import (
+from tests.harness.factories import make_key
+from tests.harness.machine import (
     UNIT,
     Case,
     appended,

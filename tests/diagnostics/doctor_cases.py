@@ -3,7 +3,6 @@
 For test_doctor.py.
 """
 
-import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
@@ -17,12 +16,12 @@ from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.protocol.peers import Peer
-from remaphore.receiving.daemon import Daemon
-from remaphore.receiving.ledger.ledger import FILE, Ledger
+from remaphore.receiving.ledger.ledger import FILE
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import make_key, make_reply
-from tests.nodes import NAMES, make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import make_encoded_reply, make_key
+from tests.harness.nodes import NAMES, make_config
 
 LONG = 30.0  # seconds; never reached if every peer replies
 BRIEF = 0.05  # if a peer does not reply
@@ -54,7 +53,7 @@ class Garbage:
         return Reply(0, b"\x1b[31mnot JSON")
 
 
-class Site:
+class DoctorSite:
     """Daemons on a bus in memory, which node 1 examines."""
 
     def __init__(self, folder):
@@ -72,16 +71,14 @@ class Site:
         configure(manager, config)
         folder = self.folder / str(number)
         folder.mkdir(exist_ok=True)
+        own_clock = clock(off)
         # As if it had been running for long: a new ledger drops messages that were signed before its creation.
-        began = clock(off)() - 10 * MINUTE
-        ledger = await self.daemons.enter_async_context(Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=began))
-        daemon = Daemon(self.broker.connect(), config, plugins=manager, ledger=ledger, clock=clock(off))
-        ready = asyncio.Event()
-        task = spawn(daemon.run(ready=ready.set), name=f"daemon {number}")
-        self.daemons.push_async_callback(asyncio.wait, {task})
-        self.daemons.callback(daemon.stop)
-        await ready.wait()
-        return daemon
+        created = own_clock() - 10 * MINUTE
+        return await self.daemons.enter_async_context(
+            running_daemon(
+                self.broker.connect(), folder, config=config, plugins=manager, clock=own_clock, created=created
+            )
+        )
 
     async def stop(self):
         """Stop all daemons."""
@@ -152,7 +149,9 @@ async def respond(site, number, *, accepts, **fields):
 
     def answer(raw):
         request = wire.decode(raw).message()
-        reply = make_reply(number, request, **({"time_ns": time.time_ns(), "payload": b"0," + REPORTED} | fields))
+        reply = make_encoded_reply(
+            number, request, **({"time_ns": time.time_ns(), "payload": b"0," + REPORTED} | fields)
+        )
         if request.sender in accepts:
             spawn(bus.publish(f"remaphore.{request.digest.hex()}", reply), name="reply")
 
@@ -205,7 +204,7 @@ async def is_imitated(site):
 
     def forge(raw):
         request = wire.decode(raw).message()
-        forged = make_reply(2, request, time_ns=time.time_ns()).replace(b"ok", b"no")
+        forged = make_encoded_reply(2, request, time_ns=time.time_ns()).replace(b"ok", b"no")
         spawn(bus.publish(f"remaphore.{request.digest.hex()}", forged), name="forgery")
 
     await bus.subscribe("remaphore.all", forge)

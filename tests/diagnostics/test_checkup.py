@@ -11,7 +11,7 @@ from remaphore.diagnostics.clock import check_clock
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
-from tests.support.machine import Machine, assert_hints, bad, days, type_in
+from tests.harness.machine import Machine, assert_hints, bad, days, type_in
 
 OTHER_USER = 4242  # the uid of another user
 

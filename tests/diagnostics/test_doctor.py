@@ -1,6 +1,6 @@
 """Every finding of `doctor` about peers: provoked by a misconfigured daemon, its hint followed, and then gone.
 
-The servers' findings are in test_doctor_servers.py.
+The findings about servers are in test_servers.py.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.tasks import spawn
-from tests.diagnostics.doctor_cases import BRIEF, CASES, LONG, SECONDS, SOME, TWO, US, Site, knows, respond
-from tests.factories import make_key, make_reply
-from tests.nodes import make_config
-from tests.support.machine import assert_hints
+from tests.diagnostics.doctor_cases import BRIEF, CASES, LONG, SECONDS, SOME, TWO, US, DoctorSite, knows, respond
+from tests.harness.factories import make_encoded_reply, make_key
+from tests.harness.machine import assert_hints
+from tests.harness.nodes import make_config
 
 
 @pytest.fixture
 async def site(tmp_path):
-    site = Site(tmp_path)
+    site = DoctorSite(tmp_path)
     yield site
     await site.stop()
 
@@ -130,7 +130,7 @@ async def test_few_signatures_are_verified_in_a_flood_of_replies_from_strangers(
 
     def flood(raw):
         request = wire.decode(raw).message()
-        reply = make_reply(9, request, time_ns=time.time_ns())
+        reply = make_encoded_reply(9, request, time_ns=time.time_ns())
         for _ in range(1000):
             spawn(bus.publish(f"remaphore.{request.digest.hex()}", reply), name="flood")
 
@@ -145,7 +145,7 @@ async def test_a_reply_with_an_invalid_signature_accuses_no_peer(site, number, f
 
     def forge(raw):
         request = wire.decode(raw).message()
-        forged = make_reply(number, request, time_ns=time.time_ns(), **fields).replace(b"ok", b"no")
+        forged = make_encoded_reply(number, request, time_ns=time.time_ns(), **fields).replace(b"ok", b"no")
         spawn(bus.publish(f"remaphore.{request.digest.hex()}", forged), name="forgery")
 
     await bus.subscribe("remaphore.all", forge)

@@ -20,7 +20,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS, Check, Filters
 from remaphore.protocol.message import Message
 from remaphore.receiving.gates import make_gate
-from tests.factories import NOW, SKEW, body_of, make_encoded, make_key, make_message, sign_again, sign_body
+from tests.harness.factories import NOW, SKEW, body_of, make_encoded, make_key, make_message, sign_again, sign_body
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = json.loads((ROOT / "tests" / "vectors" / "original.json").read_text())["verdicts"]

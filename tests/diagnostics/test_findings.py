@@ -20,10 +20,10 @@ TESTS = {
     Code.CONFIGURATION_UNUSABLE: "tests/e2e/test_health.py",
     Code.DAEMON_RUNNING: "tests/e2e/test_health.py",
     Code.CLOCK_UNSYNCHRONIZED: "tests/diagnostics/test_checkup.py",
-    Code.SERVER_UNREACHABLE: "tests/diagnostics/test_doctor_servers.py",
-    Code.SERVER_REJECTS: "tests/diagnostics/test_doctor_servers.py",
-    Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_doctor_servers.py",
-    Code.SUBJECT_DENIED: "tests/diagnostics/test_doctor_servers.py",
+    Code.SERVER_UNREACHABLE: "tests/diagnostics/test_servers.py",
+    Code.SERVER_REJECTS: "tests/diagnostics/test_servers.py",
+    Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_servers.py",
+    Code.SUBJECT_DENIED: "tests/diagnostics/test_servers.py",
     Code.OWN_CLOCK_SKEW: "tests/diagnostics/test_doctor.py",
 }
 

@@ -11,15 +11,15 @@ from remaphore.protocol import wire
 from remaphore.protocol.duration import SECOND
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import make_reply
-from tests.nodes import NAMES, make_config
+from tests.harness.factories import make_encoded_reply
+from tests.harness.nodes import NAMES, make_config
 
 LONG = 30.0  # seconds; never reached if every peer replies
 BRIEF = 0.05  # if a peer does not reply
 TWO, THREE = NAMES[2], NAMES[3]
 
 
-class Site:
+class PingSite:
     """Node 1 pings on a bus in memory, where tests let other nodes answer."""
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Site:
             seen.append(raw)
             if only in (None, len(seen)):
                 time_ns = time.time_ns() + off * SECOND
-                reply = make_reply(number, wire.decode(raw).message(), **({"time_ns": time_ns} | fields))
+                reply = make_encoded_reply(number, wire.decode(raw).message(), **({"time_ns": time_ns} | fields))
                 spawn(bus.publish(f"remaphore.{wire.digest(raw).hex()}", reply), name="reply")
 
         await bus.subscribe("remaphore.all", answer)
@@ -54,7 +54,7 @@ class Site:
 
 @pytest.fixture
 def site():
-    return Site()
+    return PingSite()
 
 
 async def test_each_answer_comes_with_its_round_trip_and_clock(site):

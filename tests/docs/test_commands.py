@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.docs.page_shells import Desk
 from tests.docs.pages import page_blocks, pages
-from tests.docs.terminals import Desk
 
 TYPED_ELSEWHERE = {"docs/writing-plugins.md"}  # by test_writing_plugins.py
 PAGES = [str(page) for page in pages() if str(page) not in TYPED_ELSEWHERE]

@@ -6,7 +6,7 @@ import tomli
 from docs.generate import configuration
 from remaphore.config import toml
 from remaphore.config.settings import DEFAULT_VERB_SETTINGS
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 TABLES = {table.name: table for table in configuration.TABLES}
 # Keys that are tables of their own.

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.docs.page_shells import Desk
 from tests.docs.pages import Block, Command, blocks
-from tests.docs.terminals import Desk
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.config.search import load as load_config
-from tests.factories import make_key
-from tests.support.fresh_venv import ROOT, FreshVenv, build_wheel
+from tests.harness.fresh_venv import ROOT, FreshVenv, build_wheel
+from tests.harness.node_files import write_toml
 
 PAGE = (ROOT / "docs" / "writing-plugins.md").read_text()
 FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
@@ -63,6 +63,7 @@ def test_the_command_lists_the_plugin_with_its_distribution_and_hooks(project, v
         "distribution": "remaphore-disk 1.0.0",
         "enabled": False,
         "hooks": ["remaphore_configure", "remaphore_message"],
+        "hint": "",
         "error": "",
     }
 
@@ -91,12 +92,4 @@ def test_every_name_that_the_page_imports_is_public():
 
 def enabled(folder: Path, text: str) -> Path:
     """Write the configuration of a node, with *text* at its end."""
-    key = make_key(1)
-    for name, content in (("own.key", key.reveal()), ("node.toml", "")):
-        (folder / name).touch(mode=0o600)
-        (folder / name).write_text(content)
-    (folder / "node.toml").write_text(
-        f'destination = "com.example.one"\nservers = ["nats://127.0.0.1:4222"]\nauth = "none"\n'
-        f'[[identities]]\nkey = "{key.public}"\nprivate_key_file = "own.key"\nverbs = ["*"]\n' + text
-    )
-    return folder / "node.toml"
+    return write_toml(folder / "node.toml", 1, "com.example.one", tables=text)

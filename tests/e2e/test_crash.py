@@ -1,6 +1,6 @@
 """The daemon and kill -9: whatever moment it dies at, no handler starts twice, and each that started has its record.
 
-Handlers note their message in a file; an attacker who has captured everything sends all of it again after each start.
+Handlers note their message in a file; an attacker that has captured everything sends it again after each start.
 The moments are random: the seed is printed, and that of a failure can be given in REMAPHORE_TEST_SEED.
 """
 
@@ -24,7 +24,7 @@ from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply
 from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.store import DONE, STARTED
-from tests.ledgers import WAL, states
+from tests.harness.ledgers import WAL, states
 
 ALL = subject.for_messages("remaphore")
 LOAD = 40
@@ -34,8 +34,8 @@ CHUNK = 20
 YOUNG = 20 * SECOND
 
 
-class Site:
-    """A broker, a daemon that can be killed, and somebody who sends, listens to everything, and sends it again."""
+class CrashSite:
+    """A broker, a daemon that can be killed, and a client that sends, captures everything, and sends it again."""
 
     def __init__(self, fleet, nodes):
         self.fleet, self.nodes = fleet, nodes
@@ -125,7 +125,7 @@ def _write_handler(folder, noted):
 
 @pytest_asyncio.fixture
 async def site(fleet, nodes):
-    site = Site(fleet, nodes)
+    site = CrashSite(fleet, nodes)
     async with remaphore.connect(nodes["one"]) as site.node:
         await site.node.bus.subscribe(ALL, site.captured.setdefault)
         yield site
@@ -172,7 +172,7 @@ async def test_no_handler_starts_twice_over_200_kills(site):
 NO_LEDGER = b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon"
 
 
-async def test_on_a_full_disk_nothing_starts_without_a_record_and_everybody_is_told(site):
+async def test_on_a_full_disk_nothing_starts_without_a_record_and_each_requester_is_told(site):
     await site.start()
     resource.prlimit(site.daemon.popen.pid, resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
     replies = [reply for _ in range(5) for reply in await site.answered(await site.load())]

@@ -1,4 +1,4 @@
-"""Bad input, as a person meets it: one line that says what happened, what decided it and what mends it."""
+"""Bad input, as a user sees it: one line with what happened and its cause, and a hint how to fix it."""
 
 import signal
 import socket
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from remaphore.protocol.keys import PrivateKey
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 def rejected(done, code, *parts):
@@ -26,7 +26,7 @@ def rejected(done, code, *parts):
 
 @contextmanager
 def silent_server():
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -36,7 +36,7 @@ def closed_port():
         return listener.getsockname()[1]
 
 
-def test_no_configuration_names_the_places_and_the_mend(fleet):
+def test_a_missing_configuration_names_the_places_and_a_hint(fleet):
     done = fleet.run("-s", "-c", fleet.folder / "nosuch.toml")
     rejected(done, 2, "nosuch.toml", "no such file", "remaphore -C")
 
@@ -52,14 +52,14 @@ def test_a_bad_key_is_named_by_its_path(fleet):
 
 
 def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(fleet, nodes):
-    secret = fleet.folder / "broker" / "one.key"
+    secret = fleet.key_file("one")
     secret.chmod(0o644)
     rejected(fleet.run("-s", "-c", nodes["one"]), 2, str(secret), f"chmod go-w,o-r {secret}")
 
 
 def test_a_private_key_of_another_identity_is_refused_and_not_shown(fleet, nodes):
     other = PrivateKey.generate().reveal()
-    (fleet.folder / "broker" / "one.key").write_text(other)
+    fleet.key_file("one").write_text(other)
     done = fleet.run("-s", "-c", nodes["one"])
     rejected(done, 2, "one.key", "not to this identity")
     assert other not in done.stderr
@@ -154,7 +154,7 @@ def test_a_missing_credentials_file_is_refused_at_once(fleet):
     assert "nosuch.creds" in done.stderr
 
 
-def test_a_port_that_is_taken_is_one_line_from_the_broker(fleet):
+def test_a_port_in_use_is_one_line_from_the_broker(fleet):
     port = fleet.server.rpartition(":")[2]
     done = fleet.run("broker", "--data", fleet.folder / "b2", "--port", port)
     rejected(done, 3, port)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.protocol.gate import CHECKS
-from tests.e2e.conftest import SECONDS, Fleet
-from tests.factories import NOW, make_encoded, make_key
+from tests.harness.factories import NOW, make_encoded, make_key
+from tests.harness.fleet import SECONDS, Fleet
 
 VERDICTS = json.loads((Path(__file__).parents[1] / "vectors" / "original.json").read_text())["verdicts"]
 AT = ("--at", NOW)
@@ -27,7 +27,7 @@ def offline(tmp_path):
 
 @pytest.fixture
 def config(offline):
-    """The configuration of node two, who lets one and three send it `ping` and `deploy`."""
+    """The configuration of node two, which lets one and three send it `ping` and `deploy`."""
     return offline.config("two", peer_verbs="ping,deploy")
 
 
@@ -72,11 +72,11 @@ def test_a_rejected_message_exits_1_and_names_the_line_that_decided(config, mess
     assert checks(done)[3][2] == f"{config}: peers[0].verbs  not among the peer's verbs"
     text = done.stdout.decode()
     assert "bytes: dropped, verb-not-permitted\n" in text
-    assert "claimed by whoever sent it, and not to be trusted" in text
+    assert "claimed by the sender and not verified" in text
     assert "would run" not in text
 
 
-def test_the_originals_configuration_is_named_by_its_line(offline, message):
+def test_a_legacy_configuration_is_named_by_its_line(offline, message):
     config = offline.config("two", form="conf", peer_verbs="ping")
     number = config.read_text().splitlines().index(f"org.example.three {make_key(3).public} [ping]") + 1
     done = explain("-c", config, *AT, message(3, verb="reboot"))
@@ -291,7 +291,7 @@ def test_a_question_is_answered_as_the_daemon_acts(fleet):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("--from", "com.nobody"), "'com.nobody' is neither the destination of a peer nor a public key"),
+        (("--from", "com.absent"), "'com.absent' is neither the destination of a peer nor a public key"),
         (("--from", "com.example.one", "--verb", "a,b"), "cannot contain a comma"),
         (("--from", "com.example.one", "message"), "--from asks without a message, but a message is given"),
         (("--from", "com.example.one", "--base64"), "--from asks without a message, but a message is given"),

@@ -1,15 +1,14 @@
-"""`check`, `doctor` and `ping`, as an administrator types them: mended step by step until all is well."""
+"""`check`, `doctor` and `ping`, as an administrator types them: fixed step by step until no problem is left."""
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 
 from remaphore.diagnostics.findings import Code
-from tests.e2e.conftest import DESTINATIONS, SECONDS
-from tests.factories import make_key
-from tests.support.machine import type_in
+from tests.harness.factories import make_key
+from tests.harness.fleet import DESTINATIONS, SECONDS
+from tests.harness.machine import type_in
 
 ONE, TWO, THREE = DESTINATIONS.values()
 NASTY = "\\033]0;title\\007\\033[31mhello\\r from two"
@@ -44,9 +43,9 @@ def node(fleet):
     return write
 
 
-def test_check_tells_what_is_wrong_and_is_green_once_its_mends_are_typed(fleet, node):
+def test_check_reports_what_is_wrong_and_succeeds_once_its_hints_are_followed(fleet, node):
     config = node("one")
-    key = Path(fleet.credentials).with_name("one.key")
+    key = fleet.key_file("one")
     key.chmod(0o644)
     (fleet.folder / "one.hooks").chmod(0o777)
     done = fleet.run("check", "-c", config, "--json")
@@ -111,7 +110,7 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded")
     third = fleet.run("doctor", "-c", one, "--timeout", "30s")
-    assert (third.returncode, third.stderr) == (0, "remaphore: all is well\n")
+    assert (third.returncode, third.stderr) == (0, "remaphore: no problems found\n")
     assert [line.split()[:2] for line in third.stdout.splitlines()] == [
         ["ok", f"{fleet.server}:"],
         ["ok", f"{fleet.server}:"],
@@ -135,7 +134,7 @@ def test_ping_shows_live_lines_and_nothing_of_a_reply_raw(fleet, node):
     assert done.stderr.splitlines()[1].startswith("remaphore: round trip min/avg/max ")
 
 
-def test_ping_names_who_is_missing_and_exits_4_then_1_if_nobody_answers(fleet, node):
+def test_ping_names_missing_peers_and_exits_4_or_1_if_no_peer_replies(fleet, node):
     one = node("one")
     two = fleet.start("run", "-c", node("two", handler="echo hello from two, remaphore 1.2.3"))
     ping = fleet.start("ping", "-c", one, "--interval", "1h", "--json", ready=None)
@@ -147,9 +146,9 @@ def test_ping_names_who_is_missing_and_exits_4_then_1_if_nobody_answers(fleet, n
     assert (summary["kind"], summary["missing"]) == ("summary", [THREE])
     assert summary["peers"] == {TWO: {"asked": 1, "answered": 1}, THREE: {"asked": 1, "answered": 0}}
     two.stop()
-    nobody = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "100ms")
-    assert (nobody.returncode, nobody.stdout) == (1, "")
-    assert nobody.stderr.splitlines() == [
+    unanswered = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "100ms")
+    assert (unanswered.returncode, unanswered.stdout) == (1, "")
+    assert unanswered.stderr.splitlines() == [
         "remaphore: 1 ping, 0 of 2 answers",
         f"remaphore: missing: {TWO}, 1 of 1",
         f"remaphore: missing: {THREE}, 1 of 1",
@@ -166,7 +165,7 @@ def test_an_interrupt_ends_a_ping_with_its_summary(fleet, node):
     assert (code, rest, ping.lines[0]) == (0, "", "remaphore: 1 ping, 1 of 1 answers")
 
 
-def test_a_receiver_of_the_original_kind_answers_a_ping_and_tells_the_doctor_nothing(fleet):
+def test_a_legacy_receiver_answers_a_ping_and_reports_nothing_to_doctor(fleet):
     one, two = fleet.config("one", peers=["two"]), fleet.config("two", form="conf")
     one.write_text(one.read_text() + 'compatibility = "legacy"\n')
     fleet.start("-c", two)

@@ -1,4 +1,4 @@
-"""Bad surroundings: a disk that is full, a folder that is read-only, a kill in between, a pipe that nobody reads.
+"""Bad surroundings: a full disk, a read-only folder, a kill in between, a pipe without a reader.
 
 Whatever happens, there is one line of error, and each file is as it was or as it should be.
 """
@@ -14,8 +14,8 @@ import pytest
 
 from remaphore.cli.main import EXIT_PIPE, main
 from remaphore.config import peer_line, search
-from tests.e2e.conftest import SECONDS
-from tests.factories import make_key
+from tests.harness.factories import make_key
+from tests.harness.fleet import SECONDS
 
 RIGHT = peer_line.write(destination="com.right", key=make_key(2).public)
 ADD = ["peer", "add", "--verbs", "ping", *RIGHT.split()]
@@ -65,8 +65,8 @@ def rejected(done, *parts, code=2):
 # What a process does to itself before it becomes the command: see `run`.
 THEN = "os.execv(sys.executable, [sys.executable, '-m', 'remaphore', *sys.argv[1:]])"
 FULL_DISK = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40)); {THEN}"
-# Modes hold for root, too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are taken out of what an exec can give.
-ANYBODY = f"""import ctypes, os, sys
+# Modes hold for root, too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are removed from what an exec can grant.
+UNPRIVILEGED = f"""import ctypes, os, sys
 for capability in (1, 2) if os.geteuid() == 0 else ():
     ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 {THEN}"""
@@ -99,7 +99,7 @@ def test_a_folder_that_is_read_only_is_named(left, words):
     before = contents(left.parent)
     left.parent.chmod(0o555)
     rejected(
-        run(words, program=("-c", ANYBODY)),
+        run(words, program=("-c", UNPRIVILEGED)),
         str(left.parent) if words[0] != "keygen" else "new.key",
         "Permission denied",
     )
@@ -111,11 +111,12 @@ def test_a_drop_in_that_we_may_not_read_is_named(left):
     (left.parent / "peers.d").mkdir()
     (left.parent / "peers.d" / "a.toml").touch(mode=0)
     rejected(
-        run(["peer", "list"], program=("-c", ANYBODY)), f"{left.parent}/peers.d/a.toml: peers: cannot be read: Permiss"
+        run(["peer", "list"], program=("-c", UNPRIVILEGED)),
+        f"{left.parent}/peers.d/a.toml: peers: cannot be read: Permiss",
     )
     (left.parent / "peers.d").chmod(0)
     rejected(
-        run(["peer", "list"], program=("-c", ANYBODY)), f"{left.parent}/peers.d: peers: cannot be read: Permission"
+        run(["peer", "list"], program=("-c", UNPRIVILEGED)), f"{left.parent}/peers.d: peers: cannot be read: Permission"
     )
 
 
@@ -131,7 +132,7 @@ def test_a_kill_before_the_rename_leaves_the_old_file(left, words, capsys):
     assert left.read_bytes() != before
 
 
-def test_init_goes_on_after_a_kill_between_its_files(left, capsys):
+def test_init_continues_after_a_kill_between_its_files(left, capsys):
     kill = (
         "import os, signal, sys; link = os.link\n"
         "os.link = lambda a, b: link(a, b) if b.suffix == '.key' else os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -147,7 +148,7 @@ def test_init_goes_on_after_a_kill_between_its_files(left, capsys):
 @pytest.mark.parametrize(
     "words", [["peer", "list"], ["peer", "show"], ["config", "show"], ["keygen", "x.key"]], ids=" ".join
 )
-def test_a_pipe_that_nobody_reads_ends_the_command_as_others(left, words):
+def test_a_closed_pipe_ends_the_command_as_it_ends_others(left, words):
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -158,7 +159,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_as_others(left, words):
 
 
 @pytest.mark.parametrize("words", [["peer", "list"], ["--help"], ["peer", "--help"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_told(left, words):
+def test_output_that_cannot_be_written_is_an_error(left, words):
     with Path("/dev/full").open("w") as full:
         rejected(run(words, stdout=full), "cannot write output: No space left on device", code=3)
 
@@ -180,7 +181,7 @@ def test_a_peer_line_is_pasted_at_a_terminal_and_ended_by_control_d(left):
     assert [peer.destination for peer in search.load(str(left), {}).peers] == ["com.right"]
 
 
-def test_a_daemon_keeps_what_it_knew_if_a_drop_in_is_broken_and_takes_it_once_it_is_mended(fleet):
+def test_a_daemon_keeps_its_peers_if_a_drop_in_is_invalid_and_applies_it_once_it_is_fixed(fleet):
     config = fleet.config("one", extra="[plugins]\n", peers=[])
     config.write_text('state_dir = "state"\n' + config.read_text())
     (fleet.folder / "peers.d").mkdir()

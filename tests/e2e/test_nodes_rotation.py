@@ -18,7 +18,7 @@ SECONDS = 30  # for anything to happen; nothing waits that long unless it is bro
 
 
 class Pair:
-    """The configurations of com.left, which changes its key, and com.right, which knows it; each is read anew."""
+    """The configurations of com.left, which changes its key, and com.right, which knows it; read again every time."""
 
     def __init__(self, folder, capsys):
         self._folder, self._capsys = folder, capsys
@@ -43,8 +43,8 @@ class Pair:
         path = self._folder / "left.toml"
         path.write_text(re.sub(r"(?m)^default_identity = .*", f'default_identity = "{key}"', path.read_text()))
 
-    async def heard(self, key):
-        """Return the message of com.left that is signed by *key*, as com.right takes it, or why it does not."""
+    async def received(self, key):
+        """Return the message of com.left that is signed by *key*, as com.right accepts it, or the drop."""
         broker, news = MemoryBroker(), asyncio.Queue()
         listening = spawn(self._listen(broker, "right", news), name="right")
         await _subscribed(broker)
@@ -101,7 +101,7 @@ async def _end(task):
 def pair(tmp_path, capsys):
     pair = Pair(tmp_path, capsys)
     lines = {node: pair.type(node, "init", "--destination", f"com.{node}") for node in ("left", "right")}
-    for path in tmp_path.glob("*.toml"):  # a busy machine is no reason to fail
+    for path in tmp_path.glob("*.toml"):  # a busy machine must not make it fail
         path.write_text(path.read_text().replace('allow_skew = "5s"', 'allow_skew = "10m"'))
     pair.type("left", "peer", "add", "--verbs", "*", lines["right"])
     pair.type("right", "peer", "add", "--verbs", "ping", lines["left"])
@@ -114,24 +114,24 @@ async def test_both_keys_count_during_the_overlap_and_only_the_new_one_after_it(
     new = capsys.readouterr().out.strip()
     pair.begin(new)
 
-    assert (await pair.heard(new)).reason is DropReason.UNKNOWN_SENDER
-    assert isinstance(await pair.heard(old), Message)
+    assert (await pair.received(new)).reason is DropReason.UNKNOWN_SENDER
+    assert isinstance(await pair.received(old), Message)
 
     pair.type("right", "peer", "add", "--rotate", "--verbs", "ping", pair.type("left", "peer", "show", new))
-    assert [(await pair.heard(key)).sender for key in (old, new)] == [old, new]
+    assert [(await pair.received(key)).sender for key in (old, new)] == [old, new]
     reply = await pair.answered()
     assert isinstance(reply, Reply)
     assert (reply.sender, reply.peer, reply.bound) == (old, "com.left", True)
 
     pair.switch(new)
-    assert [(await pair.heard(key)).sender for key in (old, new, "")] == [old, new, new]
+    assert [(await pair.received(key)).sender for key in (old, new, "")] == [old, new, new]
     reply = await pair.answered()
     assert isinstance(reply, Reply)
     assert (reply.sender, reply.peer, reply.bound) == (new, "com.left", True)
 
     pair.type("right", "peer", "remove", "com.left", "--key", old)
-    assert (await pair.heard(old)).reason is DropReason.UNKNOWN_SENDER
-    assert (await pair.heard(new)).sender == new
+    assert (await pair.received(old)).reason is DropReason.UNKNOWN_SENDER
+    assert (await pair.received(new)).sender == new
     assert (await pair.answered()).sender == new
     pair.switch(old)
     reply = await pair.answered()

@@ -1,15 +1,15 @@
-"""What a receiver takes, what it runs, and with what."""
+"""What a receiver accepts, what it runs, and with which arguments."""
 
 import json
 
 import pytest
 
-from tests.e2e.conftest import DESTINATIONS
-from tests.factories import make_key
+from tests.harness.factories import make_key
+from tests.harness.fleet import DESTINATIONS
 
 
 def receive_one(fleet, receiver, *sending):
-    """Send what should not be taken and what should; return the verbs and payloads for which the script ran."""
+    """Send messages, of which some should be dropped; return the verbs and payloads for which the script ran."""
     for words in sending:
         assert fleet.run(*words).returncode == 0
     receiver.wait_for("message_handled")
@@ -23,19 +23,19 @@ def note(fleet):
     return fleet.script(f'echo "$*" >> {fleet.folder}/ran')
 
 
-def test_only_wanted_verbs_are_taken(fleet, nodes, note):
+def test_only_wanted_verbs_are_accepted(fleet, nodes, note):
     receiver = fleet.start("-c", nodes["two"], "-v", "deploy, status", note)
     send = ("-c", nodes["one"], "-s", "-v")
     assert receive_one(fleet, receiver, (*send, "ping", "no"), (*send, "deploy,x", "yes")) == ["deploy yes"]
 
 
-def test_only_the_wanted_sender_is_taken(fleet, nodes, note):
+def test_only_the_wanted_sender_is_accepted(fleet, nodes, note):
     receiver = fleet.start("-c", nodes["two"], "-p", make_key(3).public, note)
     ran = receive_one(fleet, receiver, ("-c", nodes["one"], "-s", "no"), ("-c", nodes["three"], "-s", "yes"))
     assert ran == ["ping yes"]
 
 
-def test_only_what_reaches_our_destination_is_taken(fleet, nodes, note):
+def test_only_messages_to_our_destination_are_accepted(fleet, nodes, note):
     receiver = fleet.start("-c", nodes["two"], note)
     send = ("-c", nodes["one"], "-s", "-D")
     ran = receive_one(fleet, receiver, (*send, "org.**", "no"), (*send, "com.example.*", "yes"))
@@ -47,7 +47,7 @@ def test_with_d_the_destination_is_not_looked_at(fleet, nodes, note):
     assert receive_one(fleet, receiver, ("-c", nodes["one"], "-s", "-D", "org.x", "yes")) == ["ping yes"]
 
 
-def test_with_a_pattern_only_exactly_that_pattern_is_taken(fleet, nodes, note):
+def test_with_a_pattern_only_exactly_that_pattern_is_accepted(fleet, nodes, note):
     receiver = fleet.start("-c", nodes["two"], "-D", "org.*", note)
     send = ("-c", nodes["one"], "-s", "-D")
     ran = receive_one(fleet, receiver, (*send, "**", "no"), (*send, "com.example.two", "no"), (*send, "org.*", "yes"))
@@ -94,7 +94,7 @@ def test_the_script_gets_its_arguments_and_exactly_this_environment(fleet, nodes
     }
 
 
-def test_with_d_the_script_is_told_no_destination(fleet, nodes):
+def test_with_d_the_script_gets_no_destination(fleet, nodes):
     receiver = fleet.start("-c", nodes["two"], "-d", "-o", fleet.script(f"env > {fleet.folder}/env"))
     fleet.run("-c", nodes["one"], "-s", "-D", "**")
     assert receiver.finish() == (0, "")

@@ -23,7 +23,7 @@ def answer(fleet, nodes, command, *words):
     return asked.stdout
 
 
-def test_replies_come_as_the_original_prints_them(fleet, nodes):
+def test_replies_are_printed_as_the_go_program_prints_them(fleet, nodes):
     receivers = [
         fleet.start("-c", nodes["two"], fleet.script("echo; echo one; echo two", "lines")),
         fleet.start("-c", nodes["three"], fleet.script("echo broken >&2; exit 4", "broken")),
@@ -44,7 +44,7 @@ def test_a_receiver_without_a_script_answers_no_data(fleet, nodes):
     receiver.stop()
 
 
-def test_who_does_not_answer_in_time_leaves_the_others_answers_and_exit_0(fleet, nodes):
+def test_a_peer_that_does_not_reply_in_time_leaves_the_other_replies_and_exit_0(fleet, nodes):
     receiver = fleet.start("-c", nodes["two"])
     asked = fleet.run("-c", nodes["one"], "-r", "-t", "4s")
     assert (asked.returncode, asked.stdout) == (0, "com.example.two,NO_DATA\n")
@@ -56,7 +56,7 @@ def test_no_answer_in_time_is_exit_1(fleet, nodes):
     assert (asked.returncode, asked.stdout) == (1, "")
 
 
-def test_nobody_to_ask_is_exit_3(fleet, nodes):
+def test_no_peer_to_ask_is_exit_3(fleet, nodes):
     asked = fleet.run("-c", nodes["one"], "-r", "-D", "net.**", "-t", "20s")
     assert asked.returncode == 3
     assert "no known receivers" in asked.stderr
@@ -102,8 +102,8 @@ def test_a_payload_that_cannot_be_an_argument_answers_minus_one(fleet, nodes):
     receiver.stop()
 
 
-def test_an_original_peers_reply_without_a_binding_is_taken_only_where_that_is_said(fleet):
-    # The .conf is the original's: its peers' random uuids are taken. Ours bind their replies, which both formats take.
+def test_an_unbound_reply_is_accepted_only_from_a_peer_marked_as_legacy(fleet):
+    # A legacy .conf: the random uuids of its peers are accepted. Our replies are bound, and both formats accept these.
     strict, lenient = fleet.config("one"), fleet.config("one", form="conf")
     receiver = fleet.start("-c", fleet.config("two", form="conf"))
     for config in (strict, lenient):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nats_server import until
-from tests.support.screen import Screen
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.terminal import Terminal
+from tests.harness.waiting import until
 
 SECONDS = 60
 
@@ -49,8 +49,8 @@ def run(three, *words, word="request", timeout="1s", **options):
 
 
 @pytest.mark.parametrize(("said", "plain", "checked"), [("ooo", 0, 0), ("rrr", 1, 6), ("ofr", 0, 5), ("osf", 0, 4)])
-def test_the_exit_code_is_the_originals_and_with_check_it_tells_what_went_wrong(three, said, plain, checked):
-    # Where nobody is silent there is time for all: the limit only ends a request that somebody does not answer.
+def test_the_exit_code_is_that_of_the_go_program_and_with_check_it_shows_what_failed(three, said, plain, checked):
+    # If every peer replies, there is time for all: the limit only ends a request that a peer does not answer.
     limit = "6s" if "s" in said else "30s"
     with ThreadPoolExecutor() as pool:
         codes = pool.map(lambda word: run(three, word, said, timeout=limit).returncode, ("--jsonl", "--check"))
@@ -58,11 +58,11 @@ def test_the_exit_code_is_the_originals_and_with_check_it_tells_what_went_wrong(
 
 
 @pytest.mark.parametrize("form", ["lines", "--fold", "--json", "--jsonl"])
-def test_ctrl_c_leaves_whole_output_of_what_came_and_names_who_did_not(three, form, tmp_path):
+def test_ctrl_c_leaves_complete_output_of_replies_and_names_the_missing_peers(three, form, tmp_path):
     words = () if form == "lines" else (form,)
     with (tmp_path / "out").open("wb") as out:
         command = ("request", "-c", three.config, "--timeout", "0", *words, "ofs")
-        with Screen(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
+        with Terminal(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
             screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
             screen.interrupt()
             assert screen.finish() == 130
@@ -86,9 +86,9 @@ def test_ctrl_c_leaves_whole_output_of_what_came_and_names_who_did_not(three, fo
         assert (summary["ok"], summary["failed"], summary["missing"]) == (["com.db.1"], ["com.db.2"], ["com.db.3"])
 
 
-def test_ctrl_c_between_batches_names_who_was_not_asked(three):
+def test_ctrl_c_between_batches_names_the_peers_that_were_not_asked(three):
     words = ("--batch", "1", "--pause", "1h", "--jsonl", "ooo")
-    with Screen("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
+    with Terminal("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
         screen.wait_for("1/3 answered, 2 not asked yet")
         screen.interrupt()
         assert screen.finish() == 130
@@ -98,7 +98,7 @@ def test_ctrl_c_between_batches_names_who_was_not_asked(three):
 @pytest.mark.parametrize(
     "words",
     [
-        ("request", "--timeout", "0", "oso"),  # somebody is waited for without a limit: the first write must end it
+        ("request", "--timeout", "0", "oso"),  # one peer is waited for without a limit: the first write must end it
         ("request", "--timeout", "0", "--jsonl", "oso"),
         ("request", "--fold", "ofo"),
         ("request", "--json", "ofo"),
@@ -145,7 +145,7 @@ def test_a_full_disk_is_an_error_and_no_success(three):
     )
 
 
-def test_as_the_original_a_request_says_nothing_on_stderr_and_takes_its_payload_literally(three):
+def test_like_the_go_program_a_request_writes_nothing_to_stderr_and_reads_its_payload_literally(three):
     done = subprocess.run(
         [sys.executable, "-m", "remaphore", "-r", "-c", three.config, "-D", "com.db.1", "-t", "30s", "-v", "x", "@oo"],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,

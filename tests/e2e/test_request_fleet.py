@@ -12,14 +12,14 @@ import jsonschema
 import pytest
 
 from remaphore_plugins.reply_collector.terminal import clip
-from tests.support.screen import Screen
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.terminal import Terminal
 
 NODES = 200
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json").read_text())
 RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})
 DOCUMENT = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/document"}]})
-REFUSAL = "remaphore: refused: verb-not-permitted: not among the verbs"
+REJECTION = "remaphore: refused: verb-not-permitted: not among the verbs"
 KINDS = {"request": 1, "reply": 180, "rejection": 17, "missing": 3, "summary": 1}
 PROGRESS = "197/200 answered, 77 failed, waiting for com.db.198 com.db.199 com.db.200"
 GROUPS = [
@@ -48,7 +48,7 @@ def answer(number, message):
         return 0, "done\n"
     if number <= 180:
         return 1, "no space left on device\nsee the log"
-    return (77, REFUSAL) if number <= 197 else None
+    return (77, REJECTION) if number <= 197 else None
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def unwrapped(screen):
 
 def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_and_the_missing_are_on_one_screen(many):
     words = ("request", "-c", many.config, "--timeout", "0", "--fold")
-    screens = {columns: Screen(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
+    screens = {columns: Terminal(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
     with screens[20], screens[80], screens[200]:
         for columns, screen in screens.items():
             screen.wait_for("197/200 answered")
@@ -86,12 +86,12 @@ def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_an
 
 
 def ask_through_a_pipe(many, path, *words):
-    """Return stdout and the lines of stderr of a request that is interrupted once all have answered who will."""
+    """Return stdout and the lines of stderr of a request that is interrupted after the last reply that comes."""
     words = ("request", "-c", many.config, "--timeout", "0", *words)
     with (
         path.open("wb") as file,
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) as reader,
-        Screen(*words, columns=200, stdout=reader.stdin, NO_COLOR="1") as screen,
+        Terminal(*words, columns=200, stdout=reader.stdin, NO_COLOR="1") as screen,
     ):
         screen.wait_for("197/200 answered")
         screen.interrupt()
@@ -132,7 +132,7 @@ def assert_json_lines(text):
     assert [name for kind in ("ok", "failed", "rejected", "missing") for name in summary[kind]] == request["expected"]
     rejected = next(record for record in records if record["kind"] == "rejection")
     assert (rejected["reason"], rejected["detail"]) == ("verb-not-permitted", "not among the verbs")
-    assert rejected["output"] == REFUSAL
+    assert rejected["output"] == REJECTION
 
 
 def assert_document(text):
@@ -145,7 +145,7 @@ def assert_document(text):
 
 
 def test_the_progress_line_is_erased_before_each_reply(many):
-    with Screen("request", "-c", many.config, "--timeout", "20s", "--verb", "fine", NO_COLOR="1") as screen:
+    with Terminal("request", "-c", many.config, "--timeout", "20s", "--verb", "fine", NO_COLOR="1") as screen:
         assert screen.finish() == 0
     *replies, summary = screen.text.split("\n")
     assert sorted(replies) == sorted(f"com.db.{number},0,node {number} is fine" for number in range(1, NODES + 1))
@@ -155,17 +155,17 @@ def test_the_progress_line_is_erased_before_each_reply(many):
 
 def test_the_progress_line_follows_the_width_of_the_window(many):
     words = ("--to", "com.db.12*", "--batch", "10", "--pause", "5s", "--timeout", "30s")
-    with Screen("request", "-c", many.config, *words, stdout=subprocess.DEVNULL) as screen:
+    with Terminal("request", "-c", many.config, *words, stdout=subprocess.DEVNULL) as screen:
         screen.wait_for("10/11 answered, 8 failed, 1 not asked yet")
         screen.resize(20)
         screen.finish()
     assert b"\r\x1b[K10/11 answered, 8 \xe2\x80\xa6\r" in screen.raw
 
 
-def test_colour_is_for_terminals_that_know_it_and_users_who_want_it(many):
+def test_colour_is_for_terminals_that_support_it_and_users_who_want_it(many):
     def seen(**environment):
         words = ("request", "-c", many.config, "--to", "com.db.12*", "--timeout", "20s", "--fold")
-        with Screen(*words, **environment) as screen:
+        with Terminal(*words, **environment) as screen:
             screen.finish()
         return screen.raw
 
@@ -187,7 +187,7 @@ def test_bytes_that_are_no_utf8_survive_json(many, option):
     assert not re.search(r"[^\n\x20-\x7e]", out)
 
 
-def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_who_was_not_asked(many):
+def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_the_peers_that_were_not_asked(many):
     del many.received[:]
     out, err, code = ask(many, "--verb", "deploy", "--batch", "10%", "--stop-on-failure", "1", "--jsonl")
     assert code == 5

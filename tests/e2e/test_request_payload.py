@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.support.screen import Screen
-from tests.support.simulated import simulated
+from tests.harness.simulated import simulated
+from tests.harness.terminal import Terminal
 
 SECONDS = 60
 
@@ -23,7 +23,7 @@ def run(one, word, *words, stdin=b""):
 
 
 def received(one, verb):
-    """Ask once more, so that what was sent before has been taken, and return the payloads of *verb*."""
+    """Send one more request, so that all earlier ones have been handled, and return the payloads of *verb*."""
     assert run(one, "request", "--verb", "flush").returncode == 0
     return [payload for _, each, payload in one.received if each == verb]
 
@@ -38,7 +38,7 @@ def test_a_payload_comes_byte_for_byte_from_a_file_or_stdin(one, word, tmp_path)
 
 
 def test_a_terminal_is_asked_for_the_payload_and_read_to_its_end(one):
-    with Screen("request", "-c", one.config, "--verb", "typed", "--timeout", "30s", "-", NO_COLOR="1") as screen:
+    with Terminal("request", "-c", one.config, "--verb", "typed", "--timeout", "30s", "-", NO_COLOR="1") as screen:
         screen.wait_for("reading the payload from the terminal; end it with Ctrl-D")
         screen.type(b"v42\n\x04")
         assert screen.finish() == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import environment
+from tests.harness.fleet import environment
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_dropping_an_executable_into_the_directory_of_a_verb_is_all(fleet, nodes
     assert daemon.stop() == (0, "")
 
 
-def test_the_originals_configuration_works_too(fleet, hooks):
+def test_a_legacy_configuration_works_too(fleet, hooks):
     hooks("status", "10-say", "echo fine")
     config = fleet.config("two", form="conf")
     daemon = start(fleet, config, env=environment(STATE_DIRECTORY=str(fleet.folder / "state")))
@@ -99,7 +99,7 @@ def test_term_in_the_middle_of_50_runs_answers_every_request_and_leaves_no_child
         assert not Path("/proc", path.name).exists()
 
 
-def test_a_reload_takes_new_peers_and_refuses_a_bad_file(fleet, nodes, hooks):
+def test_a_reload_applies_new_peers_and_rejects_an_invalid_file(fleet, nodes, hooks):
     hooks("status", "10-say", "echo fine")
     config = fleet.config("two", peers=["three"])
     daemon = start(fleet, config)
@@ -115,7 +115,7 @@ def test_a_reload_takes_new_peers_and_refuses_a_bad_file(fleet, nodes, hooks):
     assert daemon.stop()[0] == 0
 
 
-def test_systemd_is_told_of_every_state(fleet, nodes):
+def test_systemd_is_notified_of_every_state(fleet, nodes):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(fleet.folder / "notify"))
         manager.settimeout(20)
@@ -153,7 +153,7 @@ def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
     assert [json.loads(row)["action"] for row in rows.splitlines()] == ["run", "run", "skip", "skip"]
 
 
-def test_unsafe_handlers_are_listed_with_the_mend_and_refused(fleet, nodes, hooks):
+def test_unsafe_handlers_are_listed_with_a_hint_and_rejected(fleet, nodes, hooks):
     path = hooks("deploy", "10-fetch", "true")
     path.chmod(0o777)
     listed = fleet.run("hooks", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
@@ -175,7 +175,7 @@ def test_1000_messages_over_10_verbs_with_one_that_sleeps(fleet, nodes, hooks):
     deadline = time.monotonic() + 60
     while sum(len(lines(f"{done}{number}")) for number in range(1, 10)) < 900:
         assert time.monotonic() < deadline
-    assert lines(f"{done}0") == []  # the tenth still sleeps in its first message: nobody waited for it
+    assert lines(f"{done}0") == []  # the tenth still sleeps in its first message: nothing waited for it
     (fleet.folder / "go").touch()
     while len(lines(f"{done}0")) < 100:
         assert time.monotonic() < deadline

@@ -32,7 +32,7 @@ def test_both_formats_of_configuration_work_together(fleet, forms):
     receiver.stop()
 
 
-def test_a_shell_line_goes_on_after_the_message(fleet, nodes):
+def test_a_shell_line_continues_after_the_message(fleet, nodes):
     line = f"{sys.executable} -m remaphore -c {nodes['two']} -u go && echo went on"
     shell = subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with shell:

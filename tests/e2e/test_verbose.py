@@ -6,8 +6,8 @@ import time
 import pytest
 
 from remaphore.protocol import subject, wire
-from tests.attacks.support import bus_of
-from tests.factories import make_encoded
+from tests.harness.factories import make_encoded
+from tests.harness.fleet import bus_of
 
 
 async def asked(fleet, nodes, *words, replies, printed=""):
@@ -36,13 +36,13 @@ async def asked(fleet, nodes, *words, replies, printed=""):
     "words",
     [("request", "--to", "com.example.two", "--timeout", "1s"), ("-r", "-D", "com.example.two", "-t", "1s")],
 )
-async def test_without_verbose_replies_that_were_not_taken_are_one_number(fleet, nodes, words, replies, line):
+async def test_without_verbose_dropped_replies_are_one_number(fleet, nodes, words, replies, line):
     code, lines = await asked(fleet, nodes, *words, replies=replies)
     summary = ["remaphore: 1 expected, 0 ok, 1 missing", "remaphore: missing: com.example.two"]
     assert (code, lines) == (1, (summary if words[0] == "request" else []) + ([line] if line else []))
 
 
-async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_reason(fleet, nodes):
+async def test_with_verbose_each_dropped_reply_is_a_line_with_its_reason(fleet, nodes):
     words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "1s")
     code, lines = await asked(fleet, nodes, *words, replies=[b"one", b"two"])
     assert code == 1
@@ -50,7 +50,7 @@ async def test_with_verbose_each_reply_that_was_not_taken_is_a_line_with_its_rea
     assert not [line for line in lines if "--verbose shows why" in line]
 
 
-async def test_with_verbose_a_taken_reply_that_names_no_request_is_marked(fleet):
+async def test_with_verbose_an_accepted_reply_that_names_no_request_is_marked(fleet):
     config = fleet.config("one", peers=["two"], extra='compatibility = "legacy"\n')
     unbound = make_encoded(2, destination="", verb="reply", uuid=b"random", payload=b"0,ok", time_ns=time.time_ns())
     words = ("request", "--verbose", "--to", "com.example.two", "--timeout", "20s")

@@ -16,7 +16,8 @@ from remaphore.config.settings import Auth
 from remaphore.embedded import broker as broker_module
 from remaphore.embedded.broker import Broker, find_server
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError
-from tests.support.nats_server import connected, until
+from tests.harness.nats_server import connected
+from tests.harness.waiting import until
 
 
 def login(broker: Broker) -> Auth:

@@ -1,4 +1,4 @@
-"""The checker of the random faults: what became of every request, and which ends are no explanation."""
+"""The checker of the random faults: how every request ended, and which ends are not explained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Accounts:
         return payload
 
     def may_repeat(self, payload: str) -> bool:
-        """Tell whether a captured request may be sent again: its answer, sent again, would hide that one was lost."""
+        """Return whether a captured request may be sent again: its reply, sent again, would hide that one was lost."""
         return payload not in self._calm or self.ends[payload] != UNDER_WAY
 
     @property

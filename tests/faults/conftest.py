@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.site import Site
+from tests.faults.fault_site import FaultSite
 
-MakeSite = Callable[..., Site]
+MakeSite = Callable[..., FaultSite]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,10 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def sites(tmp_path: Path) -> Iterator[MakeSite]:
     """Makes sites: sites(*servers), each in a folder of its own."""
-    made: list[Site] = []
+    made: list[FaultSite] = []
 
-    def make(*servers: str) -> Site:
-        made.append(Site(tmp_path / f"site{len(made)}", *servers))
+    def make(*servers: str) -> FaultSite:
+        made.append(FaultSite(tmp_path / f"site{len(made)}", *servers))
         return made[-1]
 
     yield make

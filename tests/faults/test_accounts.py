@@ -46,5 +46,5 @@ def test_what_is_lost_while_nothing_is_broken_is_named(end: str, started: int) -
     assert checked(end, started, calm=True) == [f"{end} in calm, started {started} times"]
 
 
-def test_a_start_of_what_nobody_sent_is_named() -> None:
+def test_a_start_of_what_was_never_sent_is_named() -> None:
     assert Accounts().unexplained(Counter({"x": 1})) == {"x": "started, and never sent"}

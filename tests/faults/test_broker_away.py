@@ -15,11 +15,13 @@ import pytest
 
 from remaphore.node import Node
 from remaphore.tasks import spawn
-from tests.e2e.conftest import Process
 from tests.faults.conftest import MakeSite
-from tests.faults.site import Site, ask, asked, in_touch, metrics, said, total
-from tests.support.cut import Wire, can_make_namespaces, namespace, proxied
-from tests.support.nats_server import NatsServer, running, until
+from tests.faults.fault_site import FaultSite, ask, asked, in_touch, metrics, said
+from tests.harness.metrics import total
+from tests.harness.nats_server import NatsServer, running
+from tests.harness.processes import Process
+from tests.harness.proxies import Wire, can_make_namespaces, namespace, proxied
+from tests.harness.waiting import until
 
 PING = 2  # seconds, not the 10 of a real daemon
 TICK = 0.5  # seconds between two signs of life to the watchdog
@@ -27,7 +29,7 @@ TICK = 0.5  # seconds between two signs of life to the watchdog
 WAYS = ["stopped", "proxy", *(["namespace"] if can_make_namespaces() else [])]
 
 
-async def serves(node: Node, site: Site, payload: str) -> None:
+async def serves(node: Node, site: FaultSite, payload: str) -> None:
     """Fail unless a request is answered, and its handler was started once."""
     assert await ask(node, "note", payload) == (0, "")
     assert site.started[payload] == 1
@@ -41,7 +43,7 @@ async def confirmed(daemon: Process) -> None:
         await asyncio.sleep(0.01)
 
 
-async def serves_again(daemon: Process, node: Node, site: Site) -> None:
+async def serves_again(daemon: Process, node: Node, site: FaultSite) -> None:
     """Fail unless the daemon comes back by itself, to where the requester is."""
     await in_touch(daemon, 1)
     await until(lambda: node.bus.connected)
@@ -50,14 +52,14 @@ async def serves_again(daemon: Process, node: Node, site: Site) -> None:
 
 @contextmanager
 def manager(folder: Path) -> Iterator[list[str]]:
-    """What systemd would be to the daemon: a list that grows by what it is told of the state."""
-    told: list[str] = []
+    """Stands for systemd: a list of the daemon's notifications."""
+    notifications: list[str] = []
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(folder / "notify"))
-        loop.add_reader(listener, lambda: told.append(listener.recv(4096).decode()))
+        loop.add_reader(listener, lambda: notifications.append(listener.recv(4096).decode()))
         try:
-            yield told
+            yield notifications
         finally:
             loop.remove_reader(listener)
 
@@ -76,7 +78,7 @@ async def test_a_broker_that_was_killed_is_found_again(seconds: int, server: Nat
             await in_touch(daemon, 0)
             await asyncio.sleep(seconds - 1)  # it has been away for one second before that is said
         await server.start()
-        # The daemon may be the later of the two to come back, and core NATS keeps nothing for who is away.
+        # The daemon may be the later of the two to come back, and core NATS keeps nothing for absent clients.
         assert await meanwhile in {"answered", "lost"}
         await serves_again(daemon, node, site)
         await said(daemon, f"broker_reconnected detail=connected to {server.url} after ")
@@ -105,23 +107,23 @@ async def test_a_broker_that_is_stopped_for_five_seconds_costs_nothing_but_them(
     assert site.started == {"before": 1, "meanwhile": 1}
 
 
-async def missed(daemon: Process, told: list[str]) -> None:
+async def missed(daemon: Process, notifications: list[str]) -> None:
     """Fail unless the daemon, whose broker has just fallen silent, says so everywhere within three ping intervals."""
-    cut = len(told)
-    await until(lambda: any("no broker yet" in text for text in told[cut:]))
-    # Time is told by the daemon's own watchdog: on a busy machine both wait for the same processor.
-    said_at = next(number for number, text in enumerate(told) if number >= cut and "no broker yet" in text)
-    assert told[cut:said_at].count("WATCHDOG=1") <= 3 * PING / TICK
+    cut = len(notifications)
+    await until(lambda: any("no broker yet" in text for text in notifications[cut:]))
+    # Time is measured by the daemon's own watchdog: on a busy machine both wait for the same processor.
+    said_at = next(number for number, text in enumerate(notifications) if number >= cut and "no broker yet" in text)
+    assert notifications[cut:said_at].count("WATCHDOG=1") <= 3 * PING / TICK
     await said(daemon, "broker_disconnected detail=no broker yet")
     await in_touch(daemon, 0)
-    silent = len(told)
+    silent = len(notifications)
     daemon.popen.send_signal(signal.SIGHUP)  # a new configuration brings no broker back
-    await until(lambda: "READY=1\nSTATUS=waiting for the broker" in told[silent:])
-    await until(lambda: "WATCHDOG=1" in told[silent:])  # its loop turns: it mends itself, and is not to be restarted
+    await until(lambda: "READY=1\nSTATUS=waiting for the broker" in notifications[silent:])
+    await until(lambda: "WATCHDOG=1" in notifications[silent:])  # its loop runs: it recovers, and must not be restarted
 
 
-def notified(site: Site) -> dict[str, str]:
-    """The environment of a service with a watchdog, which is told twice in its time."""
+def notified(site: FaultSite) -> dict[str, str]:
+    """The environment of a service with a watchdog, which is notified twice in its interval."""
     return {"NOTIFY_SOCKET": str(site.folder / "notify"), "WATCHDOG_USEC": str(int(2 * TICK * 1e6))}
 
 
@@ -153,17 +155,17 @@ async def wired(way: str, folder: Path) -> AsyncIterator[Wire]:
             yield wire
 
 
-async def cut_and_mended(way: str, folder: Path, site: Site) -> None:
+async def cut_and_restored(way: str, folder: Path, site: FaultSite) -> None:
     """Let the broker of a daemon fall silent, and speak again."""
     async with wired(way, folder / way) as wire:
         site.servers = (wire.url,)
-        with manager(site.folder) as told:
+        with manager(site.folder) as notifications:
             daemon = await site.daemon(site.counting("note"), ping=PING, env=notified(site))
             wire.cut()
-            await missed(daemon, told)
-            wire.hint()
+            await missed(daemon, notifications)
+            wire.restore()
             await said(daemon, "connected to")
-            await until(lambda: any("STATUS=connected to" in text for text in told))
+            await until(lambda: any("STATUS=connected to" in text for text in notifications))
             async with site.requester() as node:
                 await serves_again(daemon, node, site)
         await asyncio.to_thread(site.end)
@@ -171,7 +173,7 @@ async def cut_and_mended(way: str, folder: Path, site: Site) -> None:
 
 async def test_a_broker_that_falls_silent_without_a_word_is_missed_in_time(tmp_path: Path, sites: MakeSite) -> None:
     # All ways at the same time, since each of them is mostly waiting.
-    await asyncio.gather(*(cut_and_mended(way, tmp_path, sites()) for way in WAYS))
+    await asyncio.gather(*(cut_and_restored(way, tmp_path, sites()) for way in WAYS))
 
 
 async def test_a_server_that_is_away_when_the_daemon_starts_is_waited_for(tmp_path: Path, sites: MakeSite) -> None:

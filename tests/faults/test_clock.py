@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pluggy
 import pytest
 
 from remaphore import Message, Reply, hookimpl
-from remaphore.hooks import specs
-from remaphore.hooks.markers import PROJECT
 from remaphore.node import Node
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.gate import Filters
-from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import InlineAdmission
-from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import NOW, SKEW, make_encoded
-from tests.nodes import make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import NOW, make_encoded
+from tests.harness.nodes import make_config
+from tests.harness.plugins import plugin_manager
 
 MINUTE = 60 * SECOND
 SUBJECT = "remaphore.all"
@@ -55,21 +50,11 @@ class Recorder:
 @asynccontextmanager
 async def daemon(folder: Path, broker: MemoryBroker, clock: Clock) -> AsyncIterator[Recorder]:
     """Node 2 as a daemon, on its ledger in *folder*."""
-    recorder, plugins = Recorder(), pluggy.PluginManager(PROJECT)
-    plugins.add_hookspecs(specs)
-    plugins.register(recorder)
-    async with Ledger(folder, allow_skew_ns=SKEW, now=clock() - 10 * MINUTE) as ledger:  # it is an old one
-        own, ready = (
-            Daemon(broker.connect(), make_config(2), plugins=plugins, ledger=ledger, clock=clock),
-            asyncio.Event(),
-        )
-        running = spawn(own.run(ready=ready.set), name="daemon under test")
-        await ready.wait()
-        try:
-            yield recorder
-        finally:
-            own.stop()
-            await running
+    recorder = Recorder()
+    created = clock() - 10 * MINUTE  # it is an old one
+    plugins = plugin_manager(recorder=recorder)
+    async with running_daemon(broker.connect(), folder, plugins=plugins, clock=clock, created=created):
+        yield recorder
 
 
 async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:
@@ -104,7 +89,7 @@ async def test_nothing_starts_twice_while_the_daemons_clock_steps_to_and_fro(ste
             await again(broker, number)
         right.now += SECOND
         assert await ask(broker, right, "after") == "done"
-    # What was rejected while the clock was wrong is taken when it comes again in time: it had not started.
+    # What was rejected while the clock was wrong is accepted when it is sent again in time: it had not started.
     assert sorted(recorder.started) == sorted(set(recorder.started))
     assert {b"before", b"wrong like it", b"after"} <= set(recorder.started)
 
@@ -125,14 +110,14 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
-def test_a_receiver_takes_nothing_twice_while_its_clock_steps_to_and_fro(step: int) -> None:
-    clock, taken, dropped = Clock(), list[Message](), list[Drop]()
+def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
+    clock, accepted, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
-    admission = InlineAdmission(gate, on_accept=taken.append, on_drop=dropped.append, clock=clock)
+    admission = InlineAdmission(gate, on_accept=accepted.append, on_drop=dropped.append, clock=clock)
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now
         admission.deliver(sent)
         admission.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
-    assert [message.payload for message in taken] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
+    assert [message.payload for message in accepted] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
     assert len(dropped) == 3

@@ -1,4 +1,4 @@
-"""A cluster of three: whoever loses its server goes on with another, in the middle of whatever it was doing."""
+"""A cluster of three: a client that loses its server continues with another, in the middle of its work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest_asyncio
 
 from remaphore.node import Node
 from remaphore.tasks import spawn
-from tests.e2e.conftest import Process
 from tests.faults.accounts import Accounts
 from tests.faults.conftest import MakeSite
-from tests.faults.site import Site, ask, asked, meet, metrics
-from tests.support.nats_server import NatsServer, connected, running, until
+from tests.faults.fault_site import FaultSite, ask, asked, meet, metrics
+from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.processes import Process
+from tests.harness.waiting import until
 
 _CONFIG = 'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\nlame_duck_grace_period: "50ms"\n'
 REQUESTS, AT_A_TIME = 300, 20
@@ -26,7 +27,7 @@ REQUESTS, AT_A_TIME = 300, 20
 
 @pytest_asyncio.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
-    """Three servers, each of which tells its clients of the two others."""
+    """Three servers, each of which names the two others to its clients."""
     async with AsyncExitStack() as stack:
         servers: list[NatsServer] = []
         for number in range(3):
@@ -39,7 +40,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
 
 
 async def knows_the_others(server: NatsServer) -> None:
-    """Return once *server* tells its clients of two others."""
+    """Return once *server* names two others to its clients."""
     async with connected(server) as bus:
         link = bus._connection
         assert link is not None
@@ -47,15 +48,15 @@ async def knows_the_others(server: NatsServer) -> None:
 
 
 @asynccontextmanager
-async def met(site: Site, server: NatsServer) -> AsyncIterator[Node]:
+async def met(site: FaultSite, server: NatsServer) -> AsyncIterator[Node]:
     """A requester on *server* that the daemon, wherever it is, has answered: the servers know where it listens."""
     async with site.requester(server.url) as node:
         await meet(node, "hello")
         yield node
 
 
-async def daemon_on(server: NatsServer, sites: MakeSite, table: str = "") -> tuple[Site, Process]:
-    """A daemon that is connected to *server*, the only one it was told of, with a handler that can be held up."""
+async def daemon_on(server: NatsServer, sites: MakeSite, table: str = "") -> tuple[FaultSite, Process]:
+    """A daemon that is connected to *server*, the only one in its configuration, with a handler that can be held up."""
     site = sites(server.url)
     site.handler("hello", "true")
     held = site.counting("held", f"while [ ! -e {site.folder}/go ]; do sleep 0.02; done")

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from remaphore.transport import nats_client, outage
-from tests.support.nats_server import NatsServer, connected, running, until
+from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.waiting import until
 
 RECEIVERS = 500
 SLICE = 0.1  # seconds
@@ -32,7 +33,7 @@ def busiest(moments: Iterable[float]) -> int:
 
 
 async def logins(server: NatsServer) -> list[float]:
-    """Return when each connection that there is was accepted, as the server tells it, in Unix seconds."""
+    """Return when each open connection was accepted, by the server's own record, in Unix seconds."""
     url = f"http://127.0.0.1:{server.ports['monitoring']}/connz?limit={2 * RECEIVERS}"
     listed = json.loads(await asyncio.to_thread(lambda: _opener.open(url, timeout=20).read()))["connections"]
     return [datetime.fromisoformat(entry["start"][:26].rstrip("Z") + "+00:00").timestamp() for entry in listed]

@@ -13,11 +13,13 @@ import pytest
 from remaphore.node import Node
 from remaphore.tasks import spawn
 from remaphore.transport import nats_client, nats_connection
-from tests.e2e.conftest import Process
-from tests.factories import make_key
 from tests.faults.conftest import MakeSite
-from tests.faults.site import DAEMON, ask, meet, metrics, total
-from tests.support.nats_server import NatsServer, connected, running, until
+from tests.faults.fault_site import DAEMON, ask, meet, metrics
+from tests.harness.factories import make_key
+from tests.harness.metrics import total
+from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.processes import Process
+from tests.harness.waiting import until
 
 SUBJECT = "remaphore.all"
 AT_A_TIME = 500  # messages that wait for the broker's confirmation: the flood is as fast as it can be
@@ -96,7 +98,7 @@ async def test_a_daemon_that_the_broker_drops_as_a_slow_consumer_comes_back(tmp_
         site.end()
 
 
-async def test_a_backlog_is_no_silence_however_long_it_takes(
+async def test_a_backlog_is_not_silence_however_long_it_takes(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nats_client, "CONFIRM_TIMEOUT", 1.5)

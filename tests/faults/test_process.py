@@ -23,11 +23,12 @@ from remaphore.tasks import spawn
 from remaphore.transport.dialer import Dialer, Prepare
 from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import Failure
-from tests.e2e.conftest import Process
-from tests.factories import NOW, make_encoded, make_gate
 from tests.faults.conftest import MakeSite
-from tests.faults.site import ask, asked, children, descriptors, meet, said, threads
-from tests.support.nats_server import NatsServer, connected, until
+from tests.faults.fault_site import ask, asked, meet, said
+from tests.harness.factories import NOW, make_encoded, make_gate
+from tests.harness.nats_server import NatsServer, connected
+from tests.harness.processes import Process, children, descriptors, threads
+from tests.harness.waiting import until
 
 WINDOW = 3  # seconds
 
@@ -128,7 +129,7 @@ async def test_a_connection_that_could_not_be_made_for_want_of_memory_is_tried_a
         assert failures == []
 
 
-async def test_signatures_that_cannot_be_checked_for_want_of_memory_are_not_taken_and_block_nobody(
+async def test_signatures_that_cannot_be_checked_for_lack_of_memory_are_dropped_and_block_no_peer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate, raw = make_gate(), make_encoded(payload=b"x" * 100_000)
@@ -174,7 +175,7 @@ def test_a_service_manager_that_does_not_listen_holds_nothing_up(tmp_path: Path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        for _ in range(1000):  # many more than its queue takes
+        for _ in range(1000):  # many more than its queue holds
             notifier.alive()
         notifier.status("away")
         notifier.stopping()  # all of it returns

@@ -15,11 +15,11 @@ import pytest
 from remaphore.errors import TransportError
 from remaphore.node import Node
 from remaphore.tasks import spawn
-from tests.e2e.conftest import Process
 from tests.faults.accounts import Accounts
 from tests.faults.conftest import MakeSite
-from tests.faults.site import Site, asked
-from tests.support.nats_server import NatsServer, connected
+from tests.faults.fault_site import FaultSite, asked
+from tests.harness.nats_server import NatsServer, connected
+from tests.harness.processes import Process
 
 REQUESTERS = 6
 BURST = 4  # faults, at most, before everything is right again for a while
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class Chaos:
     """Does one random thing after the other to the broker and the daemon, and puts each right again."""
 
-    def __init__(self, site: Site, server: NatsServer, daemon: Process, dice: random.Random) -> None:
+    def __init__(self, site: FaultSite, server: NatsServer, daemon: Process, dice: random.Random) -> None:
         self.done: Counter[str] = Counter()
         self._site = site
         self._server = server

@@ -14,9 +14,11 @@ import pytest
 from remaphore.tasks import spawn
 from remaphore.transport import nats_connection
 from tests.faults.conftest import MakeSite
-from tests.faults.site import ask, in_touch, meet, metrics, said
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import NatsServer, Realm, connected, running, serving, until, write_private
+from tests.faults.fault_site import ask, in_touch, meet, metrics, said
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import NatsServer, Realm, connected, running, serving
+from tests.harness.node_files import write_private
+from tests.harness.waiting import until
 
 USERS = """
 authorization {{ users = [
@@ -43,9 +45,9 @@ async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_
         dead.bind(("127.0.0.1", 0))
         async with (
             fake_server(FakeServer(greeting=None)) as silent,
-            running(tmp_path / "refusing", "authorization { user: joe, password: right }") as refusing,
+            running(tmp_path / "rejecting", "authorization { user: joe, password: right }") as rejecting,
         ):
-            urls = [f"nats://127.0.0.1:{dead.getsockname()[1]}", silent.url, refusing.url, server.url]
+            urls = [f"nats://127.0.0.1:{dead.getsockname()[1]}", silent.url, rejecting.url, server.url]
 
             async def good(order: tuple[str, ...]) -> str:
                 async with connected(*order) as bus:
@@ -72,7 +74,7 @@ async def test_logins_that_expire_are_revoked_or_rotated_are_read_again(tmp_path
         starting = spawn(site.daemon(site.counting("note")), name="starting")
         await until(lambda: site.processes and any("no broker yet" in line for line in site.processes[0].lines))
         expired, *_ = await said(site.processes[0], "no broker yet")
-        assert server.url in expired  # and mostly "expired", but who comes in its last second is let in, and closed
+        assert server.url in expired  # and mostly "expired", but a client in its last second is let in, and closed
         user = realm.write_login(file)
         daemon = await starting
         await in_touch(daemon, 1)
@@ -81,7 +83,7 @@ async def test_logins_that_expire_are_revoked_or_rotated_are_read_again(tmp_path
         assert "revoked" in revoked
         user = realm.write_login(file)
         await in_touch(daemon, 1)
-        realm.write_login(file)  # rotated, which nobody notices until there is a next connection
+        realm.write_login(file)  # rotated, which has no effect until the next connection
         server.config = realm.server_config(**{user: int(time.time())})
         await server.restart()
         async with site.requester() as node:

@@ -4,21 +4,21 @@ import asyncio
 import sys
 import threading
 
-import pluggy
 import pytest
 
-from remaphore.hooks import specs
 from remaphore.hooks.dispatch import emit, emit_plain
-from remaphore.hooks.markers import PROJECT, hookimpl
+from remaphore.hooks.markers import hookimpl
+from tests.harness.plugins import plugin_manager
 
 
 def plugins(**functions):
     """Return a manager with one plugin for each keyword: its name and its `remaphore_shutdown`."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
-    for name, function in functions.items():
-        manager.register(type(name, (), {"remaphore_shutdown": staticmethod(hookimpl(function))})(), name=name)
-    return manager
+    return plugin_manager(
+        **{
+            name: type(name, (), {"remaphore_shutdown": staticmethod(hookimpl(function))})
+            for name, function in functions.items()
+        }
+    )
 
 
 async def outcomes(timeout=10.0, **functions):

@@ -7,8 +7,8 @@ from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply, reply_uuid
-from tests.factories import NOW, make_key
-from tests.nodes import clock, make_config
+from tests.harness.factories import NOW, make_key
+from tests.harness.nodes import clock, make_config
 
 
 def test_a_message_has_the_given_contents_and_a_valid_signature():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.page_shells import Desk
 from tests.docs.pages import ROOT, page_blocks
-from tests.docs.terminals import Desk
-from tests.support.fresh_venv import build_wheel
+from tests.harness.fresh_venv import build_wheel
 
 # How pip reaches its index is the machine's business.
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")

@@ -10,7 +10,7 @@ import pytest
 
 from remaphore.cli.commands import COMMANDS
 from tests.docs.pages import ROOT
-from tests.support.fresh_venv import build_wheel
+from tests.harness.fresh_venv import build_wheel
 
 SYSTEMD = ROOT / "docs" / "systemd"
 

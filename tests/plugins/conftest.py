@@ -1,5 +1,5 @@
-"""A third-party plugin is tested as a user would use it: with the fleet of the end-to-end tests."""
+"""Whatever a test finds, it leaves no process behind."""
 
-from tests.e2e.conftest import fleet
+from tests.harness.programs import brief_grace, no_subreaper, no_survivor, put_forward
 
-__all__ = ["fleet"]
+__all__ = ["brief_grace", "no_subreaper", "no_survivor", "put_forward"]

@@ -25,10 +25,11 @@ from remaphore_plugins.metrics import Metrics, collector, server
 from remaphore_plugins.metrics.collector import MetricsCollector
 from remaphore_plugins.metrics.server import MetricsServer
 from remaphore_plugins.metrics.settings import Listen, MetricsSettings
-from tests.factories import make_encoded, make_key
-from tests.nodes import make_config
+from tests.harness.factories import make_encoded, make_key
+from tests.harness.metrics import fetch, total
+from tests.harness.nodes import make_config
 from tests.plugins import metrics_daemon
-from tests.plugins.metrics_daemon import FREE_PORT, fetch, total
+from tests.plugins.metrics_daemon import FREE_PORT
 
 SUBJECT = "remaphore.all"
 

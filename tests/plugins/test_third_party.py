@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import Fleet, Process
-from tests.support.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
+from tests.harness.fleet import Fleet
+from tests.harness.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
+from tests.harness.processes import Process
 
 STUBBORN = """
 import asyncio
@@ -49,7 +50,7 @@ def venv(tmp_path_factory):
 def start(fleet, venv):
     """Starts the daemon of node two in the fresh environment."""
 
-    def start(extra, ready="Ready"):
+    def start(extra, ready=" ready"):
         config = fleet.config("two", extra=extra)
         state = clean_environment(STATE_DIRECTORY=str(fleet.folder / "state"))
         words = ("run", "-c", config, "--hooks", fleet.folder / "hooks.d")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from remaphore.errors import DurationError
 from remaphore.protocol.duration import HOUR, MICROSECOND, MILLISECOND, MINUTE, NANOSECOND, SECOND, parse
-from tests.factories import bounded
+from tests.harness.factories import bounded
 
 INT64 = range(-(2**63), 2**63)
 UNITS = {

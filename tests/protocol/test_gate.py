@@ -7,7 +7,17 @@ import pytest
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Filters, skew_error
 from remaphore.protocol.message import REPLY_VERB, Message
-from tests.factories import NOW, OWN, SKEW, make_encoded, make_gate, make_key, make_peer, make_reply, make_request
+from tests.harness.factories import (
+    NOW,
+    OWN,
+    SKEW,
+    make_encoded,
+    make_encoded_reply,
+    make_gate,
+    make_key,
+    make_peer,
+    make_request,
+)
 
 
 def dropped(verdict: object) -> Drop:
@@ -28,7 +38,7 @@ def test_what_has_no_destination_is_no_request(verb: str, wants_reply: bool, any
 
 
 def test_a_captured_reply_is_no_request() -> None:
-    raw = make_reply(1, make_request(2))
+    raw = make_encoded_reply(1, make_request(2))
     verdict = make_gate(filters=Filters(any_destination=True)).admit(raw, NOW)
     assert dropped(verdict).reason is DropReason.NOT_A_REQUEST
 

@@ -15,7 +15,7 @@ from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import PRECHECKS, Filters, Gate
 from remaphore.protocol.message import Message
-from tests.factories import (
+from tests.harness.factories import (
     NOW,
     OWN,
     SKEW,

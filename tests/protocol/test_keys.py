@@ -15,7 +15,7 @@ from nacl import bindings
 from remaphore.errors import KeyFormatError
 from remaphore.protocol import keys
 from remaphore.protocol.keys import NatsKey, PrivateKey
-from tests.factories import bounded, make_key
+from tests.harness.factories import bounded, make_key
 
 ALPHABET = base58.BITCOIN_ALPHABET.decode()
 SIZES = st.sampled_from([keys.PUBLIC_KEY_BYTES, keys.SIGNATURE_BYTES])

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remaphore.protocol.match import matches
-from tests.factories import bounded
+from tests.harness.factories import bounded
 
 segments = st.sampled_from(
     ["", "a", "b", "ab", "aba", "*", "**", "a*", "*b", "a*b", "a*a", "ab*ba", "*a*", "a**", "***"]

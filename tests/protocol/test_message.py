@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore.protocol.message import NO_DATA, Reply, reply_uuid, uuid_from_text
-from tests.factories import bounded
+from tests.harness.factories import bounded
 
 
 @bounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remaphore.protocol.peers import Peer, addressed, by_key, permits
-from tests.factories import make_key, make_peer
+from tests.harness.factories import make_key, make_peer
 
 
 @pytest.mark.parametrize(

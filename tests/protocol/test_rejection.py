@@ -12,7 +12,7 @@ from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
 from remaphore.protocol.rejection import IN_ALL, PER_SENDER, RejectionPolicy, TokenBucket
-from tests.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
+from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
 
 
 def gate_for(*numbers: int) -> Gate:

@@ -12,7 +12,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
 from remaphore.protocol.replay import QUOTA_PER_SENDER, ReplayWindow
-from tests.factories import NOW, SKEW, bounded, make_encoded, make_gate, make_peer, sign_again
+from tests.harness.factories import NOW, SKEW, bounded, make_encoded, make_gate, make_peer, sign_again
 
 
 def take(window: ReplayWindow, name: str, *, time: int, now: int, sender: str = "a", copy: str = "") -> bool:

@@ -18,7 +18,7 @@ from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message, uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.protocol.subject import for_replies
-from tests.factories import make_gate
+from tests.harness.factories import make_gate
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "original.json").read_text())
 VERDICTS = VECTORS["verdicts"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from remaphore.errors import DecodeError, EncodeError
 from remaphore.protocol import wire
 from remaphore.protocol.message import Message
-from tests.factories import NOW, body_of, bounded, make_encoded, make_key, make_message, sign_again, sign_body
+from tests.harness.factories import NOW, body_of, bounded, make_encoded, make_key, make_message, sign_again, sign_body
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 words = st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"]), max_size=40)

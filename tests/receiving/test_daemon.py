@@ -4,14 +4,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import pluggy
 import pytest
 
 from remaphore import hookimpl, logs
 from remaphore.config.settings import VerbSettings
 from remaphore.errors import ConfigError
-from remaphore.hooks import specs
-from remaphore.hooks.markers import PROJECT
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
@@ -21,8 +18,10 @@ from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker, MemoryBus
-from tests.factories import NOW, make_key
-from tests.nodes import clock, make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import NOW, make_key
+from tests.harness.nodes import clock, make_config
+from tests.harness.plugins import plugin_manager
 
 
 @pytest.fixture(autouse=True)
@@ -71,20 +70,12 @@ def running(tmp_path):
 
     @asynccontextmanager
     async def run(broker, config=None, now=None):
-        plugin, manager = Plugin(), pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(specs)
-        manager.register(plugin, name="plugin")
-        config = config or make_config(2)
-        async with Ledger(tmp_path, allow_skew_ns=config.allow_skew_ns, now=NOW - 1) as ledger:
-            own = Daemon(broker.connect(), config, plugins=manager, ledger=ledger, clock=now or clock)
-            ready = asyncio.Event()
-            task = spawn(own.run(ready=ready.set), name="daemon under test")
-            await ready.wait()
-            try:
-                yield own, plugin
-            finally:
-                own.stop()
-                await task
+        plugin = Plugin()
+        plugins = plugin_manager(plugin=plugin)
+        async with running_daemon(
+            broker.connect(), tmp_path, config=config, plugins=plugins, clock=now or clock
+        ) as own:
+            yield own, plugin
 
     return run
 
@@ -195,9 +186,8 @@ class Unconfirming(MemoryBus):
 
 
 async def test_stopping_before_the_broker_has_confirmed_still_ends_what_runs(tmp_path):
-    broker, plugin, manager = MemoryBroker(), Plugin(), pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
-    manager.register(plugin, name="plugin")
+    broker, plugin = MemoryBroker(), Plugin()
+    manager = plugin_manager(plugin=plugin)
     async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
         own = Daemon(Unconfirming(broker), make_config(2), plugins=manager, ledger=ledger, clock=clock)
         task = spawn(own.run(ready=lambda: None), name="daemon under test")

@@ -6,29 +6,26 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import pluggy
 import pytest
 
 from remaphore import hookimpl, logs
 from remaphore.config.settings import VerbSettings
-from remaphore.hooks import specs
-from remaphore.hooks.markers import PROJECT
 from remaphore.protocol import subject, wire
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import daemon as module
 from remaphore.receiving import responses
-from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger import ledger as ledger_module
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.store import DONE, REJECTED, STARTED
-from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import NOW, SKEW, make_encoded, make_key, sign_again
-from tests.ledgers import crashed, make_ledger, no_room, states
-from tests.nodes import make_config
+from tests.harness.daemon import running_daemon
+from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
+from tests.harness.ledgers import crashed, no_room, states
+from tests.harness.nodes import make_config
+from tests.harness.plugins import plugin_manager
 
 ALL = subject.for_messages("remaphore")
 INTERRUPTED = (143, b"remaphore: interrupted: the daemon ended while this ran\n")
@@ -88,19 +85,13 @@ class World:
     @asynccontextmanager
     async def daemon(self, folder=None, config=None, now=NOW - 1):
         folder, config = folder or self.folder, config or make_config(2)
-        self.plugin, manager = Plugin(folder), pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(specs)
-        manager.register(self.plugin, name="plugin")
-        async with make_ledger(folder, now=now) as self.ledger:
-            own = Daemon(self.broker.connect(), config, plugins=manager, ledger=self.ledger, clock=self.clock)
-            ready = asyncio.Event()
-            task = spawn(own.run(ready=ready.set), name="daemon under test")
-            await ready.wait()
-            try:
-                yield own
-            finally:
-                own.stop()
-                await task
+        self.plugin = Plugin(folder)
+        plugins = plugin_manager(plugin=self.plugin)
+        async with running_daemon(
+            self.broker.connect(), folder, config=config, plugins=plugins, clock=self.clock, created=now
+        ) as own:
+            self.ledger = own._ledger
+            yield own
 
     def make(self, verb="echo", **fields):
         """Return a new signed request."""

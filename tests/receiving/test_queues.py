@@ -9,8 +9,8 @@ from remaphore.config.settings import VerbSettings
 from remaphore.receiving import queues
 from remaphore.receiving.queues import VerbQueues
 from remaphore.tasks import spawn
-from tests.factories import make_message
-from tests.support.nats_server import until
+from tests.harness.factories import make_message
+from tests.harness.waiting import until
 
 ONE = VerbSettings()
 

@@ -2,11 +2,8 @@
 
 import asyncio
 
-import pluggy
-
-from remaphore.hooks import specs
 from remaphore.hooks.dispatch import Outcome
-from remaphore.hooks.markers import PROJECT, hookimpl
+from remaphore.hooks.markers import hookimpl
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.gate import Filters
@@ -16,7 +13,8 @@ from remaphore.receiving.processor import choose_reply
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.nodes import clock, make_config
+from tests.harness.nodes import clock, make_config
+from tests.harness.plugins import plugin_manager
 
 
 class Recorder:
@@ -52,19 +50,16 @@ class Recorder:
         return [event[1:] for event in self.events if event[0] == name]
 
 
-def loaded(**named):
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
-    for name, plugin in named.items():
-        manager.register(plugin, name=name)
-    return manager
-
-
 async def start(broker, *, filters=None, once=False, deadline=None, **plugins):
     """Start the receiver of node 2; return it and its task once it is subscribed."""
     config = make_config(2)
     own = Receiver(
-        broker.connect(), config, filters=filters or Filters(), plugins=loaded(**plugins), once=once, clock=clock
+        broker.connect(),
+        config,
+        filters=filters or Filters(),
+        plugins=plugin_manager(**plugins),
+        once=once,
+        clock=clock,
     )
     ready = asyncio.Event()
     limit = None if deadline is None else asyncio.get_running_loop().time() + deadline

@@ -8,7 +8,7 @@ import pytest
 from remaphore.protocol import wire
 from remaphore.receiving import verifier as module
 from remaphore.receiving.verifier import Arrival, Verifier
-from tests.factories import NOW, make_encoded, make_gate
+from tests.harness.factories import NOW, make_encoded, make_gate
 
 GATE = make_gate()
 
@@ -118,7 +118,7 @@ async def test_a_batch_that_no_thread_can_verify_keeps_no_other_waiting(settled,
     assert own.waiting == 0
 
 
-async def test_who_floods_under_the_name_of_one_peer_does_not_keep_the_others_out(verifier, settled, monkeypatch):
+async def test_a_flood_under_the_name_of_one_peer_does_not_block_the_others(verifier, settled, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES_PER_KEY", 5_000)
     flood = [verifier.put(arrival(1, good=False, payload=b"x" * 1_000)) for _ in range(100)]
     assert sum(flood) < 5

@@ -12,8 +12,8 @@ from remaphore.protocol.peers import Peer
 from remaphore.requesting.rollout import BatchPlan, Rollout
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.factories import make_key
-from tests.nodes import clock, make_config
+from tests.harness.factories import make_key
+from tests.harness.nodes import clock, make_config
 
 NAMES = {2: "com.two", 3: "com.three", 4: "com.four", 5: "com.five"}
 DESTINATIONS = tuple(NAMES.values())
@@ -22,7 +22,7 @@ PEERS = tuple(
 )
 
 
-class Site:
+class RolloutSite:
     """Node 1 asks nodes 2 to 5, which answer with the codes of *codes*; a node without one is silent."""
 
     def __init__(self, **codes):
@@ -89,7 +89,7 @@ def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_con
 
 
 async def test_without_a_plan_one_message_asks_all():
-    async with Site(two=0, three=0, four=1, five=0) as site:
+    async with RolloutSite(two=0, three=0, four=1, five=0) as site:
         rollout = site.rollout()
         seen = await events_of(rollout)
         assert seen[0] == (DESTINATIONS, None, False)
@@ -100,7 +100,7 @@ async def test_without_a_plan_one_message_asks_all():
 
 
 async def test_a_batch_begins_when_all_of_the_last_have_answered():
-    async with Site(two=0, three=0, four=0, five=0) as site:
+    async with RolloutSite(two=0, three=0, four=0, five=0) as site:
         rollout = site.rollout(plan=BatchPlan(size=2))
         await events_of(rollout)
         assert set(site.asked[:2]) == {"two", "three"}
@@ -110,7 +110,7 @@ async def test_a_batch_begins_when_all_of_the_last_have_answered():
 
 
 async def test_a_batch_begins_at_the_timeout_of_the_last():
-    async with Site() as site:
+    async with RolloutSite() as site:
         rollout = site.rollout(plan=BatchPlan(size=1), timeout=0.05)
         await events_of(rollout)
         assert site.asked == ["two", "three", "four", "five"]
@@ -129,7 +129,7 @@ async def test_a_batch_begins_at_the_timeout_of_the_last():
     ],
 )
 async def test_it_stops_after_so_many_without_success_and_lists_the_destinations_not_asked(codes, stop_after, asked):
-    async with Site(**codes) as site:
+    async with RolloutSite(**codes) as site:
         rollout = site.rollout(plan=BatchPlan(size=1, stop_after=stop_after), timeout=10.0 if "two" in codes else 0.2)
         await events_of(rollout)
         summary = rollout.summary()
@@ -139,7 +139,7 @@ async def test_it_stops_after_so_many_without_success_and_lists_the_destinations
 
 
 async def test_leaving_the_loop_ends_the_requests_and_the_rest_is_not_asked():
-    async with Site(two=0) as site:
+    async with RolloutSite(two=0) as site:
         rollout = site.rollout(plan=BatchPlan(size=2), timeout=None)
         async with aclosing(rollout.events()) as events:
             async for event in events:
@@ -153,7 +153,7 @@ async def test_leaving_the_loop_ends_the_requests_and_the_rest_is_not_asked():
 
 
 async def test_being_cancelled_leaves_no_subscription_and_no_task():
-    async with Site() as site:
+    async with RolloutSite() as site:
         rollout = site.rollout(plan=BatchPlan(size=4), timeout=None)
         running = spawn(events_of(rollout), name="rollout")
         async with asyncio.timeout(10):
@@ -169,7 +169,7 @@ async def test_being_cancelled_leaves_no_subscription_and_no_task():
 
 
 async def test_an_error_of_one_request_is_raised_and_ends_the_others():
-    async with Site(two=0) as site:
+    async with RolloutSite(two=0) as site:
         site.broker.max_payload = 10
         with pytest.raises(PayloadTooLargeError):
             await events_of(site.rollout(plan=BatchPlan(size=2)))

@@ -13,7 +13,8 @@ import pytest_asyncio
 from remaphore.errors import ConnectionLostError, PayloadTooLargeError
 from remaphore.transport.bus import Bus
 from remaphore.transport.memory import MemoryBroker
-from tests.support.nats_server import connected, running, until
+from tests.harness.nats_server import connected, running
+from tests.harness.waiting import until
 
 Connect = Callable[[], Awaitable[Bus]]
 END = b"end"

@@ -10,7 +10,7 @@ from remaphore.config.settings import Auth, Problem
 from remaphore.errors import ConfigError
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
-from tests.support.nats_server import write_private
+from tests.harness.node_files import write_private
 
 JWT = "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiJVIn0.c2ln-_"
 SEED = NatsKey("user").seed

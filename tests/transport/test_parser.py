@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from remaphore.transport import parser as module
 from remaphore.transport.parser import MAX_LINE, MAX_SKIPPED, Control, Delivery, Event, Flaw, Parser, ProtocolError
-from tests.support.fake_server import FakeServer, fake_server
-from tests.support.nats_server import connected, until
+from tests.harness.fake_server import FakeServer, fake_server
+from tests.harness.nats_server import connected
+from tests.harness.waiting import until
 
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 LARGEST = 100  # of a message, in these tests

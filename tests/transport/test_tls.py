@@ -12,17 +12,10 @@ import pytest_asyncio
 from remaphore.config.settings import Auth, Tls
 from remaphore.errors import BrokerRefusedError, ConfigError, TransportError
 from remaphore.transport import tls
-from tests.support.fake_server import fake_server
-from tests.support.nats_server import (
-    CA_FILE,
-    TLS_FILES,
-    NatsServer,
-    connected,
-    open_sockets,
-    running,
-    until,
-    write_private,
-)
+from tests.harness.fake_server import fake_server
+from tests.harness.nats_server import CA_FILE, TLS_FILES, NatsServer, connected, open_sockets, running
+from tests.harness.node_files import write_private
+from tests.harness.waiting import until
 
 OURS = Tls(ca_file=CA_FILE)
 CONFIG = f"""

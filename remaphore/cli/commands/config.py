@@ -97,13 +97,12 @@ def convert(options: ConfigConvert) -> None:
     import shlex
     from pathlib import Path
 
+    from remaphore.cli.configuration import report
     from remaphore.config import convert as conversion
 
     target = Path(options.output or Path(options.file).with_suffix(".toml"))
     made = conversion.convert(options.file, target)
-    for warning in made.warnings:
-        output.notice(f"warning: {warning.what}")
-        output.notice(f"hint: {warning.hint}")
+    report(made.warnings)
     output.notice(f"created: {', '.join(map(str, (made.config, *made.key_files)))}")
     output.notice(f"next: remaphore check -c {shlex.quote(str(target))}")
     output.notice(f"then delete {options.file}, which still contains the private keys")

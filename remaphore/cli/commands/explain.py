@@ -104,7 +104,8 @@ def _instant(text: str) -> int:
 
     found = re.fullmatch(r"([0-9]{1,19})(?:\.([0-9]{1,9}))?", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a Unix time; write 1700000000, 1700000000.5 or nanoseconds")
+        hint = "write 1700000000, 1700000000.5 or nanoseconds"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a Unix time") from UsageError(hint=hint)
     whole, fraction = int(found[1]), found[2]
     if fraction is None and whole >= FIRST_NANOSECONDS:
         return whole
@@ -233,7 +234,7 @@ def format_explanation(source: str, explanation: Explanation) -> str:
 
     headings = {
         Contents.VERIFIED: "verified",
-        Contents.CLAIMED: "claimed by an unknown sender, do not trust them",
+        Contents.CLAIMED: "claimed by the sender and not verified",
         Contents.HYPOTHETICAL: "hypothetical, signed by the sender at the time of arrival",
     }
     size = f", {explanation.size} bytes" if explanation.contents is not Contents.HYPOTHETICAL else ""

@@ -78,32 +78,14 @@ class PeerShow:
 
 def add_arguments(parser: Parser) -> None:
     """Add the actions and their arguments to *parser*."""
-    from remaphore.cli.arguments import add_config, add_json, add_verbs
+    from remaphore.cli.arguments import add_config, add_json
 
     parser.description = "Add, remove, list and show the peers of this node."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    added = actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
-    added.description = (
-        "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
+    _add_arguments_of_add(
+        actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
     )
-    added.example = "remaphore peer add --verbs ping,deploy --file right.peer"
-    add_config(added)
-    added.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
-    added.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
-    add_verbs(added, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
-    added.add_argument(
-        "--compatibility",
-        choices=("legacy",),
-        help="the peer runs the Go implementation, which has no peer lines: LINE may be DESTINATION PUBLICKEY",
-    )
-    added.add_argument(
-        "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
-    )
-    added.add_argument(
-        "--drop-in", action="store_true", help="write peers.d/DESTINATION.toml, not the configuration itself"
-    )
-    added.set_defaults(options=PeerAdd.from_arguments)
 
     removed = actions.add_parser("remove", help="remove a peer, or one of its keys")
     removed.description = "Remove a peer: its messages are dropped, and it is not asked any more."
@@ -130,6 +112,31 @@ def add_arguments(parser: Parser) -> None:
     add_config(shown)
     shown.add_argument("peer", metavar="DESTINATION|KEY", nargs="?", default="", help="the peer (default: this node)")
     shown.set_defaults(options=PeerShow)
+
+
+def _add_arguments_of_add(parser: Parser) -> None:
+    from remaphore.cli.arguments import add_config, add_verbs
+
+    parser.description = (
+        "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
+    )
+    parser.example = "remaphore peer add --verbs ping,deploy --file right.peer"
+    add_config(parser)
+    parser.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
+    parser.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
+    add_verbs(parser, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
+    parser.add_argument(
+        "--compatibility",
+        choices=("legacy",),
+        help="the peer runs the Go implementation, which has no peer lines: LINE may be DESTINATION PUBLICKEY",
+    )
+    parser.add_argument(
+        "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
+    )
+    parser.add_argument(
+        "--drop-in", action="store_true", help="write peers.d/DESTINATION.toml, not the configuration itself"
+    )
+    parser.set_defaults(options=PeerAdd.from_arguments)
 
 
 def run(options: PeerAdd | PeerRemove | PeerList | PeerShow) -> int:

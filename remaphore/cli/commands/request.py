@@ -132,7 +132,8 @@ def _batch(text: str) -> Batch:
 
     found = re.fullmatch(r"([1-9][0-9]{0,8})(%?)", text)
     if found is None or (found[2] and int(found[1]) > 100):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a batch size; write a number such as 5, or 1% to 100%")
+        hint = "write a number such as 5, or 1% to 100%"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a batch size") from UsageError(hint=hint)
     return Batch(int(found[1]), bool(found[2]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -62,8 +64,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Run) -> int:
     """Run until SIGTERM or SIGINT; return 0. With --check, only report whether the daemon would start."""
-    import os
-
     from remaphore import tasks
     from remaphore.cli.configuration import load_daemon_config
     from remaphore.cli.main import enable_gc
@@ -88,9 +88,7 @@ def run(options: Run) -> int:
 async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
     """Run the daemon with the state directory *folder* until a signal stops it."""
     import asyncio
-    import os
     import signal
-    import time
     from functools import partial
 
     import structlog
@@ -111,7 +109,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.status(line)
 
     def ready() -> None:
-        log.info("Ready")
+        log.info("ready")
         notifier.ready(f"receiving as {config.destination}")
 
     connection = connect(

@@ -8,8 +8,8 @@ from remaphore.cli import arguments
 from remaphore.cli.commands.check import Check
 from remaphore.cli.main import main
 from remaphore.diagnostics.findings import Code
-from tests.support.machine import Machine
-from tests.support.plugin_dist import installer
+from tests.harness.machine import Machine
+from tests.harness.plugins import installer
 
 
 @pytest.mark.parametrize(

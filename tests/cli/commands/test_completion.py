@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.cli import main
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 BIN = Path(sys.executable).parent
 ONE, TWO = make_key(1).public, make_key(2).public

@@ -8,7 +8,7 @@ from remaphore.cli import arguments
 from remaphore.cli.commands.config import ConfigConvert, ConfigShow
 from remaphore.errors import UsageError
 from tests.cli.commands.typed import RIGHT, rejected
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_conversion_reports_what_it_created_and_what_to_do_with_the_old_file(r
     code, out, err = run("config convert old.conf")
     assert (code, out) == (0, "")
     for part in (
-        "warning: old.conf:4: unknown key",
+        "warning: old.conf:4: unknown key 'colour' ignored\nremaphore: hint: known keys: ",
         "created: old.toml, old.key",
         "check -c old.toml",
         "delete old.conf",

@@ -9,7 +9,7 @@ from remaphore.cli import arguments
 from remaphore.cli.commands.init import Init
 from remaphore.config import peer_line, search
 from tests.cli.commands.typed import RIGHT, rejected
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 @pytest.mark.parametrize(

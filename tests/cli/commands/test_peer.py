@@ -13,7 +13,7 @@ from remaphore.cli.commands.peer import PeerAdd, PeerList, PeerRemove, PeerShow
 from remaphore.config import peer_line, search, secrets
 from remaphore.errors import UsageError
 from tests.cli.commands.typed import RIGHT, rejected
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from remaphore.cli.commands.plugins import Row
 from remaphore.cli.main import main
 from remaphore.config import search
-from tests.factories import make_key
-from tests.support.plugin_dist import installer
+from tests.harness.factories import make_key
+from tests.harness.plugins import installer
 
 GOOD = """
 print("on stdout while it is imported")

@@ -10,7 +10,7 @@ from remaphore.cli.legacy import flags
 from remaphore.cli.main import main
 from remaphore.errors import UsageError
 from remaphore.protocol.exchange import Summary
-from tests.e2e.conftest import Fleet
+from tests.harness.fleet import Fleet
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_only_the_command_reports_on_stderr_and_not_the_flag():
     ("given", "message"),
     [
         ("--json --fold", "not allowed with argument --json"),
-        ("--batch 0", r"argument --batch: '0' is not a batch size; write a number such as 5, or 1% to 100%"),
+        ("--batch 0", r"argument --batch: '0' is not a batch size; hint: write a number such as 5, or 1% to 100%"),
         ("--batch 101%", "is not a batch size"),
         ("--batch 10.5%", "is not a batch size"),
         ("--batch 5 --stop-on-failure 0", "'0' is not a whole number from 1 on"),
@@ -52,8 +52,9 @@ def test_only_the_command_reports_on_stderr_and_not_the_flag():
     ],
 )
 def test_mistakes_are_usage_errors(given, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError) as caught:
         arguments.read(["request", *given.split()])
+    assert message in f"{caught.value}; hint: {caught.value.hint}"
 
 
 def summary(ok=0, failed=0, rejected=0, missing=0, without_code=0, not_asked=0):

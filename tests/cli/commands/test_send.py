@@ -8,8 +8,8 @@ from remaphore.cli.commands.send import Send, send
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError
 from remaphore.node import Node
 from remaphore.transport import nats_client
-from tests.nodes import make_config
-from tests.support.nats_server import until
+from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 
 @pytest.fixture

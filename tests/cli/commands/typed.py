@@ -1,7 +1,7 @@
 """What the tests that type commands share; the fixtures are in conftest.py."""
 
 from remaphore.config import peer_line
-from tests.factories import make_key
+from tests.harness.factories import make_key
 
 RIGHT = peer_line.write(destination="com.right", key=make_key(2).public)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from remaphore import Action, PluginError, Reply, VerbSettings
-from tests.nodes import make_config
-from tests.plugins.programs import handled, hooks_plugin, make_hooks, message
+from tests.harness.nodes import make_config
+from tests.harness.programs import handled, hooks_plugin, make_hooks, message
 
 
 def let_all_through(tmp_path: Path) -> None:

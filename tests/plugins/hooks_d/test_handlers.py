@@ -10,7 +10,7 @@ import pytest
 
 from remaphore import Reply
 from remaphore_plugins.hooks_d.handlers import MAX_ARGUMENT, SEARCH_PATH
-from tests.plugins.programs import handled, hooks_plugin, make_hooks, pid_in, write_script
+from tests.harness.programs import handled, hooks_plugin, make_hooks, pid_in, write_script
 
 HOUR = 3600.0
 

@@ -9,8 +9,8 @@ import pytest
 
 from remaphore import Action, PluginError, Reply, Step, VerbSettings
 from remaphore.hooks.manager import configure, load
-from tests.nodes import make_config
-from tests.plugins.programs import handled, hooks_plugin, make_hooks, message, write_script
+from tests.harness.nodes import make_config
+from tests.harness.programs import handled, hooks_plugin, make_hooks, message, write_script
 
 SAMPLES = Path(__file__).parents[3] / "hooks.d"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remaphore_plugins.hooks_d.scan import Kind, find_verbs, is_verb, scan
-from tests.plugins.programs import make_hooks, write_script
+from tests.harness.programs import make_hooks, write_script
 
 HOSTILE_VERBS = [
     *("", ".", "..", "../x", "a/b", "/", "/etc", "deploy/", "deploy\n", "deploy\0", "Ping", "PING", "-x", "_x"),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from remaphore_plugins.hooks_d.trust import UnsafeError, check_directory, check_file, recheck
-from tests.plugins.programs import write_script
+from tests.harness.programs import write_script
 
 USER = os.geteuid()
 STRANGER = 4711

@@ -4,7 +4,7 @@ import asyncio
 
 from remaphore import Reply
 from remaphore_plugins.processes.active import ActiveRuns
-from tests.plugins.programs import until
+from tests.harness.waiting import until
 
 
 async def test_end_asks_all_runs_to_stop_and_waits_for_each():

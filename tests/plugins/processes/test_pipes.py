@@ -10,7 +10,8 @@ import pytest
 
 from remaphore_plugins.processes.pipes import Output
 from remaphore_plugins.processes.run import run
-from tests.plugins.programs import CAP, ENV, alive, children, memory, pid_in, reset_peak, run_sh, until
+from tests.harness.programs import CAP, ENV, alive, children, memory, pid_in, reset_peak, run_sh
+from tests.harness.waiting import until
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000_000])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remaphore_plugins.processes.run import run
-from tests.plugins.programs import CAP, ENV, held, run_sh, write_script
+from tests.harness.programs import CAP, ENV, held, run_sh, write_script
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])

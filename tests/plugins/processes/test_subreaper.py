@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from remaphore_plugins.processes import subreaper
-from tests.plugins.programs import alive, children, handled, hooks_plugin, make_hooks, pid_in, start, until
+from tests.harness.programs import alive, children, handled, hooks_plugin, make_hooks, pid_in, start
+from tests.harness.waiting import until
 
 HOUR = 3600.0
 

@@ -10,7 +10,8 @@ import pytest
 
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult
-from tests.plugins.programs import alive, held, marked, pid_in, run_sh, until
+from tests.harness.programs import alive, held, marked, pid_in, run_sh
+from tests.harness.waiting import until
 
 HOUR = 3600.0
 

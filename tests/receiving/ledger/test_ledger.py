@@ -21,8 +21,8 @@ from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED
 from remaphore.tasks import spawn
-from tests.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
-from tests.ledgers import WAL, crashed, make_ledger, no_room, state, states
+from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
+from tests.harness.ledgers import WAL, crashed, make_ledger, no_room, state, states
 
 WIDE = 1000 * SECOND
 

@@ -30,8 +30,8 @@ from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger.ledger import RESENDS, Ledger
-from tests.factories import NOW, bounded, make_encoded, make_gate, make_peer, sign_again
-from tests.ledgers import crashed, no_room
+from tests.harness.factories import NOW, bounded, make_encoded, make_gate, make_peer, sign_again
+from tests.harness.ledgers import crashed, no_room
 
 PEERS = (make_peer(1), make_peer(2), make_peer(3, None, "ping"))
 UNIT = 1_000_000_000

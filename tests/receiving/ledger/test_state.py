@@ -8,7 +8,7 @@ import pytest
 
 from remaphore.errors import StateError, UsageError
 from remaphore.receiving.ledger import state
-from tests.nodes import make_config
+from tests.harness.nodes import make_config
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from remaphore.errors import LedgerError
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED, Store
-from tests.ledgers import no_room
+from tests.harness.ledgers import no_room
 
 PAGE = 4096
 START, FINISH = ("deploy", True), (0, b"output")

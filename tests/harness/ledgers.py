@@ -1,0 +1,54 @@
+"""Ledgers for the tests: what a killed daemon leaves behind, and a full disk."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from remaphore.protocol.message import Message
+from remaphore.receiving.ledger.ledger import FILE, Ledger
+from tests.harness.factories import NOW, SKEW
+
+WAL = FILE + "-wal"
+
+
+def make_ledger(folder: Path, *, now: int = NOW - 1, allow_skew_ns: int = SKEW) -> Ledger:
+    """Return the ledger in *folder*, which was created just before the time of the tests' clock."""
+    return Ledger(folder, allow_skew_ns=allow_skew_ns, now=now)
+
+
+def crashed(ledger: Ledger, folder: Path, into: Path) -> Path:
+    """Return *into*, with what the file system would hold if the process of *ledger* were killed now."""
+    ledger._thread.submit(int).result()  # a file that is being written cannot be copied as it is at one moment
+    into.mkdir()
+    for name in (FILE, WAL):
+        if (folder / name).exists():
+            shutil.copy(folder / name, into / name)
+    return into
+
+
+@contextmanager
+def no_room(folder: Path, size: int | None = None) -> Iterator[None]:
+    """Let no file of this process grow beyond *size* bytes, or beyond where the ledger's write-ahead log ends now."""
+    size = (folder / WAL).stat().st_size if size is None else size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def states(folder: Path) -> dict[bytes, str]:
+    """Return what another process finds in the file: digest and state of every message."""
+    with closing(sqlite3.connect(folder / FILE)) as database:
+        return dict(database.execute("SELECT digest, state FROM messages"))
+
+
+def state(folder: Path, message: Message) -> str | None:
+    """Return the state of *message* in the file."""
+    return states(folder).get(message.digest)

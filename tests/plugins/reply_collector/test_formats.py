@@ -1,0 +1,216 @@
+"""What reply-collector writes to stdout and stderr: folded, JSON, the summary, and only what did not succeed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remaphore import PluginError, Reply, Summary
+from remaphore.testing import PluginHarness, make_message, make_reply
+from remaphore_plugins.reply_collector import ReplyCollector, folding
+from remaphore_plugins.reply_collector.formats import Fold
+from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
+from tests.harness.factories import bounded
+
+REQUEST = make_message("deploy", "v42", wants_reply=True)
+NAMES = ("com.a", "com.b", "com.c")
+REJECTED = "remaphore: refused: "
+
+
+async def shown(capfdbinary, *replies, reason="done", names=NAMES, asked=None, dropped=0, **options):
+    """Return stdout and stderr of a request to *names* that got *replies*."""
+    harness = PluginHarness(ReplyCollector, options={"expected": names, "summary": True, **options})
+    asked = names if asked is None else asked
+    missing = tuple(name for name in asked if name not in {reply.peer for reply in replies})
+    summary = Summary(expected=asked, answered=(), failed=(), rejected=(), missing=missing, dropped=dropped)
+    await harness.__aenter__()
+    await harness.requested(REQUEST, asked)
+    for reply in replies:
+        await harness.reply(REQUEST, reply)
+    await harness.finished(REQUEST, summary)
+    await harness._waiting("shutdown", reason=reason)
+    return capfdbinary.readouterr()
+
+
+async def test_equal_replies_are_folded_and_what_needs_attention_comes_last(capfdbinary):
+    out, _ = await shown(
+        capfdbinary,
+        make_reply(1, "disk full", peer="com.db.7"),
+        make_reply(0, "done\n", peer="com.db.3"),
+        make_reply(0, "done", peer="com.db.1"),
+        make_reply(0, "also\ndone", peer="com.db.2"),
+        make_reply(77, REJECTED + "busy", peer="com.db.9"),
+        make_reply(None, "NO_DATA", peer="com.db.8"),
+        names=tuple(f"com.db.{number}" for number in range(1, 13)),
+        asked=tuple(f"com.db.{number}" for number in range(1, 11)),
+        format="fold",
+    )
+    assert out.decode().splitlines() == [
+        "com.db.[1,3] (2): exit code 0",
+        "  done",
+        "com.db.2 (1): exit code 0",
+        "  also",
+        "  done",
+        "com.db.8 (1): without exit code",
+        "  NO_DATA",
+        "com.db.7 (1): failed (exit code 1)",
+        "  disk full",
+        "com.db.9 (1): rejected (busy)",
+        "com.db.[4-6,10] (4): missing",
+        "com.db.[11-12] (2): not asked",
+    ]
+
+
+async def test_no_output_can_look_like_the_head_of_a_group(capfdbinary):
+    forged = make_reply(0, "fine\ncom.b (1): exit code 0\r\n\x85com.c (1): exit code 0", peer="com.a")
+    out, _ = await shown(capfdbinary, forged, names=("com.a",), format="fold")
+    heads = [line for line in out.split(b"\n") if line and not line.startswith(b"  ")]
+    assert heads == [b"com.a (1): exit code 0"]
+
+
+def test_folded_outputs_are_escaped_on_a_terminal_and_unchanged_in_a_file():
+    evil = make_reply(1, b"\x1b[2J\x1b]0;owned\x07red\r\xff\nnext\x08", peer="com.a")
+    shown = {}
+    for terminal in (True, False):
+        form = Fold(terminal=terminal, color=False)
+        form.reply(REQUEST, evil)
+        shown[terminal] = form.end(RequestStats())
+    head = b"com.a (1): failed (exit code 1)\n"
+    assert shown[True] == head + "  red\ufffd\n  next\n".encode()
+    assert shown[False] == head + b"  \x1b[2J\x1b]0;owned\x07red\r\xff\n  next\x08\n"
+
+
+async def test_no_rejection_can_write_a_second_line(capfdbinary):
+    evil = make_reply(77, REJECTED + "busy\n\x1b[2Jcom.b (1): exit code 0\r\u2028x", peer="com.a")
+    out, err = await shown(capfdbinary, evil, names=("com.a",), format="fold")
+    assert out.decode() == "com.a (1): rejected (busy com.b (1): exit code 0 x)\n".replace("0 x", "0x")
+    assert err.decode().splitlines()[1:] == ["remaphore: rejected (busy com.b (1): exit code 0x): com.a"]
+
+
+@bounded
+@given(
+    st.sets(
+        st.one_of(
+            st.from_regex(r"(com|a-1)\.(db|n)-?0{0,2}[0-9]{1,3}(\.[0-9]{1,2})?", fullmatch=True),
+            st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="*,"), min_size=1, max_size=8),
+            st.text("[]@!&^%-0123456789.", min_size=1, max_size=8),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_folded_names_are_the_names_whatever_characters_they_hold(names):
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    plain = {name for name in names if folding._PLAIN.fullmatch(name)}
+    odd = sorted(names - plain)
+    folded = folding.fold(sorted(names))
+    assert folded.endswith(",".join(odd))
+    head = folded.removesuffix(",".join(odd)).removesuffix(",")
+    assert set(NodeSet(head, resolver=RESOLVER_NOGROUP) if head else ()) == plain
+
+
+async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfdbinary):
+    names = tuple(f"com.n{number}" for number in range(1, 31))
+    replies = [make_reply(2, "x", peer=name) for name in names[:2]]
+    replies += [make_reply(3, "y", peer=names[2]), make_reply(None, "NO_DATA", peer=names[3])]
+    replies += [make_reply(77, REJECTED + "outside-window: 41s behind", peer=names[4])]
+    replies += [make_reply(0, "", peer=name) for name in names[5:10]]
+    _, err = await shown(capfdbinary, *replies, names=names, asked=names[:25])
+    assert err.decode().splitlines() == [
+        "remaphore: 30 expected, 5 ok, 1 without exit code, 3 failed, 1 rejected, 15 missing, 5 not asked",
+        "remaphore: without exit code: com.n4",
+        "remaphore: failed (exit code 2): com.n1, com.n2",
+        "remaphore: failed (exit code 3): com.n3",
+        "remaphore: rejected (outside-window: 41s behind): com.n5",
+        "remaphore: missing: com.n[11-25]",
+        "remaphore: not asked: com.n26, com.n27, com.n28, com.n29, com.n30",
+    ]
+
+
+async def test_without_clustershell_the_summary_lists_all_names_and_fold_is_an_error_with_the_extra(
+    capfdbinary, monkeypatch
+):
+    monkeypatch.setattr(folding, "find_spec", lambda _name: None)
+    names = tuple(f"com.n{number}" for number in range(1, 31))
+    _, err = await shown(capfdbinary, names=names)
+    assert err.decode().splitlines()[1] == f"remaphore: missing: {', '.join(names)}"
+    with pytest.raises(PluginError, match="--fold needs ClusterShell") as caught:
+        await PluginHarness(ReplyCollector, options={"format": "fold"}).__aenter__()
+    assert caught.value.hint == "pip install 'remaphore[operator]', or use --jsonl"
+
+
+async def test_nothing_is_written_if_no_request_was_sent(capfdbinary):
+    async with PluginHarness(ReplyCollector, options={"format": "json", "summary": True, "expected": NAMES}):
+        pass
+    assert capfdbinary.readouterr() == (b"", b"")
+
+
+async def test_by_default_it_prints_the_lines_of_the_go_implementation_and_nothing_on_stderr(capfdbinary):
+    replies = [make_reply(0, "fine", peer="com.a"), make_reply(1, "bad", peer="com.b")]
+    out, err = await shown(capfdbinary, *replies, summary=False)
+    assert (out, err) == (b"com.a,0,fine\ncom.b,1,bad\n", b"")
+
+
+@pytest.mark.parametrize("form", ["lines", "fold", "json", "jsonl"])
+async def test_successful_replies_can_be_left_out_and_are_counted(capfdbinary, form):
+    replies = [
+        make_reply(0, "fine", peer="com.a"),
+        make_reply(1, "bad", peer="com.b"),
+        make_reply(None, "?", peer="com.c"),
+    ]
+    out, err = await shown(capfdbinary, *replies, format=form, failed=True)
+    assert b"fine" not in out
+    assert b"bad" in out
+    assert b"?" in out
+    assert err.splitlines()[0] == b"remaphore: 3 expected, 1 ok, 1 without exit code, 1 failed"
+
+
+async def test_the_json_of_an_interrupted_request_has_a_flag_for_it(capfdbinary):
+    out, err = await shown(
+        capfdbinary, make_reply(0, "x", peer="com.a"), format="json", reason="interrupted", dropped=2
+    )
+    summary = json.loads(out)["summary"]
+    assert (summary["interrupted"], summary["dropped"], summary["missing"]) == (True, 2, ["com.b", "com.c"])
+    assert err.startswith(b"remaphore: interrupted: 3 expected, 1 ok, 2 missing\n")
+
+
+async def test_settings_in_the_file_are_an_error():
+    with pytest.raises(PluginError, match="unknown key 'format'"):
+        await PluginHarness(ReplyCollector, settings={"format": "json"}).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(0, b"x"), "ok"),
+        (Reply(0, b"remaphore: refused: not really"), "ok"),
+        (Reply(1, b"x"), "failed"),
+        (Reply(-1, b""), "failed"),
+        (Reply(77, b"remaphore: refused: busy"), "rejected"),
+        (Reply(77, b"my own 77"), "failed"),
+        (Reply(None, b"NO_DATA"), "without_code"),
+        (Reply(None, b"remaphore: refused: busy"), "without_code"),
+    ],
+)
+def test_only_exit_code_0_is_a_success(reply, kind):
+    assert classify(reply).kind == kind
+
+
+def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
+    stats = RequestStats(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
+    stats.requested(stats.expected)
+    (line,) = Fold(terminal=False, color=False).end(stats).decode().splitlines()
+    assert line.endswith(" (1000): missing")
+
+
+def test_a_request_in_lines_imports_no_json_and_no_clustershell():
+    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.json_formats', 'unicodedata'}"
+    # Without the modules imported before: coverage imports json into each process.
+    code = "import sys; before = set(sys.modules); import remaphore_plugins.reply_collector;"
+    code += f"print({heavy} & (set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,5 +1,0 @@
-"""Whatever a test finds, it leaves no process behind."""
-
-from tests.plugins.programs import brief_grace, no_subreaper, no_survivor, put_forward
-
-__all__ = ["brief_grace", "no_subreaper", "no_survivor", "put_forward"]
