@@ -79,7 +79,7 @@ def prepared(folder: Path) -> Iterator[Startup]:
 def _compile() -> None:
     """Write the bytecode that pip writes when it installs a package: a source tree may have none, or an old one.
 
-    Where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules again, a fifth of its time.
+    Where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules again: a fifth of a start.
     """
     for folder in (*remaphore.__path__, *remaphore_plugins.__path__):
         compileall.compile_dir(folder, quiet=2)

@@ -22,8 +22,6 @@ HINT = re.compile(
     r"; (?:add|begin|check|choose|copy|correct|delete|edit|get|give|install|keep|leave|make|move|name|open|put|remove"
     r"|repeat|report|run|save|say|see|set|start|stop|take|update|use|write)\b|\bhint\b|\bmends?\b|\(write "
 )
-# Where messages still contain hints, until these are fields there too: each entry goes with the last one of its area.
-REMAINING = ("plugins/remaphore_plugins/exec_script/", "remaphore/cli/", "remaphore/receiving/ledger/")
 
 
 def classes() -> dict[str, bool]:
@@ -87,10 +85,7 @@ def problems(source: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_each_error_has_a_hint_and_none_in_its_message(file: Path) -> None:
-    found = list(problems(tree(file)))
-    if found and str(file.relative_to(ROOT)).startswith(REMAINING):
-        pytest.xfail("; ".join(found))
-    assert found == []
+    assert list(problems(tree(file))) == []
 
 
 def test_the_classes_are_found() -> None:

@@ -63,6 +63,7 @@ def test_the_command_lists_the_plugin_with_its_distribution_and_hooks(project, v
         "distribution": "remaphore-disk 1.0.0",
         "enabled": False,
         "hooks": ["remaphore_configure", "remaphore_message"],
+        "hint": "",
         "error": "",
     }
 
