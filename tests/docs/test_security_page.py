@@ -36,13 +36,13 @@ def test_each_promise_has_a_test_and_there_are_promises():
     assert [line for line in PROMISES if "::test_" not in line] == []
 
 
-def test_each_attack_is_on_the_page_and_says_who_and_what_must_happen():
+def test_each_attack_is_on_the_page_and_states_the_attacker_and_what_must_happen():
     files = sorted((ROOT / "tests" / "attacks").glob("test_*.py"))
     assert files
     listed = {file for file, name in NAMED if not name}
     assert [path.name for path in files if f"tests/attacks/{path.name}" not in listed] == []
     texts = {path.name: ast.get_docstring(ast.parse(path.read_text())) or "" for path in files}
-    assert [name for name, text in texts.items() if "Who: " not in text or "must happen" not in text] == []
+    assert [name for name, text in texts.items() if "Attacker: " not in text or "must happen" not in text] == []
 
 
 @pytest.mark.parametrize(("name", "value"), LIMITS)
