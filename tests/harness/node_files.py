@@ -51,8 +51,9 @@ def write_toml(
 ) -> Path:
     """Write the configuration and the key of the node that owns `make_key(number)`; return *path*.
 
-    *settings*: more lines before the first table. *login*: how to log in at the broker; it may be a table. *tables*: text
-    after the last table. *key_file*: as the configuration names it; default: an absolute path beside the configuration.
+    *settings*: more lines before the first table. *login*: how to log in at the broker; it may be a table.
+    *tables*: text after the last table. *key_file*: as the configuration names it; default: an absolute path beside
+    the configuration.
     """
     key = make_key(number)
     key_file = key_file or path.with_suffix(".key")
