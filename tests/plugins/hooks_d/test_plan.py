@@ -108,7 +108,7 @@ async def test_samples_run(samples, caplog):
     assert ping.exit_code == 0
     assert ping.output.startswith(b"hello from %b, up " % os.uname().nodename.encode())
     deploy = await handled(samples, payload=b"-v4.2")
-    expected = b"would fetch release -v4.2\nwould activate release -v4.2, asked for by 3v96Sender\n"
+    expected = b"would fetch release -v4.2\nwould activate release -v4.2, requested by 3v96Sender\n"
     assert deploy == Reply(0, expected)
     assert caplog.records == []
 
