@@ -31,6 +31,7 @@ from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
+from remaphore.receiving.execution import NO_HANDLER
 from remaphore.receiving.processor import choose_reply, validate_outcome
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
@@ -185,7 +186,7 @@ class PluginHarness:
         """Call `remaphore_configure` and `remaphore_startup`."""
         settings = build(self.plugin, self._table, name=self.name, source=self.config.source)
         self._plain("configure", config=self.config, settings=settings, options=self._options)
-        context = PluginContext(config=self.config, instance=self.name)
+        context = PluginContext(config=self.config, instance="main")
         await self._waiting("startup", stats=lambda: self.stats, context=context)
         return self
 
@@ -208,7 +209,8 @@ class PluginHarness:
         outcome = validate_outcome(outcome)
         handled = {**self.stats.handled, message.verb: self.stats.handled.get(message.verb, 0) + 1}
         self.stats = replace(self.stats, handled=handled)
-        reply = choose_reply([outcome])
+        default = Reply(NO_HANDLER, b"no handler\n") if message.wants_reply else None
+        reply = choose_reply([outcome]) or default
         await self.handled(message, (outcome,), reply, sent=message.wants_reply and reply is not None)
         return cast("Reply | None", _result(outcome))
 

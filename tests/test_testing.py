@@ -46,7 +46,7 @@ class Everything:
         self.events.append(("message", message.verb))
         if message.verb == "fail":
             raise LookupError("mine")
-        return Reply(0, message.payload)
+        return None if message.verb == "none" else Reply(0, message.payload)
 
     @hookimpl
     def remaphore_handled(self, message, outcomes, reply, sent):
@@ -92,6 +92,13 @@ async def test_the_harness_calls_the_hooks_in_the_order_of_the_host():
         ("shutdown", "stopped"),
     ]
     assert harness.stats.handled == {"ping": 1}
+
+
+async def test_a_request_without_a_reply_gets_the_one_of_the_daemon():
+    async with PluginHarness(Everything) as harness:
+        assert await harness.message(make_message("none", wants_reply=True)) is None
+    reply = Reply(127, b"no handler\n")
+    assert harness.plugin.events[-2] == ("handled", "plugin", None, type(None), reply, True)
 
 
 async def test_an_error_of_a_plugin_is_raised_after_handled_and_the_plugin_is_shut_down():

@@ -28,6 +28,9 @@ remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile ."""
 _WIDTH = 80
 
 
+_OTHERS = "4 to 6: see remaphore request --help, and ping"
+
+
 def overview() -> str:
     """Return the text, in lines of at most 80 columns."""
     width = max(map(len, COMMANDS))
@@ -44,7 +47,7 @@ def overview() -> str:
         *(f"  {line}" for line in LEGACY_USAGE.splitlines()),
         "",
         _paragraph("configuration", ", ".join(CONFIGURATION)),
-        _paragraph("exit codes", "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())),
+        _paragraph("exit codes", "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), _OTHERS])),
         "",
         "example:",
         *(f"  {line}" for line in EXAMPLE.splitlines()),

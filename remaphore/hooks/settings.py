@@ -92,9 +92,13 @@ def build(plugin: object, table: Mapping[str, Any], *, name: str, source: str) -
             raise PluginError(f"plugin {name!r}: missing key {key!r}", hint=f"add {key}, {kind.name}, to {place}")
     try:
         return typing.cast("object", declared(**values))
-    except (ValueError, RemaphoreError) as error:  # the plugin's own check, in `__post_init__`
-        hint = getattr(error, "hint", "") or f"change {place}"
-        raise PluginError(f"plugin {name!r}: {error}", hint=hint) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the plugin's own check, in `__post_init__`; sys.exit() in it included
+        from remaphore.hooks.manager import cause
+
+        hint = error.hint if isinstance(error, RemaphoreError) else ""
+        raise PluginError(f"plugin {name!r}: {cause(error)}", hint=hint or f"change {place}") from error
 
 
 def _required_type(declared: object) -> object:

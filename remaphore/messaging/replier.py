@@ -41,6 +41,6 @@ async def try_send_reply(bus: Bus, config: Config, signer: Signer, request: Mess
     try:
         await send_reply(bus, config, signer, request, reply)
     except RemaphoreError as error:
-        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=str(error))
+        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=str(error), hint=error.hint)
         return False
     return True

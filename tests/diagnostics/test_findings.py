@@ -17,14 +17,24 @@ CASES = {
 }
 # Codes that a test of their own provokes, in place of a case.
 TESTS = {
-    Code.CONFIGURATION_UNUSABLE: "tests/e2e/test_health.py",
-    Code.DAEMON_RUNNING: "tests/e2e/test_health.py",
-    Code.CLOCK_UNSYNCHRONIZED: "tests/diagnostics/test_checkup.py",
-    Code.SERVER_UNREACHABLE: "tests/diagnostics/test_servers.py",
-    Code.SERVER_REJECTS: "tests/diagnostics/test_servers.py",
-    Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_servers.py",
-    Code.SUBJECT_DENIED: "tests/diagnostics/test_servers.py",
-    Code.OWN_CLOCK_SKEW: "tests/diagnostics/test_doctor.py",
+    Code.CONFIGURATION_UNUSABLE: "tests/e2e/test_health.py::test_a_configuration_that_cannot_be_used_is_a_finding",
+    Code.DAEMON_RUNNING: (
+        "tests/e2e/test_health.py::test_check_says_that_a_daemon_runs_and_looks_at_its_ledger_meanwhile"
+    ),
+    Code.CLOCK_UNSYNCHRONIZED: "tests/diagnostics/test_checkup.py::test_an_unsynchronized_clock_is_a_note",
+    Code.SERVER_UNREACHABLE: (
+        "tests/diagnostics/test_servers.py::test_an_unreachable_server_is_an_error_until_servers_is_corrected"
+    ),
+    Code.SERVER_REJECTS: (
+        "tests/diagnostics/test_servers.py::test_rejected_credentials_are_an_error_until_they_are_replaced"
+    ),
+    Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_servers.py::test_a_small_max_payload_is_a_note_until_it_is_raised",
+    Code.SUBJECT_DENIED: (
+        "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"
+    ),
+    Code.OWN_CLOCK_SKEW: (
+        "tests/diagnostics/test_doctor.py::test_if_all_clocks_differ_in_the_same_direction_ours_is_wrong"
+    ),
 }
 
 
@@ -39,8 +49,10 @@ def rows():
 @pytest.mark.parametrize("code", [code for code in Code if not code.endswith("-ok")])
 def test_each_code_is_provoked_by_a_test(code):
     if code in TESTS:
-        text = (ROOT / TESTS[code]).read_text(encoding="utf-8")
-        assert f"Code.{code.name}" in text or f'"{code}"' in text, f"{TESTS[code]} does not mention {code}"
+        file, _, name = TESTS[code].partition("::")
+        text = (ROOT / file).read_text(encoding="utf-8").partition(f"def {name}(")[2].partition("\ndef ")[0]
+        text = text.partition("\nasync def ")[0]  # the body of that one test
+        assert f"Code.{code.name}" in text, f"{TESTS[code]} does not provoke {code}"
     else:
         assert code in CASES, f"add a case for {code} to tests/diagnostics/checkup_*.py or doctor_cases.py"
 

@@ -103,6 +103,29 @@ def test_settings_that_no_table_could_fill_are_an_error_when_the_plugin_is_loade
         register(empty(), type("Both", (plugin, Fine), {}), name="both")
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (KeyError("colour"), "KeyError: 'colour'"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (SystemExit(7), "SystemExit: 7"),
+        (ValueError("too many"), "too many"),
+    ],
+)
+def test_whatever_the_check_of_a_plugins_settings_raises_is_an_error_that_names_the_plugin(error, cause):
+    @dataclass(frozen=True)
+    class Settings:
+        def __post_init__(self):
+            raise error
+
+    manager = empty()
+    register(manager, type("Checking", (Fine,), {"Settings": Settings}), name="checking")
+    with pytest.raises(PluginError) as caught:
+        configure(manager, make_config())
+    assert str(caught.value) == f"plugin 'checking': {cause}"
+    assert caught.value.hint == "change [plugins.checking] of make_config()"
+
+
 def test_a_table_of_a_plugin_that_is_not_installed_is_an_error_and_one_that_is_not_loaded_is_not():
     manager = empty()
     register(manager, Other, name="other")
