@@ -6,7 +6,7 @@ from remaphore.cli.commands import COMMANDS
 from remaphore.cli.main import EXIT_CODES
 
 TITLE = "a remote semaphore: run something here after something happened there"
-# Looked at in this order; the first that is given or that exists is used.
+# Searched in this order; the first that is given or that exists is used.
 CONFIGURATION = (
     "-c FILE",
     "$REMAPHORE_CONFIG",

@@ -1,6 +1,6 @@
-"""Reading the files of a configuration, and judging who else can read and write them.
+"""Reading the files of a configuration, and checking who else can read and write them.
 
-A file is judged by the descriptor that it is read from, so that it cannot be exchanged between check and read.
+A file is checked through the descriptor that it is read from, so that it cannot be exchanged between check and read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading values from a parsed TOML file, so that every error names the path of its key.
 
-No value is quoted: what stands in a wrong place may be a secret.
+No value is quoted: a value in a wrong place may be a secret.
 """
 
 from __future__ import annotations

@@ -148,5 +148,5 @@ def _collect(task: asyncio.Task[Outcome], started: float) -> Outcome:
     seconds = time.monotonic() - started
     # `_finish` catches CancelledError, so a done task is cancelled only if the plugin cancelled its own task and then
     # returned without another await: asyncio then marks the finished task as cancelled.
-    error = asyncio.CancelledError() if task.done() else TimeoutError(f"not done after {seconds:.1f} s")
+    error = asyncio.CancelledError() if task.done() else TimeoutError(f"did not finish within {seconds:.1f} s")
     return Outcome(hook, plugin, seconds, error=error)

@@ -38,7 +38,7 @@ def remaphore_configure(config: Config, settings: Any, options: Mapping[str, obj
 
 @hookspec
 def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) -> None:
-    """The daemon is subscribed. *stats* returns its numbers of the moment, for as long as it runs."""
+    """The daemon is subscribed. *stats* returns its current statistics, for as long as it runs."""
 
 
 @hookspec
@@ -48,7 +48,7 @@ def remaphore_reloaded(config: Config) -> None:
 
 @hookspec
 def remaphore_admitted(message: Message) -> None:
-    """A message was verified and passed the filters; its turn has not come yet."""
+    """A message was verified and queued; it is not handled yet."""
 
 
 @hookspec
@@ -87,7 +87,7 @@ def remaphore_reply(request: Message, reply: Reply) -> None:
 
 @hookspec
 def remaphore_finished(request: Message, summary: Summary) -> None:
-    """On the requesting side: all destinations have replied, or the time is over."""
+    """On the requesting side: all destinations have replied, or the time is up."""
 
 
 @hookspec

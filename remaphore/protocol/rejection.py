@@ -18,7 +18,7 @@ from remaphore.protocol.message import Message
 # Signatures verified for rejections: each costs as much as 20 cheap drops.
 PER_SENDER = 5  # a second
 IN_ALL = 20  # a second
-# A clock that is further off gets no rejection: our reply would be outside its owner's window, too.
+# A sender whose clock is further off gets no rejection: our reply would be outside its window, too.
 MAX_SKEW_NS = 10 * duration.MINUTE
 
 _REJECTED = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW})

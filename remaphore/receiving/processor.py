@@ -1,4 +1,4 @@
-"""One message through the plugins: they act on it, a reply is chosen, and they are notified of what came of it."""
+"""One message and the plugins: they act on it, a reply is chosen, and they are notified of the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remaphore.receiving.plugin_errors import PluginErrorReporter
 if TYPE_CHECKING:
     import pluggy
 
-# How long a plugin may take over `remaphore_handled`.
+# How long `remaphore_handled` of a plugin may take.
 NOTE_SECONDS = 5.0
 # `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
 # them: a plugin that is slower than the messages come must not fill the memory.
@@ -29,14 +29,14 @@ _log = structlog.get_logger()
 
 
 class Result(NamedTuple):
-    """What came of a message: each plugin's outcome, and the reply; None if none was wanted and no plugin gave one."""
+    """The result of a message: each plugin's outcome, and the reply; None if none was requested and none returned."""
 
     outcomes: tuple[Outcome, ...]
     reply: Reply | None
 
 
 class MessageProcessor:
-    """Hands messages to the plugins. *default_reply*: what a requester gets if no plugin had a reply."""
+    """Passes messages to the plugins. *default_reply*: what a requester gets if no plugin returned a reply."""
 
     def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
         self._hook = plugins.hook
@@ -52,7 +52,7 @@ class MessageProcessor:
         return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
 
     def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
-        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was wanted. Does not wait.
+        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
         Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
         """
@@ -107,7 +107,7 @@ def validate_outcome(outcome: Outcome) -> Outcome:
 
 
 def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
-    """Return the first reply that a plugin gave; -1 if there are only errors; else None."""
+    """Return the first reply that a plugin returned; -1 if there are only errors; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])

@@ -1,8 +1,8 @@
 """A queue for each verb: messages of a verb are handled in order, and no verb waits for another.
 
-A verb has as many workers as its concurrency says (by default one, so that its messages are handled in the order in
+A verb has as many workers as its concurrency (by default one, so that its messages are handled in the order in
 which they arrived). A worker lives while there is work, so a verb that is not used costs nothing. What may wait is
-bounded, and the room is shared: where there is none, the sender with the most waiting makes room for one with less, so
+bounded, and the room is shared: when it is used up, the sender with the most waiting makes room for one with less, so
 that no peer can keep the others out.
 """
 
@@ -24,10 +24,10 @@ from remaphore.tasks import spawn
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 # Workers in all, and those that one sender woke: each is a task, and a peer can invent verbs without end. No site has
-# as many directories of handlers.
+# this many directories of handlers.
 MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
-# What a message counts for beside its payload when the sender with the most waiting is determined.
+# What a message counts for in addition to its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
 
 
@@ -46,7 +46,7 @@ class _Queue:
 
 
 class VerbQueues:
-    """Hands messages to *on_message*, and to *on_expired* those that waited longer than their verb allows."""
+    """Passes messages to *on_message*, and those that waited longer than their verb allows to *on_expired*."""
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class VerbQueues:
         may_wake = self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
         another = queue.workers < settings.concurrency and may_wake
         if not queue.workers and not another:
-            return "too many verbs are being handled already"
+            return "too many verbs are already being handled"
         while True:
             if len(queue.waiting) >= settings.queue:
-                full = f"{len(queue.waiting)} messages of this verb wait already"
+                full = f"{len(queue.waiting)} messages of this verb are already waiting"
             elif self._waiting >= MAX_WAITING or self._bytes + len(message.payload) > MAX_WAITING_BYTES:
-                full = f"{self._waiting} messages wait or are being handled already"
+                full = f"{self._waiting} messages are already waiting or being handled"
             else:
                 break
             if not self._make_room(queue, settings, message):
@@ -130,10 +130,10 @@ class VerbQueues:
         the newcomer's sender afterwards, or the two would evict each other in turns. An example for a queue of 10:
 
             A has 10 waiting, B sends: 10 >= 0 + 2, A's latest is evicted; then A has 9 and B 1
-            B sends on: 9 >= 1 + 2, 8 >= 2 + 2, 7 >= 3 + 2, 6 >= 4 + 2; then A has 5 and B 5
+            B sends more: 9 >= 1 + 2, 8 >= 2 + 2, 7 >= 3 + 2, 6 >= 4 + 2; then A has 5 and B 5
             B sends once more: 5 < 5 + 2, so B's message finds the queue full
 
-        The latest message is evicted, not the oldest: it has waited the least, and the order within the verb holds.
+        The latest message is evicted, not the oldest: it has waited the least, and the order within the verb is kept.
         """
         if len(queue.waiting) >= settings.queue:
             among, held, size = [queue], Counter(waiting.message.sender for waiting in queue.waiting), 1

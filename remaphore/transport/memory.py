@@ -42,7 +42,7 @@ class MemoryBus:
         """The largest size of one message in bytes."""
         return self._broker.max_payload
 
-    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is never away
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is always connected
         """Deliver *data* to all subscribers; an exception of one goes to the loop's handler and not to the sender."""
         self._check_open()
         if len(data) > self.max_payload:

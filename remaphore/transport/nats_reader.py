@@ -42,7 +42,7 @@ class ReadingClient(Client):
     """nats-py's client with our own reader. It reports its end, and never uses clear text where TLS is required.
 
     ended: called when it has ended, perhaps more than once. report: called with a line for each violation of the NATS
-    protocol by the server, whether it was passed over or ended the connection.
+    protocol by the server, whether it was skipped or ended the connection.
     """
 
     def __init__(self, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]) -> None:
@@ -98,7 +98,7 @@ class ReadingClient(Client):
                         self._pings_outstanding = 0
                         deliver(event.payload)
                     elif isinstance(event, Flaw):
-                        self._report(f"passed over {event.text}")
+                        self._report(f"skipped {event.text}")
                     else:
                         await self._handle_control(event)
             self._err = errors.UnexpectedEOF()
@@ -123,7 +123,7 @@ class ReadingClient(Client):
             if isinstance(info, dict):
                 self.server_info = _useful(info)
             else:
-                self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
+                self._report(f"ignored an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
         else:
             text = line.text.decode(errors="replace").strip("' ")
             if not DENIED.search(text):

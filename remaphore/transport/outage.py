@@ -1,4 +1,4 @@
-"""Reports about the connection: a line after a second without one, then one every 30 seconds, and one at its return.
+"""Reports about the connection: a line after a second without one, then one every 30 seconds, and one when it is back.
 
 Interruptions too short for the first of these lines are reported by their end alone, and only if the caller wants that;
 those of a connection that comes and goes are grouped into one line.
@@ -23,7 +23,7 @@ LONGEST_DELAY = 2.0  # seconds, at most, before any other
 def delays(tries: int = 0) -> Iterator[float]:
     """Yield the seconds to wait before each retry, after *tries* earlier ones.
 
-    Random all the way down to 0, so that 500 receivers do not come back to a restarted broker at the same moment. The
+    Random all the way down to 0, so that 500 receivers do not reconnect to a restarted broker at the same moment. The
     upper bounds are 0.2, 0.4, 0.8, 1.6, and then always 2 seconds.
     """
     while True:
@@ -94,14 +94,14 @@ class ReconnectThrottle:
     """Passes on lines about reconnects, at most one every FLAPPING_AGAIN seconds, the latest of those in between.
 
     Example: the connection returns at 0, 4, 9 and 40 s. The line of 0 s is passed on at once. Those of 4 and 9 s are
-    held; at 15 s the later one is passed on, with "it was away 2 times since the last line". That of 40 s is passed on
+    held; at 15 s the later one is passed on, with "disconnected 2 times since the last line". That of 40 s is passed on
     at once, since nothing came for 15 s after the last line.
 
     more: the text added to a line that stands for several, with their number.
     """
 
     def __init__(
-        self, report: Callable[[str], None], *, more: str = "it was away {number} times since the last line"
+        self, report: Callable[[str], None], *, more: str = "disconnected {number} times since the last line"
     ) -> None:
         self._report = report
         self._more = more

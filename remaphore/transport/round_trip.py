@@ -14,7 +14,7 @@ from remaphore.transport.nats_reader import Handle
 from remaphore.transport.pending import PendingOperation
 
 UNCONFIRMED = "it may or may not have been delivered"
-UNCONFIRMED_HINT = "check whether the receivers have it before you send it again"
+UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
 
 
 def next_batch(queue: deque[PendingOperation], *, max_bytes: int) -> list[PendingOperation]:

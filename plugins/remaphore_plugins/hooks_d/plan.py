@@ -74,7 +74,7 @@ def to_steps(plan: Plan, message: Message, *, stdin: bool) -> list[Step]:
 
 
 def list_problems(hooks: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each thing under *hooks* that looks like a handler to an administrator and will not run."""
+    """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run."""
     try:
         verbs, misnamed = find_verbs(hooks)
     except OSError as error:
@@ -96,7 +96,7 @@ def list_problems(hooks: Sequence[str]) -> Iterator[str]:
 
 
 def nothing_runs(verb: str, plan: Plan) -> str:
-    """Return the line for a verb that has a directory without anything in it that would run."""
+    """Return the line for a verb whose directory contains nothing that would run."""
     return f"verb {verb} has a directory but no handler: {len(plan.skipped)} skipped or masked"
 
 

@@ -1,4 +1,4 @@
-"""The two pipes of a program that runs, read and written by the event loop."""
+"""The two pipes of a running program, read and written by the event loop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Output:
 
 
 class Input:
-    """The write end of a pipe for stdin: written as the program reads, closed at the end or when it reads no more."""
+    """The write end of a pipe for stdin: written as the program reads; closed at the end or when it stops reading."""
 
     def __init__(self, pipe: IO[bytes], data: bytes) -> None:
         self._pipe = pipe

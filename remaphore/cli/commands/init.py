@@ -84,10 +84,10 @@ def run(options: Init) -> int:
     public, key_existed = creation.create_node(node)
     line = peer_line.write(destination=node.destination, key=public)
 
-    how = "" if options.destination else ", from the host name (to change it: delete these files, use --destination)"
+    how = "" if options.destination else ", from the host name (to change it, delete these files and use --destination)"
     output.notice(f"this node is {node.destination}{how}")
     output.notice(f"configuration: {node.config}")
-    output.notice(f"private key:   {node.key_file} ({'existed, and is used' if key_existed else 'mode 0600'})")
+    output.notice(f"private key:   {node.key_file} ({'already existed, and is used' if key_existed else 'mode 0600'})")
     output.notice(f"state:         {node.state_dir} (mode 0700)")
     if not node.servers or not node.credentials:
         output.notice(f"next, here: set servers and credentials in {node.config}")

@@ -85,7 +85,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Receive) -> int:
-    """Receive; return 0 if a message was handled, 1 if none came in time, 128 + n after signal n."""
+    """Receive; return 0 if a message was handled, 1 if none arrived in time, 128 + n after signal n."""
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.main import enable_gc

@@ -82,7 +82,7 @@ class Ledger:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be written, and so nothing is handled; empty if all is well."""
+        """Why nothing can be written, and so nothing is handled; empty if there is no problem."""
         return "" if self._failure is None else str(self._failure)
 
     async def __aenter__(self) -> Self:
@@ -117,7 +117,7 @@ class Ledger:
 
     @property
     def behind(self) -> bool:
-        """Whether so many statements wait for the disk that new messages should be dropped."""
+        """Whether too many statements wait for the disk, so that new messages should be dropped."""
         return self._writing is not None and not self._writing.done() and len(self._pending) >= MAX_BEHIND
 
     def may_resend(self, digest: bytes) -> bool:
