@@ -80,7 +80,7 @@ class NoReceiversError(RemaphoreError):
 
 
 class StateError(RemaphoreError):
-    """The state directory cannot be used, or another daemon holds it."""
+    """The state directory cannot be used, or another daemon uses it."""
 
     default_hint = "set state_dir to a directory that the daemon's user can write to"
 

@@ -24,7 +24,9 @@ END_SECONDS = 2.0
 # the output is shown to a slow reader.
 INTERRUPTED_SECONDS = 0.9
 
-_running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that is not awaited could be collected
+_running: set[asyncio.Task[Any]] = (
+    set()
+)  # the loop has only weak references to tasks: one that is not awaited could be collected
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:

@@ -83,7 +83,7 @@ def make_environment(message: Message, *, path: str) -> dict[str, bytes]:
 
 
 def make_reply(result: RunResult) -> Reply:
-    """Return the reply for *result*. Without an exit code of its own, that is -1, and the log states why."""
+    """Return the reply for *result*. Without an exit code, the reply has -1, and the log states why."""
     code = result.exit_code
     reason = ""
     if code is None:

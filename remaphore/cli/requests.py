@@ -23,7 +23,7 @@ class OutgoingMessage:
     """Options of send and request.
 
     subject: last part of the NATS subject. to: pattern of destinations. id: text that receivers wait for. key: public
-    key of the identity that signs. source: file that holds the payload, `-` for stdin; if empty, *payload* is it.
+    key of the identity that signs. source: file with the payload, `-` for stdin; if empty, *payload* is it.
     timeout: seconds, None for no limit.
     """
 

@@ -51,7 +51,7 @@ def read_secret(path: Path, *, what: str, lenient: bool = False, warn: Callable[
 
 
 def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file, and the status of the very file that they came from. Raise ConfigError."""
+    """Return the bytes of a file, and the status of that same file. Raise ConfigError."""
     try:
         with open(path, "rb", opener=_open) as file:
             raw = file.read(_USUAL_BYTES)

@@ -24,7 +24,7 @@ from remaphore.protocol.peers import Peer, by_key
 from remaphore.transport.bus import Bus
 
 ANY_TIME = 2**64  # nanoseconds: more than two 64-bit times can differ
-# How many signatures of dropped replies are verified: whoever can publish can send any number of those.
+# How many signatures of dropped replies are verified: anyone who can publish can send any number of them.
 MAX_EXTRA_VERIFICATIONS = 100
 
 

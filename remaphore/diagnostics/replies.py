@@ -43,13 +43,13 @@ class PeerAnswer:
 
     @property
     def rejection(self) -> str:
-        """The text of a rejection, `REASON: DETAIL`; empty if the reply is none."""
+        """The text of a rejection, `REASON: DETAIL`; empty if the reply is not one."""
         reply = self.answer.reply
         return reply.output.removeprefix(REJECTED).decode(errors="replace") if reply.rejected else ""
 
     @property
     def rejection_reason(self) -> str:
-        """The reason of a rejection, empty if the reply is none."""
+        """The reason of a rejection, empty if the reply is not one."""
         return self.rejection.split(":", 1)[0]
 
     def permissions(self) -> ReportedPermissions | None:

@@ -63,7 +63,7 @@ class Broker:
         null = asyncio.subprocess.DEVNULL
         try:
             with self._log.open("wb") as log:
-                # A process group of its own: Ctrl-C is for the caller, which then stops the broker.
+                # Its own process group: Ctrl-C is for the caller, which then stops the broker.
                 self._process = await asyncio.create_subprocess_exec(
                     server, "-c", config, stdin=null, stdout=log, stderr=log, process_group=0
                 )

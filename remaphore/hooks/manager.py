@@ -69,7 +69,7 @@ def empty() -> pluggy.PluginManager:
 def register(manager: pluggy.PluginManager, plugin: object, *, name: str) -> None:
     """Add *plugin*, an object, a module, or a class that is instantiated here; check what it implements.
 
-    Raise TypeError or pluggy's PluginValidationError if it is not a plugin, and whatever its constructor raises.
+    Raise TypeError or pluggy's PluginValidationError if it is not a plugin, and any exception of its constructor.
     """
     manager.register(plugin() if inspect.isclass(plugin) else plugin, name=name)
     manager.check_pending()

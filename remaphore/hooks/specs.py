@@ -63,9 +63,9 @@ def remaphore_handled(
     reply: Reply | None,
     sent: bool,  # noqa: FBT001 - a hook gets its arguments by name
 ) -> None:
-    """*message* was handled, and its reply sent if the requester wants one.
+    """*message* was handled, and its reply sent if the sender requested one.
 
-    outcomes: what each plugin did. reply: as composed; None if none was wanted and no plugin returned one. sent:
+    outcomes: what each plugin did. reply: as composed; None if none was requested and no plugin returned one. sent:
     whether it was published.
     """
 
@@ -97,7 +97,7 @@ def remaphore_plan(message: Message) -> list[Step] | None:
 
 @hookspec
 def remaphore_shutdown(reason: str) -> None:
-    """The command ends; called once, whatever happened. Stop what you started."""
+    """The command ends; called exactly once, also after an error. Stop what you started."""
 
 
 HOOKS = tuple(name for name in globals() if name.startswith("remaphore_"))

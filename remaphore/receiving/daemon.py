@@ -158,7 +158,7 @@ class Daemon:
         return True
 
     async def _subscribe(self) -> bool:
-        """Subscribe; return False if `stop` came before the broker confirmed."""
+        """Subscribe; return False if `stop` was called before the broker confirmed."""
         subscribing = spawn(self._bus.subscribe(self._admission.subject, self._admission.deliver), name="subscribe")
         stopping = spawn(self._stopping.wait(), name="stop")
         try:

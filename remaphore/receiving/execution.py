@@ -1,4 +1,4 @@
-"""Execution: an accepted message waits in the queue of its verb, is recorded as started, and goes to the plugins."""
+"""Execution: an accepted message waits in the queue of its verb, is recorded as started and passed to the plugins."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Execution:
         finally:
             self._counters.count_handled(message.verb)
         if message.wants_reply and result.reply is not None:
-            # A task of its own, so that the completion of this message and the start of the next are one write.
+            # In a separate task, so that the completion of this message and the start of the next are one write.
             return spawn(self._complete(message, result, result.reply), name="complete")
         self._ledger.note_done(message.digest)
         return self._processor.notify_handled(message, result, sent=False)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # How long `remaphore_handled` of a plugin may take.
 NOTE_SECONDS = 5.0
-# `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
-# them: a plugin that is slower than the messages come must not fill the memory.
+# `remaphore_handled` hooks that may be running, and the payloads that they keep in memory, before the queues wait for
+# them: a plugin that is slower than messages arrive must not fill the memory.
 MAX_NOTING = 100
 MAX_NOTING_BYTES = 16 * 1024 * 1024
 # `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
@@ -54,7 +54,7 @@ class MessageProcessor:
     def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
-        Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
+        Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
         """
         noting = emit_detached(
             self._hook.remaphore_handled,
@@ -79,7 +79,7 @@ class MessageProcessor:
         return noting if len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES else None
 
     async def join(self, *, timeout: float | None = None) -> None:
-        """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""
+        """Return when no `remaphore_handled` hook is running, or after *timeout* seconds."""
         if self._noting:
             await asyncio.wait(self._noting, timeout=timeout)
 

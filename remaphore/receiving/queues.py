@@ -58,7 +58,7 @@ class VerbQueues:
     ) -> None:
         """*on_evicted* gets a message that was queued and had to make room.
 
-        *on_message* may return what is left to do once the message's turn is over, such as sending its reply. The
+        *on_message* may return the work that is left after handling, such as sending its reply. The
         worker takes the next message meanwhile, but only that one: if replies cannot be sent, handling stops too.
         """
         self._settings = settings
@@ -126,7 +126,7 @@ class VerbQueues:
         """Evict the latest message of the sender with the most waiting; return False if that would not be fair.
 
         Where the verb's own queue is full, senders are compared by their messages in it; where the room for all is
-        used up, by the bytes that they hold in all queues. A sender gives way only if it still has at least as much as
+        used up, by their bytes in all queues. A sender makes room only if it still has at least as much as
         the newcomer's sender afterwards, or the two would evict each other in turns. An example for a queue of 10:
 
             A has 10 waiting, B sends: 10 >= 0 + 2, A's latest is evicted; then A has 9 and B 1

@@ -85,7 +85,7 @@ class Responses:
         self._counters.rejected[why] += 1
         if message.wants_reply and len(self._pending) < MAX_PENDING:
             reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
-            # Without the payload: many may be under way, and none needs it.
+            # Without the payload: many may be in progress, and none needs it.
             self._start(self._send_rejection(replace(message, payload=b""), reply))
         else:
             self._ledger.note_rejected(message.digest)
@@ -131,7 +131,7 @@ class Responses:
         self._ledger.interrupted.clear()
 
     async def join(self) -> None:
-        """Return when no rejection or resent reply is under way."""
+        """Return when no rejection or resent reply is being sent."""
         while self._pending:
             await asyncio.wait(self._pending)
 

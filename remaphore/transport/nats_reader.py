@@ -1,7 +1,7 @@
-"""nats-py's client with a reader of our own, which uses `parser`: received bytes are checked here, not by nats-py.
+"""nats-py's client with our own reader, which uses `parser`: received bytes are checked here, not by nats-py.
 
 Connecting, TLS, login, writing and pings are nats-py's. Its subscriptions are not used either: each message costs them
-an object, a queue entry and a turn of a task.
+an object, a queue entry and a task switch.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class ReadingClient(Client):
         del self._pongs[:1]
         self._pings_outstanding = 0
 
-    # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
+    # A client ends both loops before it does anything that may wait forever. If one of them ends by an unexpected
     # error, the client still reports that it is connected (nats.py pull request 914).
     async def _flusher(self) -> None:
         try:

@@ -81,8 +81,8 @@ class _Announced:
     def parse(cls, spaced: bytes, *, with_headers: bool) -> _Announced:
         """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raise ProtocolError.
 
-        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
-        other byte, also those that `bytes.split()` considers white space (VT, FF).
+        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may contain
+        any other byte, also those that `bytes.split()` considers white space (VT, FF).
         """
         words = [word for word in spaced.split(b" ") if word]
         size = _number(words[-1])
@@ -107,7 +107,7 @@ class Parser:
     def __init__(self, *, max_message: int) -> None:
         self._max_message = max_message
         self._buffer = bytearray()
-        self._searched = 0  # bytes of the buffer known to hold no end of a line
+        self._searched = 0  # bytes of the buffer known to contain no end of a line
         self._announced: _Announced | None = None
         self._head = b""  # the first bytes of the headers that are being skipped
         self._kept = b""  # the payload of a message that is too large, while the rest of it is skipped

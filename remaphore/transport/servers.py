@@ -75,7 +75,7 @@ def parse(text: str) -> Server:
     try:
         parts = urlsplit(full)
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
-        # Only names that the codec would change: to load it takes longer than to connect.
+        # Only names that the codec would change: loading it takes longer than connecting.
         if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
             host.encode("idna")
     except ValueError as error:  # UnicodeError, of a host name with an empty or overlong part, is one

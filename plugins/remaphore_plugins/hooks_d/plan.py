@@ -25,7 +25,7 @@ class Plan:
 
 
 def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
-    """Read and check what there is for *verb* under *hooks*; return None if there is no directory for it."""
+    """Read and check the entries of *verb* under *hooks*; return None if there is no directory for it."""
     try:
         found = scan(verb, hooks)
     except OSError as error:
@@ -42,7 +42,7 @@ def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
             faults.append(fault)
     for entry in found.entries:
         try:
-            # A mask decides what runs, too: whoever can write to it could hide a handler.
+            # A mask decides what runs, too: a user who can write to it could hide a handler.
             trusted = None if entry.kind is Kind.SKIP else check_file(entry.path, user=user, look=look)
         except UnsafeError as fault:
             faults.append(fault)

@@ -50,8 +50,8 @@ _VERB_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 class VerbLabels:
     """The verbs that have their own label. Frozen, so that the thread of a scrape sees either all of it or none.
 
-    A verb once known stays known, and what was counted before stays with the others: Prometheus takes a counter that
-    goes down for a restart, and counts all of it again. before: those counts, by verb.
+    A known verb stays known, and earlier counts stay with the others: Prometheus treats a counter that
+    decreases as a restart, and counts all of it again. before: those counts, by verb.
 
     With `deploy` unknown and three of them handled, `other` is 3. Then a reload makes it known: before = {"deploy": 3}.
     After two more, `deploy` is 5 - 3 = 2, and `other` is still 3.
@@ -196,7 +196,7 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
 
 def _verbs_of(config: Config) -> Iterator[str]:
     for verbs in (*(peer.verbs for peer in config.peers), *(own.verbs for own in config.identities), config.verbs):
-        # A .conf may contain bytes that are not UTF-8, and an exposition cannot. An empty label is no label at all.
+        # A .conf may contain bytes that are not UTF-8, and an exposition cannot. An empty label counts as none.
         yield from (verb for verb in verbs if verb and verb != _ANY and verb.isprintable())
     for folder in config.hooks:
         try:

@@ -49,8 +49,8 @@ class RunResult:
 
     exit_code: 128 + the number of the signal that killed it; None if there is none, and then `error` states why (it
     could not be started, or its status was lost) and `hint` how to fix it. timed_out, stopped: it was ended because
-    its time limit was reached, or because the caller requested it. output: the first bytes that it wrote, up to the cap;
-    output_bytes: how many bytes it wrote.
+    its time limit was reached, or because the caller requested it. output: the first bytes that it wrote, up to the
+    cap; output_bytes: how many bytes it wrote.
     """
 
     exit_code: int | None

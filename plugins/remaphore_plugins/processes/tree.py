@@ -93,7 +93,7 @@ async def wait_until_gone(
     """Return when no process of *seen* is alive and *exited* is done, but after *seconds* at the latest."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    # Polled: to watch each of them would take a file descriptor each, and there may be many.
+    # Polled: watching would need a file descriptor for each process, and there may be many.
     while loop.time() < deadline:
         if (exited is None or exited.done()) and not any(_same(each, _look_up(each.pid)) for each in seen):
             return

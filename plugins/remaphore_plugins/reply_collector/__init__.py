@@ -1,9 +1,9 @@
 """The plugin `reply-collector`: writes the replies to a request to stdout, and its progress and result to stderr.
 
-Only output belongs here; the logic of a request is in `remaphore.requesting`. `formats` and `json_formats` make the text
-for stdout: the lines of the Go implementation, equal replies folded, JSON. `report` makes the progress line and the
-summary out of `request_stats`. `terminal` decides what may be written to a terminal, `folding` shortens lists of names.
-Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences.
+Only output belongs here; the logic of a request is in `remaphore.requesting`. `formats` and `json_formats` make the
+text for stdout: the lines of the Go implementation, identical replies folded, JSON. `report` makes the progress line
+and the summary from `request_stats`. `terminal` decides what may be written to a terminal, `folding` shortens lists of
+names. Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences.
 """
 
 from __future__ import annotations

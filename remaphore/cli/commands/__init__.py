@@ -1,4 +1,4 @@
-"""The commands: COMMANDS is the one list of them, and each has a module of the same name here, and nothing else.
+"""The commands: COMMANDS is the only list of them. Each has a module of the same name here; there are no other modules.
 
 Such a module defines:
 
@@ -9,7 +9,7 @@ Such a module defines:
     add_arguments(parser)  adds the arguments, and sets `options=` to what makes the dataclass of them
     run(options)           runs the command and returns its exit code
 
-Whatever takes long to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
+Modules that are slow to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
 completion and `--help` import these modules for their arguments only.
 """
 

@@ -71,7 +71,7 @@ def run(options: Init) -> int:
     default_paths = search.default_paths(os.environ, user=os.geteuid())
     config = Path(os.path.abspath(options.config or os.environ.get(search.VARIABLE) or default_paths[0]))  # noqa: PTH100
     creation.check_place(config)
-    # The default state directory belongs to a configuration at a default place. Another one has its own, beside it.
+    # The default state directory belongs to a configuration at a default place. Another one has its own, next to it.
     by_default = str(config) in default_paths
     node = creation.NewNode(
         config=config,

@@ -175,7 +175,7 @@ def add(options: PeerAdd) -> None:
 
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
-    """Return the text that holds the peer lines, and its source for messages."""
+    """Return the text with the peer lines, and its source for messages."""
     import sys
 
     from remaphore.config.secrets import read_file, read_stdin

@@ -142,7 +142,7 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
             log = structlog.get_logger()
             handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
     except BrokerUnavailableError as error:
-        output.notice(str(error))  # until the timeout: no message came, which is what 1 means
+        output.notice(str(error))  # the timeout: no message arrived, which is exit code 1
         return 1
     if stopped_by:
         return 128 + stopped_by[0]

@@ -1,8 +1,8 @@
 """The ledger on disk: SQLite, in one file, written in transactions that are durable when they return.
 
 Tables: `senders` (key, low-water mark), `messages` (sender, hash of the signed bytes, digest, signed time, state, and
-the reply once there is one), `meta` (the low-water mark of senders that have none of their own: when this ledger
-began). The columns have names of their own, which stay until the schema changes: `floor` is the low-water mark,
+the reply once there is one), `meta` (the low-water mark of senders without their own: when this ledger
+began). The columns have different names, which stay until the schema changes: `floor` is the low-water mark,
 `identity` the hash of the signed bytes, the state `refused` means rejected. The schema's version is in
 `PRAGMA user_version`. A `Store` is used in the ledger's one thread.
 """
