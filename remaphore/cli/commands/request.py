@@ -28,8 +28,8 @@ EXIT_CODES = {
     0: "a reply arrived; with --check: all peers replied and succeeded",
     1: "no reply before the timeout, or only rejections",
     EXIT_MISSING: "--check: at least one reply is missing",
-    EXIT_FAILED: "--check: at least one failed",
-    EXIT_REJECTED: "--check: at least one rejected",
+    EXIT_FAILED: "--check: at least one peer failed",
+    EXIT_REJECTED: "--check: at least one peer rejected the message",
 }
 
 
@@ -100,7 +100,7 @@ def add_arguments(parser: Parser) -> None:
         type=seconds,
         metavar="TIME",
         default=DEFAULT_SECONDS,
-        help=f"give up after TIME, per batch if any (default: {DEFAULT_SECONDS:.0f}s)",
+        help=f"give up after TIME; with --batch, per batch (default: {DEFAULT_SECONDS:.0f}s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print which peers would be asked, without connecting")
     formats = parser.add_mutually_exclusive_group()
