@@ -79,7 +79,7 @@ TARGETS = (
     Target(key="once", what="remaphore -o until Ready", value=14, unit=L3),
     Target(key="help", what="remaphore --help", value=4, unit=L3),
     Target(key="example", what="remaphore -C", value=7, unit=L3),
-    Target(key="handler_start", what="message to handler started, added", value=1.5, unit=L4, documented=1.9),
+    Target(key="handler_start", what="message to start of handler, added", value=1.5, unit=L4, documented=1.9),
     Target(
         key="handler_rate",
         what="handler /bin/true, concurrency 8",

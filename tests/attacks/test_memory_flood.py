@@ -115,6 +115,6 @@ async def test_a_requester_under_a_flood_of_replies_keeps_its_memory_small_and_s
     code, out = asking.finish()
     assert (code, out) == (1, "")
     # The broker may have ended a connection that is too slow for this, and there is a new one: that is another line.
-    summary = [line for line in asking.lines if line.endswith(" replies were not taken; --verbose shows why")]
+    summary = [line for line in asking.lines if line.endswith(" dropped; --verbose shows why")]
     assert len(summary) == 1
     assert len(asking.lines) < 5

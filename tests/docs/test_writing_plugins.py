@@ -11,6 +11,9 @@ from remaphore.config.search import load as load_config
 from tests.harness.fresh_venv import ROOT, FreshVenv, build_wheel
 from tests.harness.node_files import write_toml
 
+# The environment takes seconds to make: the tests share it, in one process.
+pytestmark = pytest.mark.xdist_group("writing plugins")
+
 PAGE = (ROOT / "docs" / "writing-plugins.md").read_text()
 FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))

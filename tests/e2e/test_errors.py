@@ -88,7 +88,7 @@ def test_a_comma_in_verb_or_destination_is_refused(fleet, nodes, words, what):
 
 def test_a_payload_over_the_limit_is_refused_with_both_numbers(fleet, nodes):
     done = fleet.run("-s", "-c", nodes["one"], *["x" * 100_000] * 11)
-    rejected(done, 3, "the message has 1100", "1048576")
+    rejected(done, 3, "message too large: 1100", "1048576")
 
 
 @pytest.mark.parametrize("name", ["a.*", "a.>", "a b", "a..b", ".a"])

@@ -15,6 +15,9 @@ from remaphore_plugins.reply_collector.terminal import clip
 from tests.harness.simulated import simulated
 from tests.harness.terminal import Terminal
 
+# The receivers take seconds to start: the tests share them, in one process.
+pytestmark = pytest.mark.xdist_group("many receivers")
+
 NODES = 200
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "requests.schema.json").read_text())
 RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})

@@ -1,5 +1,6 @@
 """The daemon as an administrator runs it: handlers by verb, reload, stop, systemd."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import remaphore
 from tests.harness.fleet import environment
+from tests.harness.waiting import until
 
 
 @pytest.fixture
@@ -77,26 +80,32 @@ def test_check_says_whether_it_would_start(fleet, nodes):
     assert "'nosuch' is not installed" in done.stderr
 
 
-def test_term_in_the_middle_of_50_runs_answers_every_request_and_leaves_no_child(fleet, nodes, hooks):
+def alive(folder):
+    """Return the pids, of those that name the files in *folder*, that exist."""
+    return [path.name for path in folder.iterdir() if Path("/proc", path.name).exists()]
+
+
+async def test_term_in_the_middle_of_50_runs_answers_every_request_and_leaves_no_child(fleet, nodes, hooks):
     running = fleet.folder / "running"
     running.mkdir()
     hooks("slow", "10-sleep", f"touch {running}/$$; exec sleep 600")
     config = fleet.config("two", extra="[verbs.slow]\nconcurrency = 20\nqueue = 50\n")
-    daemon = start(fleet, config)
-    asking = [
-        fleet.start(
-            "-c", nodes["one"], "-r", "-v", "slow", "-D", "com.example.two", "-t", "60s", str(number), ready=None
+    daemon = await asyncio.to_thread(start, fleet, config)
+
+    async def exit_code(node, number):
+        async with node.request("slow", to="com.example.two", payload=str(number), timeout=60) as exchange:
+            return [reply.exit_code async for reply in exchange]
+
+    async with remaphore.connect(str(nodes["one"])) as node, asyncio.TaskGroup() as group:
+        asking = [group.create_task(exit_code(node, number)) for number in range(50)]
+        await until(
+            lambda: len(list(running.iterdir())) >= 20 and sum("received" in line for line in daemon.lines) >= 50,
+            limit=60,
         )
-        for number in range(50)
-    ]
-    deadline = time.monotonic() + 60
-    while len(list(running.iterdir())) < 20 or sum("received" in line for line in daemon.lines) < 50:
-        assert time.monotonic() < deadline, daemon.lines[-3:]
-    assert daemon.stop()[0] == 0  # within seconds, not the 600 that they would sleep
-    answers = sorted(request.finish()[1] for request in asking)
-    assert [answer.split(",")[1] for answer in answers] == ["143"] * 20 + ["75"] * 30
-    for path in running.iterdir():
-        assert not Path("/proc", path.name).exists()
+        # Within seconds, not the 600 that they would sleep.
+        assert (await asyncio.to_thread(daemon.stop))[0] == 0
+    assert sorted(task.result() for task in asking) == [[75]] * 30 + [[143]] * 20
+    assert alive(running) == []
 
 
 def test_a_reload_applies_new_peers_and_rejects_an_invalid_file(fleet, nodes, hooks):

@@ -136,7 +136,7 @@ class Stopped(Wire):
     def cut(self) -> None:
         self.server.signal(signal.SIGSTOP)
 
-    def hint(self) -> None:
+    def restore(self) -> None:
         self.server.resume()
 
 

@@ -51,15 +51,16 @@ def write_toml(
 ) -> Path:
     """Write the configuration and the key of the node that owns `make_key(number)`; return *path*.
 
-    *settings*: more lines before the first table. *tables*: text after the last one. *key_file*: as the configuration
-    names it; default: an absolute path beside the configuration.
+    *settings*: more lines before the first table. *login*: how to log in at the broker; it may be a table.
+    *tables*: text after the last table. *key_file*: as the configuration names it; default: an absolute path beside
+    the configuration.
     """
     key = make_key(number)
     key_file = key_file or path.with_suffix(".key")
     write_private(path.parent / key_file, key.reveal() + "\n")
     return write_private(
         path,
-        f'destination = "{destination}"\nservers = {json.dumps(list(servers))}\n{login}{settings}'
+        f'destination = "{destination}"\nservers = {json.dumps(list(servers))}\n{settings}{login}'
         f'[[identities]]\nkey = "{key.public}"\nprivate_key_file = "{key_file}"\nverbs = {json.dumps(list(verbs))}\n'
         + "".join(
             f'[[peers]]\ndestination = "{peer.destination}"\nkey = "{make_key(peer.number).public}"\n'

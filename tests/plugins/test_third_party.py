@@ -8,6 +8,9 @@ from tests.harness.fleet import Fleet
 from tests.harness.fresh_venv import ROOT, FreshVenv, build_wheel, clean_environment
 from tests.harness.processes import Process
 
+# The environment takes seconds to make: the tests share it, in one process.
+pytestmark = pytest.mark.xdist_group("third party")
+
 STUBBORN = """
 import asyncio
 import threading

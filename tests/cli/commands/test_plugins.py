@@ -7,7 +7,7 @@ import pytest
 from remaphore.cli.commands.plugins import Row
 from remaphore.cli.main import main
 from remaphore.config import search
-from tests.harness.factories import make_key
+from tests.harness.node_files import write_toml
 from tests.harness.plugins import installer
 
 GOOD = """
@@ -37,16 +37,8 @@ def config(tmp_path):
     """Return a function that writes a configuration that enables plugins, and returns its path."""
 
     def write(*names):
-        key = make_key(1)
-        (tmp_path / "own.key").touch(mode=0o600)
-        (tmp_path / "own.key").write_text(key.reveal())
-        (tmp_path / "node.toml").touch(mode=0o600)
-        (tmp_path / "node.toml").write_text(
-            'destination = "com.a"\nservers = ["nats://127.0.0.1:4222"]\nauth = "none"\n'
-            f'[[identities]]\nkey = "{key.public}"\nprivate_key_file = "own.key"\nverbs = ["*"]\n'
-            f"[plugins]\nenable = {json.dumps(names)}\n"
-        )
-        return str(tmp_path / "node.toml")
+        tables = f"[plugins]\nenable = {json.dumps(names)}\n"
+        return str(write_toml(tmp_path / "node.toml", 1, "com.a", tables=tables))
 
     return write
 
