@@ -1,4 +1,4 @@
-"""remaphore, the remote semaphore: processes on distributed machines wait for, and start, each other over NATS.
+"""remaphore, the remote semaphore: processes on distributed machines wait for and start each other over NATS.
 
 The names below are the public API; no other name is. They are imported when first used (PEP 562), so that
 `remaphore --help` does not import NATS.

@@ -37,7 +37,7 @@ RECEIVERS = tuple(SCRIPTS)
 
 
 def show() -> None:
-    """Run the demonstration. Raise RemaphoreError if one of its commands does not end as it should."""
+    """Run the demonstration. Raise RemaphoreError if one of its commands does not end as expected."""
     folder = Path(tempfile.mkdtemp(prefix="remaphore-demo-"))
     try:
         asyncio.run(asyncio.wait_for(_show(folder), LIMIT_SECONDS))

@@ -1,6 +1,6 @@
 """Every error that remaphore raises on purpose.
 
-One family, so that a caller can catch `RemaphoreError` and no exception of a library gets through.
+One family, so that a caller can catch `RemaphoreError` and no exception of a library is passed on.
 An error has two fields: the message, one line `what happened: detail`, and the hint, how to fix it. Neither ever
 contains a private key or a payload. Exit codes are not decided here: `remaphore.cli.main` maps the classes to them.
 """
@@ -13,7 +13,7 @@ from typing import ClassVar
 class RemaphoreError(Exception):
     """Base of all errors below.
 
-    hint: how to fix it, one line; the class's `default_hint` where the place that raises it has nothing better. It is
+    hint: how to fix it, one line; the class's `default_hint` where the raising code has no better one. It is
     empty only for a class that states in `no_hint` why none can exist.
     """
 
@@ -52,7 +52,7 @@ class DecodeError(RemaphoreError):
 class EncodeError(RemaphoreError):
     """Values that cannot be in a message, such as a comma in a verb."""
 
-    default_hint = "leave commas out of verbs and destinations, and see docs/wire.md for their longest lengths"
+    default_hint = "use no commas in verbs and destinations; see docs/wire.md for their maximum lengths"
 
 
 class KeyFormatError(RemaphoreError):
@@ -80,9 +80,9 @@ class NoReceiversError(RemaphoreError):
 
 
 class StateError(RemaphoreError):
-    """The state directory cannot be used, or another daemon holds it."""
+    """The state directory cannot be used, or another daemon uses it."""
 
-    default_hint = "set state_dir to a directory that the daemon's user may write"
+    default_hint = "set state_dir to a directory that the daemon's user can write to"
 
 
 class LedgerError(StateError):
@@ -100,7 +100,7 @@ class BrokerUnavailableError(TransportError):
 
 
 class BrokerRefusedError(TransportError):
-    """The broker or TLS refused us: credentials, certificates, an invalid address. Trying again will not help."""
+    """The broker or TLS rejected us: credentials, certificates, an invalid address. Trying again will not help."""
 
 
 class SubjectDeniedError(TransportError):

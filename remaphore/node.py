@@ -93,7 +93,7 @@ class Node:
 
         to: the pattern of destinations. payload: bytes, or text, which is encoded as UTF-8. id: the text that receivers
         can wait for, random if empty. key: the public key of the identity that signs, the default one if empty.
-        subject_name: the last part of the subject, `all` if empty. timeout: seconds to wait for a broker that is away,
+        subject_name: the last part of the subject, `all` if empty. timeout: seconds to wait for an unavailable broker,
         None for no limit.
 
         Raise UsageError, NotPermittedError, EncodeError, or TransportError; of the last, BrokerUnavailableError means
@@ -117,7 +117,7 @@ class Node:
         timeout: float | None = REQUEST_SECONDS,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Request]:
-        """Send a message that asks for replies, and yield the request, to iterate over its replies.
+        """Send a message that requests replies, and yield the request, to iterate over its replies.
 
             async with node.request("deploy", to="com.example.**", timeout=30) as request:
                 async for reply in request: ...
@@ -178,11 +178,11 @@ class Node:
             await self.bus.unsubscribe(where)
 
     async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
-        """Send the result of *message* to its sender. Raise UsageError if it asks for no reply, or TransportError."""
+        """Send the result of *message* to its sender. Raise UsageError if it requests no reply, or TransportError."""
         from remaphore.messaging.replier import send_reply
 
         if not message.wants_reply:
-            raise UsageError("the message does not ask for replies", hint="reply only if message.wants_reply is true")
+            raise UsageError("the message does not request a reply", hint="reply only if message.wants_reply is true")
         await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))
 
 

@@ -1,6 +1,6 @@
-"""The one way to start an asyncio task (the linter bans the raw calls), and the one way to run a main coroutine.
+"""The only way to start an asyncio task (the linter bans the raw calls), and the only way to run a main coroutine.
 
-It is in the lowest layer, beside errors and logs, because transport, hooks, requesting and receiving all start tasks
+It is in the lowest layer, with errors and logs, because transport, hooks, requesting and receiving all start tasks
 and none of them may import another for it.
 """
 
@@ -24,7 +24,9 @@ END_SECONDS = 2.0
 # the output is shown to a slow reader.
 INTERRUPTED_SECONDS = 0.9
 
-_running: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly: one that is not awaited could be collected
+_running: set[asyncio.Task[Any]] = (
+    set()
+)  # the loop has only weak references to tasks: one that is not awaited could be collected
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
@@ -42,7 +44,7 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* as asyncio.run does; return its result, at most END_SECONDS later than it ended.
 
-    asyncio.run waits for ever for a task that swallows its cancellation, or a thread that never returns. Here such a
+    asyncio.run waits forever for a task that swallows its cancellation, or a thread that never returns. Here such a
     task or thread is left behind, and the process has to end by os._exit, which ends it.
 
     Ctrl-C cancels *main*, and ends the process if it then makes no progress for INTERRUPTED_SECONDS. Example: *main*
@@ -111,7 +113,7 @@ def _work() -> tuple[float, int]:
 
 
 async def _all_ended() -> bool:
-    """Cancel what is left over; return whether all of it, threads too, ended within END_SECONDS."""
+    """Cancel all leftover tasks; return whether all of them, threads too, ended within END_SECONDS."""
     left_over = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left_over:
         task.cancel()

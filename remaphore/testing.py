@@ -1,4 +1,4 @@
-"""What a plugin's own tests need: messages, replies, a clock, a configuration, a bus in memory, and the plugin's host.
+"""What the tests of a plugin need: messages, replies, a clock, a configuration, a bus in memory, and the plugin's host.
 
     from remaphore.testing import PluginHarness, make_message
 
@@ -7,7 +7,7 @@
             reply = await harness.message(make_message("greet", "Ann"))
         assert reply.output == b"Hi, Ann"
 
-No file, no network, no other process. The names in `__all__` are public, as those of `remaphore` are.
+No file, no network, no other process. The names in `__all__` are public, like those of `remaphore`.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ class PluginHarness:
 
     Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
     constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`.
-    options: what a command would hand over. timeout: seconds for each call of an `async def`, then TimeoutError. The
-    attribute `stats` is what the plugin sees as the daemon's numbers: assign another `DaemonStats` to change them. Use
-    it in `async with`, which configures and starts the plugin, and shuts it down:
+    options: what a command would pass. timeout: seconds for each call of an `async def`, then TimeoutError. The
+    attribute `stats` is what the plugin gets as the daemon's statistics: assign another `DaemonStats` to change them.
+    Use it in `async with`, which configures and starts the plugin, and shuts it down:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))
@@ -197,7 +197,7 @@ class PluginHarness:
         await self._waiting("shutdown", reason="stopped")
 
     async def message(self, message: Message) -> Reply | None:
-        """Hand *message* to the plugin: admitted, message, handled. Return its reply.
+        """Pass *message* to the plugin: admitted, message, handled. Return its reply.
 
         Raise what the plugin raised, after it got that in `remaphore_handled` as from the host; TypeError for a result
         that is neither None nor a Reply of an int and bytes.
@@ -225,7 +225,7 @@ class PluginHarness:
         self._plain("dropped", drop=drop)
 
     def reloaded(self, config: Config) -> None:
-        """Hand the plugin a new configuration."""
+        """Pass a new configuration to the plugin."""
         self.config = config
         self._plain("reloaded", config=config)
 
@@ -238,7 +238,7 @@ class PluginHarness:
         await self._waiting("requested", request=request, expected=expected)
 
     async def reply(self, request: Message, reply: Reply) -> None:
-        """Hand the plugin a reply, as on the requesting side."""
+        """Pass a reply to the plugin, as on the requesting side."""
         await self._waiting("reply", request=request, reply=reply)
 
     async def finished(self, request: Message, summary: Summary) -> None:

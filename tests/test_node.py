@@ -160,7 +160,7 @@ async def test_a_key_whose_destination_has_two_keys_is_one_responder(broker):
 async def test_replying_to_a_message_that_asks_for_no_reply_is_a_usage_error(broker):
     own = node(broker, 1)
     message = await own.send("ping")
-    with pytest.raises(UsageError, match="does not ask for replies"):
+    with pytest.raises(UsageError, match="does not request a reply"):
         await own.reply(message, 0)
 
 

@@ -85,7 +85,7 @@ async def test_the_harness_calls_the_hooks_in_the_order_of_the_host():
         assert await harness.message(make_message("ping", "x", wants_reply=True)) == Reply(0, b"x")
     assert harness.plugin.events == [
         ("configure", "com.a", 1, {"o": 2}),
-        ("startup", True, "", "mine"),
+        ("startup", True, "", "main"),
         ("admitted", "ping"),
         ("message", "ping"),
         ("handled", "mine", Reply(0, b"x"), type(None), Reply(0, b"x"), True),

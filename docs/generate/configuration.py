@@ -24,7 +24,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. name: its header in the file; keys: those that it may hold."""
+    """A table. name: its header in the file; keys: those that it may contain."""
 
     name: str
     text: str
@@ -33,8 +33,9 @@ class Table:
 
 INTRODUCTION = (
     "The configuration of a node, in TOML. It contains no secrets, only the names of files that do. Only root and the"
-    " daemon's user may be able to write it. Relative paths start at its directory. An unknown key is an error, and"
-    " every error names the key and a hint how to fix it. Files in peers.d/*.toml beside it may hold more [[peers]]."
+    " daemon's user may be able to write to it. Relative paths start at its directory. An unknown key is an error, and"
+    " every error names the key and a hint on how to fix it. Files in peers.d/*.toml next to it may contain more"
+    " [[peers]]."
     " A file whose name does not end in .toml has the legacy format of the Go implementation."
 )
 
@@ -80,7 +81,7 @@ TABLES = (
     ),
     Table(
         "[auth]",
-        "Authentication without a credentials file. Use one way.",
+        "Authentication without a credentials file. Use exactly one method.",
         (
             Key("nkey_seed_file", "file", "File with an nkey seed; the only key of this table."),
             Key("user", "string", "User name; requires password_file."),
@@ -99,7 +100,7 @@ TABLES = (
     ),
     Table(
         "[[identities]]",
-        "A table for each key pair of this node. At least one is required.",
+        "One table for each key pair of this node. At least one is required.",
         (
             Key("key", "public key", "Public key, in base58. Required."),
             Key("private_key_file", "file", "File with the private key, which other users cannot read. Required."),
@@ -108,7 +109,7 @@ TABLES = (
     ),
     Table(
         "[[peers]]",
-        "A table for each key of another node. A destination may have several keys.",
+        "One table for each key of another node. A destination may have several keys.",
         (
             Key("destination", "string", "Name of the node. Required."),
             Key("key", "public key", "Public key, in base58. Required."),
@@ -153,7 +154,7 @@ TABLES = (
             Key(
                 "payload",
                 '"argument" or "stdin"',
-                f"How handlers get it; stdin accepts bytes that an argument cannot hold (default: {_VERB.payload}).",
+                f"How handlers get it; stdin accepts bytes that an argument cannot contain (default: {_VERB.payload}).",
             ),
             Key(
                 "user",

@@ -1,4 +1,4 @@
-"""Writes the man pages into the wheel, from the parsers of the very source that it is built from."""
+"""Writes the man pages into the wheel, from the parsers of the source that it is built from."""
 
 from __future__ import annotations
 

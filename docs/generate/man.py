@@ -101,7 +101,7 @@ def _options(command: manual.Command) -> Iterator[str]:
 
 
 def _text(text: str) -> Iterator[str]:
-    """Wrap *text*. A sentence ends its line, as troff expects."""
+    """Wrap *text*. Each sentence ends a line, as troff expects."""
     for sentence in re.split(r"(?<=\.) ", text):
         wrapped = textwrap.wrap(_escape(sentence), 78, break_long_words=False, break_on_hyphens=False)
         yield from map(_guard, wrapped)

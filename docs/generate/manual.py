@@ -1,4 +1,4 @@
-"""The manual as data: what the parsers know of each command. Man pages and the site's reference are made of it."""
+"""The manual as data, read from the parsers. Man pages and the site's reference are made from it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import structlog
 from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookimpl
 
 _NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE})
-# Of replies: the requester sees their number, and with --verbose each of them.
+# Reasons of dropped replies: the requester sees their number, and with --verbose each of them.
 _OF_REPLIES = frozenset(
     {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
 )
@@ -52,7 +52,7 @@ class Log:
 
     @hookimpl
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
-        """Log a reply, on the requesting side. A debug line: what the user wants to see is the output."""
+        """Log a reply, on the requesting side. A debug line, because the user sees the output."""
         self._log.debug(
             "reply_received", verb=request.verb, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
         )

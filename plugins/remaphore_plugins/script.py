@@ -1,7 +1,7 @@
 """The plugin `script`: runs the script on the command line of `receive` for each message.
 
-What it is called with, its environment and its end as a reply are those of the Go implementation, except for PATH,
-which that one leaves out. Verb and payload are text that a peer chose: they may begin with `-`, and may contain
+Its arguments, its environment and its reply are those of the Go implementation, except for PATH,
+which that one omits. Verb and payload are text that a peer chose: they may begin with `-`, and may contain
 anything but a NUL byte.
 """
 
@@ -83,7 +83,7 @@ def make_environment(message: Message, *, path: str) -> dict[str, bytes]:
 
 
 def make_reply(result: RunResult) -> Reply:
-    """Return the reply for *result*. Without an exit code of its own, that is -1, and the log states why."""
+    """Return the reply for *result*. Without an exit code, the reply has -1, and the log states why."""
     code = result.exit_code
     reason = ""
     if code is None:

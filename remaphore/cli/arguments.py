@@ -129,14 +129,14 @@ def positive_seconds(text: str) -> float:
     """Return the seconds of a duration such as 1m30s, which must be more than 0."""
     value = seconds(text)
     if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not more than 0") from DurationError()
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive duration") from DurationError()
     return value
 
 
 def positive_integer(text: str) -> int:
     """Return the number *text*, from 1 to 999999999."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 

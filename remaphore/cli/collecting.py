@@ -59,7 +59,7 @@ class Reporter:
             if outcome.error is not None:
                 hint = "report it to the author of the plugin; remaphore plugins shows its version"
                 if isinstance(outcome.error, OSError):
-                    hint = "check the disk or the pipe that the output goes to"
+                    hint = "check the disk or the pipe to which the output is written"
                 message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
                 raise RemaphoreError(message, hint=hint) from outcome.error
 

@@ -35,7 +35,7 @@ def attach(parser: argparse.ArgumentParser) -> None:
 
 
 class Line(NamedTuple):
-    """What is known of the line. sending: whether it sends, so that a KEY is that of an own identity."""
+    """What is known about the line. sending: whether it sends, so that a KEY is that of an own identity."""
 
     config: Config
     sending: bool
@@ -62,7 +62,7 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
         try:
             config = load(getattr(parsed_args, "config", None), os.environ)
         except RemaphoreError:
-            return {}  # the command itself reports what is wrong with it
+            return {}  # the command itself reports the error
         sending = parser.prog.rpartition(" ")[2] in _SENDING or any(getattr(parsed_args, flag, False) for flag in "sr")
         line = Line(config, sending)
         before = prefix[: prefix.rfind(",") + 1] if "," in metavar else ""

@@ -23,7 +23,7 @@ EXIT_PIPE = 141  # 128 + SIGPIPE, which ends the Go program and most other tools
 # Of every command. A command's own codes are in its module.
 EXIT_CODES = {
     EXIT_OK: "success",
-    1: "no message or no reply before the timeout, or a problem was found",
+    1: "no message or reply before the timeout, or a problem was found",
     EXIT_USAGE: "usage or configuration error",
     EXIT_ERROR: "any other error",
     EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
@@ -35,22 +35,22 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def command() -> NoReturn:
-    """Run `main` as the console script, without what pays off only in a process that runs for long.
+    """Run `main` as the console script, without what pays off only in a long-running process.
 
     Garbage collection during the imports and the teardown of the interpreter are a third of the time of `remaphore -s`.
-    Commands that run for long call `enable_gc`.
+    Long-running commands call `enable_gc`.
     """
     gc.disable()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it: what is written to it is lost, without an error
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - importing pathlib takes time
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+    if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
     os._exit(main())
 
 
 def enable_gc() -> None:
-    """Enable garbage collection for a command that runs for long. Objects that exist now are never looked at again.
+    """Enable garbage collection for a long-running command. Objects that exist now are never examined again.
 
     The transport is imported first, so that its objects are among those. Nothing is collected here: that takes as long
     as the start of the interpreter, and imports leave only a few hundred objects to collect.

@@ -1,4 +1,4 @@
-"""Output: results on stdout, notices on stderr. The one place that decides on width and colour.
+"""Output: results on stdout, notices on stderr. The only place that decides on width and colour.
 
 Text is wrapped and coloured on a terminal only. In a pipe or a file one row is one line, for scripts to rely on.
 """

@@ -6,7 +6,7 @@ from remaphore.cli.commands import COMMANDS
 from remaphore.cli.main import EXIT_CODES
 
 TITLE = "a remote semaphore: run something here after something happened there"
-# Looked at in this order; the first that is given or that exists is used.
+# Searched in this order; the first that is given or that exists is used.
 CONFIGURATION = (
     "-c FILE",
     "$REMAPHORE_CONFIG",
@@ -28,7 +28,7 @@ remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile ."""
 _WIDTH = 80
 
 
-_OTHERS = "4 to 6: see remaphore request --help, and ping"
+_OTHERS = "4-6 see request --help"
 
 
 def overview() -> str:

@@ -23,7 +23,7 @@ class OutgoingMessage:
     """Options of send and request.
 
     subject: last part of the NATS subject. to: pattern of destinations. id: text that receivers wait for. key: public
-    key of the identity that signs. source: file that holds the payload, `-` for stdin; if empty, *payload* is it.
+    key of the identity that signs. source: file with the payload, `-` for stdin; if empty, *payload* is it.
     timeout: seconds, None for no limit.
     """
 
@@ -117,7 +117,7 @@ def read_payload(options: OutgoingMessage) -> str | bytes:
 
 def _read_stdin(size: int) -> bytes:
     if sys.stdin is None:
-        raise UsageError("cannot read the payload from stdin: it is closed", hint="write @FILE to send a file")
+        raise UsageError("cannot read the payload: stdin is closed", hint="write @FILE to send a file")
     if sys.stdin.isatty():
         output.notice("reading the payload from the terminal; end it with Ctrl-D at the start of a line")
     return sys.stdin.buffer.read(size)
@@ -130,7 +130,7 @@ def check_names(*, key: str, subject_name: str = "") -> None:
 
     problem = subject.problem(subject_name) if subject_name else None
     if problem:
-        raise UsageError(f"subject {subject_name!r}: {problem}", hint="give one plain subject, without wildcards")
+        raise UsageError(f"subject {subject_name!r}: {problem}", hint="use a subject without wildcards")
     if key:
         try:
             keys.decode_public(key)

@@ -1,6 +1,6 @@
-"""Checks that both formats make of a value: each returns what is wrong with it and how to fix it, or None.
+"""Checks that both formats make of a value: each returns the problem and its fix, or None.
 
-No value is quoted: an address may contain a password, and a private key may stand where a public one should. The caller
+No value is quoted: an address may contain a password, and a private key may be in the place of a public one. The caller
 adds the place, a file with a line or a key path.
 """
 
@@ -45,7 +45,7 @@ def server_problem(url: str) -> Problem | None:
 def destination_problem(text: str) -> Problem | None:
     """Return why *text* cannot be a node's name, or None: patterns must match it, and one line of output show it."""
     if "*" in text:
-        return Problem("a destination cannot contain *, which only patterns do", _WRITE_NAME)
+        return Problem("a destination cannot contain *; only patterns can", _WRITE_NAME)
     if "," in text:
         return Problem("a destination cannot contain a comma", _WRITE_NAME)
     if not text.isprintable() or " " in text:

@@ -1,4 +1,4 @@
-"""Conversion of a legacy .conf to TOML: the same meaning, with the private keys in files of their own."""
+"""Conversion of a legacy .conf to TOML: the same meaning, with each private key in its own file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Converted:
 
 
 def convert(path: str, output: Path) -> Converted:
-    """Create *output*, and the key files beside it, from the legacy .conf *path*, which stays as it is.
+    """Create *output*, and the key files next to it, from the legacy .conf *path*, which is not changed.
 
     A relative path in it is relative to the current directory, as for the Go implementation; the new file has absolute
     paths. Raise ConfigError, and then no file was created.
     """
     if path.endswith(".toml"):
-        raise ConfigError(f"{path}: already TOML, by its name", hint="name a legacy .conf file")
+        raise ConfigError(f"{path}: the name is that of a TOML file", hint="name a legacy .conf file")
     if output.suffix != ".toml":
         raise ConfigError(f"{output}: the name of a TOML configuration must end in .toml", hint="add .toml to the name")
     if output.exists():

@@ -24,10 +24,10 @@ _UNUSABLE_NAMES = ("", "localhost", "localdomain.localhost")  # names of every h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNode:
-    """The contents of a first configuration. config: the file to create; the private key is created beside it.
+    """The contents of a first configuration. config: the file to create; the private key is created next to it.
 
     destination: the node's name. servers: empty for a server on this machine. credentials: the file for the broker,
-    empty for `nats.creds` beside *config*. state_dir: the daemon's state directory. state_in_config: whether the file
+    empty for `nats.creds` next to *config*. state_dir: the daemon's state directory. state_in_config: whether the file
     names it.
     """
 
@@ -52,7 +52,9 @@ def destination_of(host: str) -> str:
     labels = (re.sub(r"[^a-z0-9_-]+", "-", label).strip("-") for label in reversed(host.lower().split(".")))
     name = ".".join(filter(None, labels))
     if name in _UNUSABLE_NAMES or name.replace(".", "").isdigit():
-        raise UsageError(f"this host has no name of its own: {host!r}", hint="add --destination com.example.host")
+        raise UsageError(
+            f"no destination can be derived from the host name {host!r}", hint="add --destination com.example.host"
+        )
     return name
 
 
@@ -142,9 +144,10 @@ def _config_text(node: NewNode, public: str) -> str:
     state = f"state_dir = {render.string(str(place))}"
     return f"""\
 # remaphore: this node's name and keys, its broker and its peers.
-# Paths are relative to the directory of this file. `remaphore check` reports what is wrong with it.
+# Paths are relative to the directory of this file. `remaphore check` reports problems in it.
 
-# This node's name, from the general to the specific. Others address it, or a pattern such as "com.example.**".
+# This node's name, from the general to the specific. Other nodes address it by this name, or by a pattern such as
+# "com.example.**".
 destination = {render.string(node.destination)}
 
 # The NATS servers: one is enough, several are for failover. tls:// instead of nats:// requires TLS.
@@ -160,7 +163,7 @@ allow_skew = "5s"
 # The identity below that signs replies, and requests without --from.
 default_identity = {render.string(public)}
 
-# The daemon's state directory, with the record of what it has run (mode 0700).
+# The daemon's state directory, which records the messages that it has run (mode 0700).
 {state if node.state_in_config else f"#{state}"}
 
 # Our identities. verbs: what this node may send.

@@ -1,4 +1,4 @@
-"""Adding and removing peers, in the main file or in `peers.d` beside it.
+"""Adding and removing peers, in the main file or in `peers.d` next to it.
 
 Each edit is made on the texts in memory, which are parsed again and compared with the intended configuration. Only then
 are the files changed, each of them atomically.
@@ -52,7 +52,7 @@ def add(path: str, peers: Sequence[Peer], *, drop_in: bool = False, rotate: bool
         for peer in peers if drop_in else ():
             if not _FILE_NAME.fullmatch(peer.destination):
                 what = f"{peer.destination!r} cannot be the name of a file in {search.DROP_INS}"
-                raise ConfigError(what, hint="leave out --drop-in")
+                raise ConfigError(what, hint="omit --drop-in")
             name = f"{_folder(path)}/{search.DROP_INS}/{peer.destination}.toml"
             text, block = changed.get(name, ""), render.peer(peer)
             changed[name] = f"{text.rstrip()}\n\n{block}" if text.strip() else block
@@ -124,19 +124,19 @@ def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:
     known = {peer.destination: peer for peer in reversed(config.peers)}
     for peer in peers:
         if (other := keys.get(peer.key)) is not None:
-            what = f"the key of {peer.destination} is already that of {other.destination}"
-            hint = f"nothing to add, or first: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
+            what = f"the key of {peer.destination} already belongs to {other.destination}"
+            hint = f"add nothing, or first run: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
             raise ConfigError(f"{what}: {other.origin or 'given twice'}", hint=hint)
         if (other := known.get(peer.destination)) is not None and not rotate:
             what = f"{peer.destination} is already known with another key"
-            hint = "if both keys are its own, as during a key rotation, add --rotate"
+            hint = "if both keys belong to it, as during a key rotation, add --rotate"
             raise ConfigError(f"{what}: {other.origin or 'given twice'}", hint=hint)
         keys[peer.key] = peer
         known.setdefault(peer.destination, peer)
     names = Counter(peer.destination for peer in (*config.peers, *peers))
     for peer in peers:
         if rotate and names[peer.destination] == 1:
-            raise ConfigError(f"{peer.destination} is not known, so it has no key to rotate", hint="leave out --rotate")
+            raise ConfigError(f"{peer.destination} is not known, so it has no key to rotate", hint="omit --rotate")
 
 
 def _write(before: _Texts, after: _Texts, peers: Iterable[Peer]) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_result] | None = None) -> Iterator[Path]:
-    """Write *text* to a file of another name beside *path*, and sync it. It is deleted at the end, unless renamed."""
+    """Write *text* to a file with another name next to *path*, and sync it. It is deleted at the end unless renamed."""
     with _reporting(path):
         # mkstemp creates it for its owner alone (O_EXCL, 0600); peers.d ignores the name.
         descriptor, name = tempfile.mkstemp(prefix=".remaphore-", suffix=".tmp", dir=path.parent)
@@ -120,7 +120,7 @@ def _reporting(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise ConfigError(f"{path}: already exists", hint="name another file, or move this one away") from None
     except UnicodeEncodeError:
-        raise ConfigError(f"{path}: a name in it is not valid UTF-8", hint="choose another name") from None
+        raise ConfigError(f"{path}: it contains a name that is not valid UTF-8", hint="choose another name") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         hint = "nothing was changed: fix the cause and repeat the command"

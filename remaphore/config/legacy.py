@@ -28,8 +28,8 @@ _PEER_FORM = "DESTINATION PUBLICKEY [verb,...]"
 def parse(text: str, source: str) -> Config:
     """Return the configuration in *text*; *source* is the file's name, for messages.
 
-    Paths in it are relative to the current directory. Bytes that are not UTF-8 may come as lone surrogates, which are
-    accepted in a comment. Raise ConfigError.
+    Paths in it are relative to the current directory. Bytes that are not UTF-8 may be represented by lone surrogates,
+    which are accepted in a comment. Raise ConfigError.
     """
     reader = _Reader(source)
     # Only a newline ends a line, as in the Go implementation; str.splitlines also splits at other characters.
@@ -59,7 +59,7 @@ def example() -> str:
 
 
 class _Reader:
-    """Collects the settings line by line. Lines come without comments and are never empty."""
+    """Collects the settings line by line. Lines have no comments and are never empty."""
 
     def __init__(self, source: str) -> None:
         self._source = source

@@ -4,7 +4,7 @@
 
 The format's name and version, the destination, the public key, and the first 8 hexadecimal digits of the SHA-256 of
 everything before them (with single spaces), so that a line that was cut or changed by accident is detected. It is not a
-secret, and not a proof: whoever can change the chat can change the line. No error quotes any of it, as it may be a
+secret, and not a proof: anyone who can change the chat can change the line. No error quotes any of it, as it may be a
 private key.
 """
 
@@ -62,13 +62,13 @@ def read_all(text: str, source: str, *, bare: bool = False) -> tuple[tuple[str, 
 def secret_problem(word: str) -> Problem | None:
     """Return the problem if *word*, given in place of something public, is a node's private key or a NATS seed."""
     if _NATS_SEED.fullmatch(word):
-        hint = "revoke this login: whoever has seen the seed can use it"
+        hint = "revoke this login: anyone who has seen the seed can use it"
         return Problem("this is a secret NATS seed, not a public key", hint)
     try:
         keys.decode_exact(word.encode("ascii", "replace"), keys.PRIVATE_KEY_BYTES)
     except KeyFormatError:
         return None
-    hint = "make a new one with remaphore keygen FILE, on the node that it must never leave"
+    hint = "create a new key with remaphore keygen FILE on its own node; a private key must never leave it"
     return Problem("this is a private key", hint)
 
 
@@ -82,7 +82,7 @@ def _form_problem(words: list[str], *, bare: bool) -> Problem | None:
             else Problem("neither a peer line nor DESTINATION PUBLICKEY", "write one of the two")
         )
     if words[0] != f"{_WORD}{_VERSION}":
-        what = f"a peer line of another version than {_WORD}{_VERSION}, which this remaphore reads"
+        what = f"the version of the peer line is not the one that this remaphore reads, {_WORD}{_VERSION}"
         return Problem(what, "update the older of the two nodes")
     if len(words) != _FIELDS:
         return Problem(f"the peer line has {len(words)} words instead of {_FIELDS}: it was cut or joined", _HINT)

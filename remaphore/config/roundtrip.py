@@ -41,7 +41,7 @@ def append(text: str, peers: Sequence[Peer], source: str) -> str:
     known = document.get("peers")
     if known is None:
         head = text.rstrip()
-        # A comment at the end of the file introduces the peers to come: no blank line after it.
+        # A comment at the end of the file introduces the peers that follow: no blank line after it.
         gap = "\n" if head.rpartition("\n")[2].startswith("#") else "\n\n"
         return head + gap + "\n".join(map(render.peer, peers))
     if not isinstance(known, AoT):  # peers = [{...}, {...}]

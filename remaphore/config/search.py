@@ -12,7 +12,7 @@ from remaphore.config.settings import Config
 from remaphore.errors import ConfigError
 
 VARIABLE = "REMAPHORE_CONFIG"
-DROP_INS = "peers.d"  # the directory beside the main file that other tools, such as Ansible, may fill
+DROP_INS = "peers.d"  # the directory next to the main file that other tools, such as Ansible, may fill
 DEFAULT_PATHS = ("/etc/remaphore/remaphore.toml", "/etc/remaphore/remaphore.conf")
 
 _ROOT = 0
@@ -56,7 +56,8 @@ def find(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
 def load(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str] | None = None) -> Config:
     """Return the configuration in *path*, else in the file that $REMAPHORE_CONFIG names, else in the first default.
 
-    Beside a file in TOML, `peers.d/*.toml` is read too. Raise ConfigError if there is none, or if it cannot be used.
+    With a file in TOML, `peers.d/*.toml` next to it is read too. Raise ConfigError if there is no file, or if it cannot
+    be used.
     """
     place, what = find(path, environ, defaults=defaults)
     raw, info = secrets.read_file(place, what=what)
@@ -100,7 +101,7 @@ def drop_in_paths(base: Path) -> list[str]:
         return []
     except OSError as error:
         why = error.strerror or type(error).__name__
-        hint = "check that it is a directory, and its mode"
+        hint = "check that it is a directory, and that you can read it"
         raise ConfigError(f"{folder}: peers: cannot be read: {why}", hint=hint) from None
     # Names that begin with a dot are skipped: they are an editor's, or ours before they get their final name.
     return sorted(f"{folder}/{name}" for name in names if name.endswith(".toml") and name[0] != ".")

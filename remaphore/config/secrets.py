@@ -1,6 +1,6 @@
-"""Reading the files of a configuration, and judging who else can read and write them.
+"""Reading the files of a configuration, and checking who else can read and write them.
 
-A file is judged by the descriptor that it is read from, so that it cannot be exchanged between check and read.
+A file is checked through the descriptor that it is read from, so that it cannot be exchanged between check and read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_secret(path: Path, *, what: str, lenient: bool = False, warn: Callable[
 
 
 def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file, and the status of the very file that they came from. Raise ConfigError."""
+    """Return the bytes of a file, and the status of that same file. Raise ConfigError."""
     try:
         with open(path, "rb", opener=_open) as file:
             raw = file.read(_USUAL_BYTES)

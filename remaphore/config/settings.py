@@ -21,7 +21,7 @@ DEFAULT_SKEW_NS = 3 * duration.SECOND  # the Go implementation's default
 
 
 class Problem(NamedTuple):
-    """Something wrong with a value or a file. what: one line; hint: how to fix it, imperative, or empty."""
+    """A problem with a value or a file. what: one line; hint: how to fix it, imperative, or empty."""
 
     what: str
     hint: str = ""
@@ -103,7 +103,7 @@ class Config:
 
     source: the file, for messages. default_identity: its base58 public key; empty for that of the first identity.
     allow_skew_ns: nanoseconds, in both directions. verbs: the verbs that have a table. plugins: the table of each
-    plugin, unchecked. warnings: what the reader accepted although it is likely a mistake; a command prints each once.
+    plugin, unchecked. warnings: likely mistakes that the reader accepted; a command prints each once.
     legacy: the file is in the legacy .conf format, so every peer counts as running the Go implementation.
     notify_rejections: whether the daemon reports to a known peer why it rejected its message. origins: the file and
     line, or file and key path, of each setting in the file.
@@ -135,7 +135,7 @@ class Config:
 
     def origin(self, key: str) -> str:
         """Return where the setting *key* comes from, for people: file and line, file and key path, or the default."""
-        return self.origins.get(key, f"default, as {self.source} has no {key}")
+        return self.origins.get(key, f"default ({key} is not set in {self.source})")
 
     def identity(self, key: str = "") -> Identity:
         """Return the identity with this public key, or the default one. Raise NotPermittedError if there is none."""

@@ -1,6 +1,6 @@
 """Reading values from a parsed TOML file, so that every error names the path of its key.
 
-No value is quoted: what stands in a wrong place may be a secret.
+No value is quoted: a value in a wrong place may be a secret.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Table:
         return f"{self._at}.{shown}" if self._at else shown
 
     def require(self, key: str, example: str) -> None:
-        """Raise unless *key* is there; *example* is a line to add."""
+        """Raise ConfigError unless *key* exists; *example* is a line to add."""
         if key not in self._data:
             raise self.error(key, "missing", f"add {example}")
 
@@ -83,7 +83,7 @@ class Table:
         return value
 
     def required_text(self, key: str) -> str:
-        """Return a string that must be there."""
+        """Return a string that is required."""
         self.require(key, f'{key} = "..."')
         return self.text(key) or ""
 
@@ -121,11 +121,11 @@ class Table:
         return self._typed(key, bool)
 
     def is_text(self, key: str) -> bool:
-        """Return whether *key* holds a string."""
+        """Return whether the value of *key* is a string."""
         return isinstance(self._data.get(key), str)
 
     def is_table(self, key: str) -> bool:
-        """Return whether *key* holds a table."""
+        """Return whether the value of *key* is a table."""
         return isinstance(self._data.get(key), dict)
 
     def raw(self, key: str) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _auth(root: Table, base: Path) -> Auth:
             return Auth(kind="token", file=_file(auth, "token_file", base))
         case ["password_file", "user"]:
             return Auth(kind="password", file=_file(auth, "password_file", base), user=auth.required_text("user"))
-    raise auth.error("", "not exactly one way to authenticate", _AUTH_HINT)
+    raise auth.error("", "expected exactly one authentication method", _AUTH_HINT)
 
 
 def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -> tuple[Identity, ...]:

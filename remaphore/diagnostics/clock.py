@@ -22,7 +22,7 @@ def is_synchronized() -> bool | None:
     return None if state < 0 else state != _TIME_ERROR
 
 
-def check_clock(synchronized: bool | None) -> Iterator[Finding]:  # noqa: FBT001 - the one thing that it judges
+def check_clock(synchronized: bool | None) -> Iterator[Finding]:  # noqa: FBT001 - its only argument
     """Yield whether the clock is synchronized; nothing if that is unknown."""
     if synchronized:
         yield Finding(Level.OK, Code.CLOCK_OK, "clock", "system clock is synchronized")

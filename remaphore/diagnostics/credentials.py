@@ -20,10 +20,10 @@ from remaphore.transport import credentials, tls
 
 
 def check_credentials(config: Config, *, now: int) -> Iterator[Finding]:
-    """Read the credentials as a connection does, and yield what is wrong with them. now: Unix nanoseconds."""
+    """Read the credentials as a connection does, and yield the problems found. now: Unix nanoseconds."""
     auth = config.auth
     if auth.file is None:
-        what = "no broker credentials: whoever reaches the broker can read messages and withhold them"
+        what = "no broker credentials: anyone who can reach the broker can read and withhold messages"
         hint = 'create logins on the broker, and write credentials = "FILE" instead of auth = "none"'
         yield Finding(Level.NOTE, Code.CREDENTIALS_NONE, config.source, what, hint)
         return
@@ -49,7 +49,7 @@ def check_credentials(config: Config, *, now: int) -> Iterator[Finding]:
 
 
 def check_jwt(where: str, text: str, *, now: int) -> Iterator[Finding]:
-    """Yield what is wrong with the JWT of the creds file *text*, in the form that `transport.credentials` returns."""
+    """Yield the problems of the JWT of the creds file *text*, in the form that `transport.credentials` returns."""
     lines = text.splitlines()
     claims = decode_claims(lines[1])
     hint = f"get new credentials from the broker's administrator and write them to {where}"

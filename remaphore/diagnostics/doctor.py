@@ -1,4 +1,4 @@
-"""What can only be found out by using the broker and asking the peers. Behind `remaphore doctor`.
+"""The checks that need the broker and the peers. Behind `remaphore doctor`.
 
 Peers are asked with the verb `permissions` and no other: `ping` is a verb that people send to trigger handlers, and
 doctor must not trigger any. (A receiver that accepts every verb, without a filter, accepts this one too.)
@@ -21,7 +21,7 @@ from remaphore.tasks import spawn
 
 
 async def examine(config: Config, *, to: str, timeout: float, report: Report, clock: Clock = time.time_ns) -> None:
-    """Examine each server and the peers that the pattern *to* matches; call *report* with each finding as it comes.
+    """Examine each server and the peers that the pattern *to* matches; call *report* with each finding as it is made.
 
     timeout: seconds for each server, and for the replies of the peers; with several identities, silent peers get it
     twice. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used.

@@ -32,7 +32,7 @@ PLACEHOLDER = b"<payload>"  # of a message that does not exist
 _UUID = b"\0"
 _WIRE = "version 1 of the wire"
 _MEMORY = "the messages explained before it"
-# The checks that a question does not go through, since each needs a message as it was sent.
+# The checks that a question skips, since each needs a real message.
 _ASSUMED = {
     SIGNATURE.name: "assumed: there is no message whose signature could be verified",
     REPLAY.name: "assumed: there is no message that could be a replay",
@@ -90,7 +90,7 @@ class Explanation:
 
 
 class Explainer:
-    """Judges like a receiver with *config* and *filters*, and remembers the accepted messages for those after them."""
+    """Judges like a receiver with *config* and *filters*; remembers accepted messages, to find later copies."""
 
     def __init__(self, config: Config, *, filters: Filters, plan: Callable[[Message], Sequence[Step]]) -> None:
         """*plan* returns what an accepted message would run; see `ask_plan`."""

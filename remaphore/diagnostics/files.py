@@ -18,7 +18,7 @@ from remaphore.transport import tls
 
 _ROOT = 0
 DAY = 24 * 60 * 60
-SOON_DAYS = 14  # time enough to renew by hand, and less than tools that renew automatically leave
+SOON_DAYS = 14  # enough time to renew by hand, and less than tools that renew automatically leave
 
 
 def check_files(config: Config, *, user: int) -> Iterator[Finding]:

@@ -131,7 +131,7 @@ def from_error(
 ) -> Finding:
     """Return *error* as a finding, with its hint.
 
-    default_hint: replaces the hint of the error's class; one that the error has of its own is kept. An error that
+    default_hint: replaces the hint of the error's class; the error's own hint, if any, is kept. An error that
     begins with *where*, as those of configuration files do, does not repeat it: `FILE: what`, or `FILE:3: what`.
     """
     text = str(error)

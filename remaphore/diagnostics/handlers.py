@@ -1,4 +1,4 @@
-"""Plugins and handlers: whether they can be loaded and run, and whether something acts on what peers may send."""
+"""Plugins and handlers: whether they can be loaded and run, and whether the verbs that peers may send are handled."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
         elif step.action is not Action.RUN:
             yield Finding(_LEVELS[step.action], _CODES[step.action], place, step.reason, step.hint)
     if all(step.action is Action.SKIP for step in steps):
-        what = "its directory holds no handler that runs"
+        what = "its directory contains no handler that would run"
         hint = "put an executable into its directory, or rename the directory if no verb can have this name"
         yield Finding(Level.WARNING, Code.VERB_DIRECTORY_IDLE, verb, what, hint)
 

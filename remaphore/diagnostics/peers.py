@@ -1,4 +1,4 @@
-"""The configured peers: entries that cannot work, and what follows from those that do."""
+"""The configured peers: entries that cannot work, and the consequences of those that can."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remaphore.protocol.peers import Peer, by_key
 
 
 def check_peers(config: Config) -> Iterator[Finding]:
-    """Yield what is wrong with the list of peers."""
+    """Yield the problems of the list of peers."""
     peers = tuple(by_key(config.peers).values())
     if not peers:
         what = "no peers configured: every message is dropped and requests have no recipients"
@@ -48,7 +48,7 @@ def check_own_keys(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:
             yield Finding(Level.ERROR, Code.PEER_HAS_OUR_KEY, peer.origin, what, "write that node's own public key")
         elif peer.key in ours:
             what = "this node is its own peer: it accepts its own messages and replies to them"
-            hint = "delete this peer if that is not intended"
+            hint = "delete this peer if this is not intended"
             yield Finding(Level.NOTE, Code.PEER_IS_THIS_NODE, peer.origin, what, hint)
 
 
@@ -62,6 +62,6 @@ def check_legacy_peers(config: Config, peers: Sequence[Peer]) -> Iterator[Findin
         yield Finding(Level.NOTE, Code.PEERS_LEGACY, config.source, what, hint)
     elif legacy:
         names = ", ".join(sorted({peer.destination for peer in legacy}))
-        what = f"run the Go implementation, so that their replies need not name the request: {names}"
+        what = f"run the Go implementation, so their replies need not name the request: {names}"
         hint = 'delete compatibility = "legacy" where it no longer applies'
         yield Finding(Level.NOTE, Code.PEERS_LEGACY, legacy[0].origin, what, hint)

@@ -1,4 +1,4 @@
-"""One request to peers, and what its replies show besides their contents: round trip, clock, and dropped replies.
+"""One request to peers, and the measurements on its replies: round trip, clock, and dropped replies.
 
 A reply that names its request is fresh whatever its time, so here it may be signed at any time: a wrong clock is one of
 the things to find. A reply of the Go implementation names no request, so its time has to be within allow_skew.
@@ -24,7 +24,7 @@ from remaphore.protocol.peers import Peer, by_key
 from remaphore.transport.bus import Bus
 
 ANY_TIME = 2**64  # nanoseconds: more than two 64-bit times can differ
-# How many signatures of dropped replies are verified: whoever can publish can send any number of those.
+# How many signatures of dropped replies are verified: anyone who can publish can send any number of them.
 MAX_EXTRA_VERIFICATIONS = 100
 
 
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def least_skew_ns(self) -> int:
-        """The least difference of the clocks that explains the reply, without sign.
+        """The smallest absolute clock difference that explains the reply.
 
         A peer that seems 5 s ahead after a round trip of 4 s is at least 3 s ahead.
         """

@@ -43,13 +43,13 @@ class PeerAnswer:
 
     @property
     def rejection(self) -> str:
-        """The text of a rejection, `REASON: DETAIL`; empty if the reply is none."""
+        """The text of a rejection, `REASON: DETAIL`; empty if the reply is not one."""
         reply = self.answer.reply
         return reply.output.removeprefix(REJECTED).decode(errors="replace") if reply.rejected else ""
 
     @property
     def rejection_reason(self) -> str:
-        """The reason of a rejection, empty if the reply is none."""
+        """The reason of a rejection, empty if the reply is not one."""
         return self.rejection.split(":", 1)[0]
 
     def permissions(self) -> ReportedPermissions | None:
@@ -141,7 +141,7 @@ def judge_no_permissions(answered: PeerAnswer) -> Iterator[Finding]:
         hint = "read the log of its daemon, or run remaphore check there"
         yield Finding(Level.WARNING, Code.PEER_REJECTS, name, f"rejects: {quote(answered.rejection)}", hint)
     elif answered.answer.reply.exit_code == 0:
-        what = f"its reply to {PERMISSIONS} is not one of the plugin of that name that we can read"
+        what = f"its reply to {PERMISSIONS} is not from the plugin of that name, or has an unknown format"
         hint = f"run remaphore hooks {PERMISSIONS} there; remove a handler of that verb, or update the older node"
         yield Finding(Level.WARNING, Code.PERMISSIONS_UNREADABLE, name, what, hint)
     else:
@@ -175,7 +175,7 @@ def judge_own_clock(config: Config, answers: list[Answer]) -> Iterator[Finding]:
     far = [answer.skew_ns for answer in answers if answer.least_skew_ns > config.allow_skew_ns // 2]
     if len(far) == len(answers) >= 2 and len({skew > 0 for skew in far}) == 1:
         middle = sorted(far)[len(far) // 2]
-        what = f"our clock is likely wrong: those of all {len(far)} peers that replied are {format_skew(middle)}"
+        what = f"our clock is likely wrong: the clocks of all {len(far)} peers that replied are {format_skew(middle)}"
         yield Finding(Level.WARNING, Code.OWN_CLOCK_SKEW, "clock", what, SYNCHRONIZE)
 
 

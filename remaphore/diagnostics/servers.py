@@ -1,4 +1,4 @@
-"""Each configured server: whether it can be reached, what it is, and whether it permits what a node needs."""
+"""Each configured server: whether it can be reached, its properties, and whether it permits what a node needs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def use_server(config: Config, url: str, bus: NatsBus, message: Outgoing |
     await bus.unsubscribe(messages)
     await bus.unsubscribe(replies)
     if bus.max_payload < wire.MAX_MESSAGE_BYTES:
-        what = f"accepts messages of at most {bus.max_payload} bytes: larger ones cannot be sent, and outputs are cut"
+        what = f"accepts messages of at most {bus.max_payload} bytes: larger ones are not sent, outputs are truncated"
         hint = f"raise max_payload of the server to {wire.MAX_MESSAGE_BYTES}"
         yield Finding(Level.NOTE, Code.SERVER_MAX_PAYLOAD, url, what, hint)
     findings = [finding for finding in denied if finding is not None]

@@ -1,4 +1,4 @@
-"""The state directory of the daemon, and its ledger. Nothing is created, written or kept locked."""
+"""The state directory of the daemon, and its ledger. Nothing is created or written, and no lock is kept."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_parents(directory: Path) -> Finding:
     parent = next(parent for parent in directory.parents if parent.exists())
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return Finding(Level.OK, Code.STATE_OK, str(directory), "will be created when the daemon starts")
-    hint = "set state_dir to a directory that the daemon's user may write"
+    hint = "set state_dir to a directory that the daemon's user can write to"
     if not parent.is_dir():
         hint = f"{hint}, or run: mv {shlex.quote(str(parent))} {shlex.quote(str(parent))}.old"
     return Finding(Level.ERROR, Code.STATE_UNUSABLE, str(directory), f"cannot be created in {parent}", hint)

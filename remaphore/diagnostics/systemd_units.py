@@ -32,7 +32,7 @@ def check_units(root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def check_unit(path: Path, root: Path) -> Iterator[Finding]:
-    """Yield what is wrong with one unit file and its drop-ins, or that nothing is."""
+    """Yield the problems of one unit file and its drop-ins, or that it has none."""
     try:
         settings = read_unit(path, root)
     except OSError as error:
@@ -48,14 +48,14 @@ def check_unit(path: Path, root: Path) -> Iterator[Finding]:
         for problem in command_problems(command, root)
     ]
     if settings.get("Type", [""])[-1:] != ["notify"]:
-        what = "no Type=notify: it counts as started before it receives, and a reload as done at once"
+        what = "no Type=notify: systemd considers it started before it receives, and a reload complete at once"
         hint = f"write Type=notify to [Service], then {_RELOAD}"
         problems.append(Finding(Level.WARNING, Code.UNIT_TYPE, str(path), what, hint))
     yield from problems or [Finding(Level.OK, Code.UNIT_OK, str(path), "everything that it names exists")]
 
 
 def command_problems(command: str, root: Path) -> Iterator[str]:
-    """Yield what is wrong with the value of an ExecStart."""
+    """Yield the problems of the value of an ExecStart."""
     if len(command) > _MAX_COMMAND:
         yield f"ExecStart has {len(command)} characters, the limit of this check is {_MAX_COMMAND}"
         return

@@ -32,7 +32,7 @@ FREE_PORT = -1  # in the configuration of nats-server
 
 
 def find_server() -> Path:
-    """Return the path of nats-server: beside this Python, or in the PATH. Raise TransportError if it is in neither."""
+    """Return the path of nats-server: next to this Python, or in the PATH. Raise TransportError if it is in neither."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
     if found is None:
@@ -41,7 +41,7 @@ def find_server() -> Path:
 
 
 class Broker:
-    """A nats-server of our own; `async with Broker(folder) as broker`, then `broker.url` and `broker.credentials`."""
+    """Our own nats-server; `async with Broker(folder) as broker`, then `broker.url` and `broker.credentials`."""
 
     def __init__(self, folder: Path, *, port: int | None = None, subject: str = DEFAULT_SUBJECT) -> None:
         """Prepare a broker whose files are in *folder*. port: None for a free one. subject: the root of all subjects.
@@ -63,7 +63,7 @@ class Broker:
         null = asyncio.subprocess.DEVNULL
         try:
             with self._log.open("wb") as log:
-                # A process group of its own: Ctrl-C is for the caller, which then stops the broker.
+                # Its own process group: Ctrl-C is for the caller, which then stops the broker.
                 self._process = await asyncio.create_subprocess_exec(
                     server, "-c", config, stdin=null, stdout=log, stderr=log, process_group=0
                 )
@@ -79,7 +79,7 @@ class Broker:
         except BaseException as error:
             await self.stop()
             if isinstance(error, TimeoutError):
-                text = f"{server} does not answer after {START_LIMIT:g} s"
+                text = f"{server} did not answer within {START_LIMIT:g} s"
                 raise TransportError(text, hint=f"see {self._log}") from None
             raise
 
@@ -119,7 +119,7 @@ class Broker:
             _write(config, f'listen: "{HOST}:{self._port}"\nports_file_dir: {folder}\n{login}')
         except OSError as error:
             text = f"{self._folder}: the broker's files cannot be written ({error.strerror})"
-            raise ConfigError(text, hint="use a folder that you may write to") from None
+            raise ConfigError(text, hint="use a folder that you can write to") from None
         return config
 
     def _login(self, *, now: int) -> str:
@@ -143,7 +143,7 @@ class Broker:
         return server
 
     async def _answers(self, process: asyncio.subprocess.Process) -> bool:
-        """Return whether the server accepts connections. Raise TransportError, with its last words, if it has ended."""
+        """Return whether the server accepts connections. Raise TransportError, with its last line, if it has ended."""
         if process.returncode is not None:
             lines = self._log.read_text(errors="replace").splitlines() or ["no output"]
             fatal = [line for line in lines if "[FTL]" in line or line.startswith("nats-server:")] or lines

@@ -1,4 +1,4 @@
-"""Where a plugin runs: what `remaphore_startup` hands it beside the daemon's numbers."""
+"""The environment of a plugin, which `remaphore_startup` passes in addition to the daemon's statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginContext:
-    """The surroundings of a plugin. config: the daemon's at its start. instance: the name given by `--instance`."""
+    """The environment of a plugin. config: the daemon's at its start. instance: the name given by `--instance`."""
 
     config: Config
     instance: str

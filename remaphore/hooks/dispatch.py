@@ -2,8 +2,8 @@
 
 pluggy calls hooks one after the other, lets the first exception end the chain, and does not await coroutines. An event
 must reach every plugin, so `emit` walks the public `HookCaller.get_hookimpls()` itself: a plain function is called in
-place, an `async def` runs as a task of its own, and whatever one of them does is its own `Outcome`. Implementations are
-called in the order in which their plugins were enabled.
+place, an `async def` runs in its own task, and the result of each, or its error, is its own `Outcome`. Implementations
+are called in the order in which their plugins were enabled.
 
 Example: `emit(hook, timeout=5)` with plugin a (a `def`), b (an `async def` that returns), c (one that hangs):
 
@@ -44,7 +44,7 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
     """Call every implementation of *hook* with *event*; return one outcome for each, in the order of the plugins.
 
     timeout: seconds for those that wait; one that is not done by then is cancelled and abandoned, with a TimeoutError
-    as its error. Nothing that a plugin does makes this raise. Cancelling the caller does, and cancels the plugins'
+    as its error. No action of a plugin makes this raise. Cancelling the caller does, and cancels the plugins'
     tasks.
     """
     started = time.monotonic()
@@ -85,7 +85,7 @@ def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Out
 
 
 def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome:
-    """Call one implementation of *hook* with the values of *event* that it names. Nothing it does makes this raise.
+    """Call one implementation of *hook* with the values of *event* that it names. It cannot make this raise.
 
     Meanwhile there is no current task: `asyncio.current_task().cancel()` in a plain function would otherwise cancel the
     host's task, such as the worker of a verb. `_leave_task` and `_enter_task` are asyncio's functions for other
@@ -148,5 +148,5 @@ def _collect(task: asyncio.Task[Outcome], started: float) -> Outcome:
     seconds = time.monotonic() - started
     # `_finish` catches CancelledError, so a done task is cancelled only if the plugin cancelled its own task and then
     # returned without another await: asyncio then marks the finished task as cancelled.
-    error = asyncio.CancelledError() if task.done() else TimeoutError(f"not done after {seconds:.1f} s")
+    error = asyncio.CancelledError() if task.done() else TimeoutError(f"did not finish within {seconds:.1f} s")
     return Outcome(hook, plugin, seconds, error=error)

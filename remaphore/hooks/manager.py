@@ -32,7 +32,7 @@ def find(candidates: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint
         other = found.setdefault(point.name, point)
         if other is not point and other.value != point.value:
             raise PluginError(
-                f"two plugins are called {point.name!r}: {origin(other)} and {origin(point)}",
+                f"two plugins are named {point.name!r}: {origin(other)} and {origin(point)}",
                 hint="uninstall one of the two distributions",
             )
     return found
@@ -69,7 +69,7 @@ def empty() -> pluggy.PluginManager:
 def register(manager: pluggy.PluginManager, plugin: object, *, name: str) -> None:
     """Add *plugin*, an object, a module, or a class that is instantiated here; check what it implements.
 
-    Raise TypeError or pluggy's PluginValidationError if it is not a plugin, and whatever its constructor raises.
+    Raise TypeError or pluggy's PluginValidationError if it is not a plugin, and any exception of its constructor.
     """
     manager.register(plugin() if inspect.isclass(plugin) else plugin, name=name)
     manager.check_pending()
@@ -91,7 +91,7 @@ def implemented(manager: pluggy.PluginManager, name: str) -> list[str]:
 def configure(
     manager: pluggy.PluginManager, config: Config, *, options: Mapping[str, Mapping[str, object]] | None = None
 ) -> None:
-    """Check the tables of all plugins, then hand each its settings, and what the command line has for it in *options*.
+    """Check the tables of all plugins, then pass each its settings, and its options of the command line from *options*.
 
     Raise PluginError for the first table or plugin that cannot be used.
     """
@@ -144,6 +144,6 @@ def _check_impl(hook: str, impl: pluggy.HookImpl) -> None:
     if impl.wrapper or impl.hookwrapper or inspect.isgeneratorfunction(impl.function):
         raise TypeError(f"{hook} is a wrapper or a generator, but a hook returns its result")
     if impl.tryfirst or impl.trylast:
-        raise TypeError(f"{hook} has tryfirst or trylast, but the order is that of the enabled plugins")
+        raise TypeError(f"{hook} has tryfirst or trylast, but the order is that in which plugins are enabled")
     if hook in specs.PLAIN and inspect.iscoroutinefunction(impl.function):
         raise TypeError(f"{hook} must be a plain def")

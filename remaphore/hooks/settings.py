@@ -62,7 +62,7 @@ def check_declaration(plugin: object) -> None:
     for field in dataclasses.fields(declared):
         if _required_type(hints[field.name]) not in _KINDS:
             known = "str, bool, int, float, Path or tuple[str, ...]"
-            raise TypeError(f"its Settings has a field {field.name!r} of another type than {known}")
+            raise TypeError(f"its Settings has a field {field.name!r} whose type is not {known}")
 
 
 def build(plugin: object, table: Mapping[str, Any], *, name: str, source: str) -> object | None:

@@ -38,7 +38,7 @@ def remaphore_configure(config: Config, settings: Any, options: Mapping[str, obj
 
 @hookspec
 def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) -> None:
-    """The daemon is subscribed. *stats* returns its numbers of the moment, for as long as it runs."""
+    """The daemon is subscribed. *stats* returns its current statistics, for as long as it runs."""
 
 
 @hookspec
@@ -48,7 +48,7 @@ def remaphore_reloaded(config: Config) -> None:
 
 @hookspec
 def remaphore_admitted(message: Message) -> None:
-    """A message was verified and passed the filters; its turn has not come yet."""
+    """A message was verified and queued; it is not handled yet."""
 
 
 @hookspec
@@ -63,9 +63,9 @@ def remaphore_handled(
     reply: Reply | None,
     sent: bool,  # noqa: FBT001 - a hook gets its arguments by name
 ) -> None:
-    """*message* was handled, and its reply sent if the requester wants one.
+    """*message* was handled, and its reply sent if the sender requested one.
 
-    outcomes: what each plugin did. reply: as composed; None if none was wanted and no plugin returned one. sent:
+    outcomes: what each plugin did. reply: as composed; None if none was requested and no plugin returned one. sent:
     whether it was published.
     """
 
@@ -87,7 +87,7 @@ def remaphore_reply(request: Message, reply: Reply) -> None:
 
 @hookspec
 def remaphore_finished(request: Message, summary: Summary) -> None:
-    """On the requesting side: all destinations have replied, or the time is over."""
+    """On the requesting side: all destinations have replied, or the time is up."""
 
 
 @hookspec
@@ -97,7 +97,7 @@ def remaphore_plan(message: Message) -> list[Step] | None:
 
 @hookspec
 def remaphore_shutdown(reason: str) -> None:
-    """The command ends; called once, whatever happened. Stop what you started."""
+    """The command ends; called exactly once, also after an error. Stop what you started."""
 
 
 HOOKS = tuple(name for name in globals() if name.startswith("remaphore_"))

@@ -24,15 +24,15 @@ class QueueState(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStats:
-    """The numbers of one moment, counted from the start of the daemon.
+    """A snapshot of the daemon's counters, counted from its start.
 
     Every message that arrived is in exactly one place: received = checking + sum(dropped) + sum(rejected)
     + sum(handled) + the messages that wait or run in queues.
 
-    received: messages that arrived on our subject, whatever they were. checking: messages whose signatures are being
-    checked. dropped: messages that the gate dropped, by reason. rejected: verified messages that were not acted on, by
-    reason (busy, expired, stopping, ledger, or a `DropReason`). handled: messages that went through the plugins, by
-    verb; "" stands for all further verbs once there are 1000. replies: replies, rejections among them, by result (sent,
+    received: messages of any kind that arrived on our subject. checking: messages whose signatures are being
+    checked. dropped: messages that the gate dropped, by reason. rejected: messages that were verified and rejected, by
+    reason (busy, expired, stopping, ledger, or a `DropReason`). handled: messages that were passed to the plugins, by
+    verb; "" stands for all further verbs once there are 1000. replies: replies, including rejections, by result (sent,
     failed). queues: the queue of each verb that has messages. connected: whether there is a connection to the broker.
     reconnects: connections after the first one. problem: why nothing can run, such as a ledger that cannot be written;
     empty if all is well.

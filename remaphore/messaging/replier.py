@@ -11,7 +11,7 @@ from remaphore.protocol import subject
 from remaphore.protocol.message import Message, Reply
 from remaphore.transport.bus import Bus
 
-# A reply that may or may not have arrived is sent again: the requester takes the first of each destination.
+# A reply that may or may not have arrived is sent again: the requester accepts the first of each destination.
 ATTEMPTS = 4
 # What every broker accepts. The last attempt is no larger, with the output cut: a broker whose limit was lowered, or
 # that has a limit for our credentials, may close the connection before it can state why.

@@ -1,6 +1,6 @@
 """The gate: bytes and a time go in, a trusted `Message` or a `Drop` comes out.
 
-All promises about permissions are kept here, so the gate does no I/O, and the order of its checks is written down once,
+All promises about permissions are kept here, so the gate does no I/O, and the order of its checks is defined once,
 in `CHECKS`: cheap ones first, then the signature, the replay check last. Until the signature is verified, the contents
 of a message are used for these checks only.
 """
@@ -36,11 +36,11 @@ class Filters:
     def mismatch(self, frame: wire.Frame) -> str | None:
         """Return why *frame* does not match, or None."""
         if self.uuid is not None and frame.uuid != self.uuid:
-            return "another uuid"
+            return "the uuid does not match the filter"
         if self.verbs is not None and frame.verb not in self.verbs:
-            return "another verb"
+            return "the verb does not match the filter"
         if self.sender is not None and frame.sender != self.sender:
-            return "another sender"
+            return "the sender does not match the filter"
         return None
 
 
@@ -122,7 +122,7 @@ class Gate:
             return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
         if not self.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
-            return self._drop(REPLAY, "accepted before, or signed before what was forgotten", frame.raw)
+            return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame.raw)
         return frame.message(
             digest,
             sender_name=self.policy.peers[frame.sender].destination,
@@ -146,12 +146,12 @@ def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
     if abs(skew) <= allow_skew_ns:
         return None
     off = f"{abs(skew) / duration.SECOND:.1f} s {'behind' if skew > 0 else 'ahead of'}"
-    return f"signed {off} our clock, allowed are {allow_skew_ns / duration.SECOND:g} s"
+    return f"signed {off} our clock (allowed: {allow_skew_ns / duration.SECOND:g} s)"
 
 
 def _not_a_request(_gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     # A frame with a destination is a request, even with the verb `reply`: no encoder writes a destination in a reply.
-    return None if frame.destination else "no destination, as only replies have"
+    return None if frame.destination else "no destination: only replies have none"
 
 
 def _unknown(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
@@ -171,7 +171,7 @@ def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     if filters.any_destination:
         return None
     if filters.pattern is not None:
-        return None if frame.destination == filters.pattern else "another pattern than the filtered one"
+        return None if frame.destination == filters.pattern else "the pattern does not match the filter"
     return None if matches(gate.policy.destination, frame.destination) else "the pattern does not match our destination"
 
 

@@ -16,7 +16,7 @@ NO_DATA = b"NO_DATA"  # the payload of a reply from a receiver that runs nothing
 
 # The characters that Go's strings.TrimFunc(unicode.IsSpace) trims; Python's str.strip would also trim U+001C to U+001F.
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-# An exit code is that of a process, or -1; more digits are text that only looks like one.
+# An exit code is that of a process, or -1; more digits are ordinary text.
 _REPLY = re.compile(rb"(-?[0-9]{1,10}),")
 
 

@@ -1,10 +1,10 @@
 """Which senders of dropped messages get a rejection, and how often.
 
-A rejection is a signed reply, so only a proven peer gets one: the message wants a reply, its key is known, its pattern
-matches our destination, and its signature is valid. The checks for verb and time come before that of the signature, so
-the signature of a message that failed them is verified only while there are tokens: otherwise an attacker could make us
-verify messages that we would drop. A rejected message is remembered like an accepted one, so that it is not accepted
-later, when the clock or the permissions have changed.
+A rejection is a signed reply, so only an authenticated peer gets one: the message requests a reply, its key is known,
+its pattern matches our destination, and its signature is valid. The checks for verb and time come before that of the
+signature, so the signature of a message that failed them is verified only while there are tokens: otherwise an attacker
+could make us verify messages that we would drop. A rejected message is remembered like an accepted one, so that it is
+not accepted later, when the clock or the permissions have changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from remaphore.protocol.message import Message
 # Signatures verified for rejections: each costs as much as 20 cheap drops.
 PER_SENDER = 5  # a second
 IN_ALL = 20  # a second
-# A clock that is further off gets no rejection: our reply would be outside its owner's window, too.
+# A sender whose clock is further off gets no rejection: our reply would be outside its window, too.
 MAX_SKEW_NS = 10 * duration.MINUTE
 
 _REJECTED = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW})

@@ -89,7 +89,7 @@ def signed_part(message: Message) -> bytes:
     if message.time_ns not in _TIME_RANGE:
         raise EncodeError(f"the time {message.time_ns} ns is not a 64-bit number")
     if not 1 <= len(message.uuid) <= UUID_BYTES:
-        raise EncodeError(f"the uuid has {len(message.uuid)} bytes, it needs 1 to {UUID_BYTES}")
+        raise EncodeError(f"the uuid has {len(message.uuid)} bytes, it must have 1 to {UUID_BYTES}")
     depth = message.destination.count(".") + 1
     if depth > MAX_DESTINATION_DEPTH:
         raise EncodeError(f"the destination has {depth} segments, the limit is {MAX_DESTINATION_DEPTH}")
@@ -161,7 +161,7 @@ def _read_time(text: bytes) -> int:
     except ValueError:
         raise DecodeError("the time is not a hexadecimal number") from None
     if b"%x" % time_ns != text or time_ns not in _TIME_RANGE:
-        raise DecodeError("the time is not written as an encoder writes it")
+        raise DecodeError("the time is not in the canonical form")
     return time_ns
 
 
@@ -171,7 +171,7 @@ def _read_uuid(text: bytes) -> bytes:
     except ValueError:
         raise DecodeError("the uuid is not hexadecimal") from None
     if uuid.hex().encode() != text or not 1 <= len(uuid) <= UUID_BYTES:
-        raise DecodeError("the uuid is not written as an encoder writes it")
+        raise DecodeError("the uuid is not in the canonical form")
     return uuid
 
 

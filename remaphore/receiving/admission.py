@@ -21,8 +21,8 @@ class Admission:
     """Passes what arrives through the gate, and its signature through the verifier.
 
     Each arrival ends in exactly one call, in the event loop: *on_accept* with a verified message that the replay window
-    has recorded, or *on_drop* with the reason and the arrival, which is None if the bytes have no shape. Neither may
-    wait. Accepted messages come in the order of arrival.
+    has recorded, or *on_drop* with the reason and the arrival, which is None if the bytes are malformed. Neither may
+    wait. Accepted messages are passed on in the order of arrival.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Admission:
 
     @property
     def checking(self) -> int:
-        """How many messages wait for the check of their signature."""
+        """The number of messages that wait for the check of their signature."""
         return self._verifier.waiting
 
     def apply_config(self, config: Config) -> None:
-        """Judge by *config* from now on. The replay window stays, so that nothing is accepted a second time."""
+        """Use *config* from now on. The replay window stays, so that nothing is accepted a second time."""
         self._ledger.window.allow(config.allow_skew_ns)
         self._gate = make_gate(config, Filters(), subject=self.subject, window=self._ledger.window)
 
     def deliver(self, raw: bytes) -> None:
-        """Judge *raw* by the time of its arrival, which is now."""
+        """Check *raw*, which arrives now."""
         now = self._clock()
         self._counters.received += 1
         gate = self._gate
@@ -66,9 +66,9 @@ class Admission:
         arrival = Arrival(gate, frame, now)
         drop = gate.precheck(frame, now)
         if drop is None and self._ledger.behind:
-            drop = Drop(DropReason.BUSY, "too many messages wait to be recorded", len(raw), self.subject)
+            drop = Drop(DropReason.BUSY, "too many messages are waiting to be recorded", len(raw), self.subject)
         elif drop is None and not self._verifier.put(arrival):
-            drop = Drop(DropReason.BUSY, "too many messages wait for their check", len(raw), self.subject)
+            drop = Drop(DropReason.BUSY, "too many messages are waiting to be checked", len(raw), self.subject)
         if drop is not None:
             self._on_drop(drop, arrival)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from remaphore.protocol.drop import DropReason
 
-# A peer that may send any verb could make us count without end. No node has as many verbs with handlers.
+# A peer that may send any verb could make us count without limit. No node has this many verbs with handlers.
 MAX_VERBS = 1_000
 
 

@@ -1,7 +1,7 @@
 """The daemon: receives as a service that stays up for months. It wires admission, execution and responses together.
 
-A message's way: `Admission.deliver` (gate, signature, replay window), `Execution.accept` (queue, ledger, plugins),
-`Responses.send`. What is not accepted leaves that way at `Responses.drop` or `Responses.reject`.
+The path of a message: `Admission.deliver` (gate, signature, replay window), `Execution.accept` (queue, ledger,
+plugins), `Responses.send`. A message that is not accepted leaves that path at `Responses.drop` or `Responses.reject`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from remaphore.transport.bus import Bus
 if TYPE_CHECKING:
     import pluggy
 
-# After SIGTERM, what runs may finish within DRAIN_SECONDS. Then the plugins are told to end it, and have STOP_SECONDS
+# After SIGTERM, what runs may finish within DRAIN_SECONDS. Then the plugins are asked to end it, and have STOP_SECONDS
 # for that; what is left has STOP_SECONDS to be replied to.
 DRAIN_SECONDS = 5.0
 STOP_SECONDS = 5.0
-# How long a plugin may take over `remaphore_startup`.
+# How long `remaphore_startup` of a plugin may take.
 HOOK_SECONDS = 5.0
 # How often memory and ledger forget what is older than the replay window, also of senders that are silent.
 EXPIRE_SECONDS = 60.0
@@ -87,7 +87,7 @@ class Daemon:
         self._stopping = asyncio.Event()
 
     def stats(self) -> DaemonStats:
-        """Return the numbers of this moment."""
+        """Return the current statistics."""
         counters = self._counters
         return DaemonStats(
             received=counters.received,
@@ -103,14 +103,14 @@ class Daemon:
         )
 
     def stop(self) -> None:
-        """End `run`: accept nothing more, finish or end what runs, reject the rest."""
+        """End `run`: accept no more messages, finish or end the running handlers, reject the rest."""
         self._execution.stop()
         self._stopping.set()
 
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at startup only.
 
-        `stop` also ends the wait for a broker that never confirms. What it has delivered by then ends as usual.
+        `stop` also ends the wait for a broker that never confirms. What it has delivered by then is handled as usual.
         """
 
         async def expire_old() -> None:
@@ -158,7 +158,7 @@ class Daemon:
         return True
 
     async def _subscribe(self) -> bool:
-        """Subscribe; return False if `stop` came before the broker confirmed."""
+        """Subscribe; return False if `stop` was called before the broker confirmed."""
         subscribing = spawn(self._bus.subscribe(self._admission.subject, self._admission.deliver), name="subscribe")
         stopping = spawn(self._stopping.wait(), name="stop")
         try:

@@ -1,4 +1,4 @@
-"""Execution: an accepted message waits in the queue of its verb, is recorded as started, and goes to the plugins."""
+"""Execution: an accepted message waits in the queue of its verb, is recorded as started and passed to the plugins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from remaphore.tasks import spawn
 if TYPE_CHECKING:
     import pluggy
 
-EVICTED = "it made room for a peer that had less waiting"
+EVICTED = "it made room for a peer with fewer messages waiting"
 # The exit code in a reply when no plugin had one: the shell's "command not found".
 NO_HANDLER = 127
 
@@ -55,7 +55,7 @@ class Execution:
         drops: DropThrottle,
         errors: PluginErrorReporter,
     ) -> None:
-        """*drops*: gets a message that finds its queue full, as the senders of such messages get no word otherwise."""
+        """*drops*: gets a message that finds its queue full, since its sender would otherwise not be notified."""
         self._config = config
         self._peers = by_key(config.peers)
         self._hook = plugins.hook
@@ -85,7 +85,7 @@ class Execution:
         return self._queues.state()
 
     def apply_config(self, config: Config) -> None:
-        """Use *config* for what waits, and for what comes."""
+        """Use *config* for waiting messages and for later ones."""
         self._config = config
         self._peers = by_key(config.peers)
 
@@ -102,11 +102,11 @@ class Execution:
             self._responses.reject(message, BUSY, "busy", full)
 
     def stop(self) -> None:
-        """Reject what is accepted from now on."""
+        """Reject all messages that are accepted from now on."""
         self._closing = True
 
     def reject_waiting(self) -> None:
-        """Reject every message whose turn has not come."""
+        """Reject every waiting message."""
         for message in self._queues.pop_all():
             self._responses.reject(message, BUSY, "stopping", "shutting down")
 
@@ -116,9 +116,9 @@ class Execution:
         await self._processor.join()
 
     async def _run(self, message: Message) -> Awaitable[object] | None:
-        """Let the plugins act on *message*; return what its verb's queue need not wait for before the next message."""
+        """Let the plugins act on *message*; return what need not be done before the next message of its verb."""
         peer = self._peers.get(message.sender)
-        if peer is None or not peer.may_send(message.verb):  # a new configuration came while it waited
+        if peer is None or not peer.may_send(message.verb):  # the configuration changed while it waited
             detail = "no longer among the verbs of this peer"
             self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
             return None
@@ -137,7 +137,7 @@ class Execution:
         finally:
             self._counters.count_handled(message.verb)
         if message.wants_reply and result.reply is not None:
-            # A task of its own, so that the completion of this message and the start of the next are one write.
+            # In a separate task, so that the completion of this message and the start of the next are one write.
             return spawn(self._complete(message, result, result.reply), name="complete")
         self._ledger.note_done(message.digest)
         return self._processor.notify_handled(message, result, sent=False)
@@ -147,7 +147,7 @@ class Execution:
         try:
             await self._ledger.done(message.digest, reply)
         except LedgerError as error:
-            # It ran, and the requester is told so. After a restart it counts as interrupted, and does not run again.
+            # It ran, and the requester is notified. After a restart it counts as interrupted, and does not run again.
             _log.error("completion_not_recorded", verb=message.verb, peer=message.sender_name, error=str(error))
         try:
             sent = await self._responses.send(message, reply)

@@ -1,4 +1,4 @@
-"""Admission without a daemon: every message is judged where it arrives, and queued in memory only."""
+"""Admission without a daemon: every message is checked on arrival, and queued in memory only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INBOX_BYTES = 64 * 1024 * 1024
 
 
 class InlineAdmission:
-    """Judges what the bus delivers. *on_accept* and *on_drop* are called on arrival and must not wait."""
+    """Checks what the bus delivers. *on_accept* and *on_drop* are called on arrival and must not wait."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class InlineAdmission:
         self._clock = clock
 
     def deliver(self, raw: bytes) -> None:
-        """Judge *raw* by the time of its arrival, which is now."""
+        """Check *raw*, which arrives now."""
         verdict = self._gate.admit(raw, self._clock())
         if isinstance(verdict, Drop):
             self._on_drop(verdict)

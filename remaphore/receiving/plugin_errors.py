@@ -1,4 +1,4 @@
-"""Reporting what plugins did wrong: by name, and not for every message."""
+"""Reporting the errors of plugins: by name, and not for every message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PluginErrorReporter:
         self._suppressed: dict[tuple[str, str], int] = {}
 
     def report(self, outcomes: Iterable[Outcome], *, blocking: bool = False) -> None:
-        """Log what is wrong with *outcomes*. *blocking*: they ran in the event loop, so all else waited for them."""
+        """Log the errors in *outcomes*. *blocking*: they ran in the event loop, so all else waited for them."""
         for outcome in outcomes:
             if outcome.error is not None:
                 self._log(outcome, "plugin_failed", error=repr(outcome.error))

@@ -1,4 +1,4 @@
-"""One message through the plugins: they act on it, a reply is chosen, and they are notified of what came of it."""
+"""One message and the plugins: they act on it, a reply is chosen, and they are notified of the result."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from remaphore.receiving.plugin_errors import PluginErrorReporter
 if TYPE_CHECKING:
     import pluggy
 
-# How long a plugin may take over `remaphore_handled`.
+# How long `remaphore_handled` of a plugin may take.
 NOTE_SECONDS = 5.0
-# `remaphore_handled` hooks that may be under way, and the payloads that they keep in memory, before the queues wait for
-# them: a plugin that is slower than the messages come must not fill the memory.
+# `remaphore_handled` hooks that may be running, and the payloads that they keep in memory, before the queues wait for
+# them: a plugin that is slower than messages arrive must not fill the memory.
 MAX_NOTING = 100
 MAX_NOTING_BYTES = 16 * 1024 * 1024
 # `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
@@ -29,14 +29,14 @@ _log = structlog.get_logger()
 
 
 class Result(NamedTuple):
-    """What came of a message: each plugin's outcome, and the reply; None if none was wanted and no plugin gave one."""
+    """The result of a message: each plugin's outcome, and the reply; None if none was requested and none returned."""
 
     outcomes: tuple[Outcome, ...]
     reply: Reply | None
 
 
 class MessageProcessor:
-    """Hands messages to the plugins. *default_reply*: what a requester gets if no plugin had a reply."""
+    """Passes messages to the plugins. *default_reply*: what a requester gets if no plugin returned a reply."""
 
     def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
         self._hook = plugins.hook
@@ -52,9 +52,9 @@ class MessageProcessor:
         return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
 
     def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
-        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was wanted. Does not wait.
+        """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
-        Return None, or, if too many of these hooks are under way, what to wait for before the next message is handled.
+        Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
         """
         noting = emit_detached(
             self._hook.remaphore_handled,
@@ -79,7 +79,7 @@ class MessageProcessor:
         return noting if len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES else None
 
     async def join(self, *, timeout: float | None = None) -> None:
-        """Return when no `remaphore_handled` hook is under way, or after *timeout* seconds."""
+        """Return when no `remaphore_handled` hook is running, or after *timeout* seconds."""
         if self._noting:
             await asyncio.wait(self._noting, timeout=timeout)
 
@@ -107,7 +107,7 @@ def validate_outcome(outcome: Outcome) -> Outcome:
 
 
 def choose_reply(outcomes: Sequence[Outcome]) -> Reply | None:
-    """Return the first reply that a plugin gave; -1 if there are only errors; else None."""
+    """Return the first reply that a plugin returned; -1 if there are only errors; else None."""
     replies = [outcome.result for outcome in outcomes if isinstance(outcome.result, Reply)]
     if len(replies) > 1:
         _log.warning("replies_dropped", kept=replies[0].exit_code, dropped=[reply.exit_code for reply in replies[1:]])

@@ -1,8 +1,8 @@
 """A queue for each verb: messages of a verb are handled in order, and no verb waits for another.
 
-A verb has as many workers as its concurrency says (by default one, so that its messages are handled in the order in
+A verb has as many workers as its concurrency (by default one, so that its messages are handled in the order in
 which they arrived). A worker lives while there is work, so a verb that is not used costs nothing. What may wait is
-bounded, and the room is shared: where there is none, the sender with the most waiting makes room for one with less, so
+bounded, and the room is shared: when it is used up, the sender with the most waiting makes room for one with less, so
 that no peer can keep the others out.
 """
 
@@ -24,10 +24,10 @@ from remaphore.tasks import spawn
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 # Workers in all, and those that one sender woke: each is a task, and a peer can invent verbs without end. No site has
-# as many directories of handlers.
+# this many directories of handlers.
 MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
-# What a message counts for beside its payload when the sender with the most waiting is determined.
+# What a message counts for in addition to its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
 
 
@@ -46,7 +46,7 @@ class _Queue:
 
 
 class VerbQueues:
-    """Hands messages to *on_message*, and to *on_expired* those that waited longer than their verb allows."""
+    """Passes messages to *on_message*, and those that waited longer than their verb allows to *on_expired*."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class VerbQueues:
     ) -> None:
         """*on_evicted* gets a message that was queued and had to make room.
 
-        *on_message* may return what is left to do once the message's turn is over, such as sending its reply. The
+        *on_message* may return the work that is left after handling, such as sending its reply. The
         worker takes the next message meanwhile, but only that one: if replies cannot be sent, handling stops too.
         """
         self._settings = settings
@@ -81,12 +81,12 @@ class VerbQueues:
         may_wake = self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
         another = queue.workers < settings.concurrency and may_wake
         if not queue.workers and not another:
-            return "too many verbs are being handled already"
+            return "too many verbs are already being handled"
         while True:
             if len(queue.waiting) >= settings.queue:
-                full = f"{len(queue.waiting)} messages of this verb wait already"
+                full = f"{len(queue.waiting)} messages of this verb are already waiting"
             elif self._waiting >= MAX_WAITING or self._bytes + len(message.payload) > MAX_WAITING_BYTES:
-                full = f"{self._waiting} messages wait or are being handled already"
+                full = f"{self._waiting} messages are already waiting or being handled"
             else:
                 break
             if not self._make_room(queue, settings, message):
@@ -126,14 +126,14 @@ class VerbQueues:
         """Evict the latest message of the sender with the most waiting; return False if that would not be fair.
 
         Where the verb's own queue is full, senders are compared by their messages in it; where the room for all is
-        used up, by the bytes that they hold in all queues. A sender gives way only if it still has at least as much as
+        used up, by their bytes in all queues. A sender makes room only if it still has at least as much as
         the newcomer's sender afterwards, or the two would evict each other in turns. An example for a queue of 10:
 
             A has 10 waiting, B sends: 10 >= 0 + 2, A's latest is evicted; then A has 9 and B 1
-            B sends on: 9 >= 1 + 2, 8 >= 2 + 2, 7 >= 3 + 2, 6 >= 4 + 2; then A has 5 and B 5
+            B sends more: 9 >= 1 + 2, 8 >= 2 + 2, 7 >= 3 + 2, 6 >= 4 + 2; then A has 5 and B 5
             B sends once more: 5 < 5 + 2, so B's message finds the queue full
 
-        The latest message is evicted, not the oldest: it has waited the least, and the order within the verb holds.
+        The latest message is evicted, not the oldest: it has waited the least, and the order within the verb is kept.
         """
         if len(queue.waiting) >= settings.queue:
             among, held, size = [queue], Counter(waiting.message.sender for waiting in queue.waiting), 1

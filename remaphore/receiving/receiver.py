@@ -1,4 +1,4 @@
-"""The one-shot receiver: what the gate accepts goes to the plugins, and their reply to the requester."""
+"""The one-shot receiver: accepted messages are passed to the plugins, and their reply is sent to the requester."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from remaphore.transport.bus import Bus
 if TYPE_CHECKING:
     import pluggy
 
-# How long what runs at the end may take to be ended and replied to: longer than a script's grace period after SIGTERM.
+# How long it may take to end the running script and send its reply: longer than a script's grace period after SIGTERM.
 STOP_SECONDS = 5.0
 
 

@@ -31,14 +31,14 @@ BUSY = 75
 NOT_PERMITTED = 77
 INTERRUPTED = 143
 
-# Rejections and resent replies that may be under way at a time. Beyond it a flood gets no answer.
+# Rejections and resent replies that may be sent at the same time. Beyond it a flood gets no answer.
 MAX_PENDING = 100
 
 _log = structlog.get_logger()
 
 
 class Responses:
-    """Sends what the daemon has to say to the senders of messages, and counts it.
+    """Sends the daemon's answers to the senders of messages, and counts them.
 
     Nothing is sent before the ledger has it: a rejection is final, and a reply may be resent after a restart.
     """
@@ -65,7 +65,7 @@ class Responses:
 
     @property
     def pending(self) -> int:
-        """How many rejections and resent replies are under way."""
+        """The number of rejections and resent replies that are being sent."""
         return len(self._pending)
 
     def apply_config(self, config: Config) -> None:
@@ -85,7 +85,7 @@ class Responses:
         self._counters.rejected[why] += 1
         if message.wants_reply and len(self._pending) < MAX_PENDING:
             reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
-            # Without the payload: many may be under way, and none needs it.
+            # Without the payload: many may be in progress, and none needs it.
             self._start(self._send_rejection(replace(message, payload=b""), reply))
         else:
             self._ledger.note_rejected(message.digest)
@@ -93,7 +93,7 @@ class Responses:
     def drop(self, drop: Drop, arrival: Arrival | None) -> None:
         """Count *drop*. It becomes a rejection if the sender is to be notified, or repeats a recorded reply.
 
-        *arrival*: what was dropped, None if it has no shape.
+        *arrival*: what was dropped, None if it is malformed.
         """
         self._drops.add(drop)
         if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
@@ -131,7 +131,7 @@ class Responses:
         self._ledger.interrupted.clear()
 
     async def join(self) -> None:
-        """Return when no rejection or resent reply is under way."""
+        """Return when no rejection or resent reply is being sent."""
         while self._pending:
             await asyncio.wait(self._pending)
 

@@ -32,7 +32,7 @@ class Notifier:
         return int(self._watchdog_usec) / 2_000_000 or None
 
     def ready(self, status: str) -> None:
-        """The service works, for the first time or again after a reload."""
+        """The service is ready, for the first time or again after a reload."""
         self._send(f"READY=1\nSTATUS={status}", wait=CHANGE_SECONDS)
 
     def reloading(self) -> None:
@@ -61,4 +61,4 @@ class Notifier:
             try:
                 channel.sendto(state.encode(), address)
             except OSError:
-                return  # the manager has gone or does not listen; the service runs all the same
+                return  # the manager has gone or does not listen; the service continues

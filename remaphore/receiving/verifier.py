@@ -91,7 +91,7 @@ class Verifier:
             checked: asyncio.Future[list[bool]]
             try:
                 checked = loop.run_in_executor(self._threads, check, batch)
-            except RuntimeError:  # the machine gives us no thread; the order must hold all the same
+            except RuntimeError:  # no thread is available; the order must be kept nevertheless
                 checked = loop.create_future()
                 checked.set_result(check(batch))
             self._batches.append((batch, checked))

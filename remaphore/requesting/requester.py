@@ -50,7 +50,7 @@ def preview(config: Config, verb: str, pattern: str, *, key: str = "") -> tuple[
         if name in asked:
             reason = ""
         elif name not in known:
-            reason = "its key is listed before under another destination, and the first counts"
+            reason = "its key is listed earlier under another destination, which takes precedence"
         else:
             reason = f"the pattern {pattern!r} does not match it"
         targets.append(Target(name, reason))

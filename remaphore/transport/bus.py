@@ -17,7 +17,7 @@ class Bus(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """How many connections there were after the first."""
+        """The number of connections after the first."""
 
     @property
     def max_payload(self) -> int:

@@ -1,8 +1,8 @@
-"""The login that we show the broker. Its file is read for every attempt, so that a renewed one needs no restart.
+"""The login that this node presents to the broker. Its file is read for every attempt: a renewed one needs no restart.
 
-nats-py reads a credentials file without checking it: CRLF, indentation or a missing final newline spoil the seed, and a
-file without a JWT makes it loop for ever (nats.py pull request 1020). So it gets a text made here, never a path. No
-message quotes a secret.
+nats-py reads a credentials file without checking it: CRLF, indentation or a missing final newline corrupt the seed,
+and a file without a JWT makes it loop forever (nats.py pull request 1020). So it is given a text composed here, never a
+path. No message quotes a secret.
 """
 
 from __future__ import annotations

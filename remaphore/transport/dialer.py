@@ -23,7 +23,7 @@ Prepare = Callable[[Connection], Awaitable[None]]
 
 
 class Dialer:
-    """Holds the configured servers, those that they have reported, and the login."""
+    """The configured servers, those that they have reported, and the login."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Dialer:
     async def round(self, prepare: Prepare, failures: dict[str, Failure]) -> Connection | None:
         """Return a connection to the first server, in random order, that accepts us and that *prepare* succeeds with.
 
-        Return None if there is none; *failures* then holds why, by server. *prepare* may raise DialError.
+        Return None if there is none; *failures* then contains the reasons, by server. *prepare* may raise DialError.
         """
         order = self.order()
         for shown in failures.keys() - {server.shown for server in order}:

@@ -12,7 +12,7 @@ MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
 
 
 class MemoryBroker:
-    """Connects the buses of one test. *published* holds everything that was published, in order."""
+    """Connects the buses of one test. *published* contains everything that was published, in order."""
 
     def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
@@ -42,8 +42,8 @@ class MemoryBus:
         """The largest size of one message in bytes."""
         return self._broker.max_payload
 
-    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is never away
-        """Deliver *data* to all subscribers; an exception of one goes to the loop's handler and not to the sender."""
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ARG002 - it is always connected
+        """Deliver *data* to all subscribers; an exception of one is reported to the loop, not to the sender."""
         self._check_open()
         if len(data) > self.max_payload:
             text = f"message of {len(data)} bytes for {subject}: the broker accepts at most {self.max_payload}"

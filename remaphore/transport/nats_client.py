@@ -146,7 +146,7 @@ class NatsBus:
             self._leave(operation)
 
     async def close(self) -> None:
-        """End the connection; see `Bus`. Callers that still wait get a ConnectionLostError. Never raise, never hang."""
+        """End the connection; see `Bus`. Waiting callers get a ConnectionLostError. It never raises and never hangs."""
         self._closed = True
         while not self._task.done():
             # More than once: nats-py and wait_for() of Python 3.11 can swallow a cancellation.
@@ -174,7 +174,10 @@ class NatsBus:
                     connection = await self._dial()
                     started = loop.time()
                     await self._serve(connection)
-                except (OSError, MemoryError) as error:  # whatever this machine has run out of may come back
+                except (
+                    OSError,
+                    MemoryError,
+                ) as error:  # such as no memory or descriptors, which may be available again later
                     if not self._first.done():
                         raise
                     self._outage.failures["this machine"] = Failure(f"{error or type(error).__name__}")
@@ -220,7 +223,7 @@ class NatsBus:
             operation.handle = None
         denied = await self._exchange(connection, operations)
         if denied is None:
-            raise DialError(Failure(f"subscribing again was not confirmed ({connection.reason})"))
+            raise DialError(Failure(f"the new subscription was not confirmed ({connection.reason})"))
         if denied:
             subjects = ", ".join(sorted(subject for _, subject in denied))
             raise DialError(Failure(f"no permission for subscription to {subjects}", _EXTEND))

@@ -22,7 +22,7 @@ from remaphore.transport.servers import DialError, Failure, Server, discovered, 
 
 CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
 DIAL_LIMIT = 6.0  # seconds for all of them
-CLOSE_LIMIT = 0.5  # seconds; closing waits for ever after a failed TLS handshake (nats.py issue 718)
+CLOSE_LIMIT = 0.5  # seconds; closing waits forever after a failed TLS handshake (nats.py issue 718)
 PING_INTERVAL = 10  # seconds
 # Unanswered pings after which the next one ends the connection: silence is noticed within two intervals, and a daemon
 # has the third to report it (docs/reliability.md promises three).
@@ -31,7 +31,7 @@ _CORRECT_SUBJECT = "correct subject in the configuration"
 
 
 class Connection:
-    """An accepted connection. `ended` is a future that is done once it has ended, for whatever reason."""
+    """An accepted connection. `ended` is a future that is done once it has ended, for any reason."""
 
     def __init__(self, server: Server, *, require_tls: bool, report: Callable[[str], None]) -> None:
         self.server = server
@@ -73,7 +73,7 @@ class Connection:
         try:
             async with asyncio.timeout(DIAL_LIMIT):
                 # nats-py makes two attempts with these and then reports "no servers"; its first error is the cause. Any
-                # other setting makes it retry for ever, whatever allow_reconnect says (nats.py issues 645, 663).
+                # other setting makes it retry forever, whatever allow_reconnect says (nats.py issues 645, 663).
                 await connection._client.connect(
                     servers=[server.url],
                     name="remaphore",

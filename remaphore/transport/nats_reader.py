@@ -1,7 +1,7 @@
-"""nats-py's client with a reader of our own, which uses `parser`: received bytes are checked here, not by nats-py.
+"""nats-py's client with our own reader, which uses `parser`: received bytes are checked here, not by nats-py.
 
 Connecting, TLS, login, writing and pings are nats-py's. Its subscriptions are not used either: each message costs them
-an object, a queue entry and a turn of a task.
+an object, a queue entry and a task switch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReadingClient(Client):
     """nats-py's client with our own reader. It reports its end, and never uses clear text where TLS is required.
 
     ended: called when it has ended, perhaps more than once. report: called with a line for each violation of the NATS
-    protocol by the server, whether it was passed over or ended the connection.
+    protocol by the server, whether it was skipped or ended the connection.
     """
 
     def __init__(self, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]) -> None:
@@ -98,7 +98,7 @@ class ReadingClient(Client):
                         self._pings_outstanding = 0
                         deliver(event.payload)
                     elif isinstance(event, Flaw):
-                        self._report(f"passed over {event.text}")
+                        self._report(f"skipped {event.text}")
                     else:
                         await self._handle_control(event)
             self._err = errors.UnexpectedEOF()
@@ -123,7 +123,7 @@ class ReadingClient(Client):
             if isinstance(info, dict):
                 self.server_info = _useful(info)
             else:
-                self._report(f"passed over an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
+                self._report(f"ignored an INFO line that is not a JSON object of at most {MAX_INFO} bytes")
         else:
             text = line.text.decode(errors="replace").strip("' ")
             if not DENIED.search(text):
@@ -137,7 +137,7 @@ class ReadingClient(Client):
         del self._pongs[:1]
         self._pings_outstanding = 0
 
-    # A client ends both loops before it does anything that may wait for ever. If one of them ends by an unexpected
+    # A client ends both loops before it does anything that may wait forever. If one of them ends by an unexpected
     # error, the client still reports that it is connected (nats.py pull request 914).
     async def _flusher(self) -> None:
         try:

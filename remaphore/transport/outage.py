@@ -1,7 +1,7 @@
-"""Reports about the connection: a line after a second without one, then one every 30 seconds, and one at its return.
+"""Reports about the connection: a line after a second without one, then one every 30 seconds, and one when it is back.
 
 Interruptions too short for the first of these lines are reported by their end alone, and only if the caller wants that;
-those of a connection that comes and goes are grouped into one line.
+those of an unstable connection are grouped into one line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from remaphore.transport.servers import Failure, hints, summary
 NOTICE_AFTER = 1.0  # seconds without a connection before the first line
 NOTICE_AGAIN = 30.0  # seconds between further lines
 FLAPPING_AGAIN = 15.0  # seconds between lines about interruptions of less than NOTICE_AFTER, or about bad protocol
-STABLE_AFTER = 5.0  # seconds that a connection must live not to count as one that comes and goes
+STABLE_AFTER = 5.0  # seconds that a connection must last in order not to count as unstable
 FIRST_DELAY = 0.2  # seconds, at most, before the first retry: a restarted broker is back soon
 LONGEST_DELAY = 2.0  # seconds, at most, before any other
 
@@ -23,7 +23,7 @@ LONGEST_DELAY = 2.0  # seconds, at most, before any other
 def delays(tries: int = 0) -> Iterator[float]:
     """Yield the seconds to wait before each retry, after *tries* earlier ones.
 
-    Random all the way down to 0, so that 500 receivers do not come back to a restarted broker at the same moment. The
+    Random all the way down to 0, so that 500 receivers do not reconnect to a restarted broker at the same moment. The
     upper bounds are 0.2, 0.4, 0.8, 1.6, and then always 2 seconds.
     """
     while True:
@@ -32,7 +32,7 @@ def delays(tries: int = 0) -> Iterator[float]:
 
 
 class OutageReporter:
-    """Reports the time without a connection: it holds why each server failed, and reports it from time to time.
+    """Reports the time without a connection: it records why each server failed, and reports that from time to time.
 
     on_reconnect: called with a line for every connection after the first; without it, *on_notice* is called with one if
     it was called with the outage before.
@@ -53,7 +53,7 @@ class OutageReporter:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._began = loop.time()
-            # A connection that comes and goes is reported as seldom as its returns are.
+            # The losses of an unstable connection are reported as seldom as its reconnects.
             flapping = self._began - self._connected_at < STABLE_AFTER
             quiet = self._reported_at + FLAPPING_AGAIN - self._began if flapping else 0.0
             self._timer = loop.call_later(max(NOTICE_AFTER, quiet), self._report)
@@ -94,14 +94,14 @@ class ReconnectThrottle:
     """Passes on lines about reconnects, at most one every FLAPPING_AGAIN seconds, the latest of those in between.
 
     Example: the connection returns at 0, 4, 9 and 40 s. The line of 0 s is passed on at once. Those of 4 and 9 s are
-    held; at 15 s the later one is passed on, with "it was away 2 times since the last line". That of 40 s is passed on
+    held; at 15 s the later one is passed on, with "disconnected 2 times since the last line". That of 40 s is passed on
     at once, since nothing came for 15 s after the last line.
 
     more: the text added to a line that stands for several, with their number.
     """
 
     def __init__(
-        self, report: Callable[[str], None], *, more: str = "it was away {number} times since the last line"
+        self, report: Callable[[str], None], *, more: str = "disconnected {number} times since the last line"
     ) -> None:
         self._report = report
         self._more = more

@@ -7,7 +7,7 @@ publish could end the connection of every receiver. It also accepts any size and
 Three rules apply here instead:
 
 1. Subject, reply subject and headers are skipped, never decoded.
-2. An error within one line or one message whose end is known costs that line or message alone: a `Flaw`.
+2. An error within one line or one message whose end is known affects that line or message alone: a `Flaw`.
 3. Where the end is not known, what follows cannot be trusted: ProtocolError, and the caller ends the connection.
 
 Examples, each of them followed by a message that is correct:
@@ -30,7 +30,7 @@ from typing import NamedTuple
 # Bytes of one line. nats-server allows 4 KiB (max_control_line) unless an administrator raises it; a reply subject,
 # which any publisher chooses, is at most as long as that. INFO of a cluster of 1,000 servers has 25 KiB.
 MAX_LINE = 1024 * 1024
-# Bytes of a message that are passed over. nats-server queues at most that much for one client (max_pending); its
+# Bytes of a message that are skipped. nats-server queues at most that much for one client (max_pending); its
 # max_payload is not a bound, since servers of a cluster may have different ones.
 MAX_SKIPPED = 64 * 1024 * 1024
 
@@ -42,7 +42,7 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 
 
 class ProtocolError(Exception):
-    """The stream is out of step: where the next line begins is not known. Its text quotes nothing of the stream."""
+    """The stream is out of sync: the start of the next line is not known. Its text quotes nothing of the stream."""
 
 
 class Delivery(NamedTuple):
@@ -60,7 +60,7 @@ class Control(NamedTuple):
 
 
 class Flaw(NamedTuple):
-    """A line or a message that was passed over, and why, without quoting it."""
+    """A line or a message that was skipped, and why, without quoting it."""
 
     text: str
 
@@ -81,8 +81,8 @@ class _Announced:
     def parse(cls, spaced: bytes, *, with_headers: bool) -> _Announced:
         """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] header-size size`. Raise ProtocolError.
 
-        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may hold any
-        other byte, also those that `bytes.split()` considers white space (VT, FF).
+        *spaced*: the line with spaces for tabs. It is split at these alone, as nats-server does: a subject may contain
+        any other byte, also those that `bytes.split()` considers white space (VT, FF).
         """
         words = [word for word in spaced.split(b" ") if word]
         size = _number(words[-1])
@@ -107,10 +107,10 @@ class Parser:
     def __init__(self, *, max_message: int) -> None:
         self._max_message = max_message
         self._buffer = bytearray()
-        self._searched = 0  # bytes of the buffer known to hold no end of a line
+        self._searched = 0  # bytes of the buffer known to contain no end of a line
         self._announced: _Announced | None = None
-        self._head = b""  # the first bytes of the headers that are being passed over
-        self._kept = b""  # the payload of a message that is too large, while the rest of it is passed over
+        self._head = b""  # the first bytes of the headers that are being skipped
+        self._kept = b""  # the payload of a message that is too large, while the rest of it is skipped
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield the events that *data* completes, in order. Raise ProtocolError, after the events before it."""

@@ -14,11 +14,11 @@ from remaphore.transport.nats_reader import Handle
 from remaphore.transport.pending import PendingOperation
 
 UNCONFIRMED = "it may or may not have been delivered"
-UNCONFIRMED_HINT = "check whether the receivers have it before you send it again"
+UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
 
 
 def next_batch(queue: deque[PendingOperation], *, max_bytes: int) -> list[PendingOperation]:
-    """Remove and return what one round trip shall confirm: operations in order, until they hold *max_bytes*.
+    """Remove and return what one round trip is to confirm: operations in order, until they reach *max_bytes*.
 
     Those whose callers have been cancelled are dropped.
     """
@@ -79,7 +79,7 @@ def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperati
     reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
     messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
     if messages and "maximum payload" in reason.lower():
-        # A limit of the credentials; the server closes the connection and does not say which message it was.
+        # A limit of the credentials; the server closes the connection and does not report which message it was.
         largest = max(messages, key=lambda operation: len(operation.data))
         text = f"message of {len(largest.data)} bytes for {largest.subject}: more than the credentials allow"
         hint = "send less, or raise the payload limit of the NATS user"

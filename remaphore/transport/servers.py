@@ -1,7 +1,7 @@
 """Addresses of servers, and why one of them could not be used.
 
 A failure is *final* when trying again cannot help: the server, TLS or the name service rejected us. Everything else,
-from a refused connection to silence, may be a broker that is just starting. No text here holds a password of a URL.
+from a refused connection to silence, may be a broker that is just starting. No text here contains a password of a URL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WRITE_ADDRESS = "write nats://HOST:PORT or tls://HOST:PORT"
 
 
 class Server(NamedTuple):
-    """One server. url: for nats-py, may hold a password; shown: the same for people.
+    """One server. url: for nats-py, may contain a password; shown: the same for people.
 
     tls_name: the name that its certificate must carry, if it is not the host's. problem: what is wrong with the
     address, and hint: how to fix it.
@@ -75,7 +75,7 @@ def parse(text: str) -> Server:
     try:
         parts = urlsplit(full)
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
-        # Only names that the codec would change: to load it takes longer than to connect.
+        # Only names that the codec would change: loading it takes longer than connecting.
         if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
             host.encode("idna")
     except ValueError as error:  # UnicodeError, of a host name with an empty or overlong part, is one
@@ -144,7 +144,7 @@ def _explain_os(error: OSError) -> Failure:
         reason = getattr(error, "reason", None) or error
         return Failure(f"TLS failed ({reason})", "check the table [tls], and the server's TLS settings", final=True)
     if isinstance(error, socket.gaierror):
-        if error.errno == socket.EAI_AGAIN:  # the name service is away, the name may be right
+        if error.errno == socket.EAI_AGAIN:  # the name service is unavailable, the name may be correct
             return Failure(f"unknown host ({error.strerror})", "check the name service of this machine")
         return Failure(f"unknown host ({error.strerror})", "check the host name in servers", final=True)
     # asyncio joins the errors of several addresses (::1 and 127.0.0.1) into one without a number.
@@ -154,7 +154,7 @@ def _explain_os(error: OSError) -> Failure:
 
 
 def summary(failures: Mapping[str, Failure]) -> str:
-    """Return one line with each cause and the servers that it holds for: `A, C: connection refused; B: TLS failed`."""
+    """Return one line with each cause and the servers that it applies to: `A, C: connection refused; B: TLS failed`."""
     causes = {shown: failure.text for shown, failure in failures.items()}
     return "; ".join(_by_text(causes)) or "no answer yet"
 
@@ -162,8 +162,8 @@ def summary(failures: Mapping[str, Failure]) -> str:
 def hints(failures: Mapping[str, Failure]) -> str:
     """Return one line with each hint, empty if there is none.
 
-    Each hint is preceded by the servers that it holds for, unless it holds for all: of the servers A and B, where only
-    B has a hint, `B: check tls.ca_file`.
+    Each hint is preceded by the servers that it applies to, unless it applies to all: of the servers A and B, where
+    only B has a hint, `B: check tls.ca_file`.
     """
     known = {shown: failure.hint for shown, failure in failures.items() if failure.hint}
     if len(known) == len(failures) and len(set(known.values())) == 1:

@@ -1,4 +1,4 @@
-"""The TLS context of a connection: always ours, always verifying."""
+"""The TLS context of a connection: always our own, and always verifying."""
 
 from __future__ import annotations
 

@@ -225,15 +225,15 @@ FILLING = {
     "denials": (denials, b"", INFO, ""),
     "other servers": (other_servers, b"", INFO, ""),
     "many servers": (always(b'INFO {"connect_urls":[%b"a:1"]}\r\n' % (b'"a:1",' * 100_000)), b"", INFO, ""),
-    "large INFO": (always(b'INFO {"x":[%b{}]}\r\n' % (b'{"":0},' * 140_000)), b"", INFO, "passed over an INFO line"),
+    "large INFO": (always(b'INFO {"x":[%b{}]}\r\n' % (b'{"":0},' * 140_000)), b"", INFO, "ignored an INFO line"),
     "INFO of many things": (always(b'INFO {"x":[%b{}]}\r\n' % (b'{"":0},' * 18_000)), b"", INFO, ""),
-    "nested INFO": (always(b"INFO " + b"[" * 500_000 + b"\r\n"), b"", INFO, "passed over an INFO line"),
+    "nested INFO": (always(b"INFO " + b"[" * 500_000 + b"\r\n"), b"", INFO, "ignored an INFO line"),
     "PING": (always(b"PING\r\n"), b"", INFO, ""),
     "PONG": (always(b"PONG\r\n"), b"", INFO, ""),
     "no such subscription": (always(b"MSG remaphore.all 77 1\r\nx\r\n"), b"", INFO, ""),
     "no subscription": (
         *(always(b"MSG remaphore.all x 1\r\nx\r\n"), b"", INFO),
-        "passed over a message for no subscription",
+        "skipped a message for no subscription",
     ),
 }
 

@@ -116,7 +116,7 @@ def test_a_conversion_that_changed_the_meaning_would_not_be_written(tmp_path, mo
 
 
 def test_names_tell_which_way_it_goes(tmp_path):
-    with pytest.raises(ConfigError, match="already TOML, by its name"):
+    with pytest.raises(ConfigError, match="the name is that of a TOML file"):
         convert(str(tmp_path / "a.toml"), tmp_path / "b.toml")
     with pytest.raises(ConfigError, match=r"must end in \.toml$"):
         convert(str(tmp_path / "a.conf"), tmp_path / "b.conf")

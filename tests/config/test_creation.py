@@ -169,7 +169,7 @@ def test_a_hosts_name_is_reversed_and_cleaned(host, destination):
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "", "...", "10.0.0.1", "*"])
 def test_a_host_without_a_name_of_its_own_must_be_given_one(host):
-    with pytest.raises(UsageError, match=r"this host has no name of its own: "):
+    with pytest.raises(UsageError, match=r"no destination can be derived from the host name "):
         creation.destination_of(host)
 
 

@@ -199,7 +199,7 @@ def test_a_second_key_goes_into_the_same_drop_in(main):
 @pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc/passwd", ".hidden", "..", "z\u00fcrich", "x" * 300])
 def test_a_destination_that_is_no_safe_file_name_makes_no_drop_in(main, name):
     peer = make_peer(3, name)
-    rejected(main, lambda: editing.add(str(main), [peer], drop_in=True), "leave out --drop-in")
+    rejected(main, lambda: editing.add(str(main), [peer], drop_in=True), "omit --drop-in")
     editing.add(str(main), [peer])
     assert peers(main)[-1] == peer
 
@@ -213,10 +213,10 @@ def test_a_key_that_is_known_is_refused_with_its_place(main, drop_in):
                 lambda name=name, rotate=rotate: editing.add(
                     str(main), [make_peer(1, name)], drop_in=drop_in, rotate=rotate
                 ),
-                f"is already that of com.peer1: {main}: peers[0]; hint: nothing to add, or first: remaphore peer",
+                f"already belongs to com.peer1: {main}: peers[0]; hint: add nothing, or first run: remaphore peer",
             )
     rejected(
-        main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 is already that of"
+        main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 already belongs to"
     )
 
 
@@ -226,7 +226,7 @@ def test_another_key_for_a_known_destination_is_added_only_if_that_is_said(main,
     rejected(
         main,
         lambda: editing.add(str(main), [second], drop_in=drop_in),
-        f"com.peer1 is already known with another key: {main}: peers[0]; hint: if both keys are its own",
+        f"com.peer1 is already known with another key: {main}: peers[0]; hint: if both keys belong to it",
     )
     rejected(main, lambda: editing.add(str(main), [THREE, make_peer(4, "com.peer3")]), "known with another key: given")
     editing.add(str(main), [second], drop_in=drop_in, rotate=True)

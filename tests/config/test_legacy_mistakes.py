@@ -163,7 +163,7 @@ def test_a_mistake_is_reported_with_its_line_and_a_hint(text, what, hint):
         (MINIMAL + "[ Pears ]\n", ":6: unknown section 'pears'", "write [ Identities ] or [ Peers ]"),
         (
             MINIMAL.replace("destination: d", "destination: com.*"),
-            ":3: a destination cannot contain *, which only patterns do",
+            ":3: a destination cannot contain *; only patterns can",
             NAME_HINT,
         ),
         (

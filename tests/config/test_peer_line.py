@@ -65,7 +65,7 @@ def test_a_line_with_one_character_changed_is_refused_or_the_same(place, charact
         (f"{LINE} {LINE}", "has 8 words instead of 4: it was cut or joined"),
         (
             LINE.replace(":1", ":2"),
-            "of another version than remaphore-peer:1, which this remaphore reads; hint: update the older",
+            "is not the one that this remaphore reads, remaphore-peer:1; hint: update the older",
         ),
         (f"com.a {KEY}", "not a peer line, which begins with remaphore-peer:1; hint: copy"),
         (f"com.a {KEY}", "--compatibility legacy DESTINATION PUBLICKEY"),
@@ -93,8 +93,8 @@ def test_each_mistake_is_reported(text, part):
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_private_key_is_reported_as_such_with_the_hint_and_is_not_repeated(text, bare):
     said = rejection(text, bare=bare)
-    assert "this is a private key; hint: make a new one" in said
-    assert "on the node that it must never leave" in said
+    assert "this is a private key; hint: create a new key" in said
+    assert "on its own node; a private key must never leave it" in said
     assert "remaphore keygen" in said
     assert make_key(1).reveal()[:10] not in said
 

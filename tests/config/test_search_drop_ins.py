@@ -119,9 +119,9 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(folder):
     (folder / "peers.d").rmdir()
     (folder / "peers.d").write_text("")
     said = rejection(folder)
-    assert (
-        said
-        == f"{folder}/peers.d: peers: cannot be read: Not a directory; hint: check that it is a directory, and its mode"
+    assert said == (
+        f"{folder}/peers.d: peers: cannot be read: Not a directory;"
+        " hint: check that it is a directory, and that you can read it"
     )
 
 

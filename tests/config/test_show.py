@@ -80,11 +80,11 @@ def test_each_value_of_a_toml_file_names_its_key():
 
 def test_what_the_file_does_not_say_is_a_default_and_says_so():
     found = of_toml()
-    assert found["subject"] == ("remaphore", "default, as f.toml has no subject")
-    assert found["state_dir"] == ("/var/s", "default, as f.toml has no state_dir")
-    assert found["default_identity"] == (make_key(1).public, "default, as f.toml has no default_identity")
+    assert found["subject"] == ("remaphore", "default (subject is not set in f.toml)")
+    assert found["state_dir"] == ("/var/s", "default (state_dir is not set in f.toml)")
+    assert found["default_identity"] == (make_key(1).public, "default (default_identity is not set in f.toml)")
     assert found["verbs.deploy.timeout"] == ("90s", "f.toml: verbs.deploy.timeout")
-    assert found["verbs.deploy.max_wait"] == ("60s", "default, as f.toml has no verbs.deploy.max_wait")
+    assert found["verbs.deploy.max_wait"] == ("60s", "default (verbs.deploy.max_wait is not set in f.toml)")
     assert found["verbs.deploy.payload"] == ("stdin", "f.toml: verbs.deploy.payload")
 
 

@@ -79,7 +79,7 @@ NAME_HINT = "use a name such as com.example.us.left"
         (MINIMAL.replace('"d"', "5"), "destination: must be a string, not an integer", MANUAL),
         (
             MINIMAL.replace('"d"', '"com.*"'),
-            "destination: a destination cannot contain *, which only patterns do",
+            "destination: a destination cannot contain *; only patterns can",
             NAME_HINT,
         ),
         (
@@ -94,7 +94,7 @@ NAME_HINT = "use a name such as com.example.us.left"
         ),
         (
             MINIMAL + PEER.replace("com.a", "**"),
-            "peers[0].destination: a destination cannot contain *, which only patterns do",
+            "peers[0].destination: a destination cannot contain *; only patterns can",
             NAME_HINT,
         ),
         (MINIMAL.replace('["nats://a:4222"]', "[]"), "servers: empty", 'write ["nats://HOST:4222"]'),
@@ -114,11 +114,11 @@ NAME_HINT = "use a name such as com.example.us.left"
         (TOP + AUTH + 'credentials = "c"\n' + IDENTITY, "auth: set together with credentials", "keep one of the two"),
         (TOP + 'auth = "non"\n' + IDENTITY, "auth: unknown value", AUTH_HINT),
         (TOP + "auth = true\n" + IDENTITY, "auth: must be a table, not true or false", MANUAL),
-        (TOP + "[auth]\n" + IDENTITY, "auth: not exactly one way to authenticate", AUTH_HINT),
-        (TOP + '[auth]\nuser = "u"\n' + IDENTITY, "auth: not exactly one way to authenticate", AUTH_HINT),
+        (TOP + "[auth]\n" + IDENTITY, "auth: expected exactly one authentication method", AUTH_HINT),
+        (TOP + '[auth]\nuser = "u"\n' + IDENTITY, "auth: expected exactly one authentication method", AUTH_HINT),
         (
             TOP + '[auth]\ntoken_file = "t"\nnkey_seed_file = "s"\n' + IDENTITY,
-            "auth: not exactly one way to authenticate",
+            "auth: expected exactly one authentication method",
             AUTH_HINT,
         ),
         (

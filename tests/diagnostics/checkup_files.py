@@ -124,7 +124,7 @@ CASES = [
         Level.NOTE,
         edited('credentials = "remaphore.creds"', 'auth = "none"'),
         edited('auth = "none"', 'credentials = "remaphore.creds"'),
-        "no broker credentials: whoever reaches the broker can read messages",
+        "no broker credentials: anyone who can reach the broker can read",
     ),
     Case(
         Code.CREDENTIALS_UNUSABLE,

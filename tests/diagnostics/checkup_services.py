@@ -130,7 +130,7 @@ CASES = [
         Level.NOTE,
         edited(PING, PING + '\ncompatibility = "legacy"'),
         edited('\ncompatibility = "legacy"', ""),
-        "run the Go implementation, so that their replies need not name the request: com.two",
+        "run the Go implementation, so their replies need not name the request: com.two",
     ),
     Case(
         Code.PEERS_LEGACY,
@@ -151,7 +151,7 @@ CASES = [
         Level.ERROR,
         appended('[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "9617"\n'),
         edited('"9617"', '"127.0.0.1:9617"'),
-        "listen is not an IP address and a port; hint: write one such as 127.0.0.1:9617",
+        "listen is not an IP address and a port; hint: write an address such as 127.0.0.1:9617",
     ),
     Case(
         Code.PLUGIN_UNUSABLE,
@@ -200,7 +200,7 @@ CASES = [
         Level.WARNING,
         lambda machine: (machine.folder / "hooks.d" / "deploy").mkdir(mode=0o755),
         written(lambda machine: machine.folder / "hooks.d" / "deploy" / "10-go", "#!/bin/sh\n"),
-        "deploy: its directory holds no handler that runs",
+        "deploy: its directory contains no handler that would run",
     ),
     Case(
         Code.VERB_UNHANDLED,
@@ -285,6 +285,6 @@ CASES = [
         Level.WARNING,
         unit("Type=notify", "Type=simple"),
         unit("Type=simple", "Type=notify"),
-        "no Type=notify: it counts as started before it receives",
+        "no Type=notify: systemd considers it started before it receives",
     ),
 ]

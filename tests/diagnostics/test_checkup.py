@@ -179,7 +179,7 @@ def test_the_hint_does_not_move_a_directory_only_because_it_is_not_writable(mach
     (finding,) = machine.found(Code.STATE_UNUSABLE)
     assert (finding.what, finding.hint) == (
         "cannot be created in /",
-        "set state_dir to a directory that the daemon's user may write",
+        "set state_dir to a directory that the daemon's user can write to",
     )
 
 

@@ -63,7 +63,7 @@ async def test_if_all_clocks_differ_in_the_same_direction_ours_is_wrong(site):
     for number in (2, 3):
         await site.start(number, config=replace(make_config(number), allow_skew_ns=10 * MINUTE), off=80)
     (finding,) = await site.found(Code.OWN_CLOCK_SKEW)
-    assert "those of all 2 peers that replied are 8" in finding.what
+    assert "the clocks of all 2 peers that replied are 8" in finding.what
     assert finding.hint == "timedatectl set-ntp true"
     await site.stop()
     for number in (2, 3):

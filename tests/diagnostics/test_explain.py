@@ -232,8 +232,11 @@ def test_an_unknown_key_is_decided_by_the_list_of_peers(config, place):
 @pytest.mark.parametrize(("read", "source"), [(read_toml, "node.toml"), (read_conf, "node.conf")])
 def test_a_setting_that_the_file_does_not_have_is_called_a_default(read, source):
     late = make_encoded(time_ns=NOW - SKEW)
-    assert failed(explainer(read(PEERS)).explain(late, now=NOW)).decided_by == f"default, as {source} has no allow_skew"
-    assert "has no peers" in failed(explainer(read_toml([])).explain(late, now=NOW)).decided_by
+    assert (
+        failed(explainer(read(PEERS)).explain(late, now=NOW)).decided_by
+        == f"default (allow_skew is not set in {source})"
+    )
+    assert "peers is not set in" in failed(explainer(read_toml([])).explain(late, now=NOW)).decided_by
 
 
 def test_of_a_key_that_is_listed_twice_the_first_line_is_named():

@@ -293,8 +293,8 @@ def test_a_question_is_answered_as_the_daemon_acts(fleet):
     [
         (("--from", "com.absent"), "'com.absent' is neither the destination of a peer nor a public key"),
         (("--from", "com.example.one", "--verb", "a,b"), "cannot contain a comma"),
-        (("--from", "com.example.one", "message"), "--from asks without a message, but a message is given"),
-        (("--from", "com.example.one", "--base64"), "--from asks without a message, but a message is given"),
+        (("--from", "com.example.one", "message"), "--from cannot be combined with a message"),
+        (("--from", "com.example.one", "--base64"), "--from cannot be combined with a message"),
         (("--verb", "ping"), "--verb and --to need --from"),
         (("--to", "**"), "--verb and --to need --from"),
         (("-d", "-D", "x"), "not allowed with"),

@@ -189,8 +189,8 @@ def test_a_reader_that_has_gone_ends_a_ping_as_it_ends_other_tools(fleet, node):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("ping", "--count", "0"), "'0' is not a whole number from 1 on"),
-        (("ping", "--interval", "0"), "'0' is not more than 0"),
+        (("ping", "--count", "0"), "'0' is not a positive integer"),
+        (("ping", "--interval", "0"), "'0' is not a positive duration"),
         (("doctor", "--timeout", "5"), "missing unit"),
         (("doctor", "com.two"), "unrecognized arguments: com.two"),
         (("check", "--fix"), "unrecognized arguments: --fix"),

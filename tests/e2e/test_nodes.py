@@ -141,7 +141,7 @@ def test_init_continues_after_a_kill_between_its_files(left, capsys):
     words = ["init", "-c", "new.toml", "--destination", "com.new"]
     assert run(words, program=("-c", kill)).returncode == -signal.SIGKILL
     assert not (left.parent / "new.toml").exists()
-    assert "existed, and is used" in run(words).stderr
+    assert "already existed, and is used" in run(words).stderr
     assert search.load("new.toml", {}).identity().load()
 
 

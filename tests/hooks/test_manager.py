@@ -42,7 +42,7 @@ def test_plugins_have_the_order_in_which_they_were_requested():
         ("UnknownArgument", "nosuch"),
         ("Wrapper", "wrapper"),
         ("Generator", "generator"),
-        ("Eager", "order is that of the enabled plugins"),
+        ("Eager", "order is that in which plugins are enabled"),
         ("AsyncAdmitted", "plain def"),
         ("AsyncConfigure", "plain def"),
         ("RaisesWhenMade", "cannot be made"),
@@ -68,7 +68,7 @@ def test_a_plugin_that_is_not_installed_is_an_error_that_lists_the_installed_one
 
 
 def test_two_plugins_with_one_name_are_an_error_that_names_both():
-    with pytest.raises(PluginError, match=r"two plugins are called 'x'.*:Fine.*:Other"):
+    with pytest.raises(PluginError, match=r"two plugins are named 'x'.*:Fine.*:Other"):
         find([point("x", "Fine"), point("x", "Other")])
 
 

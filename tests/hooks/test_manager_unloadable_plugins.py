@@ -75,7 +75,7 @@ def test_two_distributions_with_one_name_are_fatal_and_both_are_named(install):
     install("twin", GOOD, distribution="remaphore-two")
     with pytest.raises(PluginError) as caught:
         load(["twin"])
-    assert "two plugins are called 'twin'" in str(caught.value)
+    assert "two plugins are named 'twin'" in str(caught.value)
     assert "remaphore-one 1.5" in str(caught.value)
     assert "remaphore-two 1.5" in str(caught.value)
 
@@ -88,7 +88,7 @@ def test_two_plugins_with_one_name_do_not_matter_if_neither_is_enabled(install):
 
 def test_a_distribution_with_the_name_of_a_bundled_plugin_is_fatal_and_does_not_replace_it(install):
     install("log", GOOD, distribution="evil")
-    with pytest.raises(PluginError, match=r"two plugins are called 'log'.*evil 1\.5"):
+    with pytest.raises(PluginError, match=r"two plugins are named 'log'.*evil 1\.5"):
         load(["log"])
 
 

@@ -92,8 +92,8 @@ class Either:
     [
         (Mutable, "not a frozen dataclass"),
         (Untyped, "not a frozen dataclass"),
-        (Strange, "field 'names' of another type"),
-        (Either, "field 'value' of another type"),
+        (Strange, "field 'names' whose type is not"),
+        (Either, "field 'value' whose type is not"),
     ],
 )
 def test_settings_that_no_table_could_fill_are_an_error_when_the_plugin_is_loaded(plugin, cause):

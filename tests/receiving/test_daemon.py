@@ -134,7 +134,7 @@ async def test_a_full_queue_rejects_a_request_as_busy_and_everything_is_counted(
         await node.send("wait")
         await node.send("wait")
         code, output = await ask(node, "wait")
-        assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb wait already")
+        assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb are already waiting")
         await node.send("wait")
         await broker.connect().publish("remaphore.all", b"garbage")
         while plugin.stats().checking:

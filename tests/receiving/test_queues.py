@@ -156,7 +156,7 @@ async def test_a_full_queue_states_it_and_accepts_again_when_there_is_room():
     put(own, "a", b"runs")
     while not handler.started:
         await asyncio.sleep(0)
-    assert put(own, "a", b"1", b"2", b"3") == [None, None, "2 messages of this verb wait already"]
+    assert put(own, "a", b"1", b"2", b"3") == [None, None, "2 messages of this verb are already waiting"]
     handler.gates["a"].set()
     await own.join()
     assert put(own, "a", b"4") == [None]
@@ -171,7 +171,7 @@ async def test_what_waits_in_all_is_bounded_in_number_and_bytes_whatever_the_ver
     own = make_queues(handler)
     rejected = [own.put(make_message(verb=f"v{number}", payload=b"x" * 100)) for number in range(10)]
     assert rejected[:3] == [None] * 3
-    assert rejected[3:] == ["3 messages wait or are being handled already"] * 7
+    assert rejected[3:] == ["3 messages are already waiting or being handled"] * 7
     assert len(own.state()) == 3
     await own.join()
     assert len(handler.done) == 3
@@ -186,7 +186,7 @@ async def test_a_sender_that_invents_verbs_gets_a_limited_number_of_workers(monk
     handler.gates = {f"v{number}": asyncio.Event() for number in range(11)}
     own = make_queues(handler)
     rejected = [own.put(make_message(verb=f"v{number}")) for number in range(10)]
-    assert rejected == [None] * 3 + ["too many verbs are being handled already"] * 7
+    assert rejected == [None] * 3 + ["too many verbs are already being handled"] * 7
     assert own.put(make_message(verb="v0", payload=b"a verb that is awake")) is None
     other = own.put(make_message(2, verb="v10", payload=b"of another"))
     assert (other is None) == (others is None)
@@ -207,7 +207,7 @@ async def test_a_message_that_runs_counts_until_it_has_ended(monkeypatch):
     put(own, "a", b"x" * 200)
     while not handler.started:
         await asyncio.sleep(0)
-    assert put(own, "b", b"x" * 100) == ["1 messages wait or are being handled already"]
+    assert put(own, "b", b"x" * 100) == ["1 messages are already waiting or being handled"]
     handler.gates["a"].set()
     await own.join()
     assert put(own, "b", b"x" * 100) == [None]

@@ -285,7 +285,7 @@ async def test_a_connection_that_comes_and_goes_is_reported_once_and_then_in_num
         throttle.add(f"back {number}", at_once=False)
     assert lines == ["back 0"]
     throttle.close()
-    assert lines == ["back 0", "back 99; it was away 99 times since the last line"]
+    assert lines == ["back 0", "back 99; disconnected 99 times since the last line"]
     monkeypatch.setattr(outage, "FLAPPING_AGAIN", 0.01)
     throttle.add("back again", at_once=False)
     throttle.add("and again", at_once=False)
@@ -310,7 +310,7 @@ async def test_a_connection_that_comes_and_goes_for_more_than_a_second_is_report
         "connected to nats://x",
     ]
     reporter.close()
-    assert lines[-1].endswith("it was away 9 times since the last line")
+    assert lines[-1].endswith("disconnected 9 times since the last line")
 
 
 async def test_a_line_that_cannot_be_reported_ends_nothing() -> None:
@@ -338,4 +338,4 @@ async def test_the_end_of_a_reported_outage_is_reported_at_once() -> None:
     for line in ("short", "another", "long"):
         throttle.add(line, at_once=line == "long")
     throttle.close()
-    assert lines == ["short", "long; it was away 2 times since the last line"]
+    assert lines == ["short", "long; disconnected 2 times since the last line"]

@@ -1,7 +1,7 @@
 """The plugin `hooks-d`: runs the handlers under hooks.d for each message, and replies with their exit code and output.
 
-`scan` finds the entries of a verb's directories, `trust` checks who could have written them, `plan` decides what runs,
-`handlers` runs it, and `account` looks up the user of a verb. Running a program, and ending it with all that it has
+`scan` finds the entries of a verb's directories, `trust` checks who could have written them, `plan` decides which run,
+`handlers` runs them, and `account` looks up the user of a verb. Running a program, and ending it with all that it has
 started, is not done here: that is the library `remaphore_plugins.processes`.
 """
 

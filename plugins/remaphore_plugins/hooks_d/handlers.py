@@ -202,9 +202,9 @@ def _reject(
     if not plan.handlers or settings.payload == "stdin":
         return None
     if b"\0" in message.payload:
-        problem = "the payload contains a NUL byte, which an argument cannot"
+        problem = "the payload contains a NUL byte, which an argument cannot contain"
     elif len(message.payload) > MAX_ARGUMENT:
-        problem = f"the payload has {len(message.payload)} bytes, and an argument at most {MAX_ARGUMENT}"
+        problem = f"the payload has {len(message.payload)} bytes, but an argument can have at most {MAX_ARGUMENT}"
     else:
         return None
     return Reply(

@@ -25,7 +25,7 @@ class Plan:
 
 
 def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
-    """Read and check what there is for *verb* under *hooks*; return None if there is no directory for it."""
+    """Read and check the entries of *verb* under *hooks*; return None if there is no directory for it."""
     try:
         found = scan(verb, hooks)
     except OSError as error:
@@ -42,7 +42,7 @@ def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
             faults.append(fault)
     for entry in found.entries:
         try:
-            # A mask decides what runs, too: whoever can write to it could hide a handler.
+            # A mask decides what runs, too: a user who can write to it could hide a handler.
             trusted = None if entry.kind is Kind.SKIP else check_file(entry.path, user=user, look=look)
         except UnsafeError as fault:
             faults.append(fault)
@@ -74,7 +74,7 @@ def to_steps(plan: Plan, message: Message, *, stdin: bool) -> list[Step]:
 
 
 def list_problems(hooks: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each thing under *hooks* that looks like a handler to an administrator and will not run."""
+    """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run."""
     try:
         verbs, misnamed = find_verbs(hooks)
     except OSError as error:
@@ -96,7 +96,7 @@ def list_problems(hooks: Sequence[str]) -> Iterator[str]:
 
 
 def nothing_runs(verb: str, plan: Plan) -> str:
-    """Return the line for a verb that has a directory without anything in it that would run."""
+    """Return the line for a verb whose directory contains nothing that would run."""
     return f"verb {verb} has a directory but no handler: {len(plan.skipped)} skipped or masked"
 
 

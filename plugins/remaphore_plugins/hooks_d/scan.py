@@ -103,7 +103,7 @@ def find_verbs(hooks: Iterable[str]) -> tuple[list[str], list[Entry]]:
             if is_verb(name):
                 verbs.add(name)
             else:
-                reason = "not a verb: 1 to 64 of a to z, 0 to 9, _ and -, not beginning with _ or -"
+                reason = "not a verb: use 1 to 64 of a to z, 0 to 9, _ and -, beginning with a letter or digit"
                 misnamed.append(_skip(name, f"{hook}/{name}", reason, "rename it, and send that verb"))
     return sorted(verbs), misnamed
 
@@ -120,12 +120,12 @@ def _is_there(path: str) -> bool:
 def _classify(name: str, path: str) -> Entry:
     if not _NAME.fullmatch(name):
         return _skip(
-            name, path, "a name may hold only letters, digits, _ and -", f"{_rename(path, name)}, or delete it"
+            name, path, "a name may contain only letters, digits, _ and -", f"{_rename(path, name)}, or delete it"
         )
     try:
         found = os.stat(path)  # noqa: PTH116
     except FileNotFoundError:
-        return _skip(name, path, "a link to nothing", f"ln -sfn TARGET {shlex.quote(path)}, or delete it")
+        return _skip(name, path, "a broken link", f"ln -sfn TARGET {shlex.quote(path)}, or delete it")
     except OSError as error:
         return _skip(
             name, path, f"cannot be examined: {error.strerror}", "correct the link, or the modes of directories above"
@@ -135,7 +135,7 @@ def _classify(name: str, path: str) -> Entry:
             kind=Kind.MASK,
             name=name,
             path=path,
-            reason="masks entries of this name: it is empty, or a link to /dev/null",
+            reason="masks entries with this name: it is empty, or a link to /dev/null",
         )
     if not stat.S_ISREG(found.st_mode):
         kind = _FILE_TYPES.get(stat.S_IFMT(found.st_mode), "a device")

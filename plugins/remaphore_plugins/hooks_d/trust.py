@@ -1,4 +1,4 @@
-"""Check who could have decided what a path leads to: only root and the daemon's user, or others as well.
+"""Check who could have changed the target of a path: only root and the daemon's user, or others as well.
 
 A handler runs with the daemon's privileges for everyone who may send its verb. So no other user may be able to write
 to the file, to a directory on the way to it, or to anything that a link on the way leads through. Links are resolved
@@ -97,7 +97,7 @@ def recheck(trusted: TrustedFile, *, user: int) -> None:
 
 
 def _walk(path: str, *, user: int, look: Look) -> tuple[str, os.stat_result]:
-    """Return where the absolute *path* leads, without links, and its status. Checks all on the way, but not the end."""
+    """Return the absolute *path* with all links resolved, and its status. Checks all components but the last."""
     todo = _components(path)
     here, found, links = "/", look("/"), 0
     while todo:
@@ -115,7 +115,7 @@ def _walk(path: str, *, user: int, look: Look) -> tuple[str, os.stat_result]:
         _check_owner(step, there, user=user)
         links += 1
         if links > MAX_LINKS:
-            raise UnsafeError(path, f"leads through more than {MAX_LINKS} links", "replace some links by their targets")
+            raise UnsafeError(path, f"goes through more than {MAX_LINKS} links", "replace some links by their targets")
         target = _read_link(step)
         todo += _components(target)
         if target.startswith("/"):

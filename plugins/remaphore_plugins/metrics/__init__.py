@@ -1,4 +1,4 @@
-"""The plugin `metrics`: what the daemon does, in numbers, for Prometheus to fetch over HTTP.
+"""The plugin `metrics`: the daemon's statistics, which Prometheus fetches over HTTP.
 
 `settings` is the plugin's table, `collector` has the metrics, `server` serves them. Nothing here changes what a daemon
 does. `collector` and `server` need prometheus_client; they are imported when the plugin is configured, so that a
@@ -62,13 +62,13 @@ class Metrics:
         except OSError as error:
             raise PluginError(
                 f"plugins.metrics.listen: cannot listen on {listen}: {error.strerror}",
-                hint="stop the process that holds it, or set another address and restart",
+                hint="stop the process that uses it, or set another address and restart",
             ) from error
         _log.info("metrics are served on %s", self._server.url)
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:
-        """Give the verbs of the new configuration labels of their own."""
+        """Give each verb of the new configuration its own label."""
         assert self._collector is not None  # made when configured
         self._collector.reload(config)
 

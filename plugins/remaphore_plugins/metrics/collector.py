@@ -1,9 +1,9 @@
 """The metrics of one daemon: its `DaemonStats`, read at each scrape, and the handler runs, counted as they happen.
 
-The daemon's numbers belong to its event loop, and a scrape comes in a thread. So the thread asks the loop for a copy:
-nothing changes size while it is read, and the numbers of one scrape are of one moment, so that they add up.
+The daemon's numbers belong to its event loop, and a scrape runs in a thread. So the thread asks the loop for a copy:
+nothing changes size while it is read, and the numbers of one scrape are a consistent snapshot.
 
-The verbs that the configuration names have a label of their own; all others share one. A peer that may send every verb
+Each verb that the configuration names has its own label; all others share one. A peer that may send every verb
 may invent any number, and Prometheus keeps a series for each label value: only the configuration decides how many.
 """
 
@@ -28,7 +28,7 @@ OTHER = "other"  # the label of all verbs that the configuration does not name
 LOOP_SECONDS = 1.0
 
 # A counter that appears with its first event shows no increase then: so each of these exists from the start, as 0. A
-# reason that is missing here is served all the same, from its first event on.
+# reason that is missing here is served too, from its first event on.
 _REJECTIONS = (
     "busy",
     "evicted",
@@ -40,7 +40,7 @@ _REJECTIONS = (
     "verb-not-permitted",
 )
 _REPLIES = ("sent", "failed")
-# Handlers are programs: from one that ends at once to the ten minutes that a verb has by default, and beyond.
+# Handlers are programs: from one that ends immediately to the ten minutes that a verb has by default, and beyond.
 _BUCKETS_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 600, 3600)
 _ANY = "*"  # permits every verb, and is not one
 _VERB_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -48,10 +48,10 @@ _VERB_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class VerbLabels:
-    """The verbs that have a label of their own. Frozen, so that the thread of a scrape sees either all of it or none.
+    """The verbs that have their own label. Frozen, so that the thread of a scrape sees either all of it or none.
 
-    A verb once known stays known, and what was counted before stays with the others: Prometheus takes a counter that
-    goes down for a restart, and counts all of it again. before: those counts, by verb.
+    A known verb stays known, and earlier counts stay with the others: Prometheus treats a counter that
+    decreases as a restart, and counts all of it again. before: those counts, by verb.
 
     With `deploy` unknown and three of them handled, `other` is 3. Then a reload makes it known: before = {"deploy": 3}.
     After two more, `deploy` is 5 - 3 = 2, and `other` is still 3.
@@ -82,7 +82,7 @@ class VerbLabels:
 
 
 class MetricsCollector:
-    """All metrics of one daemon, in a registry of its own: in a shared one two daemons would add up their numbers."""
+    """All metrics of one daemon, in its own registry: in a shared one, the numbers of two daemons would be added up."""
 
     def __init__(self, config: Config) -> None:
         self.registry = CollectorRegistry()
@@ -93,13 +93,13 @@ class MetricsCollector:
         self._series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._runs = Counter(
             "remaphore_handler_runs",
-            "Plugins that were handed a message: ok, failed (not exit code 0), error (raised), none (no reply).",
+            "Messages passed to a plugin: ok, failed (exit code not 0), error (raised), none (no reply).",
             ["verb", "plugin", "result"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "remaphore_handler_seconds",
-            "How long a plugin had a message.",
+            "Time that a plugin spent on a message.",
             ["verb", "plugin"],
             buckets=_BUCKETS_SECONDS,
             registry=self.registry,
@@ -111,7 +111,7 @@ class MetricsCollector:
         self.registry.register(self)
 
     def reload(self, config: Config) -> None:
-        """Give the verbs that *config* names a label of their own."""
+        """Give each verb that *config* names its own label."""
         self._labels = self._labels.learn(config, self._stats().handled)
 
     def count(self, verb: str, outcomes: tuple[Outcome, ...]) -> None:
@@ -152,17 +152,17 @@ class MetricsCollector:
 
 def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
     yield CounterMetricFamily(
-        "remaphore_messages_received", "Messages that arrived on our subject, whatever they were.", now.received
+        "remaphore_messages_received", "Messages of any kind that arrived on the subject.", now.received
     )
     yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
     dropped = {str(reason): now.dropped.get(reason, 0) for reason in DropReason}
     yield _counter("messages_dropped", "Messages that the gate dropped.", "reason", dropped)
     rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
-    yield _counter("messages_rejected", "Verified messages that were not acted on.", "reason", rejected)
+    yield _counter("messages_rejected", "Messages that were verified and rejected.", "reason", rejected)
     handled = labels.count(now.handled)
-    yield _counter("messages_handled", "Messages that went through the plugins.", "verb", handled)
+    yield _counter("messages_handled", "Messages passed to the plugins.", "verb", handled)
     replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
-    yield _counter("replies", "Replies, rejections among them: sent, and failed.", "result", replies)
+    yield _counter("replies", "Replies, including rejections: sent and failed.", "result", replies)
     empty = QueueState(0, 0, 0.0)
     queues = dict.fromkeys(sorted(labels.known), empty)
     for verb, queue in now.queues.items():  # those with one label are one queue here
@@ -171,9 +171,9 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
         oldest = max(sofar.oldest_seconds, queue.oldest_seconds)
         queues[label] = QueueState(sofar.waiting + queue.waiting, sofar.running + queue.running, oldest)
     for name, text, values in (
-        ("length", "Messages that wait.", [queue.waiting for queue in queues.values()]),
+        ("length", "Waiting messages.", [queue.waiting for queue in queues.values()]),
         ("running", "Messages that are being handled.", [queue.running for queue in queues.values()]),
-        ("oldest_seconds", "Age of the oldest that waits.", [queue.oldest_seconds for queue in queues.values()]),
+        ("oldest_seconds", "Age of the oldest waiting message.", [queue.oldest_seconds for queue in queues.values()]),
     ):
         family = GaugeMetricFamily(f"remaphore_queue_{name}", text, labels=["verb"])
         for label, value in zip(queues, values, strict=True):
@@ -196,11 +196,11 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
 
 def _verbs_of(config: Config) -> Iterator[str]:
     for verbs in (*(peer.verbs for peer in config.peers), *(own.verbs for own in config.identities), config.verbs):
-        # A .conf may hold bytes that are not UTF-8, which no exposition can carry. An empty label is no label at all.
+        # A .conf may contain bytes that are not UTF-8, and an exposition cannot. An empty label counts as none.
         yield from (verb for verb in verbs if verb and verb != _ANY and verb.isprintable())
     for folder in config.hooks:
         try:
             entries = [entry for entry in folder.iterdir() if entry.is_dir()]
         except OSError:
-            continue  # hooks-d reports what is wrong with it; here it just names no verb
+            continue  # hooks-d reports the problem; here it names no verb
         yield from (entry.name for entry in entries if _VERB_DIRECTORY.fullmatch(entry.name))

@@ -89,7 +89,7 @@ class _Server(HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's arguments
         error = sys.exception()
         if isinstance(error, ConnectionError):
-            return  # the client went away: nothing to do about it here
+            return  # the client has disconnected: nothing can be done about it here
         _log.error("a scrape failed: %r", error)
 
     @staticmethod

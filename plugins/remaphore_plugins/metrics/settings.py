@@ -36,7 +36,7 @@ class MetricsSettings:
         """Return `listen` in its parts."""
         problem = PluginError(
             "listen is not an IP address and a port",
-            hint="write one such as 127.0.0.1:9617 or [::1]:9617; port 0 stands for any free port",
+            hint="write an address such as 127.0.0.1:9617 or [::1]:9617; port 0 selects any free port",
         )
         found = _LISTEN.fullmatch(self.listen)
         if found is None or int(found["port"]) > 65535:

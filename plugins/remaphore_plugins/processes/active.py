@@ -1,4 +1,4 @@
-"""The runs that a plugin has under way, and their common end at shutdown."""
+"""The runs of a plugin that are in progress, and their common end at shutdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from remaphore import Reply
 
 
 class ActiveRuns:
-    """Runs that are under way. A future belongs to an event loop, so nothing is created before one is needed."""
+    """Runs that are in progress. A future belongs to an event loop, so nothing is created before one is needed."""
 
     def __init__(self) -> None:
         self._stop: asyncio.Future[None] | None = None

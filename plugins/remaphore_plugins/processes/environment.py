@@ -24,7 +24,7 @@ def describe_message(message: Message) -> dict[str, bytes]:
 
 
 def to_wire(text: str) -> bytes:
-    """Return *text* as the bytes that it was in the message.
+    """Return *text* as the bytes in the message.
 
     Not os.fsencode: that depends on the locale, and on the wire it is UTF-8 whatever the locale.
     """

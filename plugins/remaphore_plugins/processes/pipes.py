@@ -1,4 +1,4 @@
-"""The two pipes of a program that runs, read and written by the event loop."""
+"""The two pipes of a running program, read and written by the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import termios
 from typing import IO
 
-_CHUNK = 65_536  # what a pipe holds by default
+_CHUNK = 65_536  # the default capacity of a pipe
 
 
 class Output:
@@ -27,7 +27,7 @@ class Output:
     def close(self) -> None:
         """Read what is in the pipe now, and close it.
 
-        Not until the end of the file: a background process may hold the pipe open forever (`sleep 600 &`), or write to
+        Not until the end of the file: a background process may keep the pipe open forever (`sleep 600 &`), or write to
         it without end (`yes &`). What the program itself wrote before it exited is in the pipe by now.
         """
         waiting = int.from_bytes(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -49,7 +49,7 @@ class Output:
 
 
 class Input:
-    """The write end of a pipe for stdin: written as the program reads, closed at the end or when it reads no more."""
+    """The write end of a pipe for stdin: written as the program reads; closed at the end or when it stops reading."""
 
     def __init__(self, pipe: IO[bytes], data: bytes) -> None:
         self._pipe = pipe

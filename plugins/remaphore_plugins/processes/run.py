@@ -49,8 +49,8 @@ class RunResult:
 
     exit_code: 128 + the number of the signal that killed it; None if there is none, and then `error` states why (it
     could not be started, or its status was lost) and `hint` how to fix it. timed_out, stopped: it was ended because
-    its time was over, or because the caller asked. output: the first bytes that it wrote, up to the cap; output_bytes:
-    how many bytes it wrote.
+    its time limit was reached, or because the caller requested it. output: the first bytes that it wrote, up to the
+    cap; output_bytes: how many bytes it wrote.
     """
 
     exit_code: int | None
@@ -137,7 +137,7 @@ def _not_started(program: bytes, error: Exception) -> RunResult:
     if isinstance(error, OSError) and error.errno is not None:
         reason, hint = os.strerror(error.errno), _HINTS.get(error.errno, "")
     elif isinstance(error, ValueError):
-        reason = "an argument or an environment variable contains a NUL byte, which no program can be given"
+        reason = "an argument or an environment variable contains a NUL byte, which cannot be passed to a program"
     return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(program)!r}: {reason}", hint=hint)
 
 

@@ -56,7 +56,7 @@ class Subreaper:
             try:
                 set_subreaper(True)
             except OSError as error:
-                _log.warning("what handlers leave in the background cannot be ended: %s", error)
+                _log.warning("background processes of handlers cannot be ended: %s", error)
         return HandlerRun(self)
 
     def begin(self, leader: int) -> None:

@@ -90,10 +90,10 @@ async def kill_tree(
 async def wait_until_gone(
     seen: Iterable[Process], seconds: float, *, exited: asyncio.Future[None] | None = None
 ) -> None:
-    """Return when none of *seen* lives and *exited* is done, but after *seconds* at the latest."""
+    """Return when no process of *seen* is alive and *exited* is done, but after *seconds* at the latest."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    # Polled: to watch each of them would take a file descriptor each, and there may be many.
+    # Polled: watching would need a file descriptor for each process, and there may be many.
     while loop.time() < deadline:
         if (exited is None or exited.done()) and not any(_same(each, _look_up(each.pid)) for each in seen):
             return
@@ -112,7 +112,7 @@ def signal_group(group: int, number: signal.Signals) -> None:
 
 
 def process_tree(leader: int, seen: Iterable[Process]) -> frozenset[Process]:
-    """Return what lives in the session of *leader*, or descends from it or from one of *seen* that lives.
+    """Return the living processes in the session of *leader*, and descendants of it and of the living ones of *seen*.
 
     The leader itself is not in the result.
     """
@@ -122,7 +122,7 @@ def process_tree(leader: int, seen: Iterable[Process]) -> frozenset[Process]:
 
 
 def with_descendants(seen: Iterable[Process]) -> frozenset[Process]:
-    """Return those of *seen* that live, and all that descends from them."""
+    """Return the living ones of *seen*, and all their descendants."""
     living = {process.pid: process for process in _processes()}
     return frozenset(living[pid] for pid in _with_descendants(_known(seen, living), living))
 

@@ -1,9 +1,9 @@
 """The plugin `reply-collector`: writes the replies to a request to stdout, and its progress and result to stderr.
 
-Only output belongs here; what decides about a request is in `remaphore.requesting`. `formats` and `json_formats` make
-the text for stdout: the lines of the Go implementation, equal replies folded, JSON. `report` makes the progress line
-and the summary out of `request_stats`. `terminal` is what a terminal may get, `folding` shortens lists of names. Files
-and pipes get the bytes of an output unchanged; a terminal gets no control sequences.
+Only output belongs here; the logic of a request is in `remaphore.requesting`. `formats` and `json_formats` make the
+text for stdout: the lines of the Go implementation, identical replies folded, JSON. `report` makes the progress line
+and the summary from `request_stats`. `terminal` decides what may be written to a terminal, `folding` shortens lists of
+names. Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for; without it, the lines of the Go implementation and nothing else.
+    """What the command line requests; without it, the lines of the Go implementation and nothing else.
 
     format: lines, fold, json or jsonl. failed: show only what did not succeed. expected: all destinations of the
     request. summary: report the result on stderr. progress: show progress on stderr, if that is a terminal.
@@ -58,7 +58,7 @@ class ReplyCollector:
 
     @hookimpl
     def remaphore_configure(self, options: Mapping[str, Any]) -> None:
-        """Do as the command line asks: *options* are fields of `Options`.
+        """Apply the command line: *options* are fields of `Options`.
 
         Raise PluginError for `fold` without ClusterShell.
         """
@@ -85,13 +85,13 @@ class ReplyCollector:
 
     @hookimpl
     def remaphore_finished(self, request: Message, summary: Summary) -> None:
-        """Count what *request* came to, and show it if the format does so now."""
+        """Count the result of *request*, and show it if the format does so now."""
         self._stats.finished(summary)
         self._write(self._format.finished(request, summary))
 
     @hookimpl
     def remaphore_shutdown(self, reason: str) -> None:
-        """Show what was kept for the end, and the summary; neither if the reader of stdout has gone."""
+        """Show what was kept for the end, and the summary; neither if stdout was closed."""
         if self._status_line:
             self._status_line.erase()
             self._status_line = None

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 MANY = 8  # names; up to here a plain list is as easy to read
 
-# A destination may hold other characters, which are operators and ranges for a NodeSet: such a name is not folded.
+# A destination may contain other characters, which are operators and ranges for a NodeSet: such a name is not folded.
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _NUMBER = re.compile(r"([0-9]+)")
 _LONG_NUMBER = re.compile(r"[0-9]{16}")  # a serial number; no range would be shorter

@@ -12,11 +12,11 @@ from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, Reques
 from remaphore_plugins.reply_collector.terminal import colorize, for_terminal
 
 _NONCE_BYTES = 16
-_MARGIN = b"  "  # before each line of an output, so that none looks like the head of a group
+_MARGIN = b"  "  # before each line of an output, so that none can be mistaken for the head of a group
 
 
 class Format:
-    """A format that writes nothing. Each method returns what goes to stdout; subclasses override some of them."""
+    """A format that writes nothing. Each method returns the text for stdout; subclasses override some of them."""
 
     def requested(self, request: Message, expected: tuple[str, ...]) -> bytes:  # noqa: ARG002 - for subclasses
         """Return what to write once *request* was sent."""

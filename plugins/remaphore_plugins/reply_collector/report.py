@@ -1,4 +1,4 @@
-"""What is written to stderr: how far a request is, and its result, with the names of those that did not succeed."""
+"""What is written to stderr: the progress of a request, and its result, with the names of failed destinations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def progress(stats: RequestStats) -> str:
 
 
 def summary(stats: RequestStats, *, color: bool, columns: int | None = None) -> str:
-    """Return the lines of the summary: the numbers, then a line for each way not to succeed, with all names.
+    """Return the lines of the summary: the numbers, then a line for each kind of failure, with all names.
 
     columns: of the terminal, at which lines are wrapped between names; None leaves each of them whole, for files and
     programs.

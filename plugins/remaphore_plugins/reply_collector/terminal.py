@@ -1,4 +1,4 @@
-"""What a terminal may get: text without control sequences, color if supported, and a status line."""
+"""What may be written to a terminal: text without control sequences, color if supported, and a status line."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def clip(text: str, columns: int) -> str:
     used = kept = 0  # columns of the characters so far; characters that leave room for the ellipsis
     for number, character in enumerate(text, start=1):
         used += _width(character)
-        if used > columns:  # stop here: the rest may be a peer's megabyte
+        if used > columns:  # stop here: the rest may be a megabyte from a peer
             return text[:kept] + _ELLIPSIS if columns > 0 else ""
         if used < columns:
             kept = number

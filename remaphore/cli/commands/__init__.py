@@ -1,4 +1,4 @@
-"""The commands: COMMANDS is the one list of them, and each has a module of the same name here, and nothing else.
+"""The commands: COMMANDS is the only list of them. Each has a module of the same name here; there are no other modules.
 
 Such a module defines:
 
@@ -9,7 +9,7 @@ Such a module defines:
     add_arguments(parser)  adds the arguments, and sets `options=` to what makes the dataclass of them
     run(options)           runs the command and returns its exit code
 
-Whatever takes long to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
+Modules that are slow to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
 completion and `--help` import these modules for their arguments only.
 """
 
@@ -24,14 +24,14 @@ COMMANDS = {
     "hooks": "list what the daemon would run for a verb, and what it would skip",
     "explain": "explain check by check why a message is accepted or dropped",
     "plugins": "list the installed plugins and the hooks that they implement",
-    "check": "check the setup of this machine, without a network",
-    "doctor": "check the broker, and what the peers permit",
+    "check": "check the setup of this machine, without using the network",
+    "doctor": "check the broker and the peers, and what they permit",
     "ping": "measure round-trip time and clock offset of the peers",
     "init": "create this node's configuration and key, and print its peer line",
     "keygen": "create a key pair",
     "peer": "add, remove, list and show peers",
     "config": "show the effective configuration, or convert a legacy one to TOML",
     "broker": "run a NATS broker on this machine",
-    "demo": "show remaphore at work, on this machine only",
+    "demo": "run a demonstration on this machine",
     "completion": "print a completion script for bash, zsh or fish",
 }

@@ -19,7 +19,7 @@ EXIT_CODES = {0: "stopped by SIGINT or SIGTERM"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """Options of broker. data: directory for its keys and credentials; port: 0 for a free one."""
+    """Options of broker. data: directory for the broker's keys and credentials; port: 0 for a free one."""
 
     data: str
     port: int = DEFAULT_PORT
@@ -28,11 +28,14 @@ class Broker:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
-        "Run a NATS broker with authentication on the loopback interface, until it is interrupted. Needs: pip install"
+        "Run a NATS broker with authentication on the loopback interface, until interrupted. Needs: pip install"
         " 'remaphore[embedded]'."
     )
     parser.add_argument(
-        "--data", metavar="DIR", required=True, help="directory for its keys and credentials; created if missing"
+        "--data",
+        metavar="DIR",
+        required=True,
+        help="directory for the broker's keys and credentials; created if missing",
     )
     parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"TCP port, 0 for a free one (default: {DEFAULT_PORT})"

@@ -1,4 +1,4 @@
-"""`remaphore check`: check the setup of this machine, without a network."""
+"""`remaphore check`: check the setup of this machine, without using the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.diagnostics.findings import Finding
 
-SUMMARY = "check the setup of this machine, without a network"
+SUMMARY = "check the setup of this machine, without using the network"
 EXAMPLE = """\
 remaphore check
 remaphore check -c ./remaphore.toml"""
@@ -34,9 +34,9 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.arguments import add_daemon, add_json
 
     parser.description = (
-        "Check the setup of this machine, without a network: configuration, files and their modes, keys, credentials,"
-        " peers, plugins, handlers, state directory, systemd unit and clock. Each finding is printed with a hint how to"
-        " fix it."
+        "Check the setup of this machine, without using the network: configuration, files and their modes, keys,"
+        " credentials, peers, plugins, handlers, state directory, systemd unit and clock. Each finding is printed with"
+        " a hint on how to fix it."
     )
     add_daemon(parser)
     add_json(parser)

@@ -1,4 +1,4 @@
-"""`remaphore completion`: print a completion script. And what the shell then calls at each TAB.
+"""`remaphore completion`: print a completion script; also the code that the shell then calls at each TAB.
 
 argcomplete (the extra `operator`) speaks the protocols of the shells. A shell that completes a line runs the command
 without arguments and with a variable in its environment; then nothing but completion may happen.
@@ -33,8 +33,8 @@ class Completion:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
-        "Print a script that lets a shell complete commands, options, verbs, destinations and keys; the last three from"
-        " the configuration. Needs: pip install 'remaphore[operator]'."
+        "Print a script that lets a shell complete commands, options, verbs, destinations and keys; the last three are"
+        " read from the configuration. Needs: pip install 'remaphore[operator]'."
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads the script")
     parser.set_defaults(options=Completion)

@@ -37,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the actions and their arguments to *parser*."""
     from remaphore.cli.arguments import add_config, add_json
 
-    parser.description = "Show the effective configuration, or convert one of the Go implementation to TOML."
+    parser.description = "Show the effective configuration, or convert a legacy one to TOML."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     shown = actions.add_parser("show", help="show every setting and where its value comes from")
@@ -58,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
     converted.example = "remaphore config convert /etc/remaphore/remaphore.conf"
     converted.add_argument("file", metavar="FILE.conf", help="configuration of the Go implementation")
     converted.add_argument(
-        "--output", metavar="FILE.toml", default="", help="file to create (default: FILE.toml beside FILE.conf)"
+        "--output", metavar="FILE.toml", default="", help="file to create (default: FILE.toml next to FILE.conf)"
     )
     converted.set_defaults(options=ConfigConvert)
 

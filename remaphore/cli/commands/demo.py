@@ -1,4 +1,4 @@
-"""`remaphore demo`: show remaphore at work, on this machine only."""
+"""`remaphore demo`: run a demonstration on this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
 
-SUMMARY = "show remaphore at work, on this machine only"
+SUMMARY = "run a demonstration on this machine"
 EXAMPLE = "remaphore demo"
-EXIT_CODES = {0: "everything worked"}
+EXIT_CODES = {0: "every command succeeded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Demo:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
-        "Show remaphore at work on this machine: a broker, a sender and three receivers. Nothing is left behind. Needs:"
+        "Run a demonstration on this machine: a broker, a sender and three receivers. Nothing is left behind. Needs:"
         " pip install 'remaphore[embedded]'."
     )
     parser.set_defaults(options=Demo)

@@ -1,4 +1,4 @@
-"""`remaphore doctor`: check the broker, and what the peers permit."""
+"""`remaphore doctor`: check the broker and the peers, and what they permit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 5.0
 
-SUMMARY = "check the broker, and what the peers permit"
+SUMMARY = "check the broker and the peers, and what they permit"
 EXAMPLE = """\
 remaphore doctor
 remaphore doctor --to 'com.example.**'"""
@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Connect to each server and ask each peer with the verb `permissions`: which peers reply, whose clock is off,"
         " and what the peers and this node permit each other. Peers report their permissions if they have the plugin"
-        " `permissions` enabled. Each finding is printed with a hint how to fix it."
+        " `permissions` enabled. Each finding is printed with a hint on how to fix it."
     )
     add_config(parser)
     parser.add_argument(
@@ -57,7 +57,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Doctor) -> int:
-    """Ask; return 0, or 1 if there is an error among the findings."""
+    """Run the checks; return 0, or 1 if there is an error among the findings."""
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.findings import FindingPrinter

@@ -50,7 +50,7 @@ class Explain:
     def from_arguments(cls, *, verb: str | None, to: str | None, **given: Any) -> Explain:
         """Return the options of what the parser has read. Raises UsageError."""
         if given["sender"] and (given["files"] or given["base64"]):
-            raise UsageError("--from asks without a message, but a message is given", hint="give only one of the two")
+            raise UsageError("--from cannot be combined with a message", hint="give only one of the two")
         if not given["sender"] and (verb is not None or to is not None):
             raise UsageError(
                 "--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D"
@@ -74,12 +74,12 @@ def add_arguments(parser: Parser) -> None:
         "--at",
         type=_instant,
         metavar="TIME",
-        help="time of arrival in Unix seconds, such as 1700000000.5, or from 10^15 on in nanoseconds (default: now)",
+        help="time of arrival in Unix seconds, such as 1700000000.5; from 10^15 on, in nanoseconds (default: now)",
     )
     add_json(parser)
     question = parser.add_argument_group("question without a message")
     question.add_argument(
-        "--from", dest="sender", metavar="KEY|DESTINATION", default="", help="the peer that sends and signs"
+        "--from", dest="sender", metavar="KEY|DESTINATION", default="", help="peer that sends and signs the message"
     )
     question.add_argument("--verb", metavar="VERB", help=f"kind of message (default: {requests.DEFAULT_VERB})")
     question.add_argument("--to", metavar="PATTERN", help="destinations (default: ** for all)")
@@ -164,7 +164,7 @@ def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[s
         try:
             explanation = explainer.explain_question(sender=key, verb=options.verb, to=options.to, now=now)
         except EncodeError as error:
-            raise UsageError(f"no message can be like this: {error}", hint=error.hint) from None
+            raise UsageError(f"no such message is possible: {error}", hint=error.hint) from None
         yield f"{options.verb} from {options.sender} to {options.to}", explanation
 
 

@@ -79,7 +79,7 @@ def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, plu
 
 
 def format_steps(steps: Iterable[Step]) -> str:
-    """Return *steps* as lines for people. They may hold a payload, and are printable."""
+    """Return *steps* as lines for people. They may contain a payload, and are printable."""
     import shlex
 
     from remaphore.hooks.plan import Action

@@ -71,7 +71,7 @@ def run(options: Init) -> int:
     default_paths = search.default_paths(os.environ, user=os.geteuid())
     config = Path(os.path.abspath(options.config or os.environ.get(search.VARIABLE) or default_paths[0]))  # noqa: PTH100
     creation.check_place(config)
-    # The default state directory belongs to a configuration at a default place. Another one has its own, beside it.
+    # The default state directory belongs to a configuration at a default place. Another one has its own, next to it.
     by_default = str(config) in default_paths
     node = creation.NewNode(
         config=config,
@@ -84,10 +84,10 @@ def run(options: Init) -> int:
     public, key_existed = creation.create_node(node)
     line = peer_line.write(destination=node.destination, key=public)
 
-    how = "" if options.destination else ", from the host name (to change it: delete these files, use --destination)"
+    how = "" if options.destination else ", from the host name (to change it, delete these files and use --destination)"
     output.notice(f"this node is {node.destination}{how}")
     output.notice(f"configuration: {node.config}")
-    output.notice(f"private key:   {node.key_file} ({'existed, and is used' if key_existed else 'mode 0600'})")
+    output.notice(f"private key:   {node.key_file} ({'already existed, and is used' if key_existed else 'mode 0600'})")
     output.notice(f"state:         {node.state_dir} (mode 0700)")
     if not node.servers or not node.credentials:
         output.notice(f"next, here: set servers and credentials in {node.config}")

@@ -39,8 +39,8 @@ def run(options: Keygen) -> int:
     try:
         public = create_key(Path(options.file))
     except ConfigError as error:
-        # There is no configuration here, so the page about it is of no use.
-        hint = "choose a file that does not exist, in a directory that you may write"
+        # There is no configuration here, so a hint to its man page would not help.
+        hint = "choose a file that does not exist, in a directory that you can write to"
         raise UsageError(str(error), hint=hint if error.hint == ConfigError.default_hint else error.hint) from None
     output.write(f"{public}\n")
     return 0

@@ -88,7 +88,7 @@ def add_arguments(parser: Parser) -> None:
     )
 
     removed = actions.add_parser("remove", help="remove a peer, or one of its keys")
-    removed.description = "Remove a peer: its messages are dropped, and it is not asked any more."
+    removed.description = "Remove a peer: its messages are dropped, and requests no longer include it."
     removed.example = "remaphore peer remove com.example.left"
     add_config(removed)
     removed.add_argument("peer", metavar="DESTINATION|KEY", help="the peer")
@@ -122,9 +122,9 @@ def _add_arguments_of_add(parser: Parser) -> None:
     )
     parser.example = "remaphore peer add --verbs ping,deploy --file right.peer"
     add_config(parser)
-    parser.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, which is stdin)")
+    parser.add_argument("line", metavar="LINE", nargs="*", help="peer line (default: -, for stdin)")
     parser.add_argument("--file", metavar="FILE", default="", help="read peer lines from FILE")
-    add_verbs(parser, "--verbs", text="verbs that the peer may send to this node; '*' is every verb")
+    add_verbs(parser, "--verbs", text="verbs that the peer may send to this node; '*' for all")
     parser.add_argument(
         "--compatibility",
         choices=("legacy",),
@@ -134,7 +134,7 @@ def _add_arguments_of_add(parser: Parser) -> None:
         "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
     )
     parser.add_argument(
-        "--drop-in", action="store_true", help="write peers.d/DESTINATION.toml, not the configuration itself"
+        "--drop-in", action="store_true", help="write to peers.d/DESTINATION.toml instead of the main file"
     )
     parser.set_defaults(options=PeerAdd.from_arguments)
 
@@ -161,7 +161,7 @@ def add(options: PeerAdd) -> None:
     from remaphore.protocol.peers import Peer
 
     path, _ = search.find(options.config, os.environ)
-    editing.check_format(path)  # before a line is pasted in vain
+    editing.check_format(path)  # fail before the user pastes a line
     rows = peer_line.read_all(*_peer_lines(options), bare=options.legacy)
     verbs = frozenset(verb.lower() for verb in options.verbs)
     peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
@@ -169,13 +169,13 @@ def add(options: PeerAdd) -> None:
     own = load_config(path).identities
     for peer in peers:
         if any(identity.key == peer.key for identity in own):
-            output.notice(f"{peer.destination} is this node itself: it may send these verbs to itself")
+            output.notice(f"{peer.destination} is this node itself, which may now send these verbs to itself")
         output.notice(f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(verbs))}")
     output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
 
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
-    """Return the text that holds the peer lines, and its source for messages."""
+    """Return the text with the peer lines, and its source for messages."""
     import sys
 
     from remaphore.config.secrets import read_file, read_stdin

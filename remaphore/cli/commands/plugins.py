@@ -53,8 +53,8 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.arguments import add_config, add_json
 
     parser.description = (
-        "List the installed plugins, the hooks that each implements, and why one cannot be loaded. Every plugin is"
-        " imported."
+        "List the installed plugins, the hooks that each implements, and why a plugin cannot be loaded. Every plugin"
+        " is imported."
     )
     add_config(parser)
     add_json(parser)

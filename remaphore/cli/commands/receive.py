@@ -85,7 +85,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Receive) -> int:
-    """Receive; return 0 if a message was handled, 1 if none came in time, 128 + n after signal n."""
+    """Receive; return 0 if a message was handled, 1 if none arrived in time, 128 + n after signal n."""
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.main import enable_gc
@@ -142,7 +142,7 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
             log = structlog.get_logger()
             handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
     except BrokerUnavailableError as error:
-        output.notice(f"{error}; hint: {error.hint}")  # until the timeout: no message came, which is what 1 means
+        output.notice(f"{error}; hint: {error.hint}")  # the timeout: no message arrived, which is exit code 1
         return 1
     if stopped_by:
         return 128 + stopped_by[0]

@@ -25,11 +25,11 @@ EXAMPLE = """\
 remaphore request --to 'com.example.**' --verb status
 remaphore request --verb deploy --batch 10% --stop-on-failure 1 v42"""
 EXIT_CODES = {
-    0: "replies arrived; with --check: all of them, and all succeeded",
+    0: "a reply arrived; with --check: all peers replied and succeeded",
     1: "no reply before the timeout, or only rejections",
     EXIT_MISSING: "--check: at least one reply is missing",
-    EXIT_FAILED: "--check: at least one failed",
-    EXIT_REJECTED: "--check: at least one rejected",
+    EXIT_FAILED: "--check: at least one peer failed",
+    EXIT_REJECTED: "--check: at least one peer rejected the message",
 }
 
 
@@ -39,8 +39,8 @@ class Request(requests.OutgoingMessage):
 
     verbose: log each reply, and why one was dropped. failed: print failures only. check: see `exit_code`. batch: number
     of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
-    stop_after: failed destinations that end it. dry_run: only print who would be asked. report: write progress and
-    summary to stderr; it does not change the request, so it does not count when options are compared.
+    stop_after: failed destinations that end it. dry_run: only print which peers would be asked. report: write progress
+    and summary to stderr; it does not change the request, so it does not count when options are compared.
     """
 
     verbose: bool = False
@@ -100,18 +100,18 @@ def add_arguments(parser: Parser) -> None:
         type=seconds,
         metavar="TIME",
         default=DEFAULT_SECONDS,
-        help=f"give up after TIME, per batch if any (default: {DEFAULT_SECONDS:.0f}s)",
+        help=f"give up after TIME; with --batch, per batch (default: {DEFAULT_SECONDS:.0f}s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print who would be asked, and connect to nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print which peers would be asked, without connecting")
     formats = parser.add_mutually_exclusive_group()
     for name, text in {
         "json": "print one JSON document at the end",
-        "jsonl": "print a JSON object per line, as things happen",
-        "fold": "print equal replies once, with all responders",
+        "jsonl": "print one JSON object per line, as events occur",
+        "fold": "print identical replies once, with all responders",
     }.items():
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="lines", help=text)
     parser.add_argument("--failed", action="store_true", help="print only replies that report a failure")
-    parser.add_argument("--check", action="store_true", help="set the exit code by the result, see below")
+    parser.add_argument("--check", action="store_true", help="set the exit code by the result (see below)")
     parser.add_argument("--verbose", action="store_true", help="log each reply, and why a reply was dropped")
     rollout = parser.add_argument_group("rollout in batches")
     rollout.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations at a time, or N percent")
@@ -121,7 +121,7 @@ def add_arguments(parser: Parser) -> None:
         dest="stop_after",
         type=positive_integer,
         metavar="N",
-        help="stop when N have not succeeded; implies --check",
+        help="stop once N destinations did not succeed; implies --check",
     )
     parser.set_defaults(options=Request.from_arguments)
 
@@ -138,7 +138,7 @@ def _batch(text: str) -> Batch:
 
 
 def run(options: Request) -> int:
-    """Send and print; return 0 if a reply came that is not a rejection, else 1; with --check see `exit_code`."""
+    """Send and print; return 0 if a reply other than a rejection arrived, else 1; with --check see `exit_code`."""
     from remaphore import tasks
     from remaphore.cli.collecting import Reporter, collect
     from remaphore.cli.configuration import load_config
@@ -173,7 +173,7 @@ def run(options: Request) -> int:
 
 
 def exit_code(summary: Summary, *, check: bool) -> int:
-    """Return 0 if a reply came that is not a rejection, else 1; with *check*, the first of these that applies:
+    """Return 0 if a reply other than a rejection arrived, else 1; with *check*, the first of these that applies:
 
     1: no reply at all; 4: some are missing; 5: some failed, or have no exit code; 6: some rejected; 0: all succeeded.
     """

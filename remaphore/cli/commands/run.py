@@ -47,8 +47,8 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.arguments import add_daemon, add_log_format
 
     parser.description = (
-        "Run the daemon: for each message, the handlers in hooks.d/VERB/ and the enabled plugins. SIGHUP reloads the"
-        " configuration."
+        "Run the daemon: for each message, run the handlers in hooks.d/VERB/ and the enabled plugins. SIGHUP reloads"
+        " the configuration."
     )
     add_daemon(parser)
     parser.add_argument(
@@ -139,7 +139,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
 @asynccontextmanager
 async def _watchdog(notifier: Notifier) -> AsyncIterator[None]:
-    """Report to the service manager that the event loop runs, if it wants to know."""
+    """Report to the service manager that the event loop runs, if it has a watchdog interval."""
     import asyncio
 
     from remaphore.tasks import spawn

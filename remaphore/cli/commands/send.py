@@ -63,7 +63,7 @@ async def send(options: Send, config: Config, payload: str | bytes) -> None:
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     deadline = loop.time() + limit
     async with connect(config, timeout=limit, on_notice=output.notice) as node:
-        # If the broker goes away now, it has the rest of the time to return, and then a limited time to confirm.
+        # If the connection is lost now, there is the rest of the time to reconnect, then a limited time to confirm.
         await node.send(
             options.verb,
             to=options.to,

@@ -1,8 +1,8 @@
 """The ledger: each message is started at most once, also across crashes and restarts.
 
-The replay window in memory decides; the store makes its decisions durable. The writes of one turn of the event loop are
-grouped into one transaction, which runs in a thread of its own. No message is handled, rejected or replied to before
-its row is durable, and while nothing can be written no message is handled.
+The replay window in memory decides; the store makes its decisions durable. The writes of one iteration of the event
+loop are grouped into one transaction, which runs in its own thread. No message is handled, rejected or replied to
+before its row is durable, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
 or `refused`, which is the stored word for rejected. After a crash, an `entered` row becomes `refused` (its sender has
@@ -82,7 +82,7 @@ class Ledger:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be written, and so nothing is handled; empty if all is well."""
+        """Why nothing can be written, and so nothing is handled; empty if there is no problem."""
         return "" if self._failure is None else str(self._failure)
 
     async def __aenter__(self) -> Self:
@@ -117,7 +117,7 @@ class Ledger:
 
     @property
     def behind(self) -> bool:
-        """Whether so many statements wait for the disk that new messages should be dropped."""
+        """Whether too many statements wait for the disk, so that new messages should be dropped."""
         return self._writing is not None and not self._writing.done() and len(self._pending) >= MAX_BEHIND
 
     def may_resend(self, digest: bytes) -> bool:
@@ -227,7 +227,9 @@ class Ledger:
         belongs to a message that waits for it.
         """
         while self._pending:
-            await asyncio.sleep(0)  # so that what the rest of this turn of the loop records is in the same transaction
+            await asyncio.sleep(
+                0
+            )  # so that what the rest of this iteration of the loop records is in the same transaction
             batch, self._pending = self._pending, []
             statements = [write.statement for write in batch]
             try:
@@ -268,7 +270,7 @@ class Ledger:
 
 
 def _settle(batch: Sequence[_Write], outcome: Sequence[int] | LedgerError) -> None:
-    """Give the futures of *batch* their numbers of changed rows, or an error each of its own."""
+    """Give the futures of *batch* their numbers of changed rows, or an error object each."""
     for number, write in enumerate(batch):
         if write.durable is not None and not write.durable.done():
             if isinstance(outcome, LedgerError):
@@ -286,7 +288,7 @@ def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
     """Return what is retried later: all of *batch*, or, if that is too much, the low-water marks that replace it.
 
     A mark replaces the rows of its sender, because it rejects all that was signed at or before it. No start is kept:
-    the requester was told that its message was rejected, and the message must not count as started.
+    the requester was notified that its message was rejected, and the message must not count as started.
     """
     kept = [statement for statement, _ in batch if statement[0] != store.START]
     if len(kept) <= MAX_UNWRITTEN:

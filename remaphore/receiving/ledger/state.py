@@ -54,7 +54,7 @@ def locked(folder: Path) -> Iterator[Path]:
         folder.chmod(0o700)
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        hint = "set state_dir to a directory that this user may write"
+        hint = "set state_dir to a directory that this user can write to"
         raise StateError(f"state directory {folder}: {error.strerror}", hint=hint) from error
     try:
         try:

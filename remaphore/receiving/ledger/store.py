@@ -1,8 +1,8 @@
 """The ledger on disk: SQLite, in one file, written in transactions that are durable when they return.
 
 Tables: `senders` (key, low-water mark), `messages` (sender, hash of the signed bytes, digest, signed time, state, and
-the reply once there is one), `meta` (the low-water mark of senders that have none of their own: when this ledger
-began). The columns have names of their own, which stay until the schema changes: `floor` is the low-water mark,
+the reply once there is one), `meta` (the low-water mark of senders without their own: when this ledger
+began). The columns have different names, which stay until the schema changes: `floor` is the low-water mark,
 `identity` the hash of the signed bytes, the state `refused` means rejected. The schema's version is in
 `PRAGMA user_version`. A `Store` is used in the ledger's one thread.
 """
@@ -84,7 +84,7 @@ class Recorded(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What a ledger file looks like from outside, without a daemon.
+    """The state of a ledger file, as read without a daemon.
 
     version: of its schema, 0 if it has none; damage: why it cannot be used, empty if it is intact (a newer schema is
     not examined); low_water_mark: the latest time, in Unix nanoseconds, at or before which messages of some sender are
@@ -134,13 +134,13 @@ class Store:
         if version not in (0, VERSION):
             self.close()
             raise LedgerError(
-                f"ledger {path}: made by a newer remaphore (schema {version}, ours is {VERSION})",
+                f"ledger {path}: created by a newer remaphore (schema {version}, ours is {VERSION})",
                 hint="install that version, or stop the daemon and move the file away",
             )
 
     @staticmethod
     def inspect(path: Path) -> Inspection:
-        """Return what the ledger file *path* looks like; it is opened read-only, also while a daemon uses it."""
+        """Return the state of the ledger file *path*; it is opened read-only, also while a daemon uses it."""
         try:
             with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
                 (version,) = database.execute("PRAGMA user_version").fetchone()

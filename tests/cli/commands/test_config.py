@@ -37,7 +37,7 @@ def test_the_configuration_is_shown_with_origins_as_lines_or_as_json(run, left):
     code, out, _ = run("config show")
     assert code == 0
     assert f'destination = "com.left"  # {left}: destination\n' in out
-    assert f'subject = "remaphore"  # default, as {left} has no subject\n' in out
+    assert f'subject = "remaphore"  # default (subject is not set in {left})\n' in out
     rows = {row["key"]: row for row in map(json.loads, run("config show --json")[1].splitlines())}
     assert rows["destination"] == {"key": "destination", "value": "com.left", "origin": f"{left}: destination"}
     assert rows.keys() == {line.partition(" = ")[0] for line in out.splitlines()}

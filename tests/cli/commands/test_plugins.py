@@ -102,7 +102,7 @@ def test_two_plugins_with_one_name_are_one_row_that_names_both(capsys, install, 
     code, rows = listed(capsys, "-c", config("twin"))
     assert code == 1
     assert set(rows["twin"]["distribution"].split(", ")) == {"remaphore-one 1.5", "remaphore-two 1.5"}
-    assert "two plugins are called 'twin'" in rows["twin"]["error"]
+    assert "two plugins are named 'twin'" in rows["twin"]["error"]
 
 
 def test_a_plugin_that_is_enabled_and_not_installed_is_listed(capsys, config):

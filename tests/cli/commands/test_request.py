@@ -45,7 +45,7 @@ def test_only_the_command_reports_on_stderr_and_not_the_flag():
         ("--batch 0", r"argument --batch: '0' is not a batch size; hint: write a number such as 5, or 1% to 100%"),
         ("--batch 101%", "is not a batch size"),
         ("--batch 10.5%", "is not a batch size"),
-        ("--batch 5 --stop-on-failure 0", "'0' is not a whole number from 1 on"),
+        ("--batch 5 --stop-on-failure 0", "'0' is not a positive integer"),
         ("--pause 1s", "--pause and --stop-on-failure need batches"),
         ("--stop-on-failure 1", "need batches"),
         ("@", "no file name after @"),
@@ -152,7 +152,7 @@ def test_dry_run_uses_the_first_destination_of_a_key_that_is_listed_twice(config
     assert out.splitlines() == [
         "ask   com.example.two",
         "ask   org.example.three",
-        "skip  com.again: its key is listed before under another destination, and the first counts",
+        "skip  com.again: its key is listed earlier under another destination, which takes precedence",
     ]
 
 

@@ -42,7 +42,7 @@ def test_what_will_not_run_is_logged_at_startup_and_at_a_reload(tmp_path, caplog
         "verb unsafe rejected",
     ]
     assert logged[1] == (
-        f"handler skipped: {hooks}/deploy/20-b.sh: a name may hold only letters, digits, _ and -;"
+        f"handler skipped: {hooks}/deploy/20-b.sh: a name may contain only letters, digits, _ and -;"
         f" mv {hooks}/deploy/20-b.sh {hooks}/deploy/20-b, or delete it"
     )
     assert logged[2].endswith(f"30-c: not executable; chmod +x {hooks}/deploy/30-c")

@@ -95,7 +95,7 @@ MASKS = {
     "a link to /dev/null": lambda path: path.symlink_to("/dev/null"),
     "a directory": lambda path: path.mkdir(),
     "a file that is not executable": lambda path: path.write_text("#!/bin/sh\n"),
-    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a broken link": lambda path: path.symlink_to("nowhere"),
 }
 
 
@@ -128,7 +128,7 @@ SKIPPED = {
     "fifo": (os.mkfifo, "a fifo, not a file", "move"),
     "sock": (make_socket, "a socket, not a file", "move"),
     "tty": (lambda path: path.symlink_to("/dev/zero"), "a device, not a file", "move"),
-    "link": (lambda path: path.symlink_to("nowhere"), "a link to nothing", "delete it"),
+    "link": (lambda path: path.symlink_to("nowhere"), "a broken link", "delete it"),
     "loop": (lambda path: path.symlink_to("loop"), "cannot be examined: Too many levels", "link"),
 }
 

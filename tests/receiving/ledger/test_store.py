@@ -159,7 +159,7 @@ def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 2")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"made by a newer remaphore \(schema 2, ours is 1\)$") as caught:
+    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 2, ours is 1\)$") as caught:
         Store(path, now=2000)
     assert caught.value.hint == "install that version, or stop the daemon and move the file away"
     assert path.read_bytes() == before
