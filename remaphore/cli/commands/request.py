@@ -100,7 +100,7 @@ def add_arguments(parser: Parser) -> None:
         type=seconds,
         metavar="TIME",
         default=DEFAULT_SECONDS,
-        help=f"give up after TIME; with --batch, per batch (default: {DEFAULT_SECONDS:.0f}s)",
+        help=f"give up after TIME, for each batch (default: {DEFAULT_SECONDS:.0f}s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print which peers would be asked, without connecting")
     formats = parser.add_mutually_exclusive_group()
