@@ -142,7 +142,7 @@ def test_a_full_disk_is_an_error_and_no_success(three):
     assert done.returncode == 3
     assert done.stderr == (
         "remaphore: error: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
-        "remaphore: hint: check the disk or the pipe that the output goes to\n"
+        "remaphore: hint: check the disk or the pipe to which the output is written\n"
     )
 
 
