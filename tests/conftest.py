@@ -19,9 +19,9 @@ from tests.harness.nats_server import NatsServer, running
 
 # What the caller ignores or blocks, as nohup and background jobs do, the commands that the tests start would inherit.
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
-for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, _handler)
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
