@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from remaphore.errors import PluginError, RemaphoreError
+from remaphore.errors import PluginError, RemaphoreError, describe, hint_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")  # shorter than a seed, in base58 or as an nkey
 
@@ -93,8 +93,8 @@ def build(plugin: object, table: Mapping[str, Any], *, name: str, source: str) -
     try:
         return typing.cast("object", declared(**values))
     except (ValueError, RemaphoreError) as error:  # the plugin's own check, in `__post_init__`
-        hint = getattr(error, "hint", "") or f"change {place}"
-        raise PluginError(f"plugin {name!r}: {error}", hint=hint) from error
+        hint = hint_of(error) or f"change {place}"
+        raise PluginError(f"plugin {name!r}: {describe(error, str)}", hint=hint) from error
 
 
 def _required_type(declared: object) -> object:
