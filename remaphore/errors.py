@@ -7,6 +7,7 @@ contains a private key or a payload. Exit codes are not decided here: `remaphore
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -113,3 +114,24 @@ class PayloadTooLargeError(TransportError):
 
 class ConnectionLostError(TransportError):
     """The connection ended before the broker confirmed: the message may or may not have been delivered."""
+
+
+def describe(error: BaseException, form: Callable[[BaseException], str] = repr) -> str:
+    """Return *form* of *error*, or the name of its class if that raises. Nothing that the error does makes this raise.
+
+    The class of an exception may be a plugin's, and then its `__repr__`, `__str__` and attributes are code of a plugin.
+    form: `repr`, `str`, or a function that reads an attribute.
+    """
+    try:
+        return form(error)
+    except BaseException as failure:  # noqa: BLE001 - sys.exit() in a __repr__ must not end its host
+        return f"{type(error).__name__} (cannot be shown: {type(failure).__name__})"
+
+
+def hint_of(error: BaseException) -> str:
+    """Return the hint of *error*; empty if it has none, or none that can be read. Like `describe`, it never raises."""
+    try:
+        hint: object = error.hint if isinstance(error, RemaphoreError) else ""
+    except BaseException:  # noqa: BLE001 - a class of a plugin may have a property, or not call our __init__
+        return ""
+    return hint if isinstance(hint, str) else ""

@@ -52,7 +52,6 @@ COVERED_BY = {
     "remaphore/messaging/replier.py": "tests/receiving/test_receiver.py",
     "remaphore/receiving/admission.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/counters.py": "tests/receiving/test_daemon.py",
-    "remaphore/receiving/execution.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/gates.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/inline.py": "tests/receiving/test_receiver.py",
     "remaphore/receiving/plugin_errors.py": "tests/hooks/test_dispatch_broken_plugins.py",

@@ -33,7 +33,7 @@ class Log:
         """Log a line for each plugin that replied or failed; a plugin that did neither has none."""
         for outcome in outcomes:
             if outcome.error is not None:
-                self._log.error("message_failed", **_part(message, outcome), error=repr(outcome.error))
+                self._log.error("message_failed", **_part(message, outcome), error=_shown(outcome.error))
             elif isinstance(outcome.result, Reply):
                 self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
 
@@ -68,6 +68,14 @@ class Log:
             failed=len(summary.failed),
             missing=", ".join(summary.missing) or None,
         )
+
+
+def _shown(error: BaseException) -> str:
+    """Return the repr of *error*, or the name of its class if that raises: it may be code of another plugin."""
+    try:
+        return repr(error)
+    except BaseException:  # noqa: BLE001 - the line of this message, and those of the other plugins, must be written
+        return type(error).__name__
 
 
 def _names(message: Message) -> dict[str, object]:

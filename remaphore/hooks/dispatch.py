@@ -79,8 +79,13 @@ def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
 
 def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:
     called = call(hook, impl, event)
-    if called.result is None or not inspect.isawaitable(called.result):
+    if called.result is None:
         return called
+    try:
+        if not inspect.isawaitable(called.result):
+            return called
+    except Exception as error:  # noqa: BLE001 - it reads `__class__`, which may be code of the plugin
+        return Outcome(called.hook, called.plugin, called.seconds, error=error)
     return spawn(_finish(called, called.result), name=f"{called.plugin}:{called.hook}")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from remaphore.errors import PluginError, RemaphoreError
+from remaphore.errors import PluginError, RemaphoreError, describe, hint_of
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import call
 from remaphore.hooks.markers import PROJECT
@@ -102,7 +102,7 @@ def configure(
         event = {"config": config, "settings": settings[name], "options": (options or {}).get(name, {})}
         error = call(hook.name, impl, event).error
         if error is not None:
-            hint = error.hint if isinstance(error, RemaphoreError) else ""
+            hint = hint_of(error)
             raise PluginError(f"plugin {name!r} cannot be configured: {cause(error)}", hint=hint) from error
 
 
@@ -129,7 +129,7 @@ def origin(point: EntryPoint) -> str:
 
 def cause(error: BaseException) -> str:
     """Return *error* as one line, with its type unless it is a ValueError or one of ours, whose text is made for it."""
-    text = " ".join(str(error).split())
+    text = " ".join(describe(error, str).split())
     if text and isinstance(error, (ValueError, RemaphoreError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

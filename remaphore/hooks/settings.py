@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from remaphore.errors import PluginError, RemaphoreError
+from remaphore.errors import PluginError, hint_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")  # shorter than a seed, in base58 or as an nkey
 
@@ -97,8 +97,7 @@ def build(plugin: object, table: Mapping[str, Any], *, name: str, source: str) -
     except BaseException as error:  # the plugin's own check, in `__post_init__`; sys.exit() in it included
         from remaphore.hooks.manager import cause
 
-        hint = error.hint if isinstance(error, RemaphoreError) else ""
-        raise PluginError(f"plugin {name!r}: {cause(error)}", hint=hint or f"change {place}") from error
+        raise PluginError(f"plugin {name!r}: {cause(error)}", hint=hint_of(error) or f"change {place}") from error
 
 
 def _required_type(declared: object) -> object:

@@ -54,17 +54,16 @@ class RejectionPolicy:
         self._all = TokenBucket(IN_ALL)
         self._senders: dict[str, TokenBucket] = {}  # of known peers only
 
-    def consider(self, gate: Gate, raw: bytes, drop: Drop, now: int) -> Message | None:
-        """Return the verified message that *gate* dropped if it gets a rejection, else None. It is remembered."""
-        if drop.reason not in _REJECTED or not wire.wants_reply(raw):
+    def consider(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> Message | None:
+        """Return the verified message of *frame*, which *gate* dropped, if it gets a rejection. It is remembered."""
+        if drop.reason not in _REJECTED or not frame.wants_reply:
             return None
-        frame = wire.decode(raw)
         peer = gate.policy.peers[frame.sender]
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
         if not (addressed and near) or peer.legacy:
             return None
-        digest = wire.digest(raw)
+        digest = wire.digest(frame.raw)
         own = self._senders.setdefault(frame.sender, TokenBucket(PER_SENDER))
         if gate.window.knows(digest) or not (own.try_acquire(now) and self._all.try_acquire(now)):
             return None

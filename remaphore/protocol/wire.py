@@ -150,11 +150,6 @@ def decode(raw: bytes) -> Frame:
         raise DecodeError("the sender, the destination or the verb is not text") from None
 
 
-def wants_reply(raw: bytes) -> bool:
-    """Return whether *raw*, which `decode` accepts, has the flag for a reply, at a quarter of the cost of `decode`."""
-    return raw.split(b",", _FIELDS - 1)[_FLAG] == b"Q"
-
-
 def _read_time(text: bytes) -> int:
     try:
         time_ns = int(text, 16)

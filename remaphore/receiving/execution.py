@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.errors import LedgerError
+from remaphore.errors import LedgerError, describe, hint_of
 from remaphore.hooks.dispatch import emit_plain
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol import subject
@@ -19,7 +19,7 @@ from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor, Result
-from remaphore.receiving.queues import VerbQueues
+from remaphore.receiving.queues import AfterTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
@@ -98,8 +98,9 @@ class Execution:
         if full is None:
             self._errors.report(emit_plain(self._hook.remaphore_admitted, message=message), blocking=True)
         else:
-            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject))
+            # Counted first: a hook may read the numbers while the drop is shown to it.
             self._responses.reject(message, BUSY, "busy", full)
+            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject))
 
     def stop(self) -> None:
         """Reject all messages that are accepted from now on."""
@@ -115,8 +116,8 @@ class Execution:
         await self._queues.join()
         await self._processor.join()
 
-    async def _run(self, message: Message) -> Awaitable[object] | None:
-        """Let the plugins act on *message*; return what need not be done before the next message of its verb."""
+    async def _run(self, message: Message) -> AfterTurn | None:
+        """Let the plugins act on *message*; return what is to be done after its turn, None if they did not act."""
         peer = self._peers.get(message.sender)
         if peer is None or not peer.may_send(message.verb):  # the configuration changed while it waited
             detail = "no longer among the verbs of this peer"
@@ -132,27 +133,40 @@ class Execution:
         try:
             result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
-            _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
+            _log_failure("message_lost", message, error)
             return None
         finally:
             self._counters.count_handled(message.verb)
+        # After the turn: until then this message counts as running, and it is counted as handled already.
+        return lambda: self._end(message, result)
+
+    def _end(self, message: Message, result: Result) -> Awaitable[object] | None:
+        """Complete *message*; return what its verb's queue need not wait for before the next message."""
         if message.wants_reply and result.reply is not None:
             # In a separate task, so that the completion of this message and the start of the next are one write.
             return spawn(self._complete(message, result, result.reply), name="complete")
-        self._ledger.note_done(message.digest)
+        try:
+            self._ledger.note_done(message.digest)
+        except Exception as error:  # noqa: BLE001 - the hook is called all the same
+            _log_failure("completion_not_recorded", message, error)
         return self._processor.notify_handled(message, result, sent=False)
 
     async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
         sent = False
         try:
             await self._ledger.done(message.digest, reply)
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001 - most of them LedgerErrors
             # It ran, and the requester is notified. After a restart it counts as interrupted, and does not run again.
-            _log.error("completion_not_recorded", verb=message.verb, peer=message.sender_name, error=str(error))
+            _log_failure("completion_not_recorded", message, error)
         try:
             sent = await self._responses.send(message, reply)
-        except Exception as error:  # noqa: BLE001 - the same
-            _log.error("message_lost", verb=message.verb, peer=message.sender_name, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - costs this reply, not the messages behind it
+            _log_failure("message_lost", message, error)
         pending = self._processor.notify_handled(message, result, sent=sent)
         if pending is not None:
             await pending
+
+
+def _log_failure(event: str, message: Message, error: Exception) -> None:
+    shown = str(error) if isinstance(error, LedgerError) else describe(error)
+    _log.error(event, verb=message.verb, peer=message.sender_name, error=shown, hint=hint_of(error) or None)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from remaphore.errors import describe, hint_of
 from remaphore.hooks.dispatch import Outcome
 
 # A plain hook that takes this long has kept every message waiting.
@@ -25,10 +26,14 @@ class PluginErrorReporter:
         self._suppressed: dict[tuple[str, str], int] = {}
 
     def report(self, outcomes: Iterable[Outcome], *, blocking: bool = False) -> None:
-        """Log the errors in *outcomes*. *blocking*: they ran in the event loop, so all else waited for them."""
+        """Log the errors in *outcomes*. *blocking*: they ran in the event loop, so all else waited for them.
+
+        This never raises, whatever the error of a plugin is.
+        """
         for outcome in outcomes:
             if outcome.error is not None:
-                self._log(outcome, "plugin_failed", error=repr(outcome.error))
+                hint = hint_of(outcome.error) or None
+                self._log(outcome, "plugin_failed", error=describe(outcome.error), hint=hint)
             elif blocking and outcome.seconds > BLOCKED_SECONDS:
                 self._log(outcome, "plugin_blocked", seconds=round(outcome.seconds, 1))
 

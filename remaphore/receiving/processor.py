@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from remaphore.errors import describe
 from remaphore.hooks.dispatch import Outcome, emit, emit_detached
 from remaphore.protocol.message import Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 # How long `remaphore_handled` of a plugin may take.
 NOTE_SECONDS = 5.0
-# `remaphore_handled` hooks that may be running, and the payloads that they keep in memory, before the queues wait for
-# them: a plugin that is slower than messages arrive must not fill the memory.
+# `remaphore_handled` hooks that may be running, and the payloads and outputs that they keep in memory, before the
+# queues wait for them: a plugin that is slower than messages arrive must not fill the memory.
 MAX_NOTING = 100
 MAX_NOTING_BYTES = 16 * 1024 * 1024
 # `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
@@ -51,11 +53,20 @@ class MessageProcessor:
         outcomes = tuple(map(validate_outcome, called))
         return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
 
-    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> Awaitable[object] | None:
+    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
         Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
+        This never raises: the messages behind this one are to be handled.
         """
+        try:
+            return self._notify(message, result, sent=sent)
+        except Exception as error:  # noqa: BLE001 - costs this notification
+            _log.error("notification_lost", verb=message.verb, peer=message.sender_name, error=describe(error))
+            return None
+
+    def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
+        size = _held_bytes(message, result)
         noting = emit_detached(
             self._hook.remaphore_handled,
             timeout=NOTE_SECONDS,
@@ -67,7 +78,6 @@ class MessageProcessor:
         )
         if noting is None:
             return None
-        size = len(message.payload)
 
         def done(task: asyncio.Task[None]) -> None:
             self._noting.discard(task)
@@ -80,8 +90,20 @@ class MessageProcessor:
 
     async def join(self, *, timeout: float | None = None) -> None:
         """Return when no `remaphore_handled` hook is running, or after *timeout* seconds."""
-        if self._noting:
-            await asyncio.wait(self._noting, timeout=timeout)
+        ends = None if timeout is None else time.monotonic() + timeout
+        while self._noting:
+            left = None if ends is None else ends - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            await asyncio.wait(self._noting, timeout=left)
+
+
+def _held_bytes(message: Message, result: Result) -> int:
+    """Return how much memory a hook keeps that has *message* and *result*. One object is counted once."""
+    replies = {id(each.result): each.result for each in result.outcomes if isinstance(each.result, Reply)}
+    if result.reply is not None:  # mostly that of a plugin, and then it is in already
+        replies[id(result.reply)] = result.reply
+    return len(message.payload) + sum(len(reply.output) for reply in replies.values())
 
 
 def validate_outcome(outcome: Outcome) -> Outcome:

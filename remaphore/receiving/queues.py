@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from remaphore.config.settings import VerbSettings
 from remaphore.hooks.stats import QueueState
@@ -29,6 +29,10 @@ MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
 # What a message counts for in addition to its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
+
+
+T = TypeVar("T")
+AfterTurn = Callable[[], "Awaitable[object] | None"]
 
 
 class Waiting(NamedTuple):
@@ -52,14 +56,15 @@ class VerbQueues:
         self,
         settings: Callable[[str], VerbSettings],
         *,
-        on_message: Callable[[Message], Awaitable[Awaitable[object] | None]],
+        on_message: Callable[[Message], Awaitable[AfterTurn | None]],
         on_expired: Callable[[Message], None],
         on_evicted: Callable[[Message], None],
     ) -> None:
         """*on_evicted* gets a message that was queued and had to make room.
 
-        *on_message* may return the work that is left after handling, such as sending its reply. The
-        worker takes the next message meanwhile, but only that one: if replies cannot be sent, handling stops too.
+        *on_message* may return a function that is called once the message's turn is over and the message no longer
+        counts as running. That may return what is left to do, such as sending the reply. The worker takes the next
+        message meanwhile, but only that one: if replies cannot be sent, handling stops too.
         """
         self._settings = settings
         self._on_message = on_message
@@ -169,7 +174,7 @@ class VerbQueues:
             while queue.waiting or rest is not None:
                 before, rest = rest, await self._handle_next(verb, queue) if queue.waiting else None
                 if before is not None:
-                    await before
+                    await self._guard(verb, before)
         finally:
             queue.workers -= 1
             self._workers[woken_by] -= 1
@@ -183,15 +188,38 @@ class VerbQueues:
     async def _handle_next(self, verb: str, queue: _Queue) -> Awaitable[object] | None:
         message, since = queue.waiting.popleft()
         queue.running += 1
+        after: AfterTurn | None = None
         try:
-            if time.monotonic() - since > self._settings(verb).max_wait_seconds:
-                self._on_expired(message)
-                return None
-            return await self._on_message(message)
-        except Exception as error:  # noqa: BLE001 - a worker that ends would leave its verb's queue without one
-            context = {"message": f"handling a message of the verb {verb!r} failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-            return None
+            after = await self._guard(verb, self._take_turn(message, since))
         finally:
             queue.running -= 1
             self._count(message, -1)
+        try:
+            return None if after is None else after()
+        except Exception as error:  # noqa: BLE001 - see `_guard`
+            _report(verb, error)
+            return None
+
+    async def _take_turn(self, message: Message, since: float) -> AfterTurn | None:
+        if time.monotonic() - since > self._settings(message.verb).max_wait_seconds:
+            self._on_expired(message)
+            return None
+        return await self._on_message(message)
+
+    async def _guard(self, verb: str, work: Awaitable[T]) -> T | None:
+        """Return the result of *work*, None if it raises: a worker that ends would leave its queue without one."""
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the worker is cancelled, not only what it waits for
+                raise
+            _report(verb, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the messages behind it are to be handled
+            _report(verb, error)
+        return None
+
+
+def _report(verb: str, error: BaseException) -> None:
+    context = {"message": f"handling a message of the verb {verb!r} failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

@@ -25,7 +25,8 @@ from remaphore.transport.bus import Bus
 if TYPE_CHECKING:
     import pluggy
 
-# How long it may take to end the running script and send its reply: longer than a script's grace period after SIGTERM.
+# At the end, `remaphore_handled` hooks of earlier messages may take STOP_SECONDS; then the plugins are told to end what
+# runs. That may take STOP_SECONDS to be ended and replied to: longer than a script's grace period after SIGTERM.
 STOP_SECONDS = 5.0
 
 
@@ -83,16 +84,24 @@ class Receiver:
         finally:
             stopped.cancel()
             self._once = True  # what is being handled now is the last
-            await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
-            if self._busy:
-                await asyncio.wait({worker}, timeout=STOP_SECONDS)
-            worker.cancel()
-            await asyncio.wait({worker})
+            if not self._busy:
+                worker.cancel()
             await self._processor.join(timeout=STOP_SECONDS)
-            self._drops.close()
+            await self._shut_down(worker)
         if not worker.cancelled():
             worker.result()
         return self.handled
+
+    async def _shut_down(self, worker: asyncio.Task[None]) -> None:
+        """Tell the plugins to end what runs, and return when *worker* has ended, after STOP_SECONDS at the latest."""
+        ends = time.monotonic() + STOP_SECONDS
+        await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason=self._reason)
+        if self._busy:
+            await asyncio.wait({worker}, timeout=max(0.0, ends - time.monotonic()))
+        worker.cancel()
+        await asyncio.wait({worker})
+        await self._processor.join(timeout=max(0.0, ends - time.monotonic()))
+        self._drops.close()
 
     async def _receive(self, ready: Callable[[], None]) -> None:
         await self._bus.subscribe(self._subject, self._admission.deliver)
@@ -107,7 +116,7 @@ class Receiver:
             )
             pending = self._processor.notify_handled(message, result, sent=sent)
             if pending is not None:
-                await pending
+                await asyncio.wait({pending})
             if self._once:
                 await self._processor.join()
                 return

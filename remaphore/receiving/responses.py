@@ -95,12 +95,16 @@ class Responses:
 
         *arrival*: what was dropped, None if it is malformed.
         """
-        self._drops.add(drop)
+        self._respond(drop, arrival)
+        self._drops.add(drop)  # after it is counted: a hook may read the numbers while the drop is shown to it
+
+    def _respond(self, drop: Drop, arrival: Arrival | None) -> None:
+        """Count *drop*, and send what its sender is to get, if anything."""
         if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
             self._counters.dropped[drop.reason] += 1
             return
         if self._config.notify_rejections:
-            rejected = self._policy.consider(arrival.gate, arrival.frame.raw, drop, arrival.now)
+            rejected = self._policy.consider(arrival.gate, arrival.frame, drop, arrival.now)
             if rejected is not None:
                 self.reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
                 return

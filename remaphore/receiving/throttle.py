@@ -26,8 +26,8 @@ class DropThrottle:
         """Pass on *drop*, now or counted later."""
         reason = drop.reason
         if reason not in self._timers:
-            self._emit(drop)
             self._start_interval(reason)
+            self._emit(drop)
             return
         self._held[reason] = drop
         self._counts[reason] += 1
@@ -46,8 +46,8 @@ class DropThrottle:
     def _end_interval(self, reason: DropReason) -> None:
         del self._timers[reason]
         if reason in self._held:
-            self._emit(self._pop(reason))
             self._start_interval(reason)
+            self._emit(self._pop(reason))
 
     def _pop(self, reason: DropReason) -> Drop:
         return replace(self._held.pop(reason), count=self._counts.pop(reason))

@@ -35,6 +35,13 @@ class Arrival(NamedTuple):
     now: int
 
 
+class Checked(NamedTuple):
+    """Whether each signature of a batch is valid, and the first error that was not expected: one stands for all."""
+
+    results: list[bool]
+    error: Exception | None = None
+
+
 class Verifier:
     """Calls *on_verified* with every arrival and whether its signature is valid, in the order in which they were put.
 
@@ -44,7 +51,7 @@ class Verifier:
     def __init__(self, on_verified: Callable[[Arrival, bool], None]) -> None:
         self._on_verified = on_verified
         self._arrived: list[Arrival] = []
-        self._batches: deque[tuple[list[Arrival], asyncio.Future[list[bool]]]] = deque()
+        self._batches: deque[tuple[list[Arrival], asyncio.Future[Checked]]] = deque()
         self.waiting = 0
         self._bytes = 0
         self._per_key: Counter[str] = Counter()
@@ -83,31 +90,35 @@ class Verifier:
         self._scheduled = False
         arrived, self._arrived = self._arrived, []
         if self._threads is None or (len(arrived) < WORTH_A_THREAD and not self._batches):
-            self._finish(arrived, check(arrived))
+            self._finish(arrived, lambda: check(arrived))
             return
         loop = asyncio.get_running_loop()
         for first in range(0, len(arrived), BATCH):
             batch = arrived[first : first + BATCH]
-            checked: asyncio.Future[list[bool]]
+            checked: asyncio.Future[Checked]
             try:
                 checked = loop.run_in_executor(self._threads, check, batch)
             except RuntimeError:  # no thread is available; the order must be kept nevertheless
                 checked = loop.create_future()
-                checked.set_result(check(batch))
+                try:
+                    checked.set_result(check(batch))
+                except Exception as error:  # noqa: BLE001 - reported in `_finish`, as one of a thread
+                    checked.set_exception(error)
             self._batches.append((batch, checked))
             checked.add_done_callback(self._collect)
 
-    def _collect(self, _checked: asyncio.Future[list[bool]]) -> None:
+    def _collect(self, _checked: asyncio.Future[Checked]) -> None:
         while self._batches and self._batches[0][1].done():
             batch, checked = self._batches.popleft()
-            results = [False] * len(batch)  # what cannot be verified is not accepted
-            try:
-                results = checked.result()
-            except Exception as error:  # noqa: BLE001 - it costs this batch, not those behind it
-                _report(error)
-            self._finish(batch, results)
+            self._finish(batch, checked.result)
 
-    def _finish(self, batch: Sequence[Arrival], results: Sequence[bool]) -> None:
+    def _finish(self, batch: Sequence[Arrival], get_checked: Callable[[], Checked]) -> None:
+        try:
+            results, error = get_checked()
+        except Exception as broken:  # noqa: BLE001 - it costs this batch, not those behind it
+            results, error = [False] * len(batch), broken  # what cannot be verified is not accepted
+        if error is not None:
+            _report(error)
         for arrival, verified in zip(batch, results, strict=True):
             size = len(arrival.frame.raw)
             self.waiting -= 1
@@ -119,15 +130,20 @@ class Verifier:
                 _report(error)
 
 
-def check(batch: Sequence[Arrival]) -> list[bool]:
-    """Return for each of *batch* whether its signature is valid. It may run in any thread."""
-    results = []
+def check(batch: Sequence[Arrival]) -> Checked:
+    """Verify the signatures of *batch*. It may run in any thread."""
+    results: list[bool] = []
+    first: Exception | None = None
     for arrival in batch:
+        verified = False  # what cannot be verified is not accepted
         try:
-            results.append(wire.verify(arrival.frame))
-        except Exception:  # noqa: BLE001 - such as MemoryError: what cannot be verified is not accepted
-            results.append(False)
-    return results
+            verified = wire.verify(arrival.frame)
+        except MemoryError:  # a busy machine, not a mistake of ours
+            pass
+        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+            first = first or error
+        results.append(verified)
+    return Checked(results, first)
 
 
 def _report(error: Exception) -> None:

@@ -96,7 +96,27 @@ def returns_nonsense(**_event):
     return "text"
 
 
-PLAIN = [raises, exits, interrupts, cancels, cancels_the_task_that_calls_it, returns_nonsense]
+class HidesItsClass:
+    """A result whose class cannot be told."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("broken")
+
+
+def returns_what_hides_its_class(**_event):
+    return HidesItsClass()
+
+
+PLAIN = [
+    raises,
+    exits,
+    interrupts,
+    cancels,
+    cancels_the_task_that_calls_it,
+    returns_nonsense,
+    returns_what_hides_its_class,
+]
 LATE = [
     raises_later,
     exits_later,

@@ -11,6 +11,16 @@ HEAD = "from remaphore import hookimpl\nclass Plugin:\n"
 GOOD = f"{HEAD}    @hookimpl\n    def remaphore_message(self, message): return None\n"
 
 
+UNSHOWABLE = """
+from remaphore import PluginError
+class Unshowable(PluginError):
+    def __init__(self): pass
+    def __str__(self): raise RuntimeError
+    @property
+    def hint(self): raise SystemExit(3)
+"""
+
+
 def method(mark, signature, body="return None"):
     """Return the source of a plugin with one method."""
     return f"{HEAD}    @{mark}\n    {signature}: {body}\n"
@@ -92,6 +102,20 @@ def test_a_distribution_with_the_name_of_a_bundled_plugin_is_fatal_and_does_not_
         load(["log"])
 
 
+def test_an_error_that_cannot_be_shown_names_the_plugin_all_the_same(install):
+    install("odd", f"{UNSHOWABLE}raise Unshowable")
+    with pytest.raises(PluginError, match=r"plugin 'odd' from .* cannot be loaded: Unshowable \(cannot be shown: "):
+        load(["odd"])
+
+
+def test_settings_that_reject_a_table_with_an_error_that_cannot_be_shown_are_fatal_with_the_name(install):
+    settings = "    @dataclass(frozen=True)\n    class Settings:\n        def __post_init__(self): raise Unshowable\n"
+    install("odd", f"from dataclasses import dataclass\n{UNSHOWABLE}{GOOD}{settings}")
+    with pytest.raises(PluginError, match=r"plugin 'odd': Unshowable \(cannot be shown: ") as caught:
+        configure(load(["odd"]), make_config())
+    assert caught.value.hint.startswith("change [plugins.odd] of ")
+
+
 @pytest.mark.parametrize(
     ("raised", "cause"),
     [
@@ -99,10 +123,12 @@ def test_a_distribution_with_the_name_of_a_bundled_plugin_is_fatal_and_does_not_
         ("KeyError('listen')", "KeyError: 'listen'"),
         ("SystemExit(3)", "SystemExit: 3"),
         ("ValueError()", "ValueError"),
+        ("Unshowable()", "Unshowable (cannot be shown: RuntimeError)"),
     ],
 )
 def test_a_plugin_that_rejects_its_settings_is_fatal_with_name_and_cause(install, raised, cause):
-    install("odd", method("hookimpl", "def remaphore_configure(self, settings)", f"raise {raised}"))
+    source = method("hookimpl", "def remaphore_configure(self, settings)", f"raise {raised}")
+    install("odd", UNSHOWABLE + source)
     with pytest.raises(PluginError) as caught:
         configure(load(["odd"]), make_config())
     assert str(caught.value) == f"plugin 'odd' cannot be configured: {cause}"

@@ -31,6 +31,20 @@ def to_json(capsys, *events):
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
+class UnshowableError(Exception):
+    def __repr__(self):
+        raise RuntimeError
+
+
+def test_an_error_of_another_plugin_that_cannot_be_shown_costs_no_line(capsys):
+    outcomes = (Outcome("h", "bad", 0.1, error=UnshowableError()), Outcome("h", "good", 0.1, Reply(0, b"")))
+    lines = to_json(capsys, lambda: Log().remaphore_handled(MESSAGE, outcomes))
+    assert [(line["event"], line["plugin"], line.get("error")) for line in lines] == [
+        ("message_failed", "bad", "UnshowableError"),
+        ("message_handled", "good", None),
+    ]
+
+
 def test_each_event_is_one_line_with_its_names(capsys):
     log = Log()
     received, handled, failed = to_json(

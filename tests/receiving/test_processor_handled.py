@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +14,7 @@ from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import NO_DATA, Reply
 from remaphore.receiving import daemon as daemon_module
 from remaphore.receiving import processor
+from remaphore.receiving import receiver as receiver_module
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
@@ -27,6 +29,8 @@ class Echo:
     async def remaphore_message(self, message):
         if message.verb == "fail":
             raise RuntimeError("broken on purpose")
+        if message.verb == "large":
+            return Reply(0, b"x" * 100)
         return None if message.verb == "none" else Reply(0, message.payload)
 
 
@@ -56,6 +60,25 @@ class Slow:
         self.shutdowns.append(reason)
         if self.at_shutdown:
             self.release.set()
+
+
+class Stuck(Slow):
+    """Never ends a message of the verb `stuck`, nor its shutdown."""
+
+    def __init__(self):
+        super().__init__()
+        self.stuck = False
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        if message.verb == "stuck":
+            self.stuck = True
+            await asyncio.Event().wait()
+
+    @hookimpl
+    async def remaphore_shutdown(self, reason):
+        super().remaphore_shutdown(reason)
+        await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -142,20 +165,29 @@ async def test_a_reply_that_was_not_sent_is_reported_as_such(tmp_path):
     asked.cancel()
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MAX_NOTING", 2), ("MAX_NOTING_BYTES", 250)])
-async def test_beyond_a_limit_the_queue_waits_for_it(running, monkeypatch, name, limit):
+@pytest.mark.parametrize(
+    ("name", "limit", "verb", "payload"),
+    [
+        ("MAX_NOTING", 2, "echo", ""),
+        ("MAX_NOTING_BYTES", 250, "none", "x" * 100),
+        ("MAX_NOTING_BYTES", 250, "large", ""),
+        ("MAX_NOTING_BYTES", 500, "echo", "x" * 100),
+    ],
+    ids=["hooks", "payloads", "outputs", "both"],
+)
+async def test_beyond_a_limit_the_queue_waits_for_it(running, monkeypatch, name, limit, verb, payload):
     monkeypatch.setattr(processor, name, limit)
     broker, slow = MemoryBroker(), Slow()
     async with running(broker, slow) as own:
         node = sender(broker)
         for _ in range(10):
-            await node.send("echo", payload="x" * 100)
+            await node.send(verb, payload=payload)
         # The third is beyond the limit, and one more message is handled while it waits.
         await until(lambda: len(slow.begun) == 4)
         for _ in range(100):
             await asyncio.sleep(0)
         assert len(slow.begun) == 4
-        assert own.stats().queues["echo"].waiting == 6
+        assert own.stats().queues[verb].waiting == 6
         slow.release.set()
         await until(lambda: len(slow.ended) == 10)
 
@@ -192,27 +224,58 @@ async def test_the_shutdown_waits_for_it_and_ends_it_at_its_limit(running, monke
     slow.release.set()
 
 
-async def test_a_receiver_replies_and_continues_before_it_ends_and_waits_for_it_at_the_end():
-    broker, slow = MemoryBroker(), Slow()
+async def start_receiver(broker, slow):
+    """Start a receiver; return it and its task once it is subscribed."""
     own = Receiver(
         broker.connect(), make_config(2), filters=Filters(), plugins=plugin_manager(echo=Echo, slow=slow), clock=clock
     )
     ready = asyncio.Event()
     task = spawn(own.run(deadline=None, ready=ready.set), name="receiver under test")
     await ready.wait()
+    return own, task
+
+
+async def test_a_receiver_replies_and_continues_before_it_ends_and_waits_for_it_before_the_shutdown():
+    broker, slow = MemoryBroker(), Slow()
+    own, task = await start_receiver(broker, slow)
     node = sender(broker)
     for number in range(3):
         assert await ask(node, f"{number}") == [(0, b"%d" % number)]
     assert await ask(node, "n", "none") == [(None, NO_DATA)]
     assert slow.ended == []
     own.stop("enough")
+    await asyncio.sleep(0.05)
+    assert slow.shutdowns == []
+    await node.send("echo", payload="too late")
+    slow.release.set()
     assert await task == 4
+    assert slow.shutdowns == ["enough"]
     assert [(payload, sent) for payload, *_, sent in slow.ended] == [
         (b"0", True),
         (b"1", True),
         (b"2", True),
         (b"n", True),
     ]
+
+
+@pytest.mark.parametrize("at_shutdown", [True, False])
+async def test_a_receiver_shuts_down_at_a_limit_whatever_is_under_way(monkeypatch, at_shutdown):
+    monkeypatch.setattr(receiver_module, "STOP_SECONDS", 0.3)
+    broker, slow = MemoryBroker(), Stuck()
+    slow.at_shutdown = at_shutdown
+    own, task = await start_receiver(broker, slow)
+    node = sender(broker)
+    await ask(node, "x")
+    await node.send("stuck")
+    await until(lambda: slow.stuck)
+    stopped = time.monotonic()
+    own.stop("enough")
+    async with asyncio.timeout(20):
+        assert await task == 2
+    assert slow.shutdowns == ["enough"]
+    assert [payload for payload, *_ in slow.ended] == ([b"x"] if at_shutdown else [])
+    assert 0.5 < time.monotonic() - stopped < 2 * 0.3 + 0.25
+    slow.release.set()
 
 
 async def test_a_receiver_of_one_message_waits_for_it():

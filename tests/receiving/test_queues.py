@@ -85,7 +85,7 @@ class Unfinished(Handler):
 
     async def handle(self, message):
         await super().handle(message)
-        return self.rest(message)
+        return lambda: self.rest(message)
 
     async def rest(self, message):
         await self.finish.wait()
@@ -105,6 +105,45 @@ async def test_while_a_message_is_completed_one_more_is_handled_and_not_all():
     handler.finish.set()
     await joined
     assert handler.finished == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken on purpose"), asyncio.CancelledError("broken on purpose")])
+@pytest.mark.parametrize("part", ["handling", "after its turn", "completion"])
+async def test_whatever_fails_costs_its_message_and_not_the_worker(error, part):
+    async def fail(*_message):
+        raise error
+
+    def after_turn():
+        if part == "after its turn":
+            raise RuntimeError("broken on purpose")
+        return fail()
+
+    async def handle(message):
+        handled.append(message.payload)
+        return await fail() if part == "handling" else after_turn
+
+    handled, reported = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    own = VerbQueues(lambda _verb: ONE, on_message=handle, on_expired=fail, on_evicted=fail)
+    put(own, "a", b"1", b"2", b"3")
+    async with asyncio.timeout(10):
+        await own.join()
+    assert handled == [b"1", b"2", b"3"]
+    assert [str(error) for error in reported] == ["broken on purpose"] * 3
+    assert own.state() == {}
+
+
+async def test_after_its_turn_a_message_does_not_count_as_running():
+    states = []
+
+    async def handle(_message):
+        states.append(own.state()["a"].running)
+        return lambda: states.append(own.state()["a"].running)
+
+    own = VerbQueues(lambda _verb: ONE, on_message=handle, on_expired=print, on_evicted=print)
+    put(own, "a", b"1")
+    await own.join()
+    assert states == [1, 0]
 
 
 async def test_a_message_that_comes_while_the_last_one_is_completed_is_handled():

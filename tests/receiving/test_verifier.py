@@ -96,6 +96,58 @@ async def test_an_exception_costs_its_own_message_and_keeps_the_order_of_the_oth
         settled.clear()
 
 
+@pytest.mark.parametrize("processors", [1, 2])
+@pytest.mark.parametrize(("error", "count"), [(MemoryError, 0), (RuntimeError, 4)])
+async def test_an_error_that_was_not_expected_is_reported_once_a_batch(settled, monkeypatch, processors, error, count):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+
+    def failing(frame):
+        raise error("broken on purpose")
+
+    monkeypatch.setattr(wire, "verify", failing)
+    own = Verifier(lambda arrived, verified: settled.append(verified))
+    for number in range(200):
+        own.put(arrival(payload=b"%d" % number))
+    await own.join()
+    own.close()
+    assert settled == [False] * 200
+    assert [type(each) for each in reported] == [error] * (min(count, 1) if processors == 1 else count)
+
+
+async def test_a_batch_that_is_broken_in_the_loop_is_reported_and_keeps_no_other_waiting(settled, monkeypatch):
+    def failing(batch, check=module.check):
+        if batch[0].frame.payload == b"0":
+            raise RuntimeError("broken on purpose")
+        return check(batch)
+
+    class NoThread:
+        def submit(self, *_call):
+            raise RuntimeError("can't start new thread")
+
+        def shutdown(self):
+            pass
+
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    monkeypatch.setattr(module, "check", failing)
+    for threads, number in ((None, 1), (NoThread(), 200)):
+        own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+        own.close()
+        own._threads = threads
+        for at in range(number):
+            own.put(arrival(payload=b"%d" % at))
+        async with asyncio.timeout(20):
+            await own.join()
+        own.put(arrival(payload=b"behind"))
+        await own.join()
+        batch = min(number, module.BATCH)
+        assert settled == [(b"%d" % at, at >= batch) for at in range(number)] + [(b"behind", True)]
+        settled.clear()
+    assert [str(error) for error in reported] == ["broken on purpose"] * 2
+
+
 async def test_a_batch_that_no_thread_can_verify_keeps_no_other_waiting(settled, monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
     reported = []

@@ -116,7 +116,9 @@ class History(RuleBasedStateMachine):
         if isinstance(verdict, Message):
             self.waiting.append(verdict)
             return True
-        rejected = self.rejections.consider(self.gate, raw, verdict, self.now)
+        if verdict.reason is DropReason.MALFORMED:
+            return False
+        rejected = self.rejections.consider(self.gate, wire.decode(raw), verdict, self.now)
         if rejected is not None:
             await self.reject(rejected)
         elif verdict.reason is DropReason.DUPLICATE:

@@ -1,0 +1,276 @@
+"""What may fail while a message is handled and completed costs that message, and not those behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+
+from remaphore import hookimpl
+from remaphore.errors import LedgerError
+from remaphore.node import Node
+from remaphore.protocol.message import Reply
+from remaphore.receiving import processor
+from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.tasks import spawn
+from remaphore.transport.memory import MemoryBroker
+from tests.harness.daemon import running_daemon
+from tests.harness.nodes import clock, make_config
+from tests.harness.plugins import plugin_manager
+from tests.harness.waiting import until
+
+
+class UnshowableError(Exception):
+    """An error of a plugin that cannot be shown in any form."""
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    def __str__(self):
+        raise SystemExit(3)
+
+
+class Echo:
+    """Echoes, and notes what it has handled and what it was notified of."""
+
+    def __init__(self):
+        self.ran, self.notified = [], []
+
+    @hookimpl
+    async def remaphore_message(self, message):
+        self.ran.append(message.payload)
+        await asyncio.sleep(0)
+        return Reply(0, message.payload)
+
+    @hookimpl
+    def remaphore_handled(self, message, sent):
+        self.notified.append((message.payload, sent))
+
+
+def raising(hook, *, later=False):
+    """Return a plugin whose only hook raises an error that cannot be shown."""
+
+    def function(self):
+        raise UnshowableError
+
+    async def coroutine(self):
+        await asyncio.sleep(0)
+        raise UnshowableError
+
+    return type("Raising", (), {hook: hookimpl(coroutine if later else function)})
+
+
+@pytest.fixture
+def running(tmp_path):
+    @asynccontextmanager
+    async def run(broker, *, bus=None, **plugins):
+        manager = plugin_manager(**plugins)
+        async with running_daemon(bus or broker.connect(), tmp_path, plugins=manager) as own:
+            yield own
+
+    return run
+
+
+def sender(broker):
+    return Node(broker.connect(), make_config(1), clock=clock)
+
+
+async def ask(node, payload):
+    async with node.request("echo", to="com.two", payload=payload, timeout=10) as exchange:
+        return [reply.output async for reply in exchange]
+
+
+FIVE = [b"%d" % number for number in range(5)]
+
+
+async def ask_five(node):
+    """Ask five times at once; return the outputs once all replies are there."""
+    async with asyncio.timeout(20):
+        replies = await asyncio.gather(*(ask(node, payload.decode()) for payload in FIVE))
+    return [output for outputs in replies for output in outputs]
+
+
+async def send_five(node):
+    for payload in FIVE:
+        await node.send("echo", payload=payload)
+
+
+HOOKS = ["handled", "message", "admitted", "dropped", "startup", "shutdown"]
+PLAIN = ["admitted", "dropped"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "later"), [(hook, later) for hook in HOOKS for later in (False, True) if not (later and hook in PLAIN)]
+)
+async def test_an_error_that_cannot_be_shown_costs_no_message(running, hook, later):
+    broker, echo = MemoryBroker(), Echo()
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+    with structlog.testing.capture_logs() as logs:
+        async with running(broker, echo=echo, broken=raising(f"remaphore_{hook}", later=later)) as own:
+            node = sender(broker)
+            assert await ask_five(node) == FIVE
+            await broker.connect().publish("remaphore.all", b"garbage")
+            await send_five(node)
+            await until(lambda: len(echo.notified) == 10)
+        stats = own.stats()
+    assert (stats.received, sum(stats.dropped.values()), stats.handled, stats.queues) == (11, 1, {"echo": 10}, {})
+    assert reported == []
+    failed = [(each["plugin"], each["error"]) for each in logs if each["event"] == "plugin_failed"]
+    wanted = [] if hook == "message" else [("broken", "UnshowableError (cannot be shown: RuntimeError)")]
+    assert failed == wanted  # errors of `remaphore_message` are shown by the plugin `log`
+
+
+@pytest.mark.parametrize("wants_reply", [True, False])
+async def test_a_notification_that_fails_is_logged_and_costs_no_message(running, monkeypatch, wants_reply):
+    def fail(*_arguments, **_event):
+        raise UnshowableError
+
+    monkeypatch.setattr(processor, "emit_detached", fail)
+    broker, echo = MemoryBroker(), Echo()
+    with structlog.testing.capture_logs() as logs:
+        async with running(broker, echo=echo) as own:
+            if wants_reply:
+                assert await ask_five(sender(broker)) == FIVE
+            else:
+                await send_five(sender(broker))
+            await until(lambda: own.stats().handled == {"echo": 5} and not own.stats().queues)
+    assert echo.ran == FIVE
+    assert [each["event"] for each in logs if each["event"] == "notification_lost"] == ["notification_lost"] * 5
+
+
+async def test_a_report_that_fails_later_costs_no_message(running, monkeypatch):
+    """With a limit of none, the queue of the verb waits for each hook, and so gets what its task raises."""
+    monkeypatch.setattr(processor, "MAX_NOTING", 0)
+    broker, echo = MemoryBroker(), Echo()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    async with running(broker, echo=echo, broken=raising("remaphore_handled", later=True)) as own:
+
+        def fail(*_outcomes, **_how):
+            raise UnshowableError
+
+        monkeypatch.setattr(own._errors, "report", fail)
+        assert await ask_five(sender(broker)) == FIVE
+        await send_five(sender(broker))
+        async with asyncio.timeout(20):
+            await own._execution.join()
+        monkeypatch.undo()
+    assert len(echo.notified) == 10
+
+
+class Mute:
+    """A bus that publishes no reply."""
+
+    def __init__(self, bus):
+        self._bus = bus
+
+    def __getattr__(self, name):
+        return getattr(self._bus, name)
+
+    async def publish(self, subject, data, *, timeout=None):
+        raise UnshowableError
+
+
+async def test_a_bus_that_raises_costs_the_reply_and_the_plugins_are_notified(running):
+    broker, echo = MemoryBroker(), Echo()
+    with structlog.testing.capture_logs() as logs:
+        async with running(broker, bus=Mute(broker.connect()), echo=echo):
+            asked = spawn(ask_five(sender(broker)), name="asked")
+            await until(lambda: len(echo.notified) == 5)
+            asked.cancel()
+    assert echo.notified == [(payload, False) for payload in FIVE]
+    assert [each["event"] for each in logs].count("message_lost") == 5
+
+
+@pytest.mark.parametrize(
+    "error", [LedgerError("broken on purpose"), RuntimeError("broken on purpose"), UnshowableError()]
+)
+async def test_a_ledger_that_cannot_record_a_completion_costs_no_reply_and_no_message(running, monkeypatch, error):
+    async def done(self, digest, reply):
+        raise error
+
+    def note_done(self, digest):
+        raise error
+
+    monkeypatch.setattr(Ledger, "done", done)
+    monkeypatch.setattr(Ledger, "note_done", note_done)
+    broker, echo = MemoryBroker(), Echo()
+    with structlog.testing.capture_logs() as logs:
+        async with running(broker, echo=echo):
+            assert await ask_five(sender(broker)) == FIVE
+            await send_five(sender(broker))
+            await until(lambda: len(echo.notified) == 10)
+    assert echo.notified == [(payload, True) for payload in FIVE] + [(payload, False) for payload in FIVE]
+    assert [each["event"] for each in logs].count("completion_not_recorded") == 10
+
+
+async def test_a_processor_that_raises_costs_its_message_and_not_those_behind_it(running, monkeypatch):
+    async def fail(_processor, message, *, timeout):
+        handled.append(message.payload)
+        raise UnshowableError
+
+    handled = []
+    monkeypatch.setattr(processor.MessageProcessor, "run", fail)
+    broker = MemoryBroker()
+    with structlog.testing.capture_logs() as logs:
+        async with running(broker, echo=Echo) as own:
+            await send_five(sender(broker))
+            await until(lambda: own.stats().handled == {"echo": 5} and not own.stats().queues)
+    assert handled == FIVE
+    assert [each["event"] for each in logs].count("message_lost") == 5
+
+
+class Accountant:
+    """Compares in each hook what has arrived with the places that `DaemonStats` counts."""
+
+    def __init__(self):
+        self.sums = []
+
+    @hookimpl
+    def remaphore_startup(self, stats):
+        self.stats = stats
+
+    def _add(self, hook):
+        stats = self.stats()
+        places = (stats.dropped, stats.rejected, stats.handled)
+        queued = sum(queue.waiting + queue.running for queue in stats.queues.values())
+        counted = stats.checking + sum(sum(place.values()) for place in places) + queued
+        self.sums.append((hook, stats.received - counted))
+
+    @hookimpl
+    def remaphore_admitted(self, message):
+        self._add("admitted")
+
+    @hookimpl
+    def remaphore_message(self, message):
+        self._add("message")
+
+    @hookimpl
+    def remaphore_handled(self, message):
+        self._add(f"handled {message.wants_reply}")
+
+    @hookimpl
+    def remaphore_dropped(self, drop):
+        self._add(f"dropped {drop.reason}")
+
+
+async def test_in_every_hook_each_message_is_counted_in_exactly_one_place(running, monkeypatch):
+    broker, accountant = MemoryBroker(), Accountant()
+    async with running(broker, echo=Echo, accountant=accountant) as own:
+        node = sender(broker)
+        assert await ask_five(node) == FIVE
+        await send_five(node)
+        await broker.connect().publish("remaphore.all", b"garbage")
+        await broker.connect().publish(*next(each for each in broker.published if each[0] == "remaphore.all"))
+        await until(lambda: own.stats().handled == {"echo": 10} and not own.stats().queues)
+        monkeypatch.setattr(own._execution._queues, "put", lambda _message: "no room")
+        await node.send("echo", payload="too much")
+        await until(lambda: own.stats().rejected)
+    hooks = {
+        *("admitted", "message", "handled True", "handled False"),
+        *("dropped malformed", "dropped duplicate", "dropped busy"),
+    }
+    assert {hook for hook, _ in accountant.sums} == hooks
+    assert [each for each in accountant.sums if each[1]] == []
