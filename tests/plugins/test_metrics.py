@@ -245,9 +245,9 @@ async def test_with_a_port_in_use_a_daemon_runs_without_metrics(serving):
             await two.send("echo")
             await two.handled(1)
             assert two.metrics.url == ""
-    assert [(line["event"], line["plugin"], line["hook"]) for line in logged if line["log_level"] == "error"] == [
-        ("plugin_failed", "metrics", "remaphore_startup")
-    ]
+    (line,) = [line for line in logged if line["log_level"] == "error"]
+    assert (line["event"], line["plugin"], line["hook"]) == ("plugin_failed", "metrics", "remaphore_startup")
+    assert line["hint"] == "stop the process that uses it, or set another address and restart"
 
 
 async def test_a_silent_client_delays_a_scrape_and_the_stop_only_briefly(monkeypatch):
