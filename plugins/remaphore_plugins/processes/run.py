@@ -28,8 +28,6 @@ _HINTS = {
     errno.EACCES: "make it an executable file (chmod +x)",
     errno.ENOEXEC: "add a first line such as #!/bin/sh",
     errno.E2BIG: "keep each argument and each environment variable below 131072 bytes",
-    # Only of a program that was gone before it could be watched, and whose status the kernel did not keep for us.
-    errno.ESRCH: "it ran, but its exit status was lost: start remaphore with SIGCHLD not ignored",
 }
 
 
@@ -132,6 +130,9 @@ def _start(
 
 
 def _not_started(program: bytes, error: Exception) -> RunResult:
+    if isinstance(error, ProcessLookupError):
+        # It ran, and was gone before it could be watched; the kernel did not keep its status.
+        return RunResult(exit_code=None, error=_LOST[0], hint=_LOST[1])
     # Never str(error): it may quote an argument, and so the payload.
     reason, hint = type(error).__name__, ""
     if isinstance(error, OSError) and error.errno is not None:
