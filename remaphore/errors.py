@@ -116,6 +116,11 @@ class ConnectionLostError(TransportError):
     """The connection ended before the broker confirmed: the message may or may not have been delivered."""
 
 
+def with_hint(text: str, hint: str) -> str:
+    """Return *text* and *hint*, which may be empty, as one line, for places that have room for one line only."""
+    return f"{text}; hint: {hint}" if hint else text
+
+
 def describe(error: BaseException, form: Callable[[BaseException], str] = repr) -> str:
     """Return *form* of *error*, or the name of its class if that raises. Nothing that the error does makes this raise.
 

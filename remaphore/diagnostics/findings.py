@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from remaphore.errors import RemaphoreError
+from remaphore.errors import RemaphoreError, with_hint
 
 MAX_QUOTED = 200  # characters of a peer's or server's text in a line for people: a reply can have a million
 
@@ -149,5 +149,4 @@ def quote(text: str) -> str:
 
 def to_line(finding: Finding) -> str:
     """Return *finding* as a line for people. It may quote files, servers and peers: escape it before it is shown."""
-    hint = f"; hint: {finding.hint}" if finding.hint else ""
-    return f"{finding.level:<7}  {finding.where}: {finding.what}{hint}"
+    return with_hint(f"{finding.level:<7}  {finding.where}: {finding.what}", finding.hint)

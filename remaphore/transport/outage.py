@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 
+from remaphore.errors import with_hint
 from remaphore.transport.servers import Failure, hints, summary
 
 NOTICE_AFTER = 1.0  # seconds without a connection before the first line
@@ -85,9 +86,8 @@ class OutageReporter:
         self._reported = True
         self._reported_at = asyncio.get_running_loop().time()
         self._timer = asyncio.get_running_loop().call_later(NOTICE_AGAIN, self._report)
-        hint = hints(self.failures)
-        more = f"; hint: {hint}" if hint else ""  # as in a line of `check`: the callback gets one line
-        self._on_notice(f"no broker yet: {summary(self.failures)}; still trying{more}")
+        line = f"no broker yet: {summary(self.failures)}; still trying"
+        self._on_notice(with_hint(line, hints(self.failures)))
 
 
 class ReconnectThrottle:

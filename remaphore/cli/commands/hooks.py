@@ -82,11 +82,12 @@ def format_steps(steps: Iterable[Step]) -> str:
     """Return *steps* as lines for people. They may contain a payload, and are printable."""
     import shlex
 
+    from remaphore.errors import with_hint
     from remaphore.hooks.plan import Action
 
     lines = ""
     for step in steps:
         what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
-        line = f"  {step.action:<6} {what}" + (f"; hint: {step.hint}" if step.hint else "")
+        line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
     return lines or f"{_NOTHING}\n"

@@ -44,7 +44,9 @@ class Row:
     def describe(self) -> str:
         """Return the hooks without their prefix, or the error and its hint."""
         if self.error:
-            return f"FAILED: {self.error}" + (f"; hint: {self.hint}" if self.hint else "")
+            from remaphore.errors import with_hint
+
+            return with_hint(f"FAILED: {self.error}", self.hint)
         return ", ".join(hook.removeprefix("remaphore_") for hook in self.hooks)
 
 

@@ -108,7 +108,7 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
 
     import structlog
 
-    from remaphore.errors import BrokerUnavailableError
+    from remaphore.errors import BrokerUnavailableError, with_hint
     from remaphore.node import connect
     from remaphore.receiving.receiver import Receiver
 
@@ -142,7 +142,7 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
             log = structlog.get_logger()
             handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
     except BrokerUnavailableError as error:
-        output.notice(f"{error}; hint: {error.hint}")  # the timeout: no message arrived, which is exit code 1
+        output.notice(with_hint(str(error), error.hint))  # the timeout: no message arrived, which is exit code 1
         return 1
     if stopped_by:
         return 128 + stopped_by[0]
