@@ -19,6 +19,7 @@ from pathlib import Path
 
 from remaphore.errors import RemaphoreError
 from remaphore.protocol.keys import PrivateKey
+from remaphore.tasks import run
 
 LIMIT_SECONDS = 60.0  # for all of it, on a busy machine
 NODES = {
@@ -40,7 +41,7 @@ def show() -> None:
     """Run the demonstration. Raise RemaphoreError if one of its commands does not end as expected."""
     folder = Path(tempfile.mkdtemp(prefix="remaphore-demo-"))
     try:
-        asyncio.run(asyncio.wait_for(_show(folder), LIMIT_SECONDS))
+        run(asyncio.wait_for(_show(folder), LIMIT_SECONDS), patient=True)
     except TimeoutError:
         raise RemaphoreError(f"the demonstration did not end within {LIMIT_SECONDS:.0f} s", hint=REPORT) from None
     finally:

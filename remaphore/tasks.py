@@ -7,22 +7,20 @@ and none of them may import another for it.
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
+
+from remaphore.interrupts import ENDING, Interrupted, heeded, on_interrupt
 
 T = TypeVar("T")
 
 # Seconds for tasks and threads left over when the main coroutine has ended: those of plugins that did not end them.
 END_SECONDS = 2.0
-# Seconds after Ctrl-C without progress, after which the process ends. Progress is CPU time, or bytes written, as while
-# the output is shown to a slow reader.
-INTERRUPTED_SECONDS = 0.9
+# Seconds in which the event loop runs nothing, after which a process that was asked to end is considered blocked.
+BLOCKED_SECONDS = 3.0
 
 _running: set[asyncio.Task[Any]] = (
     set()
@@ -41,20 +39,26 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     return task
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
     """Run *main* as asyncio.run does; return its result, at most END_SECONDS later than it ended.
 
     asyncio.run waits forever for a task that swallows its cancellation, or a thread that never returns. Here such a
     task or thread is left behind, and the process has to end by os._exit, which ends it.
 
-    Ctrl-C cancels *main*, and ends the process if it then makes no progress for INTERRUPTED_SECONDS. Example: *main*
-    blocks in a write to a pipe that nothing reads. At 0 s, Ctrl-C: asyncio's handler cancels the task, which has no
-    effect while the write blocks. At 0.9 s the timer finds neither CPU time used nor bytes written, and ends the
-    process with 130. Had *main* written 1 MB to a slow reader meanwhile, the timer would look again at 1.8 s.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel *main*, after which this raises Interrupted, and end the process if it
+    then makes no progress for INTERRUPTED_SECONDS. Example: *main* blocks in a write to a pipe that nothing reads. At
+    0 s, Ctrl-C: the task is cancelled, which has no effect while the write blocks. At 0.9 s the timer finds neither CPU
+    time used nor bytes written, and ends the process with 130. Had *main* written 1 MB to a slow reader meanwhile, the
+    timer would look again at 1.8 s. patient: a running event loop is progress too, as while *main* waits for processes.
     """
     runner = asyncio.Runner()
+    received: list[int] = []
     try:
-        return runner.run(_interruptible(main))
+        return runner.run(_interruptible(main, received, patient=patient))
+    except asyncio.CancelledError:
+        if received:
+            raise Interrupted(received[0]) from None
+        raise
     finally:
         if runner.run(_all_ended()):
             runner.close()
@@ -62,54 +66,66 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main*, and let SIGINT end the process where asyncio's handling of it has no effect.
+async def _interruptible(main: Coroutine[Any, Any, T], received: list[int], *, patient: bool) -> T:
+    """Run *main*; let a signal cancel it, or a second one raise Interrupted, and note them in *received*.
 
-    asyncio cancels the task, which takes effect once the loop runs: not while a write to a full pipe blocks, such as a
+    Not with asyncio's handlers, which only run when the loop does: not while a write to a full pipe blocks, such as a
     log line on stderr, because Python repeats a system call that a signal has interrupted.
     """
-    cancel = signal.getsignal(signal.SIGINT)
-    if not callable(cancel) or threading.current_thread() is not threading.main_thread():
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is None or threading.current_thread() is not threading.main_thread():
         return await main
-    on_interrupt(lambda: cancel(signal.SIGINT, None))
+
+    def interrupt(number: int) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise Interrupted(number)
+        task.cancel()
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in heeded():
+        loop.add_signal_handler(number, lambda: None)  # makes it wake the loop, whatever it waits for
+    if patient:
+        on_interrupt(interrupt, signals=heeded(), alive=_turning(loop), seconds=BLOCKED_SECONDS)
+    else:
+        on_interrupt(interrupt, signals=heeded())
     try:
         return await main
     finally:
-        signal.signal(signal.SIGINT, cancel)
+        for number in ENDING:
+            loop.remove_signal_handler(number)  # also that of `on_stop`
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def on_interrupt(action: Callable[[], object]) -> None:
-    """Call *action* at SIGINT, and end the process once it has made no progress for INTERRUPTED_SECONDS after that.
+def on_stop(action: Callable[[int], object], *signals: signal.Signals) -> None:
+    """Call *action* in the running loop at each of *signals*; end the process if the loop is blocked after that.
 
-    To be called in the main thread. *action* is called at once, in the middle of what that thread is running.
+    For a command that needs time to end, and waits for other processes meanwhile. The loop is blocked if it runs
+    nothing for BLOCKED_SECONDS: a plugin hangs, or a log line waits for a reader of stderr that does not read.
     """
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        before = _work()
-
-        def check(_number: int, _frame: FrameType | None) -> None:
-            nonlocal before
-            after = _work()
-            # No progress is less than a tenth of the CPU time, and less than 100 bytes: this check needs a little of
-            # the former, and asyncio writes a byte to itself for each signal.
-            if after[0] - before[0] < INTERRUPTED_SECONDS / 10 and after[1] - before[1] < 100:
-                os._exit(128 + signal.SIGINT)
-            before = after
-
-        signal.signal(signal.SIGALRM, check)
-        signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_SECONDS, INTERRUPTED_SECONDS)
-        action()
-
-    signal.signal(signal.SIGINT, interrupted)
+    loop = asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, action, number)
+    on_interrupt(lambda _number: None, signals=signals, alive=_turning(loop), seconds=BLOCKED_SECONDS)
 
 
-def _work() -> tuple[float, int]:
-    """Return the CPU seconds used and the bytes written by this process (wchar of proc(5); 0 if it is unreadable)."""
-    try:
-        written = int(Path("/proc/self/io").read_text().partition("wchar:")[2].split()[0])
-    except (OSError, IndexError):
-        written = 0
-    return time.process_time(), written
+def _turning(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
+    """Return a function that returns whether *loop* has run since its last call."""
+    turned = False
+
+    def turn() -> None:
+        nonlocal turned
+        turned = True
+
+    def turning() -> bool:
+        nonlocal turned
+        before, turned = turned, False
+        with contextlib.suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(turn)
+        return before
+
+    return turning
 
 
 async def _all_ended() -> bool:
@@ -119,4 +135,5 @@ async def _all_ended() -> bool:
         task.cancel()
     threads = spawn(asyncio.get_running_loop().shutdown_default_executor(), name="end of threads")
     _, late = await asyncio.wait({*left_over, threads}, timeout=END_SECONDS)
-    return not late
+    # Waiting for threads needs one more thread, which the machine may not permit.
+    return not late and threads.exception() is None

@@ -1,4 +1,4 @@
-"""A task started by spawn() runs to its end, and its exceptions are not lost; run() ends, and Ctrl-C ends it."""
+"""A task started by spawn() runs to its end, and its exceptions are not lost; run() ends, and a signal ends it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from remaphore.tasks import run, spawn
+from remaphore.interrupts import ENDING
+from remaphore.tasks import on_stop, run, spawn
 
 
 async def test_a_task_without_another_reference_is_not_collected() -> None:
@@ -105,7 +108,7 @@ def test_run_lets_an_exception_through() -> None:
 
 
 HELD = """
-import time
+import asyncio, time
 from remaphore.tasks import run
 
 async def main():
@@ -113,32 +116,34 @@ async def main():
     while True:
         {hold}
 
-run(main())
+try:
+    run(main())
+except KeyboardInterrupt as interrupt:
+    raise SystemExit(128 + interrupt.number)
 """
 
 
 @pytest.mark.parametrize(
-    "hold", ["time.sleep(3600)", "__import__('os').read(0, 1)"], ids=["a call that waits", "a read that waits"]
+    ("hold", "number"),
+    [
+        ("time.sleep(3600)", signal.SIGINT),
+        ("__import__('os').read(0, 1)", signal.SIGTERM),
+        ("await asyncio.sleep(3600)", signal.SIGHUP),
+    ],
 )
-def test_one_ctrl_c_ends_a_process_whose_loop_is_blocked(hold: str) -> None:
-    command = [sys.executable, "-c", HELD.format(hold=hold)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        process.send_signal(signal.SIGINT)  # once; what holds the loop would hold it for ever
-        try:
-            assert process.wait(30) == 130
-        finally:
-            process.kill()
+def test_one_signal_ends_a_process_whatever_holds_its_loop(hold: str, number: signal.Signals) -> None:
+    with started(HELD.format(hold=hold)) as process:
+        process.send_signal(number)  # once; what holds the loop would hold it for ever
+        assert process.wait(30) == 128 + number
 
 
-def test_what_ends_at_ctrl_c_by_itself_is_not_cut_short() -> None:
-    code = """
+ENDS = """
 import asyncio
+from remaphore.interrupts import Interrupted
 from remaphore.tasks import run
 
 async def main():
-    print("waiting", flush=True)
+    print("held", flush=True)
     try:
         await asyncio.sleep(3600)
     finally:
@@ -146,12 +151,64 @@ async def main():
 
 try:
     run(main())
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
+except Interrupted as interrupt:
+    print("interrupted by", interrupt.number, flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_at_a_signal_by_itself_is_not_cut_short(number: signal.Signals) -> None:
+    with started(ENDS) as process:
+        process.send_signal(number)
         assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read() == "ended\ninterrupted\n"
+        assert process.stdout.read() == f"ended\ninterrupted by {number:d}\n".encode()
         assert process.wait(30) == 0
+
+
+STUCK = """
+import asyncio
+from remaphore import tasks
+tasks.BLOCKED_SECONDS = 0.5
+
+async def main():
+    stop = asyncio.Event()
+    tasks.on_stop(lambda number: stop.set(), *tasks.ENDING)
+    print("held", flush=True)
+    await stop.wait()
+    await asyncio.sleep(1.6)  # as while handlers end: the loop runs, and does nothing
+    {then}
+    print("ended", flush=True)
+
+tasks.run(main())
+"""
+
+
+@pytest.mark.parametrize(("then", "code", "text"), [("pass", 0, b"ended\n"), ("os.read(0, 1)", 128 + 15, b"")])
+def test_a_loop_that_waits_is_not_cut_short_and_one_that_is_blocked_is_ended(then: str, code: int, text: bytes) -> None:
+    with started(f"import os\n{STUCK.format(then=then)}") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert (process.stdout.read(), process.wait(30)) == (text, code)
+
+
+def test_the_handlers_of_the_caller_are_back_after_it() -> None:
+    before = [signal.getsignal(number) for number in ENDING]
+
+    async def main() -> None:
+        on_stop(lambda _number: None, *ENDING)
+
+    run(main())
+    assert [signal.getsignal(number) for number in ENDING] == before
+
+
+@contextmanager
+def started(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program, and wait for its first line."""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            yield process
+        finally:
+            process.kill()

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from remaphore import interrupts
 from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError
 
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_ERROR = 3
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in a shell
+EXIT_SIGNAL = 128  # plus the number of the signal, as in a shell
 EXIT_PIPE = 141  # 128 + SIGPIPE, which ends the Go program and most other tools in this case
 
 # Of every command. A command's own codes are in its module.
@@ -26,9 +27,12 @@ EXIT_CODES = {
     1: "no message or reply before the timeout, or a problem was found",
     EXIT_USAGE: "usage or configuration error",
     EXIT_ERROR: "any other error",
-    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+    130: "interrupted (Ctrl-C)",
     EXIT_PIPE: "stdout was closed (SIGPIPE)",
 }
+
+# They run until they are stopped, so a signal that stops them before they have begun is no failure either.
+_SERVICES = ("run", "broker")
 
 # Errors of our own output. Where other files are written, they are reported there.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,6 +50,7 @@ def command() -> NoReturn:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - importing pathlib takes time
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
+    interrupts.begin(reloads=sys.argv[1:2] == ["run"])
     os._exit(main())
 
 
@@ -62,10 +67,12 @@ def enable_gc() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: those of the process) and return its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _run_and_report(sys.argv[1:] if arguments is None else list(arguments))
-    except KeyboardInterrupt:  # also while an error is written to a stderr that is not read
-        return EXIT_INTERRUPTED
+        return _run_and_report(given)
+    except KeyboardInterrupt as interrupt:  # also while an error is written to a stderr that is not read
+        number = interrupt.number if isinstance(interrupt, interrupts.Interrupted) else 2  # SIGINT
+        return EXIT_OK if given[:1] and given[0] in _SERVICES else EXIT_SIGNAL + number
 
 
 def _run_and_report(arguments: list[str]) -> int:

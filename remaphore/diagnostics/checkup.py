@@ -9,7 +9,7 @@ from pathlib import Path
 from remaphore.config.settings import Config
 from remaphore.diagnostics import clock, credentials, files, handlers, peers, systemd_units
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
-from remaphore.diagnostics.state import check_state
+from remaphore.diagnostics.state import check_state, check_threads
 from remaphore.errors import ConfigError, StateError
 from remaphore.receiving.ledger import state
 
@@ -43,5 +43,6 @@ def check(
         yield from_error(Code.STATE_UNUSABLE, config.source, error)
     else:
         yield from check_state(config, directory, now=now, user=user)
+    yield from check_threads()
     yield from systemd_units.check_units(root)
     yield from clock.check_clock(clock.is_synchronized())

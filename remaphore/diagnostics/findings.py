@@ -68,6 +68,8 @@ class Code(StrEnum):
     VERB_UNHANDLED = "verb-unhandled"
     HANDLERS_OK = "handlers-ok"
     STATE_UNUSABLE = "state-unusable"
+    LOCKS_UNAVAILABLE = "locks-unavailable"
+    THREADS_UNAVAILABLE = "threads-unavailable"
     DAEMON_RUNNING = "daemon-running"
     LEDGER_DAMAGED = "ledger-damaged"
     LEDGER_NEWER = "ledger-newer"

@@ -1,4 +1,4 @@
-"""The state directory of the daemon, and its ledger. Nothing is created or written, and no lock is kept."""
+"""The state directory of the daemon, its ledger, and its threads. Nothing that is created is kept, and no lock is."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from remaphore.config.settings import Config
-from remaphore.diagnostics.findings import Code, Finding, Level
+from remaphore.diagnostics.findings import Code, Finding, Level, from_error
+from remaphore.errors import RemaphoreError, StateError
 from remaphore.protocol import duration
-from remaphore.receiving.ledger import state
+from remaphore.receiving.ledger import locks, state
 from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.store import VERSION, Store
+from remaphore.receiving.threads import start_threads
+from remaphore.receiving.verifier import THREADS
 
 _ROOT = 0
+DAEMON_THREADS = 1 + THREADS  # that of the ledger, and those that verify signatures
 
 
 def check_state(config: Config, directory: Path, *, now: int, user: int) -> Iterator[Finding]:
@@ -23,6 +28,7 @@ def check_state(config: Config, directory: Path, *, now: int, user: int) -> Iter
     where, name = str(directory), shlex.quote(str(directory))
     if not directory.exists():
         yield check_parents(directory)
+        yield from check_locks(directory, next(parent for parent in directory.parents if parent.exists()))
         return
     status = directory.stat()
     if not stat.S_ISDIR(status.st_mode):
@@ -34,6 +40,7 @@ def check_state(config: Config, directory: Path, *, now: int, user: int) -> Iter
         hint = f"chown -R {user} {name} && chmod 0700 {name}"
         yield Finding(Level.ERROR, Code.STATE_UNUSABLE, where, what, hint)
         return
+    yield from check_locks(directory, directory)
     holder = state.holder(directory)
     if holder:
         what = f"a daemon is running (pid {holder})"
@@ -53,6 +60,15 @@ def check_parents(directory: Path) -> Finding:
     return Finding(Level.ERROR, Code.STATE_UNUSABLE, str(directory), f"cannot be created in {parent}", hint)
 
 
+def check_locks(directory: Path, existing: Path) -> Iterator[Finding]:
+    """Report that there are no locks in *existing*: it is *directory*, or the parent in which that will be created."""
+    try:
+        locks.probe(existing)
+    except StateError as error:
+        what = str(error).partition(f"{existing}: ")[2]
+        yield Finding(Level.ERROR, Code.LOCKS_UNAVAILABLE, str(directory), what, error.hint)
+
+
 def check_ledger(path: Path, *, now: int, allow_skew_ns: int) -> Finding:
     """Return the state of the ledger *path*. It is only read, also while a daemon writes it."""
     where = str(path)
@@ -70,3 +86,12 @@ def check_ledger(path: Path, *, now: int, allow_skew_ns: int) -> Finding:
         what = f"drops messages signed within the next {ahead:.0f} s: this clock is behind, or was ahead"
         return Finding(Level.ERROR, Code.LEDGER_AHEAD, where, what, f"set the clock; if it is correct, {move_away}")
     return Finding(Level.OK, Code.STATE_OK, where, "ledger is valid")
+
+
+def check_threads() -> Iterator[Finding]:
+    """Report that the threads that a daemon needs cannot be started. Those of its unit or container may be fewer."""
+    with ThreadPoolExecutor(DAEMON_THREADS, "check") as threads:
+        try:
+            start_threads(threads, DAEMON_THREADS)
+        except RemaphoreError as error:
+            yield from_error(Code.THREADS_UNAVAILABLE, "threads", error)

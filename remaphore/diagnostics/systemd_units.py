@@ -48,7 +48,7 @@ def check_unit(path: Path, root: Path) -> Iterator[Finding]:
         for problem in command_problems(command, root)
     ]
     if settings.get("Type", [""])[-1:] != ["notify"]:
-        what = "no Type=notify: systemd considers it started before it receives, and a reload complete at once"
+        what = "no Type=notify: systemd considers it started even if it fails, and a reload complete at once"
         hint = f"write Type=notify to [Service], then {_RELOAD}"
         problems.append(Finding(Level.WARNING, Code.UNIT_TYPE, str(path), what, hint))
     yield from problems or [Finding(Level.OK, Code.UNIT_OK, str(path), "everything that it names exists")]

@@ -43,7 +43,10 @@ def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) 
 
 @hookspec
 def remaphore_reloaded(config: Config) -> None:
-    """The daemon applied a new configuration: peers, identities, verbs and hook directories are those of *config*."""
+    """The daemon applied a new configuration: peers, identities, verbs and hook directories are those of *config*.
+
+    It may come before `remaphore_startup`, while the daemon waits for its broker. Raising is logged as `reload_failed`.
+    """
 
 
 @hookspec

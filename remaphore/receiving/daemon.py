@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.errors import ConfigError
+from remaphore.errors import RemaphoreError, describe, hint_of
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.stats import DaemonStats
@@ -112,18 +112,10 @@ class Daemon:
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then is handled as usual.
         """
-
-        async def expire_old() -> None:
-            while True:
-                await asyncio.sleep(EXPIRE_SECONDS)
-                self._ledger.expire(self._clock())
-
-        expiring = spawn(expire_old(), name="expire")
+        expiring = spawn(self._expire_old(), name="expire")
         try:
-            if await self._subscribe():
-                context = PluginContext(config=self._config, instance=self._instance)
-                startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
-                self._errors.report(await startup)
+            subscribing = self._bus.subscribe(self._admission.subject, self._admission.deliver)
+            if await self._unless_stopped(subscribing) and await self._unless_stopped(self._start_plugins()):
                 ready()
                 await self._responses.report_interrupted()
                 await self._stopping.wait()
@@ -132,40 +124,60 @@ class Daemon:
             await self._end()
 
     def reload(self, load: Callable[[], Config]) -> bool:
-        """Apply the configuration that *load* returns, or keep the old one if that raises ConfigError.
+        """Apply the configuration that *load* returns, or keep the old one if that raises any exception.
 
-        Return whether it was applied. Peers, identities, verbs and hook directories change at once, also for messages
-        that wait; what runs continues. The replay window is kept, so that nothing runs a second time.
+        Return whether all of it is in effect, in the plugins too. Peers, identities, verbs and hook directories change
+        at once, also for messages that wait; what runs continues. The replay window is kept, so that nothing runs a
+        second time. It may be called before `run`, and while that waits for the broker.
         """
+        previous = self._config
         try:
             config = load()
-        except ConfigError as error:
+            changed = [name for name in _NEED_RESTART if getattr(config, name) != getattr(previous, name)]
+            self._apply_config(replace(config, **{name: getattr(previous, name) for name in _NEED_RESTART}))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the daemon continues as before
+            self._apply_config(previous)
             _log.error(
                 "reload_rejected",
-                error=str(error),
+                error=describe(error, str if isinstance(error, RemaphoreError) else repr),
                 effect="the old configuration stays in effect",
-                hint=error.hint,
+                hint=hint_of(error) or "restart the daemon in a directory that exists, and report it if that fails too",
             )
             return False
-        for name in _NEED_RESTART:
-            if getattr(config, name) != getattr(self._config, name):
-                _log.warning("restart_needed", setting=name)
-        self._config = replace(config, **{name: getattr(self._config, name) for name in _NEED_RESTART})
-        for part in (self._admission, self._execution, self._responses):
-            part.apply_config(self._config)
-        self._errors.report(emit_plain(self._hook.remaphore_reloaded, config=self._config))
+        for name in changed:
+            _log.warning("restart_needed", setting=name)
+        if not self._errors.report_reload(emit_plain(self._hook.remaphore_reloaded, config=self._config)):
+            return False
         _log.info("reloaded", peers=len(self._config.peers), source=self._config.source)
         return True
 
-    async def _subscribe(self) -> bool:
-        """Subscribe; return False if `stop` was called before the broker confirmed."""
-        subscribing = spawn(self._bus.subscribe(self._admission.subject, self._admission.deliver), name="subscribe")
+    def _apply_config(self, config: Config) -> None:
+        self._config = config
+        for part in (self._admission, self._execution, self._responses):
+            part.apply_config(config)
+
+    async def _expire_old(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            try:
+                self._ledger.expire(self._clock())
+            except Exception as error:  # noqa: BLE001 - tried again a minute later; without it, memory would only grow
+                _log.error("expire_failed", error=describe(error))
+
+    async def _start_plugins(self) -> None:
+        context = PluginContext(config=self._config, instance=self._instance)
+        startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
+        self._errors.report(await startup)
+
+    async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
+        """Wait for *starting*; return False if `stop` was called before it was done. It is then cancelled."""
+        task = spawn(starting, name="starting")
         stopping = spawn(self._stopping.wait(), name="stop")
         try:
-            await asyncio.wait({subscribing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return subscribing.done() and subscribing.result() is None
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return task.done() and task.result() is None
         finally:
-            subscribing.cancel()
+            task.cancel()
             stopping.cancel()
 
     async def _end(self) -> None:

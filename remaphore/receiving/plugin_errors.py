@@ -37,6 +37,20 @@ class PluginErrorReporter:
             elif blocking and outcome.seconds > BLOCKED_SECONDS:
                 self._log(outcome, "plugin_blocked", seconds=round(outcome.seconds, 1))
 
+    def report_reload(self, outcomes: Iterable[Outcome]) -> bool:
+        """Log each error in *outcomes* of `remaphore_reloaded`; return whether there was none. This never raises."""
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        for outcome in failed:
+            assert outcome.error is not None  # as selected
+            _log.error(
+                "reload_failed",
+                plugin=outcome.plugin,
+                error=describe(outcome.error),
+                effect="the new configuration is in effect, but not in this plugin",
+                hint=hint_of(outcome.error) or "correct the configuration and reload it, or restart the daemon",
+            )
+        return not failed
+
     def _log(self, outcome: Outcome, event: str, **details: object) -> None:
         key, now = (outcome.plugin, outcome.hook), time.monotonic()
         if now - self._reported.get(key, -INTERVAL_SECONDS) < INTERVAL_SECONDS:

@@ -21,6 +21,8 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
+        # Opened now: without a free descriptor later, the watchdog would end a daemon that works.
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
         self._watchdog_usec = environ.get("WATCHDOG_USEC", "")
         self._watchdog_pid = environ.get("WATCHDOG_PID", "")
 
@@ -32,8 +34,12 @@ class Notifier:
         return int(self._watchdog_usec) / 2_000_000 or None
 
     def ready(self, status: str) -> None:
-        """The service is ready, for the first time or again after a reload."""
+        """The service has started, or is complete again after a reload. It may still wait for its broker."""
         self._send(f"READY=1\nSTATUS={status}", wait=CHANGE_SECONDS)
+
+    def receiving(self, destination: str) -> None:
+        """The broker delivers what is sent to *destination*."""
+        self._send(f"STATUS=receiving as {destination}", wait=CHANGE_SECONDS)
 
     def reloading(self) -> None:
         """The configuration is being reloaded."""
@@ -51,14 +57,19 @@ class Notifier:
         """The event loop is responsive."""
         self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        """Send nothing from now on."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
     def _send(self, state: str, *, wait: float = 0.0) -> None:
-        if not self._address:
+        if self._channel is None:
             return
         # An address that begins with @ is in the abstract namespace: its first byte is NUL.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.settimeout(wait)
-            try:
-                channel.sendto(state.encode(), address)
-            except OSError:
-                return  # the manager has gone or does not listen; the service continues
+        self._channel.settimeout(wait)
+        try:
+            self._channel.sendto(state.encode(), address)
+        except OSError:
+            return  # the manager has gone or does not listen; the service continues

@@ -12,10 +12,13 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
+from remaphore.errors import RemaphoreError
 from remaphore.protocol import wire
 from remaphore.protocol.gate import Gate
+from remaphore.receiving.threads import start_threads
 
 THREADS = 2
 # As many as libsodium verifies while the loop receives the next.
@@ -56,8 +59,12 @@ class Verifier:
         self._bytes = 0
         self._per_key: Counter[str] = Counter()
         self._scheduled = False
-        # On one processor, threads would only take turns.
-        self._threads = ThreadPoolExecutor(THREADS, "verify") if len(os.sched_getaffinity(0)) > 1 else None
+        self._threads: ThreadPoolExecutor | None = None
+        if len(os.sched_getaffinity(0)) > 1:  # on one processor, threads would only take turns
+            threads = ThreadPoolExecutor(THREADS, "verify")
+            with suppress(RemaphoreError):  # without them, all signatures are verified in the loop
+                start_threads(threads, THREADS)
+                self._threads = threads
 
     def put(self, arrival: Arrival) -> bool:
         """Accept *arrival*, or return False if too much waits already."""
@@ -98,7 +105,7 @@ class Verifier:
             checked: asyncio.Future[Checked]
             try:
                 checked = loop.run_in_executor(self._threads, check, batch)
-            except RuntimeError:  # no thread is available; the order must be kept nevertheless
+            except Exception:  # noqa: BLE001 - such as no memory; the order must be kept nevertheless
                 checked = loop.create_future()
                 try:
                     checked.set_result(check(batch))

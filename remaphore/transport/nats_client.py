@@ -84,20 +84,48 @@ class NatsBus:
         Raise BrokerRefusedError as soon as every server has rejected us, BrokerUnavailableError at the limit; both name
         each server and its cause, and the hint names the servers that it is for.
         """
+        bus = cls.start(
+            servers,
+            auth=auth,
+            tls=tls,
+            on_notice=on_notice,
+            on_reconnect=on_reconnect,
+            on_protocol_error=on_protocol_error,
+        )
+        await bus.wait_connected(limit)
+        return bus
+
+    @classmethod
+    def start(
+        cls,
+        servers: Sequence[str],
+        *,
+        auth: Auth,
+        tls: Tls | None = None,
+        on_notice: Callable[[str], None],
+        on_reconnect: Callable[[str], None] | None = None,
+        on_protocol_error: Callable[[str], None] | None = None,
+    ) -> NatsBus:
+        """Return a bus that connects in the background; see `connect`. What is queued meanwhile waits for it.
+
+        If every server rejects us, the operations that wait and later ones raise BrokerRefusedError.
+        """
         flaws = ReconnectThrottle(on_protocol_error or on_notice, more="{number} times since the last line")
         dialer = Dialer(servers, auth=auth, tls_files=tls or Tls(), warn=on_notice, report=flaws.add)
-        bus = cls(dialer, OutageReporter(on_notice, on_reconnect), flaws)
+        return cls(dialer, OutageReporter(on_notice, on_reconnect), flaws)
+
+    async def wait_connected(self, limit: float | None) -> None:
+        """Return after the first connection, within *limit* seconds. Close the bus and raise, as `connect`, if not."""
         try:
-            await asyncio.wait({bus._first}, timeout=limit)
-            if not bus._first.done():
-                failures = bus._outage.failures
+            await asyncio.wait({self._first}, timeout=limit)
+            if not self._first.done():
+                failures = self._outage.failures
                 text = f"no broker within {limit:g} s: {summary(failures)}"
-                bus._stop(BrokerUnavailableError(text, hint=hints(failures)))
-            bus._first.result()
+                self._stop(BrokerUnavailableError(text, hint=hints(failures)))
+            self._first.result()
         except BaseException:
-            await bus.close()
+            await self.close()
             raise
-        return bus
 
     @property
     def connected(self) -> bool:
@@ -159,7 +187,8 @@ class NatsBus:
 
     def _add(self, operation: PendingOperation) -> None:
         if self._closed:
-            raise ConnectionLostError(_CLOSED, hint=_CLOSED_HINT)
+            never_connected = self._first.exception() if self._first.done() else None
+            raise never_connected or ConnectionLostError(_CLOSED, hint=_CLOSED_HINT)
         self._queue.append(operation)
         self._wake.set()
 

@@ -285,6 +285,6 @@ CASES = [
         Level.WARNING,
         unit("Type=notify", "Type=simple"),
         unit("Type=simple", "Type=notify"),
-        "no Type=notify: systemd considers it started before it receives",
+        "no Type=notify: systemd considers it started even if it fails",
     ),
 ]

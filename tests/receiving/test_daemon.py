@@ -8,7 +8,7 @@ import pytest
 
 from remaphore import hookimpl, logs
 from remaphore.config.settings import VerbSettings
-from remaphore.errors import ConfigError
+from remaphore.errors import ConfigError, PluginError
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
@@ -22,6 +22,7 @@ from tests.harness.daemon import running_daemon
 from tests.harness.factories import NOW, make_key
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
+from tests.harness.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +70,8 @@ def running(tmp_path):
     """Starts a daemon at work as node 2, with its plugin, on a ledger in tmp_path."""
 
     @asynccontextmanager
-    async def run(broker, config=None, now=None):
-        plugin = Plugin()
+    async def run(broker, config=None, now=None, plugin=None):
+        plugin = plugin or Plugin()
         plugins = plugin_manager(plugin=plugin)
         async with running_daemon(
             broker.connect(), tmp_path, config=config, plugins=plugins, clock=now or clock
@@ -242,15 +243,98 @@ async def test_a_reload_runs_nothing_again(running):
         assert plugin.stats().dropped == {DropReason.DUPLICATE: 1}
 
 
-async def test_an_invalid_configuration_is_rejected_and_the_old_one_stays(running):
+class Broken(Plugin):
+    """A plugin that cannot apply a new configuration."""
+
+    @hookimpl
+    def remaphore_reloaded(self, config):
+        super().remaphore_reloaded(config)
+        raise PluginError("no user 'nobody'", hint="set another user")
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("x.toml: peers[3].key: not base58"), FileNotFoundError(2, "No such file"), RuntimeError("?")]
+)
+async def test_a_configuration_that_cannot_be_loaded_is_rejected_and_the_old_one_stays(running, error, capsys):
     def bad():
-        raise ConfigError("x.toml: peers[3].key: not base58")
+        raise error
 
     broker = MemoryBroker()
     async with running(broker) as (own, plugin):
+        logs.configure("console")
         assert not own.reload(bad)
+        await asyncio.sleep(0)
+        assert "reload_rejected" in capsys.readouterr().err
         assert await ask(asking(broker), "echo", "x") == (0, b"x")
         assert plugin.reloads == []
+
+
+async def test_a_configuration_that_a_part_cannot_apply_is_in_effect_in_none(running, monkeypatch):
+    broker = MemoryBroker()
+    async with running(broker) as (own, plugin):
+        responses, kept = own._responses, own._config
+
+        def broken(config):
+            if config is not kept:
+                raise MemoryError
+
+        monkeypatch.setattr(responses, "apply_config", broken)  # the last of the parts
+        assert not own.reload(lambda: make_config(2, peers=()))
+        assert await ask(asking(broker), "echo", "x") == (0, b"x")  # with the new one, the peer would be unknown
+        assert plugin.reloads == []
+
+
+async def test_a_plugin_that_fails_at_a_reload_is_named_and_nothing_is_reported_as_reloaded(running, capsys):
+    broker = MemoryBroker()
+    async with running(broker, plugin=Broken()) as (own, plugin):
+        logs.configure("console")
+        for _ in range(2):  # each time, not once a minute
+            assert not own.reload(lambda: make_config(2))
+        await asyncio.sleep(0)
+        text = capsys.readouterr().err
+        assert text.count("reload_failed plugin=plugin error=PluginError(\"no user 'nobody'\")") == 2
+        assert text.count("hint=set another user") == 2
+        assert "reloaded peers" not in text
+        assert len(plugin.reloads) == 2
+
+
+async def test_a_clock_or_ledger_that_fails_once_does_not_end_the_expiry(running, monkeypatch):
+    monkeypatch.setattr(module, "EXPIRE_SECONDS", 0.001)
+    failures, expired = [OSError("disk"), MemoryError()], []
+
+    def expire(now):
+        if failures:
+            raise failures.pop()
+        expired.append(now)
+
+    async with running(MemoryBroker()) as (own, _):
+        monkeypatch.setattr(own._ledger, "expire", expire)
+        await until(lambda: expired)
+        monkeypatch.undo()
+
+
+class Slow(Plugin):
+    """A plugin whose start takes as long as it is permitted to."""
+
+    begun = False
+
+    @hookimpl
+    async def remaphore_startup(self, stats):
+        self.begun = True
+        await asyncio.Event().wait()
+
+
+async def test_stopping_does_not_wait_for_a_plugin_that_starts_slowly(tmp_path):
+    plugin = Slow()
+    ready = []
+    async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
+        bus, manager = MemoryBroker().connect(), plugin_manager(plugin=plugin)
+        own = Daemon(bus, make_config(2), plugins=manager, ledger=ledger, clock=clock)
+        task = spawn(own.run(ready=lambda: ready.append(True)), name="daemon under test")
+        await until(lambda: plugin.begun)
+        own.stop()
+        await asyncio.wait_for(task, module.HOOK_SECONDS / 2)
+    assert (ready, plugin.shutdowns) == ([], ["stopped"])
 
 
 @pytest.mark.parametrize("change", [{"servers": ("nats://other:4222",)}, {"subject": "other"}])

@@ -1,7 +1,9 @@
 """What systemd receives, on a real socket, in the order of sd_notify(3)."""
 
 import os
+import resource
 import socket
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -24,23 +26,47 @@ def manager(request, tmp_path):
 
 def test_each_state_is_one_datagram(manager):
     channel, environ = manager
-    notifier = Notifier(environ)
-    notifier.status("waiting")
-    notifier.ready("receiving")
-    notifier.reloading()
-    notifier.alive()
-    notifier.stopping()
-    received = [channel.recv(1000).decode().split("\n") for _ in range(5)]
-    assert received[0] == ["STATUS=waiting"]
-    assert received[1] == ["READY=1", "STATUS=receiving"]
-    assert received[2][0] == "RELOADING=1"
-    assert received[2][1].removeprefix("MONOTONIC_USEC=").isdecimal()
-    assert received[3:] == [["WATCHDOG=1"], ["STOPPING=1"]]
+    with closing(Notifier(environ)) as notifier:
+        notifier.ready("waiting")
+        notifier.receiving("com.two")
+        notifier.status("no broker yet")
+        notifier.reloading()
+        notifier.alive()
+        notifier.stopping()
+        notifier.close()
+        notifier.alive()  # after the end nothing is sent
+    received = [channel.recv(1000).decode().split("\n") for _ in range(6)]
+    assert received[0] == ["READY=1", "STATUS=waiting"]
+    assert received[1:3] == [["STATUS=receiving as com.two"], ["STATUS=no broker yet"]]
+    assert received[3][0] == "RELOADING=1"
+    assert received[3][1].removeprefix("MONOTONIC_USEC=").isdecimal()
+    assert received[4:] == [["WATCHDOG=1"], ["STOPPING=1"]]
+
+
+def test_a_process_without_descriptors_still_notifies(manager):
+    channel, environ = manager
+    with closing(Notifier(environ)) as notifier, no_descriptors():
+        notifier.alive()
+    assert channel.recv(1000) == b"WATCHDOG=1"
+
+
+@contextmanager
+def no_descriptors():
+    """A block in which nothing can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.dup(0)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path):
-    Notifier({}).ready("x")
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("x")
+    for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        with closing(Notifier(environ)) as notifier:
+            notifier.ready("x")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,7 @@ DEFAULT_PORT = 4222
 
 SUMMARY = "run a NATS broker on this machine"
 EXAMPLE = "remaphore broker --data ./broker"
-EXIT_CODES = {0: "stopped by SIGINT or SIGTERM"}
+EXIT_CODES = {0: "stopped by a signal: SIGINT, SIGTERM or SIGHUP"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Broker) -> int:
     """Run until SIGINT or SIGTERM; return 0."""
-    import asyncio
+    from remaphore import tasks
 
-    asyncio.run(serve(options))
+    tasks.run(serve(options), patient=True)
     return 0
 
 
@@ -58,10 +58,11 @@ async def serve(options: Broker) -> None:
     from pathlib import Path
 
     from remaphore.embedded import broker
+    from remaphore.interrupts import heeded
+    from remaphore.tasks import on_stop
 
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_stop(lambda _number: stop.set(), *{signal.SIGINT, signal.SIGTERM, *heeded()})
     async with broker.Broker(Path(options.data), port=options.port or -1) as running:
         output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
         await stop.wait()

@@ -95,10 +95,9 @@ def run(options: Ping) -> int:
 async def ping(options: Ping, config: Config) -> PingStats:
     """Ping and print each reply; return the counts."""
     import asyncio
-    import signal
 
-    from remaphore import tasks
     from remaphore.diagnostics.pinger import Pinger
+    from remaphore.interrupts import heeded, on_interrupt
     from remaphore.node import CONNECT_SECONDS, connect
 
     async with connect(config, timeout=CONNECT_SECONDS, on_notice=output.notice) as node:
@@ -111,8 +110,7 @@ async def ping(options: Ping, config: Config) -> PingStats:
             timeout=options.timeout,
         )
         loop = asyncio.get_running_loop()
-        tasks.on_interrupt(lambda: loop.call_soon_threadsafe(pinger.stop))
-        loop.add_signal_handler(signal.SIGTERM, pinger.stop)
+        on_interrupt(lambda _number: loop.call_soon_threadsafe(pinger.stop), signals=heeded())
         async for number, answer in pinger.answers():
             if options.json:
                 output.write_json(to_row(number, answer))

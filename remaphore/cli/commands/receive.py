@@ -20,6 +20,7 @@ remaphore receive --verb deploy ./deploy.sh"""
 EXIT_CODES = {
     0: "a message was received",
     1: "no message before the timeout",
+    129: "ended by SIGHUP",
     130: "ended by SIGINT (Ctrl-C)",
     143: "ended by SIGTERM",
 }
@@ -104,13 +105,14 @@ def run(options: Receive) -> int:
 async def receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:
     """Receive until the timeout, the end of --once or a signal; return the exit code."""
     import asyncio
-    import signal
 
     import structlog
 
     from remaphore.errors import BrokerUnavailableError, with_hint
+    from remaphore.interrupts import heeded
     from remaphore.node import connect
     from remaphore.receiving.receiver import Receiver
+    from remaphore.tasks import on_stop
 
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
@@ -121,7 +123,7 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
         verbs=options.verbs,
         key=options.key,
     )
-    stopped_by: list[signal.Signals] = []
+    stopped_by: list[int] = []
     try:
         async with connect(config, timeout=options.timeout, on_notice=output.notice) as node:
             receiver = Receiver(
@@ -133,12 +135,11 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
                 once=options.once,
             )
 
-            def stop(number: signal.Signals) -> None:
+            def stop(number: int) -> None:
                 stopped_by.append(number)
                 receiver.stop("signal")
 
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop, number)
+            on_stop(stop, *heeded())
             log = structlog.get_logger()
             handled = await receiver.run(deadline=deadline, ready=lambda: log.info("Ready"))  # as the Go program
     except BrokerUnavailableError as error:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
+    from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.systemd import Notifier
 
 # Always loaded; `[plugins] enable` adds others.
 PLUGINS = ("hooks-d", "log")
 DEFAULT_INSTANCE = "main"
+WAITING = "waiting for the broker"  # in `systemctl status`
 
 SUMMARY = "run the daemon: handlers in hooks.d/VERB/, and plugins"
 EXAMPLE = """\
@@ -86,23 +88,27 @@ def run(options: Run) -> int:
 
 
 async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
-    """Run the daemon with the state directory *folder* until a signal stops it."""
-    import asyncio
+    """Run the daemon with the state directory *folder* until a signal stops it.
+
+    Nothing waits before the signals are handled, and the service manager is told that the service is up before the
+    broker is reached: a broker that is away for an hour is no reason to end and restart the daemon.
+    """
     import signal
+    from contextlib import AsyncExitStack
     from functools import partial
 
     import structlog
 
-    from remaphore.cli.configuration import load_daemon_config
-    from remaphore.node import connect
     from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.ledger.ledger import Ledger
     from remaphore.receiving.systemd import Notifier
+    from remaphore.tasks import on_stop
+    from remaphore.transport.nats_client import NatsBus
 
+    # `daemon` exists when the loop runs this: there is no await in between.
+    on_stop(lambda _number: daemon.stop(), signal.SIGINT, signal.SIGTERM)
     log = structlog.get_logger()
     notifier = Notifier(os.environ)
-    notifier.status("waiting for the broker")
-    ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
 
     def report(event: str, line: str) -> None:
         log.warning(event, detail=line)
@@ -110,31 +116,50 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
     def ready() -> None:
         log.info("ready")
-        notifier.ready(f"receiving as {config.destination}")
+        notifier.receiving(config.destination)
 
-    connection = connect(
-        config,
-        timeout=None,
+    ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
+    bus = NatsBus.start(
+        config.servers,
+        auth=config.auth,
+        tls=config.tls,
         on_notice=partial(report, "broker_disconnected"),
         on_reconnect=partial(report, "broker_reconnected"),
         on_protocol_error=lambda line: log.warning("broker_protocol_error", detail=line),
     )
-    async with ledger, connection as node:
-        daemon = Daemon(node.bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
-
-        def reload() -> None:
-            notifier.reloading()
-            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks))
-            state = "receiving" if node.bus.connected else "waiting for the broker"
-            notifier.ready(state if applied else f"{state}; the new configuration was rejected, see the log")
-
-        for number, action in {signal.SIGTERM: daemon.stop, signal.SIGINT: daemon.stop, signal.SIGHUP: reload}.items():
-            asyncio.get_running_loop().add_signal_handler(number, action)
-        async with _watchdog(notifier):
-            await daemon.run(ready=ready)
-            notifier.stopping()
+    daemon = Daemon(bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
+    _reload_on_hangup(options, daemon, notifier)
+    async with ledger, AsyncExitStack() as stack, _watchdog(notifier):
+        stack.callback(notifier.close)
+        stack.push_async_callback(bus.close)
+        notifier.ready(WAITING)
+        await daemon.run(ready=ready)
+        notifier.stopping()
     stats = daemon.stats()
     log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
+
+
+def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
+    """Let SIGHUP reload the configuration, and reload it now if there was one since the command started."""
+    import asyncio
+    import signal
+
+    from remaphore import interrupts
+    from remaphore.cli.configuration import load_daemon_config
+
+    def reload() -> None:
+        notifier.reloading()
+        applied = False
+        try:
+            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks))
+        finally:  # the service manager waits for it
+            state = "receiving" if daemon.stats().connected else WAITING
+            notifier.ready(state if applied else f"{state}; the reload failed, see the log")
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    if interrupts.hangups:
+        loop.call_soon(reload)
 
 
 @asynccontextmanager
@@ -148,7 +173,7 @@ async def _watchdog(notifier: Notifier) -> AsyncIterator[None]:
 
     async def turn() -> None:
         while seconds:
-            notifier.alive()
+            notifier.alive()  # which never raises
             await asyncio.sleep(seconds)
 
     task = spawn(turn(), name="watchdog")

@@ -26,6 +26,7 @@ from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.store import Row, Statement, Store
+from remaphore.receiving.threads import start_threads
 from remaphore.tasks import spawn
 
 FILE = "ledger.sqlite3"
@@ -63,7 +64,9 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, *, allow_skew_ns: int, now: int) -> None:
-        """Open the ledger in *folder*, or create it. If it cannot be used, `problem` states why; nothing is raised.
+        """Open the ledger in *folder*, or create it. If it cannot be used, `problem` states why.
+
+        Raise RemaphoreError if there is no thread for its writes: without one, each message would wait forever.
 
         *now*: Unix nanoseconds. A ledger that is new, or was lost, begins *now*: what was signed before is rejected.
         """
@@ -74,6 +77,7 @@ class Ledger:
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        start_threads(self._thread, 1)
         self._recent: OrderedDict[bytes, float] = OrderedDict()
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)

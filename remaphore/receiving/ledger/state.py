@@ -11,6 +11,7 @@ from pathlib import Path
 
 from remaphore.config.settings import Config
 from remaphore.errors import StateError, UsageError
+from remaphore.receiving.ledger import locks
 
 DEFAULT_INSTANCE = "main"
 SYSTEM_DIR = Path("/var/lib/remaphore")
@@ -54,16 +55,15 @@ def locked(folder: Path) -> Iterator[Path]:
         folder.chmod(0o700)
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        hint = "set state_dir to a directory that this user can write to"
-        raise StateError(f"state directory {folder}: {error.strerror}", hint=hint) from error
+        raise StateError(f"state directory {folder}: {error.strerror}", hint=locks.hint(error)) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locks.acquire(descriptor, folder):
             hint = "stop it, or start this one with --instance NAME"
-            raise StateError(f"another daemon (pid {_read_pid(descriptor)}) uses {folder}", hint=hint) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+            raise StateError(f"another daemon (pid {_read_pid(descriptor)}) uses {folder}", hint=hint)
+        locks.probe(folder)
+        with suppress(OSError):  # the pid is for people only: a full disk must not keep the daemon from replying
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield folder
     finally:
         os.close(descriptor)
@@ -77,8 +77,10 @@ def holder(folder: Path) -> str:
         return ""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return _read_pid(descriptor)
+    except OSError:
+        return ""  # no locks: that does not mean that a daemon runs
     finally:
         os.close(descriptor)
     return ""

@@ -1,0 +1,107 @@
+"""The signals that ask a process to end: SIGINT, SIGTERM and SIGHUP, all handled in the same way, as early as possible.
+
+The first Linux process of a container (PID 1) has no default actions: a signal without a handler is ignored there. And
+a caller may have blocked or ignored signals: the threads of a JVM or of .NET block SIGTERM, `nohup` ignores SIGHUP, and
+a shell without job control ignores SIGINT for `command &`. `begin` therefore sets what the commands rely on.
+
+It is in the lowest layer, and imports little, because it runs before anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Seconds after such a signal without progress, after which the process ends. Progress is CPU time, or bytes written, as
+# while the output is shown to a slow reader.
+INTERRUPTED_SECONDS = 0.9
+
+# One entry for each SIGHUP that `run` got before there was a configuration that it could load again.
+hangups: list[int] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks this process to end. number: of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def begin(*, reloads: bool) -> None:
+    """Set signal handlers and mask of this process, whatever its caller has blocked or ignored.
+
+    Each of ENDING raises Interrupted until a command handles it otherwise. SIGINT and SIGHUP stay ignored if the caller
+    ignores them; for SIGTERM this makes no sense. reloads: SIGHUP asks to reload, and is noted in `hangups`.
+    """
+    for number in {*heeded(), signal.SIGTERM}:
+        signal.signal(number, _raise)
+    if reloads:
+        signal.signal(signal.SIGHUP, lambda number, _frame: hangups.append(number))
+    # An ignored SIGCHLD makes the kernel discard the exit status of each child.
+    for number in (signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # last: what was blocked arrives now
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """Return those of ENDING that are not ignored."""
+    return tuple(number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def on_interrupt(
+    action: Callable[[int], object],
+    *,
+    signals: tuple[signal.Signals, ...],
+    alive: Callable[[], bool] = lambda: False,
+    seconds: float = INTERRUPTED_SECONDS,
+) -> None:
+    """Call *action* with the number of each of *signals*; end the process once it makes no progress after that.
+
+    To be called in the main thread. *action* is called at once, in the middle of what that thread is running. alive:
+    called every *seconds* after a signal; while it returns True, there is progress.
+    """
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        _watch(number, alive, seconds)
+        action(number)
+
+    for number in signals:
+        signal.signal(number, interrupted)
+
+
+def _watch(number: int, alive: Callable[[], bool], seconds: float) -> None:
+    before = _work()
+    alive()
+
+    def check(_number: int, _frame: FrameType | None) -> None:
+        nonlocal before
+        after = _work()
+        # No progress is less than a tenth of the CPU time, and less than 100 bytes: this check needs a little of the
+        # former, and asyncio writes a byte to itself for each signal.
+        idle = after[0] - before[0] < seconds / 10 and after[1] - before[1] < 100
+        if not alive() and idle:
+            os._exit(128 + number)
+        before = after
+
+    signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+def _work() -> tuple[float, int]:
+    """Return the CPU seconds used and the bytes written by this process (wchar of proc(5); 0 if it is unreadable)."""
+    try:
+        with open("/proc/self/io") as file:  # noqa: PTH123 - importing pathlib takes time
+            written = int(file.read().partition("wchar:")[2].split()[0])
+    except (OSError, IndexError):
+        written = 0
+    return time.process_time(), written
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(number)
