@@ -9,6 +9,7 @@ It is in the lowest layer, and imports little, because it runs before anything e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -82,9 +83,10 @@ def _watch(number: int, alive: Callable[[], bool], seconds: float) -> None:
     def check(_number: int, _frame: FrameType | None) -> None:
         nonlocal before
         after = _work()
-        # No progress is less than a tenth of the CPU time, and less than 100 bytes: this check needs a little of the
-        # former, and asyncio writes a byte to itself for each signal.
-        idle = after[0] - before[0] < seconds / 10 and after[1] - before[1] < 100
+        computed, waited, written = (new - old for new, old in zip(after, before, strict=True))
+        # This check needs a little CPU time, and asyncio writes a byte to itself for each signal. On a busy machine,
+        # what computes may get no tenth of a processor, but then it waits for one all the time.
+        idle = computed < seconds / 10 and computed + waited < seconds / 2 and written < 100
         if not alive() and idle:
             os._exit(128 + number)
         before = after
@@ -93,14 +95,22 @@ def _watch(number: int, alive: Callable[[], bool], seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
-def _work() -> tuple[float, int]:
-    """Return the CPU seconds used and the bytes written by this process (wchar of proc(5); 0 if it is unreadable)."""
-    try:
-        with open("/proc/self/io") as file:  # noqa: PTH123 - importing pathlib takes time
-            written = int(file.read().partition("wchar:")[2].split()[0])
-    except (OSError, IndexError):
-        written = 0
-    return time.process_time(), written
+def _work() -> tuple[float, float, int]:
+    """Return the seconds that this process computed and waited for a processor, and the bytes that it wrote.
+
+    The last two are 0 if /proc does not show them: the second number of schedstat, and wchar of io, see proc(5).
+    """
+    waited, written = 0.0, 0
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        waited = int(_read("/proc/self/schedstat").split()[1]) / 1e9
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        written = int(_read("/proc/self/io").partition("wchar:")[2].split()[0])
+    return time.process_time(), waited, written
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123 - importing pathlib takes time
+        return file.read()
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:

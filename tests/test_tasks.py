@@ -168,14 +168,14 @@ def test_what_ends_at_a_signal_by_itself_is_not_cut_short(number: signal.Signals
 STUCK = """
 import asyncio
 from remaphore import tasks
-tasks.BLOCKED_SECONDS = 0.5
+tasks.BLOCKED_SECONDS = 0.2
 
 async def main():
     stop = asyncio.Event()
     tasks.on_stop(lambda number: stop.set(), *tasks.ENDING)
     print("held", flush=True)
     await stop.wait()
-    await asyncio.sleep(1.6)  # as while handlers end: the loop runs, and does nothing
+    await asyncio.sleep(0.7)  # as while handlers end: the loop runs, and does nothing
     {then}
     print("ended", flush=True)
 

@@ -1,5 +1,7 @@
 """Every finding of `check`: provoked on a valid setup, its hint followed, and then gone."""
 
+import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -12,6 +14,7 @@ from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
 from tests.harness.machine import Machine, assert_hints, bad, days, type_in
+from tests.harness.threads import threads_allowed
 
 OTHER_USER = 4242  # the uid of another user
 
@@ -61,6 +64,25 @@ def test_each_finding_is_gone_once_its_hint_is_followed(machine, case):
         case.hint(machine)
     assert machine.found(case.code) == []
     assert bad(machine.findings()) == []
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_missing_locks_and_threads_are_errors(machine, created, monkeypatch):
+    def unsupported(*_arguments):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    if not created:
+        machine.state.rmdir()
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
+    with threads_allowed(2):
+        found = bad(machine.findings())
+    assert [(finding.level, finding.code) for finding in found] == [
+        (Level.ERROR, Code.LOCKS_UNAVAILABLE),
+        (Level.ERROR, Code.THREADS_UNAVAILABLE),
+    ]
+    assert found[0].where == str(machine.state)
+    assert found[0].what.startswith("no locks available on its file system (")
+    assert_hints(found)
 
 
 def test_an_unsynchronized_clock_is_a_note():

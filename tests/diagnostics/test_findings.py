@@ -21,6 +21,8 @@ TESTS = {
     Code.DAEMON_RUNNING: (
         "tests/e2e/test_health.py::test_check_says_that_a_daemon_runs_and_looks_at_its_ledger_meanwhile"
     ),
+    Code.LOCKS_UNAVAILABLE: "tests/diagnostics/test_checkup.py::test_missing_locks_and_threads_are_errors",
+    Code.THREADS_UNAVAILABLE: "tests/diagnostics/test_checkup.py::test_missing_locks_and_threads_are_errors",
     Code.CLOCK_UNSYNCHRONIZED: "tests/diagnostics/test_checkup.py::test_an_unsynchronized_clock_is_a_note",
     Code.SERVER_UNREACHABLE: (
         "tests/diagnostics/test_servers.py::test_an_unreachable_server_is_an_error_until_servers_is_corrected"

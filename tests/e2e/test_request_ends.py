@@ -1,4 +1,4 @@
-"""How a request ends: exit codes, Ctrl-C in every format, a reader that has gone, a full disk."""
+"""How a request ends: exit codes, signals in every format, a reader that has gone, a full disk."""
 
 import asyncio
 import contextlib
@@ -57,15 +57,28 @@ def test_the_exit_code_is_that_of_the_go_program_and_with_check_it_shows_what_fa
     assert list(codes) == [plain, checked]
 
 
-@pytest.mark.parametrize("form", ["lines", "--fold", "--json", "--jsonl"])
-def test_ctrl_c_leaves_complete_output_of_replies_and_names_the_missing_peers(three, form, tmp_path):
+@pytest.mark.parametrize(
+    ("form", "number"),
+    [
+        ("lines", signal.SIGINT),
+        ("--fold", signal.SIGHUP),
+        ("--json", signal.SIGTERM),
+        ("--jsonl", signal.SIGINT),
+        *(
+            pytest.param(form, number, marks=pytest.mark.long)
+            for form in ("lines", "--fold", "--json", "--jsonl")
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ),
+    ],
+)
+def test_a_signal_leaves_complete_output_of_replies_and_names_the_missing_peers(three, form, number, tmp_path):
     words = () if form == "lines" else (form,)
     with (tmp_path / "out").open("wb") as out:
         command = ("request", "-c", three.config, "--timeout", "0", *words, "ofs")
         with Terminal(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
             screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
-            screen.interrupt()
-            assert screen.finish() == 130
+            screen.process.send_signal(number)
+            assert screen.finish() == 128 + number
     assert screen.text.split("\n") == [
         "remaphore: interrupted: 3 expected, 1 ok, 1 failed, 1 missing",
         "remaphore: failed (exit code 3): com.db.2",
@@ -116,24 +129,27 @@ def test_a_reader_that_has_gone_ends_it_at_once_without_a_word(three, words):
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_ctrl_c_ends_it_without_a_word_while_its_reader_does_not_read(three):
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, ["request", "--json", "--timeout", "0"]), (signal.SIGTERM, ["-r"])]
+)
+def test_a_signal_ends_it_without_a_word_while_its_reader_does_not_read(three, number, words):
     reading, writing = os.pipe()
     os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)))  # full
     before = len(three.received)
     asking = subprocess.Popen(
-        [sys.executable, "-m", "remaphore", "request", "-c", str(three.config), "--json", "--timeout", "0", "oso"],
+        [sys.executable, "-m", "remaphore", *words, "-c", str(three.config), "oso"],
         stdout=writing, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     os.close(writing)
     with asking, os.fdopen(reading, "rb"):
         asyncio.run(until(lambda: len(three.received) == before + 3))
         for _ in range(SECONDS):  # the first ends the request, the next what it is stuck in: the document
-            asking.send_signal(signal.SIGINT)
+            asking.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 asking.wait(0.5)
                 break
         asking.kill()
-        assert (asking.returncode, asking.stderr.read()) == (130, "")
+        assert (asking.returncode, asking.stderr.read()) == (128 + number, "")
 
 
 def test_a_full_disk_is_an_error_and_no_success(three):

@@ -102,7 +102,9 @@ async def test_term_in_the_middle_of_50_runs_answers_every_request_and_leaves_no
             lambda: len(list(running.iterdir())) >= 20 and sum("received" in line for line in daemon.lines) >= 50,
             limit=60,
         )
-        # Within seconds, not the 600 that they would sleep.
+        # Within seconds, not the 600 that they would sleep; a second signal meanwhile changes nothing.
+        daemon.popen.terminate()
+        await until(lambda: any(task.done() for task in asking))
         assert (await asyncio.to_thread(daemon.stop))[0] == 0
     assert sorted(task.result() for task in asking) == [[75]] * 30 + [[143]] * 20
     assert alive(running) == []
@@ -130,13 +132,17 @@ def test_systemd_is_notified_of_every_state(fleet, nodes):
         manager.settimeout(20)
         env = environment(NOTIFY_SOCKET=str(fleet.folder / "notify"), WATCHDOG_USEC="200000")
         daemon = start(fleet, nodes["two"], env=env)
-        told = set()
+        told, states = set(), []
 
         def hear(*wanted):
             while not told >= set(wanted):
-                told.update(line.partition("=")[0] for line in manager.recv(1000).decode().split("\n"))
+                states.append(manager.recv(1000).decode())
+                told.update(line.partition("=")[0] for line in states[-1].split("\n"))
 
         hear("READY", "WATCHDOG")
+        assert states[0] == "READY=1\nSTATUS=waiting for the broker"
+        while states[-1] != "STATUS=receiving as com.example.two":  # once the broker has confirmed
+            states.append(manager.recv(1000).decode())
         daemon.popen.send_signal(signal.SIGHUP)
         hear("RELOADING", "MONOTONIC_USEC")
         told.clear()

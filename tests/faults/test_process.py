@@ -149,20 +149,28 @@ def _no_memory(_frame: wire.Frame) -> bool:
     raise MemoryError
 
 
-async def test_without_a_thread_signatures_are_checked_in_order_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("when", ["at start", "later"])
+async def test_without_a_thread_signatures_are_checked_in_order_all_the_same(
+    when: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_arguments: object) -> None:
+        raise error
+
+    def settle(arrival: Arrival, verified: bool) -> None:
+        if verified:
+            settled.append(arrival.frame.payload)
+
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", _no_thread)
     gate, settled = make_gate(), list[bytes]()
-    verifier = Verifier(lambda arrival, verified: settled.append(arrival.frame.payload) if verified else None)
+    verifier = Verifier(settle) if when == "later" else None
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    verifier = verifier or Verifier(settle)
     for number in range(100):
         assert verifier.put(Arrival(gate, wire.decode(make_encoded(payload=b"%d" % number)), NOW))
     await verifier.join()
     verifier.close()
     assert settled == [b"%d" % number for number in range(100)]
-
-
-def _no_thread(*_arguments: object) -> None:
-    raise RuntimeError("can't start new thread")
 
 
 def virtual(pid: int) -> int:
@@ -179,6 +187,7 @@ def test_a_service_manager_that_does_not_listen_holds_nothing_up(tmp_path: Path)
             notifier.alive()
         notifier.status("away")
         notifier.stopping()  # all of it returns
+        notifier.close()
         manager.setblocking(False)
         assert manager.recv(100) == b"WATCHDOG=1"
 

@@ -249,7 +249,7 @@ class Broken(Plugin):
     @hookimpl
     def remaphore_reloaded(self, config):
         super().remaphore_reloaded(config)
-        raise PluginError("no user 'nobody'", hint="set another user")
+        raise PluginError("no user 'deploy'", hint="set another user")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_a_plugin_that_fails_at_a_reload_is_named_and_nothing_is_reported_
             assert not own.reload(lambda: make_config(2))
         await asyncio.sleep(0)
         text = capsys.readouterr().err
-        assert text.count("reload_failed plugin=plugin error=PluginError(\"no user 'nobody'\")") == 2
+        assert text.count("reload_failed plugin=plugin error=PluginError(\"no user 'deploy'\")") == 2
         assert text.count("hint=set another user") == 2
         assert "reloaded peers" not in text
         assert len(plugin.reloads) == 2
