@@ -15,7 +15,7 @@ from remaphore import interrupts
 from remaphore.interrupts import Interrupted
 interrupts.begin(reloads={reloads})
 try:
-    print("waiting", subprocess.run(["true"]).returncode, flush=True)
+    print("waiting", subprocess.run(["sh", "-c", "exit 3"]).returncode, flush=True)
     sys.stdin.readline()
     print("continued", interrupts.hangups, flush=True)
 except Interrupted as interrupt:
@@ -46,7 +46,7 @@ def started(
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "waiting 0\n"  # the status of a child too, with SIGCHLD ignored
+            assert process.stdout.readline() == "waiting 3\n"  # the status of a child too, with SIGCHLD ignored
             yield process
         finally:
             process.kill()

@@ -165,6 +165,7 @@ async def test_a_command_that_is_the_first_process_of_a_container_ends_at_term(w
             os.kill(pid, signal.SIGTERM)
             code, _ = await asyncio.to_thread(process.finish)
         assert code == (0 if word in ("run", "broker") else 143)
+        assert any("stopped" in line for line in process.lines) == (word == "run")
         assert "Traceback" not in "\n".join(process.lines)
 
 
@@ -215,6 +216,7 @@ async def blocked_and_ended(process: subprocess.Popen[bytes]) -> None:
 async def test_without_threads_run_refuses_with_the_limit_to_raise(sites: MakeSite) -> None:
     site = sites("nats://127.0.0.1:1")
     with run(site, "run", "-c", site.config(), first=NO_THREADS) as daemon:
+        await until(lambda: daemon.popen.poll() is not None)
         assert (await asyncio.to_thread(daemon.finish))[0] == 3
         error, hint = daemon.lines
         assert error == "remaphore: error: cannot start a thread: can't start new thread"

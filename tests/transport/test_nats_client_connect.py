@@ -230,3 +230,24 @@ async def test_nothing_is_left_of_an_attempt_that_failed_or_was_cancelled(dead: 
         assert attempt.cancelled()
     await until(lambda: open_sockets() <= before)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_bus_that_connects_in_the_background_carries_out_what_waited_for_it(server: NatsServer) -> None:
+    received: list[bytes] = []
+    bus = NatsBus.start([server.url], auth=NO_LOGIN, on_notice=lambda _line: None)
+    assert not bus.connected
+    await bus.subscribe("remaphore.all", received.append)
+    await bus.publish("remaphore.all", b"x")
+    await until(lambda: received == [b"x"])
+    await bus.close()
+
+
+async def test_a_bus_that_was_rejected_in_the_background_gives_the_reason_to_later_callers_too(
+    dead: str, tmp_path: Path
+) -> None:
+    missing = Auth(kind="credentials", file=tmp_path / "missing.creds")
+    bus = NatsBus.start([dead], auth=missing, on_notice=lambda _line: None)
+    for _ in range(2):  # before it was rejected, and after
+        with pytest.raises(BrokerRefusedError, match=r"missing\.creds"):
+            await bus.subscribe("remaphore.all", lambda _data: None)
+    await bus.close()
