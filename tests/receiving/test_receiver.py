@@ -1,6 +1,9 @@
 """The receive loop: one message at a time through the plugins, and the reply to the requester."""
 
 import asyncio
+import tracemalloc
+
+import pytest
 
 from remaphore.hooks.dispatch import Outcome
 from remaphore.hooks.markers import hookimpl
@@ -13,6 +16,7 @@ from remaphore.receiving.processor import choose_reply
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
+from tests.harness.factories import NOW, make_encoded, make_gate, make_peer
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 
@@ -224,32 +228,38 @@ async def start_busy():
     return release, plugin, sender, own, task
 
 
-async def test_a_full_queue_drops_what_comes_as_busy(monkeypatch):
-    monkeypatch.setattr(inline, "INBOX_LENGTH", 3)
-    release, plugin, sender, own, task = await start_busy()
-    for number in range(5):
-        await sender.send("ping", payload=str(number))
-    release.set()
-    while own.handled < 4:
-        await asyncio.sleep(0)
-    own.stop("enough")
-    await task
-    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
-    assert [payload for (payload,) in plugin.named("message")] == [b"first", b"0", b"1", b"2"]
+LARGEST = {"destination": "\U0001f600" * 256, "verb": "v" * 256}
 
 
-async def test_payloads_that_wait_are_bounded_in_bytes_too(monkeypatch):
-    monkeypatch.setattr(inline, "INBOX_BYTES", 250)
+@pytest.mark.parametrize("fields", [{}, {"payload": b"x" * 5_000}, LARGEST], ids=["tiny", "payload", "long names"])
+async def test_what_waits_is_bounded_by_the_memory_that_it_needs_and_not_by_its_number(fields):
+    gate = make_gate(make_peer(1), filters=Filters(any_destination=True))
+    raws = [make_encoded(**({"time_ns": NOW + number} | fields)) for number in range(2_000)]
+    dropped = []
+    inbox = inline.Inbox(on_admit=lambda _message: None, on_drop=dropped.append)
+    tracemalloc.start()
+    try:
+        for raw in raws:
+            inbox.put(gate.admit(raw, NOW))
+        needed = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert dropped == []
+    assert needed <= inbox._bytes <= inline.INBOX_BYTES
+
+
+async def test_beyond_its_bytes_the_queue_drops_what_comes_as_busy_and_accepts_again_when_there_is_room(monkeypatch):
+    monkeypatch.setattr(inline, "INBOX_BYTES", 3 * (inline.OVERHEAD_BYTES + 100))
     release, plugin, sender, own, task = await start_busy()
     for _ in range(4):
-        await sender.send("ping", payload="x" * 100)
+        await sender.send("ping", payload="x" * 50)
     release.set()
-    while own.handled < 3:
+    while own.handled < 4:
         await asyncio.sleep(0)
     await sender.send("ping", payload="y" * 200)
-    while own.handled < 4:
+    while own.handled < 5:
         await asyncio.sleep(0)
     own.stop("enough")
     await task
-    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
-    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 100, 100, 200]
+    assert plugin.named("dropped") == [(DropReason.BUSY, 1)]
+    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 50, 50, 50, 200]
