@@ -13,7 +13,8 @@ from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.protocol import duration
 from remaphore.receiving.ledger import state
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.store import VERSION, Store
+from remaphore.receiving.ledger.schema import VERSION
+from remaphore.receiving.ledger.store import Store
 
 _ROOT = 0
 

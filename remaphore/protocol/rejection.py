@@ -69,6 +69,14 @@ class RejectionPolicy:
             return None
         if not wire.verify(frame):
             return None
-        if not gate.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
+        if not gate.window.accept(
+            frame.sender,
+            frame.signed,
+            digest=digest,
+            time_ns=frame.time_ns,
+            now=now,
+            verb=frame.verb,
+            wants_reply=frame.wants_reply,
+        ):
             return None
         return frame.message(sender_name=peer.destination)

@@ -125,7 +125,7 @@ class Daemon:
                 startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
                 self._errors.report(await startup)
                 ready()
-                await self._responses.report_interrupted()
+                self._responses.report_unfinished()
                 await self._stopping.wait()
         finally:
             expiring.cancel()

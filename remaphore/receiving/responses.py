@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.errors import LedgerError
+from remaphore.errors import LedgerError, describe
 from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import wire
@@ -21,6 +21,8 @@ from remaphore.protocol.message import REJECTED, Message, Reply
 from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.ledger.schema import STARTED
+from remaphore.receiving.ledger.store import Row
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.receiving.verifier import Arrival
 from remaphore.tasks import spawn
@@ -33,6 +35,9 @@ INTERRUPTED = 143
 
 # Rejections and resent replies that may be sent at the same time. Beyond it a flood gets no answer.
 MAX_PENDING = 100
+
+_INTERRUPTED = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
+_ABANDONED = Reply(BUSY, REJECTED + b"abandoned: the daemon ended before it started")
 
 _log = structlog.get_logger()
 
@@ -59,6 +64,7 @@ class Responses:
         self._ledger = ledger
         self._counters = counters
         self._drops = drops
+        self._clock = clock
         self._signer = Signer(config, clock)
         self._policy = RejectionPolicy()
         self._pending: set[asyncio.Task[None]] = set()
@@ -115,24 +121,40 @@ class Responses:
                 # A duplicate has the bytes of a message whose signature was valid.
                 self._start(self._resend(arrival.frame.message(digest)))
 
-    async def report_interrupted(self) -> None:
-        """Report once to each requester that its message ran when the last daemon ended, with an unknown result."""
-        reply = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
-        for row in self._ledger.interrupted:
-            message = Message(
-                sender=row.sender,
-                destination="",
-                verb=row.verb,
-                uuid=b"",
-                time_ns=row.time_ns,
-                wants_reply=row.wants_reply,
-                digest=row.digest,
-            )
+    def report_unfinished(self) -> None:
+        """Start to report, once, what the last daemon left behind: that a message ran, or that it never starts.
+
+        The newest first, because their requesters are the most likely to wait still.
+        """
+        left = [*self._ledger.interrupted, *(row for row in self._ledger.abandoned if row.wants_reply)]
+        self._ledger.interrupted, self._ledger.abandoned = [], []
+        if left:
+            self._start(self._report_unfinished(sorted(left, key=lambda row: row.time_ns, reverse=True)))
+
+    async def _report_unfinished(self, rows: Sequence[Row]) -> None:
+        for first in range(0, len(rows), MAX_PENDING):
+            reports = map(self._report, rows[first : first + MAX_PENDING])
+            for error in await asyncio.gather(*reports, return_exceptions=True):
+                if isinstance(error, Exception):
+                    _log.error("report_lost", error=describe(error))
+
+    async def _report(self, row: Row) -> None:
+        message = Message(
+            sender=row.sender,
+            destination="",
+            verb=row.verb,
+            uuid=b"",
+            time_ns=row.time_ns,
+            wants_reply=row.wants_reply,
+            digest=row.digest,
+        )
+        if row.state == STARTED:
             _log.warning("message_interrupted", verb=row.verb, digest=row.digest.hex()[:16])
             with contextlib.suppress(LedgerError):
-                await self._ledger.done(row.digest, reply)
-                await self.send(message, reply)
-        self._ledger.interrupted.clear()
+                await self._ledger.done(row.digest, _INTERRUPTED)
+                await self.send(message, _INTERRUPTED)
+        elif abs(self._clock() - row.time_ns) <= self._config.allow_skew_ns:  # else its requester has given up
+            await self._send_rejection(message, _ABANDONED)
 
     async def join(self) -> None:
         """Return when no rejection or resent reply is being sent."""

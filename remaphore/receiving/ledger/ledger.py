@@ -5,15 +5,15 @@ loop are grouped into one transaction, which runs in its own thread. No message 
 before its row is durable, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
-or `refused`, which is the stored word for rejected. After a crash, an `entered` row becomes `refused` (its sender has
-given up by then), a `started` one is reported as interrupted, and neither is started again.
+or `rejected`. After a crash, an `entered` row becomes `rejected`, a `started` one is reported as interrupted, and
+neither is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +25,7 @@ from remaphore.errors import LedgerError
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
+from remaphore.receiving.ledger.schema import ENTERED, STARTED
 from remaphore.receiving.ledger.store import Row, Statement, Store
 from remaphore.tasks import spawn
 
@@ -36,10 +37,15 @@ RESENDS = 3
 RESEND_SECONDS = 1.0
 # Bytes of an output that are recorded for that. The reply to a repeated request states it when there was more.
 RECORDED_OUTPUT = 64 * 1024
+# Bytes of all recorded outputs. Beyond it the oldest are forgotten: a repeated request gets no reply then, but does not
+# run again either.
+RECORDED_BYTES = 64 * 1024 * 1024
 # Statements that could not be written and are retried with the next ones. Beyond this only low-water marks are kept.
 MAX_UNWRITTEN = 10_000
 # Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
+# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
+MAX_VERBS = 100
 # Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
 
@@ -59,7 +65,7 @@ class Ledger:
     """Which messages one instance of the daemon accepted, started, completed and rejected.
 
     window: the replay window, which reports to this ledger as its journal. interrupted: the messages that were running
-    when the last daemon ended.
+    when the last daemon was killed; abandoned: those that waited, and never start.
     """
 
     def __init__(self, folder: Path, *, allow_skew_ns: int, now: int) -> None:
@@ -69,12 +75,15 @@ class Ledger:
         """
         self._failure: LedgerError | None = None
         self.interrupted: list[Row] = []
+        self.abandoned: list[Row] = []
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._recent: OrderedDict[bytes, float] = OrderedDict()
+        self._recorded: OrderedDict[bytes, int] = OrderedDict()  # bytes of the recorded outputs, the oldest first
+        self._recorded_bytes = 0
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)
         except LedgerError as error:
@@ -93,7 +102,7 @@ class Ledger:
 
     async def started(self, message: Message) -> None:
         """Return once it is durable that *message* may have started. After a LedgerError it must not be started."""
-        if not await self._write((store.START, (message.verb, message.wants_reply, message.digest))):
+        if not await self._write((store.START, (message.digest,))):
             raise LedgerError("message is no longer pending in the ledger", hint="send it again")
 
     async def done(self, digest: bytes, reply: Reply) -> None:
@@ -101,6 +110,7 @@ class Ledger:
         output = reply.output
         if len(output) > RECORDED_OUTPUT:
             output = output[:RECORDED_OUTPUT] + b"\nremaphore: recorded reply, cut: %d bytes in all\n" % len(output)
+        self._note_output(digest, len(output))
         await self._write((store.FINISH, (reply.exit_code, output, digest)))
 
     def note_done(self, digest: bytes) -> None:
@@ -146,12 +156,15 @@ class Ledger:
         self.window.expire(now)
         self._record((store.SWEEP, ()))
 
-    def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
+    def accepted(
+        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool
+    ) -> None:
         """Record what the window accepted; see `Journal`."""
-        self._record((store.ENTER, (sender, signed_hash, digest, time_ns)))
+        self._record((store.ENTER, (sender, signed_hash, digest, time_ns, verb, wants_reply)))
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
+        self._recorded_bytes -= self._recorded.pop(digest, 0)
         self._record((store.RAISE_LOW_WATER_MARK, (sender, low_water_mark)), (store.EVICT, (digest,)))
 
     async def close(self) -> None:
@@ -186,9 +199,11 @@ class Ledger:
             self.window.raise_low_water_mark(sender, mark)
         for row in rows:
             self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
-        self.interrupted = [row for row in rows if row.state == store.STARTED]
+            self._note_output(row.digest, row.recorded)
+        self.interrupted = [row for row in rows if row.state == STARTED]
+        self.abandoned = [row for row in rows if row.state == ENTERED]
+        _log_abandoned(self.abandoned)
         self.window.expire(now)
-        # What waited when the last daemon ended is not started any more: its sender has been notified or has given up.
         self._pending += [_Write((store.ABANDON, ())), _Write((store.SWEEP, ()))]
         try:
             opened.apply([write.statement for write in self._pending])
@@ -196,6 +211,17 @@ class Ledger:
         except LedgerError as error:  # such as a full disk: they are written first once there is room
             self._fail(error)
         return opened
+
+    def _note_output(self, digest: bytes, size: int) -> None:
+        """Count a recorded output of *size* bytes, and forget the oldest ones for which there is no room."""
+        if not size or not self.window.knows(digest):  # what the window has evicted is deleted by the next sweep
+            return
+        self._recorded[digest] = size
+        self._recorded_bytes += size
+        while self._recorded_bytes > RECORDED_BYTES:
+            oldest, freed = self._recorded.popitem(last=False)
+            self._recorded_bytes -= freed
+            self._record((store.FORGET_OUTPUT, (oldest,)))
 
     def _fail(self, error: LedgerError) -> None:
         if self._failure is None:
@@ -269,6 +295,16 @@ class Ledger:
                 _settle([write], changed)
 
 
+def _log_abandoned(rows: Sequence[Row]) -> None:
+    """Log how many messages of each verb never start; their senders are answered by `Responses`."""
+    counts = Counter(row.verb for row in rows).most_common()
+    for verb, count in counts[:MAX_VERBS]:
+        _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
+    if counts[MAX_VERBS:]:
+        more = counts[MAX_VERBS:]
+        _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))
+
+
 def _settle(batch: Sequence[_Write], outcome: Sequence[int] | LedgerError) -> None:
     """Give the futures of *batch* their numbers of changed rows, or an error object each."""
     for number, write in enumerate(batch):
@@ -296,6 +332,6 @@ def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
     marks: dict[object, int] = {}
     for statement, values in kept:
         if statement in (store.ENTER, store.RAISE_LOW_WATER_MARK):
-            sender, mark = values[0], int(str(values[-1]))
+            sender, mark = values[0], int(str(values[3 if statement == store.ENTER else 1]))
             marks[sender] = max(mark, marks.get(sender, mark))
     return [_Write((store.RAISE_LOW_WATER_MARK, (sender, mark))) for sender, mark in marks.items()]
