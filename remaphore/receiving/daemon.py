@@ -82,6 +82,7 @@ class Daemon:
             counters,
             on_accept=self._execution.accept,
             on_drop=self._responses.drop,
+            may_reject=self._responses.may_reject,
             clock=clock,
         )
         self._stopping = asyncio.Event()

@@ -36,6 +36,9 @@ INTERRUPTED = 143
 # Rejections and resent replies that may be sent at the same time. Beyond it a flood gets no answer.
 MAX_PENDING = 100
 
+# Rejections that a flood of a permitted peer causes: these keep to the limits of `RejectionPolicy`.
+_LIMITED = frozenset({"busy", "evicted"})
+
 _INTERRUPTED = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
 _ABANDONED = Reply(BUSY, REJECTED + b"abandoned: the daemon ended before it started")
 
@@ -88,34 +91,49 @@ class Responses:
 
     def reject(self, message: Message, code: int, why: str, detail: str) -> None:
         """Reject a verified *message*, for good, and notify its sender if it waits for a reply and there is room."""
-        self._counters.rejected[why] += 1
-        if message.wants_reply and len(self._pending) < MAX_PENDING:
-            reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
-            # Without the payload: many may be in progress, and none needs it.
-            self._start(self._send_rejection(replace(message, payload=b""), reply))
-        else:
-            self._ledger.note_rejected(message.digest)
+        limited = why in _LIMITED and not self._policy.try_acquire(message.sender, self._clock())
+        self._reject(message, code, why, detail, notify=not limited)
 
-    def drop(self, drop: Drop, arrival: Arrival | None) -> None:
+    def _reject(self, message: Message, code: int, why: str, detail: str, *, notify: bool = True) -> None:
+        self._counters.rejected[why] += 1
+        try:
+            if notify and message.wants_reply and len(self._pending) < MAX_PENDING:
+                reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
+                # Without the payload: many may be in progress, and none needs it.
+                self._start(self._send_rejection(replace(message, payload=b""), reply))
+            else:
+                self._ledger.note_rejected(message.digest)
+        except Exception as error:  # noqa: BLE001 - it is counted, and costs this answer only
+            _log.error("reply_failed", verb=message.verb, peer=message.sender_name, error=describe(error))
+
+    def may_reject(self, drop: Drop, arrival: Arrival) -> bool:
+        """Return whether *arrival*, which is dropped, gets a rejection if its signature is valid."""
+        return self._config.notify_rejections and self._policy.may_reject(
+            arrival.gate, arrival.frame, drop, arrival.now
+        )
+
+    def drop(self, drop: Drop, arrival: Arrival | None, *, verified: bool = False) -> None:
         """Count *drop*. It becomes a rejection if the sender is to be notified, or repeats a recorded reply.
 
-        *arrival*: what was dropped, None if it is malformed.
+        *arrival*: what was dropped, None if it is malformed. *verified*: whether its signature was found valid.
         """
-        self._respond(drop, arrival)
+        rejected = None
+        try:
+            if verified and arrival is not None and self._config.notify_rejections:
+                rejected = self._policy.consider(arrival.gate, arrival.frame, drop, arrival.now)
+        except Exception as error:  # noqa: BLE001 - it is counted, and costs this answer only
+            _log.error("rejection_failed", error=describe(error))
+        if rejected is not None:
+            self._reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
+        else:
+            self._counters.dropped[drop.reason] += 1
+            if drop.reason is DropReason.DUPLICATE and arrival is not None and arrival.frame.wants_reply:
+                self._repeat(arrival)
         self._drops.add(drop)  # after it is counted: a hook may read the numbers while the drop is shown to it
 
-    def _respond(self, drop: Drop, arrival: Arrival | None) -> None:
-        """Count *drop*, and send what its sender is to get, if anything."""
-        if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
-            self._counters.dropped[drop.reason] += 1
-            return
-        if self._config.notify_rejections:
-            rejected = self._policy.consider(arrival.gate, arrival.frame, drop, arrival.now)
-            if rejected is not None:
-                self.reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
-                return
-        self._counters.dropped[drop.reason] += 1
-        if drop.reason is DropReason.DUPLICATE and len(self._pending) < MAX_PENDING:
+    def _repeat(self, arrival: Arrival) -> None:
+        """Send the recorded reply of a repeated request again, if it has one and there is room."""
+        if len(self._pending) < MAX_PENDING:
             digest = wire.digest(arrival.frame.raw)
             if self._ledger.may_resend(digest):
                 # A duplicate has the bytes of a message whose signature was valid.

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Gate
 
 THREADS = 2
@@ -28,11 +29,15 @@ MAX_BYTES_PER_KEY = 8 * 1024 * 1024
 
 
 class Arrival(NamedTuple):
-    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds)."""
+    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds).
+
+    drop: why the gate drops it, if its signature is verified for a rejection only.
+    """
 
     gate: Gate
     frame: wire.Frame
     now: int
+    drop: Drop | None = None
 
 
 class Checked(NamedTuple):

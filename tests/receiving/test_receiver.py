@@ -163,6 +163,67 @@ async def test_a_raising_plugin_costs_its_own_part_only():
     assert await task == 2
 
 
+class HostileInt(int):
+    """A number that raises wherever it is used."""
+
+    def _fail(self, *_arguments):
+        raise SystemExit(3)
+
+    __repr__ = __str__ = __format__ = __abs__ = __index__ = __bool__ = __eq__ = __lt__ = __ge__ = _fail
+    __hash__ = int.__hash__
+
+
+class Nameless(type):
+    """The class of classes whose names cannot be read."""
+
+    @property
+    def __name__(cls):
+        raise SystemExit(3)
+
+
+class HostileReply(Reply):
+    payload = property(lambda self: 1 / 0)
+
+
+class Liar(metaclass=Nameless):
+    """No reply, although it says that it is one."""
+
+    __class__ = property(lambda self: Reply)
+    exit_code = property(lambda self: 1 / 0)
+
+
+HOSTILE = {
+    "int subclass": Reply(HostileInt(3), b"x"),
+    "bool": Reply(True, b"x"),
+    "too large": Reply(10**10, b"x"),
+    "bytes subclass": Reply(0, type("Bytes", (bytes,), {"__len__": lambda self: 1 / 0})(b"x")),
+    "memoryview": Reply(0, memoryview(b"x")),
+    "nameless class": Reply(0, Liar()),
+    "reply subclass": HostileReply(0, b"x"),
+    "no reply": Liar(),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("wants_reply", [True, False])
+async def test_a_hostile_reply_costs_its_message_only_and_not_the_receiver(kind, wants_reply):
+    broker, plugin = MemoryBroker(), Recorder(lambda message: HOSTILE[kind] if message.payload else Reply(0, b"good"))
+    own, task = await start(broker, a=plugin)
+    node = Node(broker.connect(), make_config(1), clock=clock)
+    if wants_reply:
+        assert await replies(node, "hostile") == [(-1, b"")]
+    else:
+        await node.send("ping", payload="hostile")
+    assert await replies(node, "") == [(0, b"good")]
+    own.stop("enough")
+    assert await task == 2
+
+
+async def replies(node, payload):
+    async with node.request("ping", to="com.two", payload=payload, timeout=10) as request:
+        return [(reply.exit_code, reply.output) async for reply in request]
+
+
 async def test_a_dropped_message_reaches_plugins_as_a_reason_only():
     broker, plugin = MemoryBroker(), Recorder()
     own, task = await start(broker, a=plugin)
@@ -234,7 +295,7 @@ LARGEST = {"destination": "\U0001f600" * 256, "verb": "v" * 256}
 @pytest.mark.parametrize("fields", [{}, {"payload": b"x" * 5_000}, LARGEST], ids=["tiny", "payload", "long names"])
 async def test_what_waits_is_bounded_by_the_memory_that_it_needs_and_not_by_its_number(fields):
     gate = make_gate(make_peer(1), filters=Filters(any_destination=True))
-    raws = [make_encoded(**({"time_ns": NOW + number} | fields)) for number in range(2_000)]
+    raws = [make_encoded(**({"time_ns": NOW + number} | fields)) for number in range(500)]
     dropped = []
     inbox = inline.Inbox(on_admit=lambda _message: None, on_drop=dropped.append)
     tracemalloc.start()

@@ -15,7 +15,6 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -27,6 +26,7 @@ from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.schema import ENTERED, STARTED
 from remaphore.receiving.ledger.store import Row, Statement, Store
+from remaphore.receiving.ledger.thread import start_thread
 from remaphore.tasks import spawn
 
 FILE = "ledger.sqlite3"
@@ -80,7 +80,7 @@ class Ledger:
         self._store: Store | None = None
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._thread = start_thread()
         self._recent: OrderedDict[bytes, float] = OrderedDict()
         self._recorded: OrderedDict[bytes, int] = OrderedDict()  # bytes of the recorded outputs, the oldest first
         self._recorded_bytes = 0
@@ -252,30 +252,41 @@ class Ledger:
         Whatever happens between taking a batch and its end, every future of the batch gets a result or an error: each
         belongs to a message that waits for it.
         """
-        while self._pending:
-            await asyncio.sleep(
-                0
-            )  # so that what the rest of this iteration of the loop records is in the same transaction
-            batch, self._pending = self._pending, []
-            statements = [write.statement for write in batch]
-            try:
-                changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
-            except LedgerError as error:
-                self._fail(error)
-                _settle(batch, error)
-                more = any(write.durable for write in self._pending)
-                self._pending[:0] = _worth_keeping(batch)
-                if more:
-                    continue  # no later write would wake what began to wait during this one
-                return  # retried with the next write
-            except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
-                _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
-                await self._write_singly(opened, batch)
-                continue
-            if self._failure is not None:
-                _log.info("ledger_recovered")
-                self._failure = None
-            _settle(batch, changed)
+        batch: list[_Write] = []
+        try:
+            while self._pending:
+                # So that what the rest of this iteration of the loop records is in the same transaction.
+                await asyncio.sleep(0)
+                batch, self._pending = self._pending, []
+                if not await self._write_batch(opened, batch):
+                    return
+                batch = []
+        except BaseException as error:  # such as a plugin that cancels all tasks
+            left, self._pending = [*batch, *self._pending], []
+            _settle(left, LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
+            self._pending = _worth_keeping(left)
+            raise
+
+    async def _write_batch(self, opened: Store, batch: Sequence[_Write]) -> bool:
+        """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
+        statements = [write.statement for write in batch]
+        try:
+            changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
+        except LedgerError as error:
+            self._fail(error)
+            _settle(batch, error)
+            more = any(write.durable for write in self._pending)
+            self._pending[:0] = _worth_keeping(batch)
+            return more  # no later write would wake what began to wait during this one
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
+            _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
+            await self._write_singly(opened, batch)
+            return True
+        if self._failure is not None:
+            _log.info("ledger_recovered")
+            self._failure = None
+        _settle(batch, changed)
+        return True
 
     async def _write_singly(self, opened: Store, batch: Sequence[_Write]) -> None:
         """Write a batch that failed unexpectedly statement by statement, and give up those that fail again."""

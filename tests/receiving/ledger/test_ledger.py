@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sqlite3
+import threading
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -429,6 +430,54 @@ async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_oth
             await ledger.started(take(ledger, payload=b"later")[0])
         assert ledger.problem == ""
         assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
+
+
+async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_path, monkeypatch):
+    apply, writing, disk = module.Store.apply, threading.Event(), threading.Event()
+
+    def slow(self, statements):
+        writing.set()
+        assert disk.wait(20)
+        return apply(self, statements)
+
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
+        await flush(ledger)
+        monkeypatch.setattr(module.Store, "apply", slow)
+        first = spawn(ledger.started(messages[0]), name="in the batch")
+        await asyncio.to_thread(writing.wait, 20)
+        second = spawn(ledger.started(messages[1]), name="pending")
+        await asyncio.sleep(0)
+        ledger._writing.cancel()
+        async with asyncio.timeout(20):
+            for started in (first, second):
+                with pytest.raises(LedgerError, match="writing was interrupted"):
+                    await started
+            disk.set()
+            for message in messages[:2]:
+                await ledger.rejected(message.digest)  # as the daemon does with what cannot start
+            await ledger.started(messages[2])
+        assert [state(tmp_path, message) for message in messages] == [REJECTED, REJECTED, STARTED]
+
+
+async def test_without_a_thread_what_is_started_is_on_the_disk_all_the_same(tmp_path, monkeypatch):
+    def no_thread(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await ledger.started(message)
+        assert state(tmp_path, message) == STARTED
+        await ledger.done(message.digest, Reply(0, b"output"))
+        assert await ledger.recorded(message.digest) == Reply(0, b"output")
+
+
+async def test_a_thread_that_cannot_be_started_later_is_not_needed_then(tmp_path, monkeypatch):
+    async with make_ledger(tmp_path) as ledger:
+        monkeypatch.setattr(threading.Thread, "start", lambda _thread: pytest.fail("a thread was started"))
+        await ledger.started(take(ledger)[0])
+        monkeypatch.undo()
 
 
 async def test_after_it_was_closed_nothing_starts(tmp_path):
