@@ -397,13 +397,15 @@ async def test_a_request_whose_window_is_over_is_not_told_that_it_was_abandoned(
     assert (world.answers(young), world.answers(old)) == ([ABANDONED], [])
 
 
-async def test_a_message_that_was_abandoned_is_reported_once(world, tmp_path):
-    raw = world.make("wait")
-    left = await kill_with_messages_waiting(world, tmp_path / "left", raw)
-    for answers in ([ABANDONED], []):
-        async with world.daemon(left) as own:
-            await until(lambda: not own._responses.pending)
-        assert world.answers(raw) == answers
+async def test_what_was_abandoned_is_logged_and_answered_once(world, tmp_path):
+    raw, silent = world.make("wait"), world.make("wait", wants_reply=False)
+    left = await kill_with_messages_waiting(world, tmp_path / "left", raw, silent)
+    for answers, lines in (([ABANDONED], 1), ([], 0)):
+        with structlog.testing.capture_logs() as logged:
+            async with world.daemon(left) as own:
+                await until(lambda own=own: not own._responses.pending)
+        assert (world.answers(raw), world.answers(silent)) == (answers, [])
+        assert [each["event"] for each in logged].count("messages_abandoned") == lines
         world.broker.published.clear()
 
 

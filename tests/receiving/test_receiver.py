@@ -167,7 +167,7 @@ class HostileInt(int):
     """A number that raises wherever it is used."""
 
     def _fail(self, *_arguments):
-        raise SystemExit(3)
+        raise RuntimeError("broken on purpose")
 
     __repr__ = __str__ = __format__ = __abs__ = __index__ = __bool__ = __eq__ = __lt__ = __ge__ = _fail
     __hash__ = int.__hash__

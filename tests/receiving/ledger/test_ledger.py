@@ -454,9 +454,10 @@ async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_pa
                 with pytest.raises(LedgerError, match="writing was interrupted"):
                     await started
             disk.set()
+            await ledger.started(messages[2])
+            assert state(tmp_path, messages[1]) == ENTERED
             for message in messages[:2]:
                 await ledger.rejected(message.digest)  # as the daemon does with what cannot start
-            await ledger.started(messages[2])
         assert [state(tmp_path, message) for message in messages] == [REJECTED, REJECTED, STARTED]
 
 
