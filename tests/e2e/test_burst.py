@@ -7,14 +7,17 @@ import re
 import signal
 import time
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 import remaphore
-from remaphore.protocol import wire
+from remaphore.protocol import subject, wire
 from remaphore.tasks import spawn
-from tests.harness.factories import make_key, make_message
+from tests.harness.factories import make_encoded, make_encoded_reply, make_key, make_message, make_peer
 from tests.harness.fleet import bus_of
+from tests.harness.nodes import make_config
+from tests.harness.processes import peak_mib
 from tests.harness.waiting import until
 
 COUNT = 5_000
@@ -52,6 +55,13 @@ def dropped(process):
     return [line for line in process.lines if "message_dropped" in line]
 
 
+async def accept(process, count):
+    """Return the verbs of *count* messages, in order, once a receiver has logged that many lines after `Ready`."""
+    await until(lambda: len(process.lines) > count or "dropped" in process.lines[-1], limit=120)
+    assert dropped(process) == []
+    return accepted(process)
+
+
 async def test_of_5000_messages_at_once_a_receiver_accepts_5000_also_while_it_is_stopped(fleet, nodes):
     node = nodes["two"]
     with_a_slow_script = fleet.start("receive", "-c", node, "sh", "-c", "exec sleep 300")
@@ -67,8 +77,7 @@ async def test_of_5000_messages_at_once_a_receiver_accepts_5000_also_while_it_is
             process.popen.send_signal(signal.SIGCONT)
         for process in staying:
             before = COUNT if stopped else 0
-            await until(lambda process=process, end=before + COUNT: len(accepted(process)) == end or dropped(process))
-            assert (accepted(process)[before:], dropped(process)) == (wanted, [])
+            assert (await accept(process, before + COUNT))[before:] == wanted
     for process in waiters:
         assert await asyncio.to_thread(process.finish) == (0, "")
 
@@ -99,3 +108,29 @@ async def test_a_program_that_takes_none_of_a_burst_before_its_end_gets_all_of_i
             async with asyncio.timeout(30):
                 got = [(await first).digest, *[(await anext(receiving)).digest for _ in raws[1:]]]
     assert (got, drops) == ([wire.digest(raw) for raw in raws], [])
+
+
+@pytest.mark.long
+async def test_of_10000_replies_at_once_a_requester_gets_10000(server):
+    numbers = range(10, 10_010)
+    peers = tuple(make_peer(number, f"com.p{number}") for number in numbers)
+    config = replace(make_config(1, peers=peers), servers=(server.url,))
+    async with remaphore.connect(config) as node, remaphore.connect(config) as others:
+        async with node.request("ping", to="**", timeout=300) as request:
+            where = subject.for_replies("remaphore", request.message.digest)
+            now = time.time_ns()
+            raws = [make_encoded_reply(number, request.message, time_ns=now) for number in numbers]
+            await asyncio.gather(*(others.bus.publish(where, raw) for raw in raws))
+            got = [reply.peer async for reply in request]
+        assert got == [f"com.p{number}" for number in numbers]
+        assert request.summary().missing == ()
+
+
+@pytest.mark.long
+async def test_a_receiver_keeps_60000_messages_without_a_payload(fleet, nodes):
+    receiver = fleet.start("receive", "-c", nodes["two"], "sh", "-c", "exec sleep 300")
+    now = time.time_ns()
+    raws = [make_encoded(1, verb="v", time_ns=now + number) for number in range(60_000)]
+    await publish(fleet, raws)
+    assert len(await accept(receiver, len(raws))) == len(raws)
+    assert peak_mib(receiver.popen.pid) < 256
