@@ -270,6 +270,7 @@ class History(RuleBasedStateMachine):
     def begin(self, folder):
         self.open(folder)
         assert {row.digest for row in self.ledger.interrupted} == {message.digest for message in self.running}
+        assert not {self.bodies[row.digest] for row in self.ledger.abandoned} & self.starts.keys()
         self.run(self.report())
         for message in self.left:
             if message.digest not in self.ledger.window._digests:
