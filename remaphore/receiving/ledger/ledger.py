@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -26,7 +27,6 @@ from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.schema import ENTERED, STARTED
 from remaphore.receiving.ledger.store import Row, Statement, Store
-from remaphore.receiving.ledger.thread import start_thread
 from remaphore.tasks import spawn
 
 FILE = "ledger.sqlite3"
@@ -80,7 +80,7 @@ class Ledger:
         self._store: Store | None = None
         self._pending: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
-        self._thread = start_thread()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._recent: OrderedDict[bytes, float] = OrderedDict()
         self._recorded: OrderedDict[bytes, int] = OrderedDict()  # bytes of the recorded outputs, the oldest first
         self._recorded_bytes = 0

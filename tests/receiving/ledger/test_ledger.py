@@ -461,26 +461,6 @@ async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_pa
         assert [state(tmp_path, message) for message in messages] == [REJECTED, REJECTED, STARTED]
 
 
-async def test_without_a_thread_what_is_started_is_on_the_disk_all_the_same(tmp_path, monkeypatch):
-    def no_thread(_thread):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", no_thread)
-    async with make_ledger(tmp_path) as ledger:
-        message, _ = take(ledger)
-        await ledger.started(message)
-        assert state(tmp_path, message) == STARTED
-        await ledger.done(message.digest, Reply(0, b"output"))
-        assert await ledger.recorded(message.digest) == Reply(0, b"output")
-
-
-async def test_a_thread_that_cannot_be_started_later_is_not_needed_then(tmp_path, monkeypatch):
-    async with make_ledger(tmp_path) as ledger:
-        monkeypatch.setattr(threading.Thread, "start", lambda _thread: pytest.fail("a thread was started"))
-        await ledger.started(take(ledger)[0])
-        monkeypatch.undo()
-
-
 async def test_after_it_was_closed_nothing_starts(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
