@@ -15,7 +15,8 @@ from remaphore.errors import RemaphoreError, StateError
 from remaphore.protocol import duration
 from remaphore.receiving.ledger import locks, state
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.store import VERSION, Store
+from remaphore.receiving.ledger.schema import VERSION
+from remaphore.receiving.ledger.store import Store
 from remaphore.receiving.threads import start_threads
 from remaphore.receiving.verifier import THREADS
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.errors import ConnectionLostError, PayloadTooLargeError, RemaphoreError
+from remaphore.errors import ConnectionLostError, PayloadTooLargeError, RemaphoreError, describe
 from remaphore.messaging.signer import Signer
 from remaphore.protocol import subject
 from remaphore.protocol.message import Message, Reply
@@ -16,6 +18,9 @@ ATTEMPTS = 4
 # What every broker accepts. The last attempt is no larger, with the output cut: a broker whose limit was lowered, or
 # that has a limit for our credentials, may close the connection before it can state why.
 SURE_BYTES = 512
+
+# In place of a reply that cannot be composed or sent because of an unexpected error.
+UNSENDABLE = Reply(-1, b"remaphore: the reply could not be sent, see the log of the responder\n")
 
 _log = structlog.get_logger()
 
@@ -42,5 +47,10 @@ async def try_send_reply(bus: Bus, config: Config, signer: Signer, request: Mess
         await send_reply(bus, config, signer, request, reply)
     except RemaphoreError as error:
         _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=str(error), hint=error.hint)
-        return False
-    return True
+    except Exception as error:  # noqa: BLE001 - such as no memory for a large output: the requester gets a short reply
+        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=describe(error))
+        with suppress(Exception):
+            await send_reply(bus, config, signer, request, UNSENDABLE)
+    else:
+        return True
+    return False

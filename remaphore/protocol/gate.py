@@ -121,7 +121,15 @@ class Gate:
         if not verified:
             return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
-        if not self.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
+        if not self.window.accept(
+            frame.sender,
+            frame.signed,
+            digest=digest,
+            time_ns=frame.time_ns,
+            now=now,
+            verb=frame.verb,
+            wants_reply=frame.wants_reply,
+        ):
             return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame.raw)
         return frame.message(
             digest,

@@ -2,9 +2,10 @@
 
 A rejection is a signed reply, so only an authenticated peer gets one: the message requests a reply, its key is known,
 its pattern matches our destination, and its signature is valid. The checks for verb and time come before that of the
-signature, so the signature of a message that failed them is verified only while there are tokens: otherwise an attacker
-could make us verify messages that we would drop. A rejected message is remembered like an accepted one, so that it is
-not accepted later, when the clock or the permissions have changed.
+signature, so `may_reject` selects the messages whose signature is to be verified for a rejection, and `consider`
+decides once that is done. Only then is it charged to the limits: what is forged in the name of a peer must not use up
+what the peer is entitled to. A rejected message is remembered like an accepted one, so that it is not accepted later,
+when the clock or the permissions have changed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from remaphore.protocol.gate import Gate
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message
 
-# Signatures verified for rejections: each costs as much as 20 cheap drops.
+# Rejections: an answer to each message of a flood would be a flood, too.
 PER_SENDER = 5  # a second
 IN_ALL = 20  # a second
 # A sender whose clock is further off gets no rejection: our reply would be outside its window, too.
@@ -36,39 +37,66 @@ class TokenBucket:
         self._tokens = float(rate)
         self._last: int | None = None
 
-    def try_acquire(self, now: int) -> bool:
-        """Return whether there was a token at *now* (nanoseconds), and use it. A clock that steps back adds none."""
+    def available(self, now: int) -> bool:
+        """Return whether there is a token at *now* (nanoseconds). A clock that steps back adds none."""
         if self._last is not None and now > self._last:
             self._tokens = min(self._rate, self._tokens + (now - self._last) * self._rate / duration.SECOND)
         self._last = now
-        if self._tokens < 1:
-            return False
+        return self._tokens >= 1
+
+    def take(self) -> None:
+        """Use a token that is available."""
         self._tokens -= 1
-        return True
 
 
 class RejectionPolicy:
-    """Decides which dropped messages are answered with a rejection."""
+    """Decides which messages are answered with a rejection."""
 
     def __init__(self) -> None:
         self._all = TokenBucket(IN_ALL)
         self._senders: dict[str, TokenBucket] = {}  # of known peers only
 
-    def consider(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> Message | None:
-        """Return the verified message of *frame*, which *gate* dropped, if it gets a rejection. It is remembered."""
+    def may_reject(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> bool:
+        """Return whether *frame*, which *gate* dropped, gets a rejection if its signature is valid. Nothing changes."""
         if drop.reason not in _REJECTED or not frame.wants_reply:
-            return None
+            return False
         peer = gate.policy.peers[frame.sender]
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
         if not (addressed and near) or peer.legacy:
+            return False
+        return self._available(frame.sender, now) and not gate.window.knows(wire.digest(frame.raw))
+
+    def consider(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> Message | None:
+        """Return the message of *frame* if it gets a rejection; it is then remembered, and charged to the limits.
+
+        The caller has verified its signature.
+        """
+        if not self.may_reject(gate, frame, drop, now):
             return None
         digest = wire.digest(frame.raw)
-        own = self._senders.setdefault(frame.sender, TokenBucket(PER_SENDER))
-        if gate.window.knows(digest) or not (own.try_acquire(now) and self._all.try_acquire(now)):
+        accepted = gate.window.accept(
+            frame.sender,
+            frame.signed,
+            digest=digest,
+            time_ns=frame.time_ns,
+            now=now,
+            verb=frame.verb,
+            wants_reply=frame.wants_reply,
+        )
+        if not accepted:
             return None
-        if not wire.verify(frame):
-            return None
-        if not gate.window.accept(frame.sender, frame.signed, digest=digest, time_ns=frame.time_ns, now=now):
-            return None
-        return frame.message(sender_name=peer.destination)
+        self.try_acquire(frame.sender, now)
+        return frame.message(digest, sender_name=gate.policy.peers[frame.sender].destination)
+
+    def try_acquire(self, sender: str, now: int) -> bool:
+        """Return whether *sender*, the verified key of a peer, may get a rejection at *now*, and charge it then."""
+        if not self._available(sender, now):
+            return False
+        self._all.take()
+        self._senders[sender].take()
+        return True
+
+    def _available(self, sender: str, now: int) -> bool:
+        own = self._senders.setdefault(sender, TokenBucket(PER_SENDER))
+        return own.available(now) and self._all.available(now)

@@ -30,7 +30,9 @@ NO_LOW_WATER_MARK = -(2**63) - 1  # below every time that a message can have
 class Journal(Protocol):
     """Receives what the window remembers and evicts: the daemon's ledger."""
 
-    def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
+    def accepted(
+        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool
+    ) -> None:
         """A message of *sender* was accepted; *signed_hash* is the SHA-256 of the signed bytes."""
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
@@ -75,8 +77,21 @@ class ReplayWindow:
         """Return whether a message with exactly these bytes was accepted. It needs no verified signature."""
         return digest in self._digests
 
-    def accept(self, sender: str, signed: bytes, *, digest: bytes, time_ns: int, now: int) -> bool:
-        """Remember a verified message and return True. Return False if it was, or may have been, accepted before."""
+    def accept(
+        self,
+        sender: str,
+        signed: bytes,
+        *,
+        digest: bytes,
+        time_ns: int,
+        now: int,
+        verb: str = "",
+        wants_reply: bool = False,
+    ) -> bool:
+        """Remember a verified message and return True. Return False if it was, or may have been, accepted before.
+
+        *verb*, *wants_reply*: for the journal only.
+        """
         memory = self._memory(sender)
         signed_hash = hashlib.sha256(signed).digest()
         # Checked before anything is evicted: a replay must not evict other entries of the sender.
@@ -87,7 +102,9 @@ class ReplayWindow:
             return False
         self.restore(sender, signed_hash, digest=digest, time_ns=time_ns)
         if self._journal is not None:
-            self._journal.accepted(sender, signed_hash, digest=digest, time_ns=time_ns)
+            self._journal.accepted(
+                sender, signed_hash, digest=digest, time_ns=time_ns, verb=verb, wants_reply=wants_reply
+            )
         return True
 
     def restore(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from remaphore.config.settings import Config
+from remaphore.errors import describe
 from remaphore.messaging.signer import Clock
 from remaphore.protocol import subject
 from remaphore.protocol.drop import Drop, DropReason
@@ -17,12 +20,20 @@ from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.verifier import Arrival, Verifier
 
 
+class OnDrop(Protocol):
+    """A callback for drops."""
+
+    def __call__(self, drop: Drop, arrival: Arrival | None, *, verified: bool = False) -> None:
+        """React to *drop*. *verified*: whether the signature of the message is valid; False if it was not checked."""
+
+
 class Admission:
     """Passes what arrives through the gate, and its signature through the verifier.
 
     Each arrival ends in exactly one call, in the event loop: *on_accept* with a verified message that the replay window
     has recorded, or *on_drop* with the reason and the arrival, which is None if the bytes are malformed. Neither may
-    wait. Accepted messages are passed on in the order of arrival.
+    wait or raise. Accepted messages are passed on in the order of arrival. *may_reject*: whether a dropped message gets
+    a rejection if its signature is valid, which is then verified before *on_drop* is called.
     """
 
     def __init__(
@@ -32,7 +43,8 @@ class Admission:
         counters: DaemonCounters,
         *,
         on_accept: Callable[[Message], None],
-        on_drop: Callable[[Drop, Arrival | None], None],
+        on_drop: OnDrop,
+        may_reject: Callable[[Drop, Arrival], bool],
         clock: Clock = time.time_ns,
     ) -> None:
         self.subject = subject.for_messages(config.subject)
@@ -40,6 +52,7 @@ class Admission:
         self._counters = counters
         self._on_accept = on_accept
         self._on_drop = on_drop
+        self._may_reject = may_reject
         self._clock = clock
         self._gate = make_gate(config, Filters(), subject=self.subject, window=ledger.window)
         self._verifier = Verifier(self._commit)
@@ -58,26 +71,45 @@ class Admission:
         """Check *raw*, which arrives now."""
         now = self._clock()
         self._counters.received += 1
-        gate = self._gate
-        frame = gate.decode(raw)
-        if isinstance(frame, Drop):
-            self._on_drop(frame, None)
-            return
-        arrival = Arrival(gate, frame, now)
-        drop = gate.precheck(frame, now)
-        if drop is None and self._ledger.behind:
-            drop = Drop(DropReason.BUSY, "too many messages are waiting to be recorded", len(raw), self.subject)
-        elif drop is None and not self._verifier.put(arrival):
-            drop = Drop(DropReason.BUSY, "too many messages are waiting to be checked", len(raw), self.subject)
-        if drop is not None:
-            self._on_drop(drop, arrival)
+        arrival: Arrival | None = None
+        try:
+            gate = self._gate
+            frame = gate.decode(raw)
+            if isinstance(frame, Drop):
+                drop = frame
+            else:
+                failed = gate.precheck(frame, now)
+                arrival = Arrival(gate, frame, now, failed)
+                full = "" if failed is not None and not self._may_reject(failed, arrival) else self._verify(arrival)
+                if full is None:
+                    return
+                drop = failed or Drop(DropReason.BUSY, full, len(raw), self.subject)
+        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+            drop = self._lost(error, raw)
+        self._on_drop(drop, arrival)
+
+    def _verify(self, arrival: Arrival) -> str | None:
+        """Let the signature of *arrival* be verified; return why there is no room for that, None if there is."""
+        if self._ledger.behind:
+            return "too many messages are waiting to be recorded"
+        return None if self._verifier.put(arrival) else "too many messages are waiting to be checked"
 
     def _commit(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
-        verdict = arrival.gate.commit(arrival.frame, arrival.now, verified=verified)
+        verdict: Message | Drop
+        try:
+            verdict = arrival.drop or arrival.gate.commit(arrival.frame, arrival.now, verified=verified)
+        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+            verdict = self._lost(error, arrival.frame.raw)
         if isinstance(verdict, Drop):
-            self._on_drop(verdict, arrival)
+            self._on_drop(verdict, arrival, verified=verified and arrival.drop is not None)
         else:
             self._on_accept(verdict)
+
+    def _lost(self, error: Exception, raw: bytes) -> Drop:
+        """Report *error*, which was not expected, and return the drop of the message that it costs."""
+        context = {"message": "checking a message failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+        return Drop(DropReason.BUSY, f"checking it failed: {describe(error)}", len(raw), self.subject)
 
     async def join(self) -> None:
         """Return when every arrival has ended in one of the two callbacks."""

@@ -82,6 +82,7 @@ class Daemon:
             counters,
             on_accept=self._execution.accept,
             on_drop=self._responses.drop,
+            may_reject=self._responses.may_reject,
             clock=clock,
         )
         self._stopping = asyncio.Event()
@@ -117,7 +118,7 @@ class Daemon:
             subscribing = self._bus.subscribe(self._admission.subject, self._admission.deliver)
             if await self._unless_stopped(subscribing) and await self._unless_stopped(self._start_plugins()):
                 ready()
-                await self._responses.report_interrupted()
+                self._responses.report_unfinished()
                 await self._stopping.wait()
         finally:
             expiring.cancel()

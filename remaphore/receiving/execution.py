@@ -94,7 +94,11 @@ class Execution:
         if self._closing:
             self._responses.reject(message, BUSY, "stopping", "shutting down")
             return
-        full = self._queues.put(message)
+        try:
+            full = self._queues.put(message)
+        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+            self._reject_for(error, message)
+            return
         if full is None:
             self._errors.report(emit_plain(self._hook.remaphore_admitted, message=message), blocking=True)
         else:
@@ -123,22 +127,32 @@ class Execution:
             detail = "no longer among the verbs of this peer"
             self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
             return None
+        limit = self._config.verb(message.verb).timeout_seconds
         try:
             await self._ledger.started(message)
-        except LedgerError:
-            detail = "the ledger cannot be written, see the log of the daemon"
-            self._responses.reject(message, BUSY, "ledger", detail)
+        except BaseException as error:  # whatever it is, the message is counted and its sender is notified
+            self._reject_for(error, message)
+            if not isinstance(error, Exception):
+                raise
             return None
-        limit = self._config.verb(message.verb).timeout_seconds
         try:
             result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
             _log_failure("message_lost", message, error)
-            return None
+            result = Result((), Reply(-1) if message.wants_reply else None)
         finally:
             self._counters.count_handled(message.verb)
         # After the turn: until then this message counts as running, and it is counted as handled already.
         return lambda: self._end(message, result)
+
+    def _reject_for(self, error: BaseException, message: Message) -> None:
+        """Reject *message*, which cannot be started because of *error*."""
+        if isinstance(error, LedgerError):
+            why, detail = "ledger", "the ledger cannot be written, see the log of the daemon"
+        else:
+            why, detail = "error", "an unexpected error, see the log of the daemon"
+            _log_failure("message_lost", message, error)
+        self._responses.reject(message, BUSY, why, detail)
 
     def _end(self, message: Message, result: Result) -> Awaitable[object] | None:
         """Complete *message*; return what its verb's queue need not wait for before the next message."""
@@ -167,6 +181,6 @@ class Execution:
             await pending
 
 
-def _log_failure(event: str, message: Message, error: Exception) -> None:
+def _log_failure(event: str, message: Message, error: BaseException) -> None:
     shown = str(error) if isinstance(error, LedgerError) else describe(error)
     _log.error(event, verb=message.verb, peer=message.sender_name, error=shown, hint=hint_of(error) or None)

@@ -27,6 +27,9 @@ MAX_NOTING_BYTES = 16 * 1024 * 1024
 # `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
 EXIT_CODE_LIMIT = 10**10
 
+# The name of a class, which code of its metaclass cannot change.
+_class_name = type.__dict__["__name__"].__get__
+
 _log = structlog.get_logger()
 
 
@@ -107,22 +110,26 @@ def _held_bytes(message: Message, result: Result) -> int:
 
 
 def validate_outcome(outcome: Outcome) -> Outcome:
-    """Return *outcome* of `remaphore_message`, as an error if its result is neither None nor a valid Reply."""
+    """Return *outcome* of `remaphore_message`, as an error if its result is neither None nor a valid Reply.
+
+    The types must be these exactly. A subclass could behave differently each time, such as an int that is no number
+    when it is formatted, or raise, in code of ours that trusts it later.
+    """
     result = outcome.result
     if result is None:
         return outcome
-    if not isinstance(result, Reply):
-        problem = f"remaphore_message returned {type(result).__name__}, not a Reply or None"
+    if type(result) is not Reply:
+        problem = f"remaphore_message returned {_class_name(type(result))}, not a Reply or None"
     else:
         # Whatever the annotations promise: a plugin need not have been checked against them.
         exit_code: object = result.exit_code
         output: object = result.output
-        if not isinstance(exit_code, int | None):
-            problem = f"the reply's exit_code is {type(exit_code).__name__}, not int"
+        if exit_code is not None and type(exit_code) is not int:
+            problem = f"the reply's exit_code is {_class_name(type(exit_code))}, not int"
         elif exit_code is not None and abs(exit_code) >= EXIT_CODE_LIMIT:
             problem = "the reply's exit_code has more than ten digits"
-        elif not isinstance(output, bytes):
-            problem = f"the reply's output is {type(output).__name__}, not bytes"
+        elif type(output) is not bytes:
+            problem = f"the reply's output is {_class_name(type(output))}, not bytes"
         else:
             return outcome
     return replace(outcome, result=None, error=TypeError(problem))

@@ -96,14 +96,14 @@ class VerbQueues:
                 break
             if not self._make_room(queue, settings, message):
                 return full
+        if another:  # first, because nothing may have changed if this raises; it begins to run after this
+            spawn(self._work(verb, queue, sender), name=f"verb {verb}")
+            queue.workers += 1
+            self._workers[sender] += 1
         self._queues[verb] = queue
         self._idle.clear()
         queue.waiting.append(Waiting(message, time.monotonic()))
         self._count(message, 1)
-        if another:
-            queue.workers += 1
-            self._workers[sender] += 1
-            spawn(self._work(verb, queue, sender), name=f"verb {verb}")
         return None
 
     def state(self) -> Mapping[str, QueueState]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.errors import LedgerError
+from remaphore.errors import LedgerError, describe
 from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import wire
@@ -21,6 +21,8 @@ from remaphore.protocol.message import REJECTED, Message, Reply
 from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.ledger.schema import STARTED
+from remaphore.receiving.ledger.store import Row
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.receiving.verifier import Arrival
 from remaphore.tasks import spawn
@@ -33,6 +35,12 @@ INTERRUPTED = 143
 
 # Rejections and resent replies that may be sent at the same time. Beyond it a flood gets no answer.
 MAX_PENDING = 100
+
+# Rejections that a flood of a permitted peer causes: these keep to the limits of `RejectionPolicy`.
+_LIMITED = frozenset({"busy", "evicted"})
+
+_INTERRUPTED = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
+_ABANDONED = Reply(BUSY, REJECTED + b"abandoned: the daemon ended before it started")
 
 _log = structlog.get_logger()
 
@@ -59,6 +67,7 @@ class Responses:
         self._ledger = ledger
         self._counters = counters
         self._drops = drops
+        self._clock = clock
         self._signer = Signer(config, clock)
         self._policy = RejectionPolicy()
         self._pending: set[asyncio.Task[None]] = set()
@@ -82,57 +91,88 @@ class Responses:
 
     def reject(self, message: Message, code: int, why: str, detail: str) -> None:
         """Reject a verified *message*, for good, and notify its sender if it waits for a reply and there is room."""
-        self._counters.rejected[why] += 1
-        if message.wants_reply and len(self._pending) < MAX_PENDING:
-            reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
-            # Without the payload: many may be in progress, and none needs it.
-            self._start(self._send_rejection(replace(message, payload=b""), reply))
-        else:
-            self._ledger.note_rejected(message.digest)
+        limited = why in _LIMITED and not self._policy.try_acquire(message.sender, self._clock())
+        self._reject(message, code, why, detail, notify=not limited)
 
-    def drop(self, drop: Drop, arrival: Arrival | None) -> None:
+    def _reject(self, message: Message, code: int, why: str, detail: str, *, notify: bool = True) -> None:
+        self._counters.rejected[why] += 1
+        try:
+            if notify and message.wants_reply and len(self._pending) < MAX_PENDING:
+                reply = Reply(code, REJECTED + f"{why}: {detail}".encode())
+                # Without the payload: many may be in progress, and none needs it.
+                self._start(self._send_rejection(replace(message, payload=b""), reply))
+            else:
+                self._ledger.note_rejected(message.digest)
+        except Exception as error:  # noqa: BLE001 - it is counted, and costs this answer only
+            _log.error("reply_failed", verb=message.verb, peer=message.sender_name, error=describe(error))
+
+    def may_reject(self, drop: Drop, arrival: Arrival) -> bool:
+        """Return whether *arrival*, which is dropped, gets a rejection if its signature is valid."""
+        return self._config.notify_rejections and self._policy.may_reject(
+            arrival.gate, arrival.frame, drop, arrival.now
+        )
+
+    def drop(self, drop: Drop, arrival: Arrival | None, *, verified: bool = False) -> None:
         """Count *drop*. It becomes a rejection if the sender is to be notified, or repeats a recorded reply.
 
-        *arrival*: what was dropped, None if it is malformed.
+        *arrival*: what was dropped, None if it is malformed. *verified*: whether its signature was found valid.
         """
-        self._respond(drop, arrival)
+        rejected = None
+        try:
+            if verified and arrival is not None and self._config.notify_rejections:
+                rejected = self._policy.consider(arrival.gate, arrival.frame, drop, arrival.now)
+        except Exception as error:  # noqa: BLE001 - it is counted, and costs this answer only
+            _log.error("rejection_failed", error=describe(error))
+        if rejected is not None:
+            self._reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
+        else:
+            self._counters.dropped[drop.reason] += 1
+            if drop.reason is DropReason.DUPLICATE and arrival is not None and arrival.frame.wants_reply:
+                self._repeat(arrival)
         self._drops.add(drop)  # after it is counted: a hook may read the numbers while the drop is shown to it
 
-    def _respond(self, drop: Drop, arrival: Arrival | None) -> None:
-        """Count *drop*, and send what its sender is to get, if anything."""
-        if arrival is None or not arrival.frame.wants_reply:  # which is most of a flood: nothing is sent for it
-            self._counters.dropped[drop.reason] += 1
-            return
-        if self._config.notify_rejections:
-            rejected = self._policy.consider(arrival.gate, arrival.frame, drop, arrival.now)
-            if rejected is not None:
-                self.reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
-                return
-        self._counters.dropped[drop.reason] += 1
-        if drop.reason is DropReason.DUPLICATE and len(self._pending) < MAX_PENDING:
+    def _repeat(self, arrival: Arrival) -> None:
+        """Send the recorded reply of a repeated request again, if it has one and there is room."""
+        if len(self._pending) < MAX_PENDING:
             digest = wire.digest(arrival.frame.raw)
             if self._ledger.may_resend(digest):
                 # A duplicate has the bytes of a message whose signature was valid.
                 self._start(self._resend(arrival.frame.message(digest)))
 
-    async def report_interrupted(self) -> None:
-        """Report once to each requester that its message ran when the last daemon ended, with an unknown result."""
-        reply = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
-        for row in self._ledger.interrupted:
-            message = Message(
-                sender=row.sender,
-                destination="",
-                verb=row.verb,
-                uuid=b"",
-                time_ns=row.time_ns,
-                wants_reply=row.wants_reply,
-                digest=row.digest,
-            )
+    def report_unfinished(self) -> None:
+        """Start to report, once, what the last daemon left behind: that a message ran, or that it never starts.
+
+        The newest first, because their requesters are the most likely to wait still.
+        """
+        left = [*self._ledger.interrupted, *(row for row in self._ledger.abandoned if row.wants_reply)]
+        self._ledger.interrupted, self._ledger.abandoned = [], []
+        if left:
+            self._start(self._report_unfinished(sorted(left, key=lambda row: row.time_ns, reverse=True)))
+
+    async def _report_unfinished(self, rows: Sequence[Row]) -> None:
+        for first in range(0, len(rows), MAX_PENDING):
+            reports = map(self._report, rows[first : first + MAX_PENDING])
+            for error in await asyncio.gather(*reports, return_exceptions=True):
+                if isinstance(error, Exception):
+                    _log.error("report_lost", error=describe(error))
+
+    async def _report(self, row: Row) -> None:
+        message = Message(
+            sender=row.sender,
+            destination="",
+            verb=row.verb,
+            uuid=b"",
+            time_ns=row.time_ns,
+            wants_reply=row.wants_reply,
+            digest=row.digest,
+        )
+        if row.state == STARTED:
             _log.warning("message_interrupted", verb=row.verb, digest=row.digest.hex()[:16])
             with contextlib.suppress(LedgerError):
-                await self._ledger.done(row.digest, reply)
-                await self.send(message, reply)
-        self._ledger.interrupted.clear()
+                await self._ledger.done(row.digest, _INTERRUPTED)
+                await self.send(message, _INTERRUPTED)
+        elif abs(self._clock() - row.time_ns) <= self._config.allow_skew_ns:  # else its requester has given up
+            await self._send_rejection(message, _ABANDONED)
 
     async def join(self) -> None:
         """Return when no rejection or resent reply is being sent."""

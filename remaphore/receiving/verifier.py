@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import wire
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Gate
 from remaphore.receiving.threads import start_threads
 
@@ -31,11 +32,15 @@ MAX_BYTES_PER_KEY = 8 * 1024 * 1024
 
 
 class Arrival(NamedTuple):
-    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds)."""
+    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds).
+
+    drop: why the gate drops it, if its signature is verified for a rejection only.
+    """
 
     gate: Gate
     frame: wire.Frame
     now: int
+    drop: Drop | None = None
 
 
 class Checked(NamedTuple):

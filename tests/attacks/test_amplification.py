@@ -1,20 +1,31 @@
 """Making a receiver send more than was sent to it.
 
 Attacker: every outsider, with captured or invented messages; a permitted peer gone bad. What must happen: no unknown
-sender is answered; rejections keep to 5 a second for each key and 20 in all; a recorded reply is sent again three times
+sender is answered; rejections keep to 5 a second for each key and 20 in all, and what is forged uses up none of these;
+a recorded reply is sent again three times
 at most, and no reply is ever answered.
 """
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
+from remaphore.config.settings import VerbSettings
+from remaphore.errors import LedgerError
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import responses as module
 from remaphore.receiving.ledger import ledger
 from tests.harness.factories import NOW, SKEW, make_encoded, make_encoded_reply, make_key, make_request, sign_again
 from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 HITS = 300
+
+
+async def failing(_message):
+    raise LedgerError("broken on purpose")
 
 
 def knowing(count, *verbs):
@@ -47,13 +58,50 @@ async def test_all_keys_together_get_twenty_rejections_a_second(target):
         assert len(daemon.replies()) == 40
 
 
-async def test_tokens_that_an_outsider_uses_up_in_another_name_are_that_names_alone(target):
+async def test_what_an_outsider_forges_silences_no_rejection(target):
     async with target(knowing(2, "ping")) as daemon:
+        bus = daemon.broker.connect()
         for serial in range(HITS):
-            await daemon.hit(make_key(10).public.encode() + b"," + forbidden(9, serial).split(b",", 1)[1])
+            for number in (10, 11):
+                forged = make_key(number).public.encode() + b"," + forbidden(9, serial).split(b",", 1)[1]
+                await bus.publish("remaphore.all", forged)
+        await daemon.quiet()
         assert daemon.replies() == []
-        await daemon.hit(forbidden(11, 0))
-        assert len(daemon.replies()) == 1
+        await daemon.hit(*(forbidden(number, serial) for serial in range(HITS) for number in (10, 11)))
+        assert len(daemon.replies()) == 10
+
+
+async def test_requests_that_find_no_room_get_no_more_rejections_than_others(target):
+    config = replace(make_config(2), verbs={"wait": VerbSettings(queue=10)})
+    async with target(config) as daemon:
+        flood = [make_encoded(1, verb="wait", time_ns=NOW + serial, wants_reply=True) for serial in range(HITS)]
+        await daemon.hit(*flood)
+        assert daemon.status.rejected["busy"] > HITS - 20
+        assert len(daemon.replies()) == 5
+        others = [make_encoded(3, verb="wait", time_ns=NOW + serial, wants_reply=True) for serial in range(HITS)]
+        await daemon.hit(*others)
+        assert daemon.status.rejected["evicted"] > 1
+        assert len(daemon.replies()) == 10
+        daemon.clock.step(1)
+        await daemon.hit(
+            *(make_encoded(1, verb="wait", time_ns=NOW + HITS + serial, wants_reply=True) for serial in range(HITS))
+        )
+        assert len(daemon.replies()) == 15
+
+
+async def test_few_rejections_are_on_their_way_at_a_time(target, monkeypatch):
+    async def held(*_words, **_options):
+        await asyncio.Event().wait()
+
+    async with target() as daemon:
+        monkeypatch.setattr(daemon.daemon._ledger, "started", failing)
+        daemon.daemon._bus.publish = held
+        raws = [make_encoded(wants_reply=True, time_ns=NOW + serial, verb=f"v{serial}") for serial in range(HITS)]
+        bus = daemon.broker.connect()
+        for raw in raws:
+            await bus.publish("remaphore.all", raw)
+        await until(lambda: daemon.status.rejected["ledger"] == HITS)
+        assert daemon.daemon._responses.pending == module.MAX_PENDING == 100
 
 
 UNANSWERED = {

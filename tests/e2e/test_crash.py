@@ -23,8 +23,9 @@ from remaphore.protocol import subject, wire
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.store import DONE, STARTED
+from remaphore.receiving.ledger.schema import DONE, STARTED
 from tests.harness.ledgers import WAL, states
+from tests.harness.waiting import until
 
 ALL = subject.for_messages("remaphore")
 LOAD = 40
@@ -59,12 +60,12 @@ class CrashSite:
         self.daemon.popen.send_signal(signal.SIGKILL)
         await asyncio.to_thread(self.daemon.popen.wait)
 
-    def compose(self):
-        return self.node._signer.compose("note", to="com.example.two", payload=b"", wants_reply=True)
+    def compose(self, verb):
+        return self.node._signer.compose(verb, to="com.example.two", payload=b"", wants_reply=True)
 
-    async def load(self, count=LOAD):
+    async def load(self, count=LOAD, verb="note"):
         """Send *count* requests without waiting for what comes of them; return their reply subjects."""
-        sent = [self.compose() for _ in range(count)]
+        sent = [self.compose(verb) for _ in range(count)]
         asked = [subject.for_replies("remaphore", outgoing.message.digest) for outgoing in sent]
         await asyncio.gather(*map(self.listen, asked))
         await asyncio.gather(*(self.node.bus.publish(ALL, outgoing.raw) for outgoing in sent))
@@ -117,10 +118,11 @@ class CrashSite:
 def _write_handler(folder, noted):
     for part in (folder, folder.parent):  # every directory on the way must be its owner's alone to be trusted
         part.chmod(0o755)
-    handler = folder / "hooks.d" / "note" / "10-note"
-    handler.parent.mkdir(parents=True)
-    handler.write_text(f'#!/bin/sh\necho "$REMAPHORE_UUID" >> {noted}\n')
-    handler.chmod(0o755)
+    for verb, then in {"note": "", "hold": "exec sleep 20"}.items():
+        handler = folder / "hooks.d" / verb / "10-note"
+        handler.parent.mkdir(parents=True)
+        handler.write_text(f'#!/bin/sh\necho "$REMAPHORE_UUID" >> {noted}\n{then}\n')
+        handler.chmod(0o755)
 
 
 @pytest_asyncio.fixture
@@ -167,6 +169,24 @@ async def test_no_handler_starts_twice_over_ten_kills(site):
 @pytest.mark.long
 async def test_no_handler_starts_twice_over_200_kills(site):
     assert await be_killed(site, 200) >= 100
+
+
+async def test_what_waited_when_the_daemon_was_killed_never_starts_and_is_answered_at_the_next_start(site):
+    await site.start()
+    asked = await site.load(verb="hold")
+    await site.answered(await site.load(1))  # by then those before have arrived
+    await until(lambda: sum(site.starts().values()) == 2)
+    await until(lambda: len(states(site.state)) == LOAD + 1)
+    await site.kill()
+    await site.start()
+    replies = await site.answered(asked)
+    assert Counter(reply.exit_code for reply in replies) == {75: LOAD - 1, 143: 1}
+    outputs = {reply.output for reply in replies if reply.exit_code == 75}
+    assert outputs == {b"remaphore: refused: abandoned: the daemon ended before it started"}
+    assert f"verb=hold count={LOAD - 1}" in site.daemon.wait_for("messages_abandoned")
+    await site.replay()
+    held = {frame.uuid.hex() for frame in map(wire.decode, site.captured) if frame.verb == "hold"}
+    assert (len(held), len(held & site.starts().keys()), max(site.starts().values())) == (LOAD, 1, 1)
 
 
 NO_LEDGER = b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon"

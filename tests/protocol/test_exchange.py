@@ -190,6 +190,16 @@ def test_a_destination_with_two_keys_answers_once_with_either(first: int, second
     assert reason(exchange.admit(make_encoded_reply(second, REQUEST), NOW)) is DropReason.ANSWERED_ALREADY
 
 
+@pytest.mark.parametrize("key", [2, 4])
+def test_a_request_is_complete_when_each_destination_has_replied_with_either_of_its_keys(key: int) -> None:
+    exchange = make_exchange(LEFT, make_peer(4, "com.left"), RIGHT)
+    complete = [exchange.complete]
+    for number in (key, 3):
+        taken(exchange.admit(make_encoded_reply(number, REQUEST), NOW))
+        complete.append(exchange.complete)
+    assert complete == [False, False, True]
+
+
 def test_of_a_key_on_two_lines_the_first_one_counts() -> None:
     exchange = make_exchange(LEFT, make_peer(2, "com.other"))
     assert exchange.expected == ("com.left",)

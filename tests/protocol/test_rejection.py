@@ -29,7 +29,15 @@ def consider(gate: Gate, raw: bytes, *, rejections: RejectionPolicy | None = Non
     """Let the gate drop *raw*, and return what its sender is told about."""
     verdict = gate.admit(raw, now)
     assert isinstance(verdict, Drop)
-    return (rejections or RejectionPolicy()).consider(gate, wire.decode(raw), verdict, now)
+    return decide(rejections or RejectionPolicy(), gate, raw, verdict, now)
+
+
+def decide(rejections: RejectionPolicy, gate: Gate, raw: bytes, drop: Drop, now: int) -> Message | None:
+    """Do what a daemon does: verify the signature of what may get a rejection, and that alone."""
+    frame = wire.decode(raw)
+    if not rejections.may_reject(gate, frame, drop, now) or not wire.verify(frame):
+        return None
+    return rejections.consider(gate, frame, drop, now)
 
 
 def test_who_asks_for_what_is_not_permitted_is_reported() -> None:
@@ -73,7 +81,7 @@ def test_nobody_else_is_reported(raw: bytes, reason: DropReason) -> None:
     verdict = gate.admit(raw, NOW)
     assert isinstance(verdict, Drop)
     assert verdict.reason is reason
-    assert rejections.consider(gate, wire.decode(raw), verdict, NOW) is None
+    assert decide(rejections, gate, raw, verdict, NOW) is None
 
 
 def test_a_replay_is_not_told() -> None:
@@ -135,23 +143,51 @@ def test_all_senders_together_are_reported_twenty_times_a_second() -> None:
     assert IN_ALL == 20
 
 
-def test_signatures_are_checked_no_more_often_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = []
-    monkeypatch.setattr(wire, "verify", lambda frame: checked.append(frame) or False)
+def test_of_requests_that_get_no_rejection_no_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    verify, checked = wire.verify, []
+    monkeypatch.setattr(wire, "verify", lambda frame: checked.append(frame) or verify(frame))
     gate, rejections = gate_for(), RejectionPolicy()
-    assert told(rejections, 1, 1000, NOW, gate) == 0
-    assert len(checked) == PER_SENDER
+    assert told(rejections, 1, 1000, NOW, gate) == len(checked) == PER_SENDER
+
+
+def test_forged_requests_use_up_nothing_of_what_a_peer_is_entitled_to() -> None:
+    gate, rejections = gate_for(), RejectionPolicy()
+    for number in range(1000):
+        assert consider(gate, ask(payload=b"%da" % number)[:-1] + b"b", rejections=rejections) is None
+    assert told(rejections, 1, 10, NOW, gate) == PER_SENDER
+
+
+def test_requests_that_were_rejected_before_use_up_nothing() -> None:
+    gate, rejections = gate_for(), RejectionPolicy()
+    raw = ask()
+    assert consider(gate, raw, rejections=rejections) is not None
+    for copy in [raw, sign_again(raw)] * 50:
+        assert consider(gate, copy, rejections=rejections) is None
+    assert told(rejections, 1, 10, NOW, gate) == PER_SENDER - 1
+
+
+def test_a_key_without_tokens_uses_up_none_of_all() -> None:
+    gate, rejections = gate_for(*range(1, 5)), RejectionPolicy()
+    assert [told(rejections, number, 50, NOW, gate) for number in range(1, 5)] == [PER_SENDER] * 4
+
+
+def taken(bucket: TokenBucket, now: int) -> bool:
+    """Take a token if there is one, and return whether there was."""
+    available = bucket.available(now)
+    if available:
+        bucket.take()
+    return available
 
 
 def test_a_clock_that_steps_back_gives_no_tokens() -> None:
     bucket = TokenBucket(2)
-    assert [bucket.try_acquire(NOW - step) for step in range(5)] == [True, True, False, False, False]
+    assert [taken(bucket, NOW - step) for step in range(5)] == [True, True, False, False, False]
 
 
 def test_a_bucket_holds_no_more_than_one_second_of_tokens() -> None:
     bucket = TokenBucket(2)
-    assert bucket.try_acquire(NOW)
-    assert [bucket.try_acquire(NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
+    assert taken(bucket, NOW)
+    assert [taken(bucket, NOW + 3600 * SECOND) for _ in range(3)] == [True, True, False]
 
 
 def test_the_message_that_is_refused_is_the_one_that_was_signed() -> None:

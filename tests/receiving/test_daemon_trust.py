@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+import structlog
 
 from remaphore import hookimpl, logs
 from remaphore.config.settings import VerbSettings
@@ -19,7 +20,7 @@ from remaphore.receiving import responses
 from remaphore.receiving.ledger import ledger as ledger_module
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.store import DONE, REJECTED, STARTED
+from remaphore.receiving.ledger.schema import DONE, REJECTED, STARTED
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
 from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
@@ -29,6 +30,7 @@ from tests.harness.plugins import plugin_manager
 
 ALL = subject.for_messages("remaphore")
 INTERRUPTED = (143, b"remaphore: interrupted: the daemon ended while this ran\n")
+ABANDONED = (75, b"remaphore: refused: abandoned: the daemon ended before it started")
 NO_LEDGER = (75, b"remaphore: refused: ledger: the ledger cannot be written, see the log of the daemon")
 
 
@@ -55,7 +57,7 @@ class Plugin:
     async def remaphore_message(self, message):
         self.ran.append(message.payload)
         self.found.append(states(self.folder).get(message.digest))
-        if message.verb == "wait":
+        if message.verb.startswith("wait"):
             await self.release.wait()
         return Reply(2**70 if message.verb == "huge" else 0, message.payload)
 
@@ -80,6 +82,7 @@ class World:
         self.folder = folder
         self.broker, self.clock = MemoryBroker(), Clock()
         self.bus = self.broker.connect()
+        self.daemon_bus = None  # a new one for each daemon
         self.made = 0
 
     @asynccontextmanager
@@ -88,7 +91,12 @@ class World:
         self.plugin = Plugin(folder)
         plugins = plugin_manager(plugin=self.plugin)
         async with running_daemon(
-            self.broker.connect(), folder, config=config, plugins=plugins, clock=self.clock, created=now
+            self.daemon_bus or self.broker.connect(),
+            folder,
+            config=config,
+            plugins=plugins,
+            clock=self.clock,
+            created=now,
         ) as own:
             self.ledger = own._ledger
             yield own
@@ -309,7 +317,7 @@ async def test_what_a_crash_interrupted_is_reported_once_and_never_runs_again(wo
         await world.send(sign_again(runs), waits, sign_again(waits))
         await world.settle(own)
         assert not {b"runs", b"waits"} & set(world.plugin.ran)
-        assert world.replies(waits) == []
+        assert world.answers(waits) == [ABANDONED]
     world.broker.published.clear()
     async with world.daemon(left) as own:
         await world.settle(own)
@@ -327,6 +335,78 @@ async def test_an_interruption_is_not_reported_before_it_is_on_the_disk(world, t
     async with world.daemon(left):
         await until(lambda: world.replies(runs))
         assert world.answers(runs) == [INTERRUPTED]
+
+
+class Holding:
+    """A bus that holds what is published until its release; *held* are the subjects, in order."""
+
+    def __init__(self, bus):
+        self._bus, self.held, self.release = bus, [], asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._bus, name)
+
+    async def publish(self, subject, data, *, timeout=None):
+        self.held.append(subject)
+        await self.release.wait()
+        await self._bus.publish(subject, data, timeout=timeout)
+
+
+async def kill_with_messages_waiting(world, into, *raws):
+    """Kill a daemon while *raws* wait; return what is left of its ledger."""
+    roomy = replace(make_config(2), verbs=dict.fromkeys(("wait", "wait too"), VerbSettings(queue=1000)))
+    async with world.daemon(config=roomy) as own:
+        first = {"wants_reply": False, "time_ns": NOW}  # the oldest, and so the last that are reported
+        await world.send(world.make("wait", **first), world.make("wait too", **first))
+        await until(lambda: len(world.plugin.ran) == 2)
+        await world.send(*raws)
+        await world.settle(own)
+        left = crashed(world.ledger, world.folder, into)
+    world.broker.published.clear()
+    return left
+
+
+async def test_what_waited_when_the_daemon_was_killed_is_logged_by_verb_and_its_requesters_are_told(world, tmp_path):
+    asked = [world.make("wait") for _ in range(150)]
+    silent = [world.make("wait too", wants_reply=False) for _ in range(3)]
+    left = await kill_with_messages_waiting(world, tmp_path / "left", *asked, *silent)
+    world.daemon_bus = bus = Holding(world.broker.connect())
+    with structlog.testing.capture_logs() as logged:
+        async with world.daemon(left) as own:
+            await until(lambda: len(bus.held) == responses.MAX_PENDING == 100)
+            await until(world.ledger._writing.done)  # no more are on their way, and these are the newest
+            newest = [subject.for_replies("remaphore", wire.digest(raw)) for raw in asked[-100:]]
+            assert sorted(bus.held) == sorted(newest)
+            bus.release.set()
+            await until(lambda: all(map(world.replies, asked)))
+            await world.send(*asked, *map(sign_again, asked), *silent, *map(sign_again, silent))
+            await world.settle(own)
+            assert len(world.plugin.ran) == 1
+    assert [world.answers(raw) for raw in asked] == [[ABANDONED]] * len(asked)
+    assert not any(map(world.replies, silent))
+    counts = {each["verb"]: each["count"] for each in logged if each["event"] == "messages_abandoned"}
+    assert counts == {"wait": 150, "wait too": 3}
+
+
+async def test_a_request_whose_window_is_over_is_not_told_that_it_was_abandoned(world, tmp_path):
+    old, young = world.make("wait"), world.make("wait", time_ns=NOW + SKEW)
+    left = await kill_with_messages_waiting(world, tmp_path / "left", old, young)
+    world.clock.now = NOW + SKEW + SKEW // 2
+    async with world.daemon(left) as own:
+        await until(lambda: world.replies(young) and not own._responses.pending)
+    assert (world.answers(young), world.answers(old)) == ([ABANDONED], [])
+
+
+async def test_what_was_abandoned_is_logged_and_answered_once(world, tmp_path):
+    raw, silent = world.make("wait"), world.make("wait", wants_reply=False)
+    left = await kill_with_messages_waiting(world, tmp_path / "left", raw, silent)
+    for answers, lines in (([ABANDONED], 1), ([], 0)):
+        with structlog.testing.capture_logs() as logged:
+            async with world.daemon(left) as own:
+                await until(lambda own=own: not own._responses.pending)
+        assert (world.answers(raw), world.answers(silent)) == (answers, [])
+        assert [each["event"] for each in logged].count("messages_abandoned") == lines
+        world.broker.published.clear()
 
 
 def permitting(*verbs):

@@ -10,10 +10,16 @@ import structlog
 
 from remaphore import hookimpl
 from remaphore.errors import LedgerError
+from remaphore.messaging.replier import UNSENDABLE
+from remaphore.messaging.signer import Signer
 from remaphore.node import Node
+from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Reply
 from remaphore.receiving import processor
 from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.ledger.store import Store
+from remaphore.receiving.queues import VerbQueues
+from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
@@ -181,7 +187,7 @@ async def test_a_bus_that_raises_costs_the_reply_and_the_plugins_are_notified(ru
             await until(lambda: len(echo.notified) == 5)
             asked.cancel()
     assert echo.notified == [(payload, False) for payload in FIVE]
-    assert [each["event"] for each in logs].count("message_lost") == 5
+    assert [each["event"] for each in logs].count("reply_failed") == 5
 
 
 @pytest.mark.parametrize(
@@ -222,6 +228,73 @@ async def test_a_processor_that_raises_costs_its_message_and_not_those_behind_it
     assert [each["event"] for each in logs].count("message_lost") == 5
 
 
+def breaking(monkeypatch, owner, name, error):
+    """Let the function *name* of *owner* raise *error* until `undo`, except for the reply that replaces another."""
+    original = getattr(owner, name)
+
+    def fail(*arguments, **keywords):
+        if UNSENDABLE in arguments:
+            return original(*arguments, **keywords)
+        raise error
+
+    monkeypatch.setattr(owner, name, fail)
+
+
+# Where a message can be lost, and the reply of its requester: the exit code, None for no reply.
+PLACES = {
+    "decode": (Gate, "decode", None),
+    "precheck": (Gate, "precheck", None),
+    "the memory of the verifier": (Verifier, "put", None),
+    "commit": (Gate, "commit", None),
+    "the journal": (Ledger, "accepted", None),
+    "the queue": (VerbQueues, "put", 75),
+    "the start": (Ledger, "started", 75),
+    "the write of the start": (Store, "apply", 75),
+    "the plugins": (processor.MessageProcessor, "run", -1),
+    "the choice of the reply": (processor, "choose_reply", -1),
+    "the completion": (Ledger, "done", 0),
+    "composing the reply": (Signer, "reply", -1),
+}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), UnshowableError()])
+@pytest.mark.parametrize("place", PLACES)
+async def test_whatever_raises_each_message_is_counted_once_and_its_requester_is_told(
+    running, monkeypatch, place, error
+):
+    owner, name, code = PLACES[place]
+    broker, node = MemoryBroker(), None
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    async with running(broker, echo=Echo) as own:
+        node = sender(broker)
+        breaking(monkeypatch, owner, name, error)
+        asked = [spawn(ask_code(node, own, code), name="asked") for _ in range(3)]
+        await send_five(node)
+        await until(lambda: own.stats().received == 8 and unaccounted(own.stats()) == 0 and not own.stats().queues)
+        codes = await asyncio.gather(*asked)
+        await until(lambda: not own._responses.pending)
+        monkeypatch.undo()
+        assert codes == [code] * 3
+        assert await ask(node, b"after") == [b"after"]
+        await until(lambda: not own.stats().queues)
+        assert unaccounted(own.stats()) == 0
+
+
+async def ask_code(node, own, code):
+    """Return the exit code of the reply to a request; None at once if no reply is expected, and none came."""
+    async with node.request("echo", to="com.two", timeout=10 if code is not None else 0.05) as exchange:
+        async for reply in exchange:
+            return reply.exit_code
+    return None
+
+
+def unaccounted(stats):
+    """Return how many of the messages that have arrived are in no place that `DaemonStats` counts, or in two."""
+    places = (stats.dropped, stats.rejected, stats.handled)
+    queued = sum(queue.waiting + queue.running for queue in stats.queues.values())
+    return stats.received - stats.checking - sum(sum(place.values()) for place in places) - queued
+
+
 class Accountant:
     """Compares in each hook what has arrived with the places that `DaemonStats` counts."""
 
@@ -233,11 +306,7 @@ class Accountant:
         self.stats = stats
 
     def _add(self, hook):
-        stats = self.stats()
-        places = (stats.dropped, stats.rejected, stats.handled)
-        queued = sum(queue.waiting + queue.running for queue in stats.queues.values())
-        counted = stats.checking + sum(sum(place.values()) for place in places) + queued
-        self.sums.append((hook, stats.received - counted))
+        self.sums.append((hook, unaccounted(self.stats())))
 
     @hookimpl
     def remaphore_admitted(self, message):

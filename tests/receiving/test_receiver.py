@@ -1,6 +1,9 @@
 """The receive loop: one message at a time through the plugins, and the reply to the requester."""
 
 import asyncio
+import tracemalloc
+
+import pytest
 
 from remaphore.hooks.dispatch import Outcome
 from remaphore.hooks.markers import hookimpl
@@ -13,6 +16,7 @@ from remaphore.receiving.processor import choose_reply
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
+from tests.harness.factories import NOW, make_encoded, make_gate, make_peer
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 
@@ -159,6 +163,67 @@ async def test_a_raising_plugin_costs_its_own_part_only():
     assert await task == 2
 
 
+class HostileInt(int):
+    """A number that raises wherever it is used."""
+
+    def _fail(self, *_arguments):
+        raise RuntimeError("broken on purpose")
+
+    __repr__ = __str__ = __format__ = __abs__ = __index__ = __bool__ = __eq__ = __lt__ = __ge__ = _fail
+    __hash__ = int.__hash__
+
+
+class Nameless(type):
+    """The class of classes whose names cannot be read."""
+
+    @property
+    def __name__(cls):
+        raise SystemExit(3)
+
+
+class HostileReply(Reply):
+    payload = property(lambda self: 1 / 0)
+
+
+class Liar(metaclass=Nameless):
+    """No reply, although it says that it is one."""
+
+    __class__ = property(lambda self: Reply)
+    exit_code = property(lambda self: 1 / 0)
+
+
+HOSTILE = {
+    "int subclass": Reply(HostileInt(3), b"x"),
+    "bool": Reply(True, b"x"),
+    "too large": Reply(10**10, b"x"),
+    "bytes subclass": Reply(0, type("Bytes", (bytes,), {"__len__": lambda self: 1 / 0})(b"x")),
+    "memoryview": Reply(0, memoryview(b"x")),
+    "nameless class": Reply(0, Liar()),
+    "reply subclass": HostileReply(0, b"x"),
+    "no reply": Liar(),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("wants_reply", [True, False])
+async def test_a_hostile_reply_costs_its_message_only_and_not_the_receiver(kind, wants_reply):
+    broker, plugin = MemoryBroker(), Recorder(lambda message: HOSTILE[kind] if message.payload else Reply(0, b"good"))
+    own, task = await start(broker, a=plugin)
+    node = Node(broker.connect(), make_config(1), clock=clock)
+    if wants_reply:
+        assert await replies(node, "hostile") == [(-1, b"")]
+    else:
+        await node.send("ping", payload="hostile")
+    assert await replies(node, "") == [(0, b"good")]
+    own.stop("enough")
+    assert await task == 2
+
+
+async def replies(node, payload):
+    async with node.request("ping", to="com.two", payload=payload, timeout=10) as request:
+        return [(reply.exit_code, reply.output) async for reply in request]
+
+
 async def test_a_dropped_message_reaches_plugins_as_a_reason_only():
     broker, plugin = MemoryBroker(), Recorder()
     own, task = await start(broker, a=plugin)
@@ -224,32 +289,38 @@ async def start_busy():
     return release, plugin, sender, own, task
 
 
-async def test_a_full_queue_drops_what_comes_as_busy(monkeypatch):
-    monkeypatch.setattr(inline, "INBOX_LENGTH", 3)
-    release, plugin, sender, own, task = await start_busy()
-    for number in range(5):
-        await sender.send("ping", payload=str(number))
-    release.set()
-    while own.handled < 4:
-        await asyncio.sleep(0)
-    own.stop("enough")
-    await task
-    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
-    assert [payload for (payload,) in plugin.named("message")] == [b"first", b"0", b"1", b"2"]
+LARGEST = {"destination": "\U0001f600" * 256, "verb": "v" * 256}
 
 
-async def test_payloads_that_wait_are_bounded_in_bytes_too(monkeypatch):
-    monkeypatch.setattr(inline, "INBOX_BYTES", 250)
+@pytest.mark.parametrize("fields", [{}, {"payload": b"x" * 5_000}, LARGEST], ids=["tiny", "payload", "long names"])
+async def test_what_waits_is_bounded_by_the_memory_that_it_needs_and_not_by_its_number(fields):
+    gate = make_gate(make_peer(1), filters=Filters(any_destination=True))
+    raws = [make_encoded(**({"time_ns": NOW + number} | fields)) for number in range(500)]
+    dropped = []
+    inbox = inline.Inbox(on_admit=lambda _message: None, on_drop=dropped.append)
+    tracemalloc.start()
+    try:
+        for raw in raws:
+            inbox.put(gate.admit(raw, NOW))
+        needed = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert dropped == []
+    assert needed <= inbox._bytes <= inline.INBOX_BYTES
+
+
+async def test_beyond_its_bytes_the_queue_drops_what_comes_as_busy_and_accepts_again_when_there_is_room(monkeypatch):
+    monkeypatch.setattr(inline, "INBOX_BYTES", 3 * (inline.OVERHEAD_BYTES + 100))
     release, plugin, sender, own, task = await start_busy()
     for _ in range(4):
-        await sender.send("ping", payload="x" * 100)
+        await sender.send("ping", payload="x" * 50)
     release.set()
-    while own.handled < 3:
+    while own.handled < 4:
         await asyncio.sleep(0)
     await sender.send("ping", payload="y" * 200)
-    while own.handled < 4:
+    while own.handled < 5:
         await asyncio.sleep(0)
     own.stop("enough")
     await task
-    assert sum(count for reason, count in plugin.named("dropped") if reason is DropReason.BUSY) == 2
-    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 100, 100, 200]
+    assert plugin.named("dropped") == [(DropReason.BUSY, 1)]
+    assert [len(payload) for (payload,) in plugin.named("message")] == [5, 50, 50, 50, 200]

@@ -5,15 +5,15 @@ loop are grouped into one transaction, which runs in its own thread. No message 
 before its row is durable, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
-or `refused`, which is the stored word for rejected. After a crash, an `entered` row becomes `refused` (its sender has
-given up by then), a `started` one is reported as interrupted, and neither is started again.
+or `rejected`. After a crash, an `entered` row becomes `rejected`, a `started` one is reported as interrupted, and
+neither is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +25,7 @@ from remaphore.errors import LedgerError
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
+from remaphore.receiving.ledger.schema import ENTERED, STARTED
 from remaphore.receiving.ledger.store import Row, Statement, Store
 from remaphore.receiving.threads import start_threads
 from remaphore.tasks import spawn
@@ -37,10 +38,15 @@ RESENDS = 3
 RESEND_SECONDS = 1.0
 # Bytes of an output that are recorded for that. The reply to a repeated request states it when there was more.
 RECORDED_OUTPUT = 64 * 1024
+# Bytes of all recorded outputs. Beyond it the oldest are forgotten: a repeated request gets no reply then, but does not
+# run again either.
+RECORDED_BYTES = 64 * 1024 * 1024
 # Statements that could not be written and are retried with the next ones. Beyond this only low-water marks are kept.
 MAX_UNWRITTEN = 10_000
 # Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
+# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
+MAX_VERBS = 100
 # Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
 
@@ -60,7 +66,7 @@ class Ledger:
     """Which messages one instance of the daemon accepted, started, completed and rejected.
 
     window: the replay window, which reports to this ledger as its journal. interrupted: the messages that were running
-    when the last daemon ended.
+    when the last daemon was killed; abandoned: those that waited, and never start.
     """
 
     def __init__(self, folder: Path, *, allow_skew_ns: int, now: int) -> None:
@@ -72,6 +78,7 @@ class Ledger:
         """
         self._failure: LedgerError | None = None
         self.interrupted: list[Row] = []
+        self.abandoned: list[Row] = []
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
         self._pending: list[_Write] = []
@@ -79,6 +86,8 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         start_threads(self._thread, 1)
         self._recent: OrderedDict[bytes, float] = OrderedDict()
+        self._recorded: OrderedDict[bytes, int] = OrderedDict()  # bytes of the recorded outputs, the oldest first
+        self._recorded_bytes = 0
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)
         except LedgerError as error:
@@ -97,7 +106,7 @@ class Ledger:
 
     async def started(self, message: Message) -> None:
         """Return once it is durable that *message* may have started. After a LedgerError it must not be started."""
-        if not await self._write((store.START, (message.verb, message.wants_reply, message.digest))):
+        if not await self._write((store.START, (message.digest,))):
             raise LedgerError("message is no longer pending in the ledger", hint="send it again")
 
     async def done(self, digest: bytes, reply: Reply) -> None:
@@ -105,6 +114,7 @@ class Ledger:
         output = reply.output
         if len(output) > RECORDED_OUTPUT:
             output = output[:RECORDED_OUTPUT] + b"\nremaphore: recorded reply, cut: %d bytes in all\n" % len(output)
+        self._note_output(digest, len(output))
         await self._write((store.FINISH, (reply.exit_code, output, digest)))
 
     def note_done(self, digest: bytes) -> None:
@@ -150,12 +160,15 @@ class Ledger:
         self.window.expire(now)
         self._record((store.SWEEP, ()))
 
-    def accepted(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
+    def accepted(
+        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool
+    ) -> None:
         """Record what the window accepted; see `Journal`."""
-        self._record((store.ENTER, (sender, signed_hash, digest, time_ns)))
+        self._record((store.ENTER, (sender, signed_hash, digest, time_ns, verb, wants_reply)))
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
+        self._recorded_bytes -= self._recorded.pop(digest, 0)
         self._record((store.RAISE_LOW_WATER_MARK, (sender, low_water_mark)), (store.EVICT, (digest,)))
 
     async def close(self) -> None:
@@ -190,9 +203,11 @@ class Ledger:
             self.window.raise_low_water_mark(sender, mark)
         for row in rows:
             self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
-        self.interrupted = [row for row in rows if row.state == store.STARTED]
+            self._note_output(row.digest, row.recorded)
+        self.interrupted = [row for row in rows if row.state == STARTED]
+        self.abandoned = [row for row in rows if row.state == ENTERED]
+        _log_abandoned(self.abandoned)
         self.window.expire(now)
-        # What waited when the last daemon ended is not started any more: its sender has been notified or has given up.
         self._pending += [_Write((store.ABANDON, ())), _Write((store.SWEEP, ()))]
         try:
             opened.apply([write.statement for write in self._pending])
@@ -200,6 +215,17 @@ class Ledger:
         except LedgerError as error:  # such as a full disk: they are written first once there is room
             self._fail(error)
         return opened
+
+    def _note_output(self, digest: bytes, size: int) -> None:
+        """Count a recorded output of *size* bytes, and forget the oldest ones for which there is no room."""
+        if not size or not self.window.knows(digest):  # what the window has evicted is deleted by the next sweep
+            return
+        self._recorded[digest] = size
+        self._recorded_bytes += size
+        while self._recorded_bytes > RECORDED_BYTES:
+            oldest, freed = self._recorded.popitem(last=False)
+            self._recorded_bytes -= freed
+            self._record((store.FORGET_OUTPUT, (oldest,)))
 
     def _fail(self, error: LedgerError) -> None:
         if self._failure is None:
@@ -230,30 +256,41 @@ class Ledger:
         Whatever happens between taking a batch and its end, every future of the batch gets a result or an error: each
         belongs to a message that waits for it.
         """
-        while self._pending:
-            await asyncio.sleep(
-                0
-            )  # so that what the rest of this iteration of the loop records is in the same transaction
-            batch, self._pending = self._pending, []
-            statements = [write.statement for write in batch]
-            try:
-                changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
-            except LedgerError as error:
-                self._fail(error)
-                _settle(batch, error)
-                more = any(write.durable for write in self._pending)
-                self._pending[:0] = _worth_keeping(batch)
-                if more:
-                    continue  # no later write would wake what began to wait during this one
-                return  # retried with the next write
-            except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
-                _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
-                await self._write_singly(opened, batch)
-                continue
-            if self._failure is not None:
-                _log.info("ledger_recovered")
-                self._failure = None
-            _settle(batch, changed)
+        batch: list[_Write] = []
+        try:
+            while self._pending:
+                # So that what the rest of this iteration of the loop records is in the same transaction.
+                await asyncio.sleep(0)
+                batch, self._pending = self._pending, []
+                if not await self._write_batch(opened, batch):
+                    return
+                batch = []
+        except BaseException as error:  # such as a plugin that cancels all tasks
+            left, self._pending = [*batch, *self._pending], []
+            _settle(left, LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
+            self._pending = _worth_keeping(left)
+            raise
+
+    async def _write_batch(self, opened: Store, batch: Sequence[_Write]) -> bool:
+        """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
+        statements = [write.statement for write in batch]
+        try:
+            changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
+        except LedgerError as error:
+            self._fail(error)
+            _settle(batch, error)
+            more = any(write.durable for write in self._pending)
+            self._pending[:0] = _worth_keeping(batch)
+            return more  # no later write would wake what began to wait during this one
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
+            _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
+            await self._write_singly(opened, batch)
+            return True
+        if self._failure is not None:
+            _log.info("ledger_recovered")
+            self._failure = None
+        _settle(batch, changed)
+        return True
 
     async def _write_singly(self, opened: Store, batch: Sequence[_Write]) -> None:
         """Write a batch that failed unexpectedly statement by statement, and give up those that fail again."""
@@ -271,6 +308,16 @@ class Ledger:
                 _settle([write], LedgerError(f"ledger {opened.path}: {failure!r}"))
             else:
                 _settle([write], changed)
+
+
+def _log_abandoned(rows: Sequence[Row]) -> None:
+    """Log how many messages of each verb never start; their senders are answered by `Responses`."""
+    counts = Counter(row.verb for row in rows).most_common()
+    for verb, count in counts[:MAX_VERBS]:
+        _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
+    if counts[MAX_VERBS:]:
+        more = counts[MAX_VERBS:]
+        _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))
 
 
 def _settle(batch: Sequence[_Write], outcome: Sequence[int] | LedgerError) -> None:
@@ -300,6 +347,6 @@ def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
     marks: dict[object, int] = {}
     for statement, values in kept:
         if statement in (store.ENTER, store.RAISE_LOW_WATER_MARK):
-            sender, mark = values[0], int(str(values[-1]))
+            sender, mark = values[0], int(str(values[3 if statement == store.ENTER else 1]))
             marks[sender] = max(mark, marks.get(sender, mark))
     return [_Write((store.RAISE_LOW_WATER_MARK, (sender, mark))) for sender, mark in marks.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sqlite3
+import threading
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
-from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED
+from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED
 from remaphore.tasks import spawn
 from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
 from tests.harness.ledgers import WAL, crashed, make_ledger, no_room, state, states
@@ -431,6 +432,35 @@ async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_oth
         assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
 
 
+async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_path, monkeypatch):
+    apply, writing, disk = module.Store.apply, threading.Event(), threading.Event()
+
+    def slow(self, statements):
+        writing.set()
+        assert disk.wait(20)
+        return apply(self, statements)
+
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
+        await flush(ledger)
+        monkeypatch.setattr(module.Store, "apply", slow)
+        first = spawn(ledger.started(messages[0]), name="in the batch")
+        await asyncio.to_thread(writing.wait, 20)
+        second = spawn(ledger.started(messages[1]), name="pending")
+        await asyncio.sleep(0)
+        ledger._writing.cancel()
+        async with asyncio.timeout(20):
+            for started in (first, second):
+                with pytest.raises(LedgerError, match="writing was interrupted"):
+                    await started
+            disk.set()
+            await ledger.started(messages[2])
+            assert state(tmp_path, messages[1]) == ENTERED
+            for message in messages[:2]:
+                await ledger.rejected(message.digest)  # as the daemon does with what cannot start
+        assert [state(tmp_path, message) for message in messages] == [REJECTED, REJECTED, STARTED]
+
+
 async def test_after_it_was_closed_nothing_starts(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
@@ -465,3 +495,57 @@ async def test_failure_and_recovery_are_logged_once(tmp_path, capsys):
         await ledger.started(take(ledger, payload=b"after")[0])
     err = capsys.readouterr().err
     assert (err.count("ledger_failed"), err.count("ledger_recovered")) == (1, 1)
+
+
+async def test_recorded_outputs_are_bounded_in_bytes_and_the_oldest_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RECORDED_BYTES", 25_000)
+    monkeypatch.setattr(module, "RESEND_SECONDS", 0.0)
+    messages = []
+
+    async def run(ledger, count):
+        for _ in range(count):
+            messages.append(take(ledger, payload=b"%d" % len(messages))[0])
+            await ledger.started(messages[-1])
+            await ledger.done(messages[-1].digest, Reply(0, b"x" * 10_000))
+
+    def recorded():
+        with closing(sqlite3.connect(tmp_path / FILE)) as database:
+            return database.execute("SELECT sum(length(output)) FROM messages").fetchone()[0]
+
+    async with make_ledger(tmp_path) as ledger:
+        await run(ledger, 10)
+        await flush(ledger)
+        assert recorded() == 20_000
+        assert [await ledger.recorded(message.digest) is not None for message in messages] == [False] * 8 + [True] * 2
+    async with make_ledger(tmp_path) as ledger:  # what it has recorded before counts
+        await run(ledger, 1)
+        await flush(ledger)
+        assert recorded() == 20_000
+        assert set(states(tmp_path).values()) == {DONE}
+        ledger.expire(NOW + 2 * SKEW)
+        await flush(ledger)
+        assert (recorded(), ledger._recorded_bytes) == (None, 0)
+
+
+async def test_the_file_shrinks_at_the_next_start_and_before_that_its_room_is_used_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "MAX_FREE_PAGES", 10)
+
+    async def fill(ledger, now):
+        for number in range(500):
+            take(ledger, now=now, time_ns=now + number)
+        await flush(ledger)
+        for digest in states(tmp_path):
+            ledger.note_rejected(digest)
+        ledger.expire(now + 2 * SKEW)
+        await flush(ledger)
+
+    sizes = []
+    for _ in range(2):
+        async with make_ledger(tmp_path) as ledger:
+            for _ in range(3):
+                await fill(ledger, NOW + 10 * SKEW * (len(sizes) + 1))
+                ledger._store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                sizes.append((tmp_path / FILE).stat().st_size)
+    assert max(sizes) <= sizes[0] * 1.1
+    async with make_ledger(tmp_path):
+        assert (tmp_path / FILE).stat().st_size < sizes[0] / 4

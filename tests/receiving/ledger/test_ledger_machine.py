@@ -118,7 +118,9 @@ class History(RuleBasedStateMachine):
             return True
         if verdict.reason is DropReason.MALFORMED:
             return False
-        rejected = self.rejections.consider(self.gate, wire.decode(raw), verdict, self.now)
+        frame, rejected = wire.decode(raw), None
+        if self.rejections.may_reject(self.gate, frame, verdict, self.now) and wire.verify(frame):
+            rejected = self.rejections.consider(self.gate, frame, verdict, self.now)
         if rejected is not None:
             await self.reject(rejected)
         elif verdict.reason is DropReason.DUPLICATE:
@@ -268,6 +270,7 @@ class History(RuleBasedStateMachine):
     def begin(self, folder):
         self.open(folder)
         assert {row.digest for row in self.ledger.interrupted} == {message.digest for message in self.running}
+        assert not {self.bodies[row.digest] for row in self.ledger.abandoned} & self.starts.keys()
         self.run(self.report())
         for message in self.left:
             if message.digest not in self.ledger.window._digests:

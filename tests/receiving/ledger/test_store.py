@@ -11,11 +11,12 @@ import pytest
 
 from remaphore.errors import LedgerError
 from remaphore.receiving.ledger import store
-from remaphore.receiving.ledger.store import DONE, ENTERED, REJECTED, STARTED, Store
+from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED
+from remaphore.receiving.ledger.store import Store
 from tests.harness.ledgers import no_room
 
 PAGE = 4096
-START, FINISH = ("deploy", True), (0, b"output")
+FINISH = (0, b"output")
 
 
 @pytest.fixture
@@ -34,15 +35,15 @@ def digest(name):
 
 
 def enter(name, *, sender="a", time=2000):
-    return store.ENTER, (sender, digest("identity " + name), digest(name), time)
+    return store.ENTER, (sender, digest("identity " + name), digest(name), time, "deploy", True)
 
 
 def to(state, name="m", **fields):
     """The statements that bring a message into *state*."""
     ways = {
         ENTERED: [],
-        STARTED: [(store.START, (*START, digest(name)))],
-        DONE: [(store.START, (*START, digest(name))), (store.FINISH, (*FINISH, digest(name)))],
+        STARTED: [(store.START, (digest(name),))],
+        DONE: [(store.START, (digest(name),)), (store.FINISH, (*FINISH, digest(name)))],
         REJECTED: [(store.REJECT, (digest(name),))],
     }
     return [enter(name, **fields), *ways[state]]
@@ -82,12 +83,12 @@ def test_what_was_applied_is_there_when_it_is_opened_again(path):
 @pytest.mark.parametrize("state", [STARTED, DONE, REJECTED])
 def test_what_is_not_waiting_cannot_be_started(opened, state):
     opened.apply(to(state))
-    assert opened.apply([(store.START, (*START, digest("m")))]) == [0]
+    assert opened.apply([(store.START, (digest("m"),))]) == [0]
     assert found(opened) == {digest("m"): state}
 
 
 def test_what_was_never_entered_cannot_be_started(opened):
-    assert opened.apply([(store.START, (*START, digest("m")))]) == [0]
+    assert opened.apply([(store.START, (digest("m"),))]) == [0]
 
 
 @pytest.mark.parametrize("state", [ENTERED, DONE, REJECTED])
@@ -157,9 +158,9 @@ def test_an_exception_of_another_kind_leaves_no_transaction_open(opened):
 def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 2, ours is 1\)$") as caught:
+    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 3, ours is 2\)$") as caught:
         Store(path, now=2000)
     assert caught.value.hint == "install that version, or stop the daemon and move the file away"
     assert path.read_bytes() == before
@@ -247,8 +248,8 @@ def test_zeroed_pages_are_not_believed(path, full):
     "damage",
     [
         "UPDATE messages SET state = 'entereD'",
-        "UPDATE senders SET floor = 'high'",
-        "UPDATE senders SET floor = 0.5",
+        "UPDATE senders SET low_water_mark = 'high'",
+        "UPDATE senders SET low_water_mark = 0.5",
         "UPDATE messages SET time_ns = 'late'",
         "UPDATE messages SET digest = 'short' WHERE time_ns = 2000",
         "UPDATE meta SET value = 'never'",
@@ -264,21 +265,21 @@ def test_no_value_of_another_kind_is_believed(path, full, damage):
 
 def test_an_inspection_shows_the_schema_and_the_latest_low_water_mark_and_changes_nothing(path):
     with closing(Store(path, now=1000)) as opened:
-        assert Store.inspect(path) == (1, "", 1000)
+        assert Store.inspect(path) == (2, "", 1000)
         opened.apply([(store.RAISE_LOW_WATER_MARK, (sender, mark)) for sender, mark in (("a", 1500), ("b", 900))])
-        assert Store.inspect(path) == (1, "", 1500)  # also while a daemon has the file open
+        assert Store.inspect(path) == (2, "", 1500)  # also while a daemon has the file open
     before = path.read_bytes()
-    assert Store.inspect(path) == (1, "", 1500)
+    assert Store.inspect(path) == (2, "", 1500)
     assert path.read_bytes() == before
 
 
 def test_an_inspection_of_a_newer_ledger_does_not_look_for_damage(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
         database.execute("DROP TABLE meta")
     found = Store.inspect(path)
-    assert (found, found.newer) == ((2, "", 0), True)
+    assert (found, found.newer) == ((3, "", 0), True)
 
 
 @pytest.mark.parametrize(
