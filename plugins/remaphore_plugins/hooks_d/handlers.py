@@ -14,6 +14,7 @@ from remaphore_plugins.hooks_d.account import look_up
 from remaphore_plugins.hooks_d.plan import (
     SEARCH_PATH,
     Plan,
+    find_handler_obstacle,
     list_problems,
     make_argv,
     nothing_runs,
@@ -40,6 +41,9 @@ NOT_STARTED = -1
 TIMED_OUT = 124
 UNSAFE = 126
 STOPPED = 143
+
+# Of env(1), which did not find the interpreter, and of shells that cannot read their script.
+_INTERPRETER_FAILED = (2, 126, 127)
 
 _log = logging.getLogger("remaphore.hooks-d")
 
@@ -77,6 +81,12 @@ class _Report:
         """Add that *handler* was not run, and why."""
         self.note(handler, note)
         self.code = self.code or code
+
+    def explain(self, handler: TrustedFile, account: Account) -> None:
+        """Add why *handler*, which its interpreter could not run, cannot be started by *account*, if that is known."""
+        fault = find_handler_obstacle(handler, account)
+        if fault is not None:
+            self.note(handler, f"cannot start: {fault.reason}; {fault.hint}")
 
     def note(self, handler: TrustedFile, text: str) -> None:
         """Add *text* about *handler* to the reply and to the log."""
@@ -193,6 +203,8 @@ class Handlers:
                 subreaper=self._subreaper,
             )
             code = report.add(handler, result)
+            if result.exit_code in _INTERPRETER_FAILED:
+                report.explain(handler, account)
             if result.timed_out or result.stopped or (code and settings.exit_on_error):
                 break
         return report.reply()

@@ -73,7 +73,7 @@ def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> 
     for handler in () if plan.faults else plan.handlers:
         argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
         step = Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv)
-        fault = _find_obstacle(handler, account)
+        fault = find_handler_obstacle(handler, account)
         steps.append(step if fault is None else replace(step, action=Action.FAIL, reason=fault.reason, hint=fault.hint))
     return steps + [
         Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, hint=entry.hint) for entry in plan.skipped
@@ -105,7 +105,7 @@ def _list_problems_of(verb: str, plan: Plan, account: Account | PluginError) -> 
         yield show(f"verb {verb} rejected: {account}; {account.hint}")
         return
     for handler in plan.handlers:
-        obstacle = _find_obstacle(handler, account)
+        obstacle = find_handler_obstacle(handler, account)
         if obstacle is not None:
             yield show(f"handler cannot start: {handler.path}: {obstacle.reason}; {obstacle.hint}")
     for entry in plan.skipped:
@@ -115,7 +115,8 @@ def _list_problems_of(verb: str, plan: Plan, account: Account | PluginError) -> 
         yield nothing_runs(verb, plan)
 
 
-def _find_obstacle(handler: TrustedFile, account: Account) -> Obstacle | None:
+def find_handler_obstacle(handler: TrustedFile, account: Account) -> Obstacle | None:
+    """Return why *account* could not start *handler*, None if nothing is found."""
     return find_obstacle(handler.path, account, search_path=SEARCH_PATH)
 
 

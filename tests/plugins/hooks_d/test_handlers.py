@@ -249,3 +249,18 @@ async def test_stop_ends_what_runs_with_143_and_starts_nothing(tmp_path):
     assert await task == Reply(143, b"remaphore: 1: terminated because remaphore is shutting down\n")
     assert await handled(made) == Reply(143, b"remaphore: 1: not started because remaphore is shutting down\n")
     assert not (tmp_path / "made").exists()
+
+
+async def test_payload_on_stdin_is_in_no_file_that_other_users_can_read(tmp_path):
+    """Arguments are in /proc/PID/cmdline, which every user can read; the environment only the handler's user."""
+    body = "cat /proc/$$/cmdline /proc/$$/environ; echo; cat"
+    reply = await reply_of(tmp_path, {"payload": "stdin"}, payload=b"SECRET\0\xff", _1=body)
+    shown, _, read = reply.output.partition(b"\n")
+    assert b"SECRET" not in shown
+    assert read == b"SECRET\0\xff"
+
+
+async def test_handler_that_never_reads_a_long_payload_neither_blocks_nor_fails(tmp_path):
+    for body in ("sleep 0.05; echo done", "exec <&-; echo done"):
+        reply = await reply_of(tmp_path, {"payload": "stdin"}, payload=bytes(1024 * 1024), _1=body)
+        assert reply == Reply(0, b"done\n")
