@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.harness.fleet import environment
 
-
 # Mounts a file system, and runs a command; what is left there afterwards is copied.
 NOEXEC = """mount -t tmpfs -o noexec none "$0" || exit 99
 [ $# = 0 ] && exit

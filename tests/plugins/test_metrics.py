@@ -371,8 +371,9 @@ sys.stdout.buffer.write(generate_latest(collector.registry))
 """
 
 
-@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
-@pytest.mark.parametrize("folder", ["missing", "existing"])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("PROMETHEUS_MULTIPROC_DIR", "missing"), ("prometheus_multiproc_dir", "existing")]
+)
 def test_variables_for_other_programs_that_use_the_library_change_nothing(name, folder, tmp_path):
     (tmp_path / "existing").mkdir()
     env = os.environ | {name: str(tmp_path / folder), "PROMETHEUS_DISABLE_CREATED_SERIES": "True"}

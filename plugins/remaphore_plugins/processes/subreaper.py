@@ -71,10 +71,13 @@ class Subreaper:
     def watch(self) -> None:
         """Reap, from now on, the orphans that we adopt whatever we do: as PID 1, or as a subreaper from before exec(2).
 
-        Only in the main thread, where Python can handle a signal. As PID 1 we lead our own session, so that a process
-        that was put into the container (nsenter, docker exec) is not in it; a terminal that we have is kept instead.
+        Only in the main thread, where Python can handle a signal, and unless the host handles SIGCHLD itself. As PID 1
+        we lead our own session, so that a process that was put into the container (nsenter, docker exec) is not in it;
+        a terminal that we have is kept instead.
         """
         if not _adopts_orphans() or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGCHLD) not in (signal.SIG_DFL, signal.SIG_IGN):
             return
         if os.getpid() == 1 and not _has_terminal():
             with contextlib.suppress(PermissionError):  # we lead one already

@@ -140,10 +140,10 @@ async def test_limit_of_processes_of_the_account_is_named():
 # The account is a stranger; the working directory is one of ours, as it is for handlers.
 AS_STRANGER = """
 import asyncio
-from tests.harness.programs import CAP, ENV
-from tests.plugins.processes.test_failures import STRANGER
+from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.run import run
-result = asyncio.run(run([b"/bin/true"], env=ENV, cwd="/", timeout=30, cap=CAP, account=STRANGER))
+stranger = Account(name="stranger", uid=4_000_001, gid=4_000_001, groups=(4_000_001,), home="/")
+result = asyncio.run(run([b"/bin/true"], env={}, cwd="/", timeout=30, cap=100, account=stranger))
 print(result.error, result.hint, sep="|")
 """
 

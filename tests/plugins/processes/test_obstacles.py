@@ -177,8 +177,9 @@ mkdir "$1/in side/d" && printf '#!/bin/sh\\n' >"$1/in side/d/go" && chmod 755 "$
 ln -s "in side/d/go" "$1/go"
 cp "$1/go" "$1/fine"
 exec "$2" -c 'import sys
-from tests.plugins.processes.test_obstacles import obstacle
-for name in sys.argv[1:]: print(obstacle(name))' "$1/go" "$1/fine"
+from remaphore_plugins.processes.account import own_account
+from remaphore_plugins.processes.obstacles import find_obstacle
+for name in sys.argv[1:]: print(find_obstacle(name, own_account(), search_path="/bin"))' "$1/go" "$1/fine"
 """
 
 

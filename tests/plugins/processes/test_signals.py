@@ -1,12 +1,13 @@
 """What a program inherits of our signals, however we were started: an empty mask, and default actions only."""
 
+import asyncio
 import signal
 
 import pytest
 
 from remaphore_plugins.processes.run import run
 from remaphore_plugins.processes.signals import default_signals
-from tests.harness.programs import CAP, ENV, run_sh
+from tests.harness.programs import CAP, ENV, pid_in, run_sh
 
 CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 SETS = (b"SigBlk", b"SigIgn", b"SigCgt")
@@ -60,8 +61,11 @@ def test_signal_that_is_blocked_or_ignored_does_not_end_us_while_a_program_is_st
         signal.raise_signal(signal.SIGHUP)
 
 
-async def test_trap_of_a_program_runs_at_the_timeout_although_we_block_sigterm(inherited):
+async def test_trap_of_a_program_runs_when_it_is_ended_although_we_block_sigterm(inherited, tmp_path):
     inherited(blocked=[signal.SIGTERM])
-    result = await run_sh("trap 'echo cleaned; exit 1' TERM; echo begun; while :; do sleep 0.05; done", timeout=1)
-    assert result.timed_out
-    assert result.output.endswith(b"cleaned\n")
+    stop = asyncio.get_running_loop().create_future()
+    body = f"trap 'echo cleaned; exit 1' TERM; echo $$ >{tmp_path}/pid; while :; do sleep 0.02; done"
+    task = asyncio.get_running_loop().create_task(run_sh(body, stop=stop))
+    await pid_in(tmp_path / "pid")
+    stop.set_result(None)
+    assert (await task).output.endswith(b"cleaned\n")
