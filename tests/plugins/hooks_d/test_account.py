@@ -17,6 +17,20 @@ from tests.harness.seccomp import denying
 USER = "nobody"  # an account that every system has, and that may do nothing
 
 
+# Runs a command in a user namespace that has root only, but permits setgroups(2), as one of a container may.
+MAP_ROOT_ONLY = """
+import subprocess, sys
+command = ["unshare", "--user", "sh", "-c", 'echo; read x; exec "$@"', "sh", *sys.argv[1:]]
+inside = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+inside.stdout.readline()
+for name, count in (("uid_map", 1), ("gid_map", 65536)):
+    with open(f"/proc/{inside.pid}/{name}", "w") as file:
+        file.write(f"0 0 {count}")
+inside.communicate(b"\\n")
+sys.exit(inside.returncode)
+"""
+
+
 def let_all_through(tmp_path: Path) -> None:
     """Let every user reach what is in *tmp_path*; pytest makes its directories accessible for us only."""
     for folder in (tmp_path, *tmp_path.parents):
@@ -74,7 +88,7 @@ def test_root_that_cannot_become_the_user_does_not_start(how, tmp_path):
     prefix = {
         "capability": lambda: ["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"],
         "setgroups": lambda: denying(1, "setgroups"),
-        "user namespace": lambda: ["unshare", "--user", "--map-root-user"],
+        "user namespace": lambda: [sys.executable, "-I", "-c", MAP_ROOT_ONLY],
     }[how]()
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
         pytest.skip(f"not possible on this machine: {prefix[0]}")

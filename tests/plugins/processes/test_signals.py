@@ -1,6 +1,7 @@
 """What a program inherits of our signals, however we were started: an empty mask, and default actions only."""
 
 import asyncio
+import os
 import signal
 
 import pytest
@@ -49,9 +50,13 @@ async def test_program_starts_with_an_empty_mask_and_default_actions(case, inher
         assert now == before
 
 
-async def test_ignored_sigchld_costs_no_exit_status(inherited):
+async def test_ignored_sigchld_costs_no_exit_status(inherited, tmp_path):
     inherited(ignored=[signal.SIGCHLD])
-    assert (await run_sh("exit 3")).exit_code == 3
+    os.mkfifo(tmp_path / "go")
+    task = asyncio.get_running_loop().create_task(run_sh(f"echo $$ >{tmp_path}/pid; read x <{tmp_path}/go; exit 3"))
+    await pid_in(tmp_path / "pid")  # it has started, and ends later
+    await asyncio.to_thread((tmp_path / "go").write_text, "\n")
+    assert (await task).exit_code == 3
 
 
 def test_signal_that_is_blocked_or_ignored_does_not_end_us_while_a_program_is_started(inherited):
