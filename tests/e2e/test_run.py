@@ -163,6 +163,10 @@ def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
     assert "chmod +x" in lines[5]
     rows = fleet.run("hooks", "deploy", "--json", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d").stdout
     assert [json.loads(row)["action"] for row in rows.splitlines()] == ["run", "run", "fail", "skip", "skip"]
+    only = hooks("note", "10-go", "true")
+    nodes["two"].write_text(nodes["two"].read_text() + '\n[verbs.note]\npayload = "stdin"\n')
+    listed = fleet.run("hooks", "note", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
+    assert listed.stdout == f"note:\n  run    {only} note (payload on stdin only)\n"
 
 
 def test_unsafe_handlers_are_listed_with_a_hint_and_rejected(fleet, nodes, hooks):

@@ -72,7 +72,8 @@ def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> 
     ]
     for handler in () if plan.faults else plan.handlers:
         argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
-        step = Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv)
+        remark = "payload on stdin only" if stdin else ""
+        step = Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv, reason=remark)
         fault = find_handler_obstacle(handler, account)
         steps.append(step if fault is None else replace(step, action=Action.FAIL, reason=fault.reason, hint=fault.hint))
     return steps + [

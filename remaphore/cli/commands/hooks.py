@@ -91,7 +91,9 @@ def format_steps(steps: Iterable[Step]) -> str:
 
     lines = ""
     for step in steps:
-        what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
+        what = f"{step.name}: {step.reason}"
+        if step.action is Action.RUN:
+            what = shlex.join(step.argv) + (f" ({step.reason})" if step.reason else "")
         line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
     return lines or f"{_NOTHING}\n"

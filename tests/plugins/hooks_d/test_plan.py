@@ -174,7 +174,7 @@ async def test_interpreter_that_env_does_not_find_is_explained_after_its_own_wor
 
 def test_plan_omits_a_payload_that_is_passed_on_stdin(tmp_path):
     [step] = hooks_plugin(make_hooks(tmp_path, _1=""), payload="stdin").remaphore_plan(message())
-    assert step.argv == (f"{tmp_path}/hooks.d/deploy/1", "deploy")
+    assert (step.argv, step.reason) == ((f"{tmp_path}/hooks.d/deploy/1", "deploy"), "payload on stdin only")
 
 
 def test_plan_of_a_verb_without_a_directory_is_empty(tmp_path):
