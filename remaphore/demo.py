@@ -74,10 +74,9 @@ async def _show(folder: Path) -> None:
         async with contextlib.AsyncExitStack() as stack:
             for name, script in SCRIPTS.items():
                 path = folder / f"{name}.sh"
-                path.write_text(f"#!/bin/sh\n{script}\n")
-                path.chmod(0o700)
+                path.write_text(f"#!/bin/sh\n{script}\n")  # run by sh: TMPDIR may be mounted noexec
                 _print(f"$ cat {name}.sh\n    {script}")
-                command = f"remaphore receive -c {name}.toml --verb status ./{name}.sh"
+                command = f"remaphore receive -c {name}.toml --verb status sh {name}.sh"
                 await _until_ready(await stack.enter_async_context(_background(folder, command)))
             _comment("The uploader sends a request, and prints destination, exit code and output of each reply:")
             request = "remaphore request -c uploader.toml --to 'com.example.*.*' --verb status --timeout 20s"

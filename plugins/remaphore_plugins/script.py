@@ -1,7 +1,7 @@
 """The plugin `script`: runs the script on the command line of `receive` for each message.
 
-Its arguments, its environment and its reply are those of the Go implementation, except for PATH,
-which that one omits. Verb and payload are text that a peer chose: they may begin with `-`, and may contain
+Its arguments, its environment and its reply are those of the Go implementation, except for PATH, HOME, USER and
+LOGNAME, which that one omits. Verb and payload are text that a peer chose: they may begin with `-`, and may contain
 anything but a NUL byte.
 """
 
@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import cast
 
 from remaphore import Action, Message, Reply, Step, UsageError, hookimpl
+from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.active import ActiveRuns
 from remaphore_plugins.processes.environment import describe_message, to_wire
 from remaphore_plugins.processes.run import RunResult, run
+from remaphore_plugins.processes.subreaper import Subreaper
 
 # A reply is one message, and a broker accepts 1 MiB by default: half of it leaves room for the rest of the message.
 OUTPUT_CAP = 512 * 1024
@@ -32,6 +34,7 @@ class Script:
     def __init__(self) -> None:
         self._command: tuple[str, ...] = ()
         self._runs = ActiveRuns()
+        self._subreaper = Subreaper()
 
     @hookimpl
     def remaphore_configure(self, options: Mapping[str, object]) -> None:
@@ -43,6 +46,8 @@ class Script:
         if not argv:
             raise UsageError("no script to run", hint="name it, and its arguments, after the options of receive")
         self._command = argv
+        self._account = own_account()
+        self._subreaper.watch()
 
     @hookimpl
     def remaphore_plan(self, message: Message) -> list[Step]:
@@ -57,7 +62,7 @@ class Script:
         async def run_script() -> Reply:
             result = await run(
                 make_argv(self._command, message),
-                env=make_environment(message, path=os.environ.get("PATH", "")),
+                env=make_environment(message, path=os.environ.get("PATH", ""), account=self._account),
                 timeout=None,
                 cap=OUTPUT_CAP,
                 stop=self._runs.stop,
@@ -77,9 +82,9 @@ def make_argv(command: Sequence[str], message: Message) -> list[bytes]:
     return [*map(os.fsencode, command), to_wire(message.verb), message.payload]
 
 
-def make_environment(message: Message, *, path: str) -> dict[str, bytes]:
-    """Return the whole environment of the script: *path* as its PATH, and the variables for *message*."""
-    return {"PATH": os.fsencode(path or os.defpath)} | describe_message(message)
+def make_environment(message: Message, *, path: str, account: Account) -> dict[str, bytes]:
+    """Return the whole environment of the script: *path* as its PATH, the user *account*, and what *message* is."""
+    return {"PATH": os.fsencode(path or os.defpath)} | account.environment() | describe_message(message)
 
 
 def make_reply(result: RunResult) -> Reply:

@@ -157,7 +157,7 @@ def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -
         what = f"private key, named by {table.path('private_key_file')} of {source}"
         path = base / table.required_text("private_key_file")
         load = private_key_loader(path, public=key, what=what)
-        identities.append(Identity(key=key, verbs=_permitted(table), load=load, file=path))
+        identities.append(Identity(key=key, verbs=_permitted(table, warnings), load=load, file=path))
     if not identities:
         raise root.error("identities", "empty", f"add {_IDENTITY_HINT}")
     return tuple(identities)
@@ -170,7 +170,7 @@ def _peers(files: Iterable[tuple[str, Table]], warnings: list[Problem]) -> tuple
         for table in root.tables("peers", _PEER):
             destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
             key = _public_key(table, source, seen, warnings)
-            verbs = _permitted(table)
+            verbs = _permitted(table, warnings)
             compatibility = table.text("compatibility")
             if compatibility not in (None, "legacy"):
                 raise table.error("compatibility", "unknown value", 'write "legacy" or delete it')
@@ -195,12 +195,16 @@ def _public_key(table: Table, source: str, seen: dict[str, tuple[str, str]], war
     return key
 
 
-def _permitted(table: Table) -> frozenset[str]:
+def _permitted(table: Table, warnings: list[Problem]) -> frozenset[str]:
     table.require("verbs", 'verbs = ["..."]')
     verbs = table.texts("verbs")
     for number, verb in enumerate(verbs):
         if "," in verb:
             raise table.error(f"verbs[{number}]", "a verb cannot contain a comma", 'write ["ping", "deploy"]')
+        odd = next((char for char in verb if char.isspace() or not char.isprintable()), "")
+        if odd:  # permitted, as everything but a comma, and most likely a slip that cannot be seen
+            what = f"contains white space or an invisible character, U+{ord(odd):04X}, and permits only a verb with it"
+            warnings.append(Problem(str(table.error(f"verbs[{number}]", what)), "delete that character"))
     return frozenset(verb.lower() for verb in verbs)
 
 

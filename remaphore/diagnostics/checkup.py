@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from remaphore.config.settings import Config
-from remaphore.diagnostics import clock, credentials, files, handlers, peers, systemd_units
+from remaphore.diagnostics import clock, credentials, files, handlers, peers, runtime, systemd_units
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.state import check_state, check_threads
 from remaphore.errors import ConfigError, StateError
@@ -37,6 +37,7 @@ def check(
     yield from peers.check_peers(config)
     yield from handlers.check_plugins(config, plugins)
     yield from handlers.check_handlers(config, plugins)
+    yield from runtime.check_runtime()
     try:
         directory = state.directory(config, state.DEFAULT_INSTANCE, environ)
     except StateError as error:

@@ -20,8 +20,12 @@ from remaphore.protocol.peers import ANY_VERB
 if TYPE_CHECKING:
     import pluggy
 
-_LEVELS = {Action.UNSAFE: Level.ERROR, Action.SKIP: Level.WARNING}
-_CODES = {Action.UNSAFE: Code.HANDLER_UNSAFE, Action.SKIP: Code.HANDLER_SKIPPED}
+_LEVELS = {Action.UNSAFE: Level.ERROR, Action.FAIL: Level.ERROR, Action.SKIP: Level.WARNING}
+_CODES = {
+    Action.UNSAFE: Code.HANDLER_UNSAFE,
+    Action.FAIL: Code.HANDLER_CANNOT_START,
+    Action.SKIP: Code.HANDLER_SKIPPED,
+}
 
 
 def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:

@@ -6,10 +6,12 @@ that is not needed is not imported. One that is needed and cannot be loaded is f
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import TYPE_CHECKING, NamedTuple
 
 import pluggy
 
@@ -25,10 +27,39 @@ if TYPE_CHECKING:
 GROUP = "remaphore.plugins"
 
 
+class Installed(NamedTuple):
+    """The entry points of our group, and what is wrong with each `entry_points.txt` that may have some."""
+
+    points: list[EntryPoint]
+    broken: list[str]
+
+
+def find_installed() -> Installed:
+    """Return the plugins of all distributions, without importing any.
+
+    Not `importlib.metadata.entry_points`, which raises if any file of any distribution is broken. Such a file of a
+    package that has nothing to do with us must not stop a command: if it cannot be one of ours, it is not even parsed.
+    """
+    points: list[EntryPoint] = []
+    broken: list[str] = []
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            # The first distribution of a name on sys.path is the one that is imported.
+            if GROUP not in text or (name := _name_of(distribution)) in seen:
+                continue
+            seen.add(name)
+            points += distribution.entry_points.select(group=GROUP)
+        except Exception as error:  # noqa: BLE001 - what the parser of another library raises for a broken file
+            broken.append(f"{_place_of(distribution)}: entry_points.txt cannot be read: {cause(error)}")
+    return Installed(points, broken)
+
+
 def find(candidates: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
     """Return the installed plugins by name, without importing any. Raise PluginError if two have the same name."""
     found: dict[str, EntryPoint] = {}
-    for point in candidates if candidates is not None else entry_points(group=GROUP):
+    for point in candidates if candidates is not None else find_installed().points:
         other = found.setdefault(point.name, point)
         if other is not point and other.value != point.value:
             raise PluginError(
@@ -44,14 +75,18 @@ def load(names: Sequence[str], candidates: Iterable[EntryPoint] | None = None) -
     Plugins that are not in *names* do not matter: they may be broken, or share a name.
     """
     manager = empty()
-    points = list(candidates if candidates is not None else entry_points(group=GROUP))
+    points, broken = find_installed() if candidates is None else Installed(list(candidates), [])
     for name in dict.fromkeys(names):
         same_name = [point for point in points if point.name == name]
         if not same_name:
-            raise _not_installed(name, {point.name for point in points}, hint="or remove it from plugins.enable")
+            raise _not_installed(
+                name, {point.name for point in points}, hint="or remove it from plugins.enable", broken=broken
+            )
         point = find(same_name)[name]
         try:
-            register(manager, point.load(), name=name)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the results of the command
+                plugin = point.load()
+            register(manager, plugin, name=name)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -113,9 +148,10 @@ def read_settings(manager: pluggy.PluginManager, config: Config) -> dict[str, ob
     """
     plugins = dict(manager.list_name_plugin())
     others = config.plugins.keys() - plugins.keys()
-    installed = {point.name for point in entry_points(group=GROUP)} if others else set()
+    points, broken = find_installed() if others else Installed([], [])
+    installed = {point.name for point in points}
     for name in sorted(others - installed):
-        raise _not_installed(name, installed, hint=f"or delete [plugins.{name}] of {config.source}")
+        raise _not_installed(name, installed, hint=f"or delete [plugins.{name}] of {config.source}", broken=broken)
     return {
         name: build(plugin, config.plugins.get(name, {}), name=name, source=config.source)
         for name, plugin in plugins.items()
@@ -124,7 +160,12 @@ def read_settings(manager: pluggy.PluginManager, config: Config) -> dict[str, ob
 
 def origin(point: EntryPoint) -> str:
     """Return where an entry point comes from: its distribution and version, or else the object that it names."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    if point.dist is None:
+        return point.value
+    metadata = point.dist.metadata
+    if "Name" in metadata and "Version" in metadata:
+        return f"{metadata['Name']} {metadata['Version']}"
+    return _place_of(point.dist)  # it was installed in part
 
 
 def cause(error: BaseException) -> str:
@@ -135,9 +176,22 @@ def cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _not_installed(name: str, installed: Collection[str], *, hint: str) -> PluginError:
+def _not_installed(name: str, installed: Collection[str], *, hint: str, broken: Sequence[str]) -> PluginError:
     known = ", ".join(sorted(installed)) or "none"
-    return PluginError(f"plugin {name!r} is not installed (installed: {known})", hint=f"install it with pip, {hint}")
+    what = f"plugin {name!r} is not installed (installed: {known})"
+    if broken:
+        return PluginError(f"{what}; {'; '.join(broken)}", hint="reinstall the package whose file cannot be read")
+    return PluginError(what, hint=f"install it with pip, {hint}")
+
+
+def _name_of(distribution: Distribution) -> str:
+    metadata = distribution.metadata
+    return str(metadata["Name"]).lower() if "Name" in metadata else _place_of(distribution)
+
+
+def _place_of(distribution: Distribution) -> str:
+    """Return the directory of a distribution's metadata, such as `half-1.0.dist-info`."""
+    return str(getattr(distribution, "_path", "a distribution"))
 
 
 def _check_impl(hook: str, impl: pluggy.HookImpl) -> None:

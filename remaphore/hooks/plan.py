@@ -7,9 +7,14 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What would happen to a step: it runs, it is skipped, or every message of its verb is rejected because of it."""
+    """What would happen to a step.
+
+    run: it runs. fail: it would be tried, and cannot be started. skip: it is skipped. unsafe: every message of its verb
+    is rejected because of it.
+    """
 
     RUN = "run"
+    FAIL = "fail"
     SKIP = "skip"
     UNSAFE = "unsafe"
 
@@ -18,8 +23,8 @@ class Action(StrEnum):
 class Step:
     """One thing that a plugin would do or skip.
 
-    name: what is done, such as the name of a handler. argv: the exact arguments, if it runs. reason: why it would not
-    run; hint: how to change that.
+    name: what is done, such as the name of a handler. argv: the exact arguments, if it is started. reason: why it would
+    not run, or a remark on how it runs; hint: how to change that.
     """
 
     action: Action

@@ -284,6 +284,18 @@ def test_a_key_that_is_listed_twice_is_warned_about():
 
 
 @pytest.mark.parametrize(
+    ("verb", "number"), [("say ", "0020"), ("say\xa0", "00A0"), ("\u200bsay", "200B"), ("a b", "0020")]
+)
+@pytest.mark.parametrize("table", [IDENTITY, PEER])
+def test_white_space_or_an_invisible_character_in_a_verb_is_warned_about(table, verb, number):
+    changed = table.replace('["ping"]', f'["ping", "{verb}"]')
+    config = read((MINIMAL + table).replace(table, changed))
+    name = "identities" if table is IDENTITY else "peers"
+    what = f"contains white space or an invisible character, U+{number}, and permits only a verb with it"
+    assert (f"remaphore.toml: {name}[0].verbs[1]: {what}", "delete that character") in config.warnings
+
+
+@pytest.mark.parametrize(
     "text",
     [
         f'"{OURS.reveal()}" = 1\n{MINIMAL}',

@@ -182,6 +182,13 @@ CASES = [
         "hint: chmod go-w",
     ),
     Case(
+        Code.HANDLER_CANNOT_START,
+        Level.ERROR,
+        written(lambda machine: machine.handler, "#!/bin/sh\r\n"),
+        None,
+        "ping: 10-hello: its lines end in CR LF",
+    ),
+    Case(
         Code.HANDLER_SKIPPED,
         Level.WARNING,
         written(lambda machine: machine.handler.with_name("20-more"), "#!/bin/sh\n", 0o644),

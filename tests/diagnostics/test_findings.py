@@ -34,6 +34,7 @@ TESTS = {
     Code.SUBJECT_DENIED: (
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"
     ),
+    Code.RUNTIME_LIMITED: "tests/diagnostics/test_runtime.py::test_denied_call_is_a_finding",
     Code.OWN_CLOCK_SKEW: (
         "tests/diagnostics/test_doctor.py::test_if_all_clocks_differ_in_the_same_direction_ours_is_wrong"
     ),

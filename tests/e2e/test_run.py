@@ -154,16 +154,23 @@ def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
     first, second = hooks("deploy", "10-fetch", "true"), hooks("deploy", "20-go", "true")
     hooks("deploy", "30-old.sh", "true")
     hooks("deploy", "40-off", "true", mode=0o644)
+    bad = hooks("deploy", "50-bad", "true")
+    bad.write_text(bad.read_text().replace("\n", "\r\n", 1))
     listed = fleet.run("hooks", "deploy", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
-    assert listed.returncode == 0, listed.stderr
+    assert listed.returncode == 1, listed.stderr
     lines = listed.stdout.splitlines()
     assert lines[0] == "deploy:"
-    assert [line.split()[0] for line in lines[1:]] == ["run", "run", "skip", "skip"]
+    assert [line.split()[0] for line in lines[1:]] == ["run", "run", "fail", "skip", "skip"]
     assert str(first) in lines[1]
     assert str(second) in lines[2]
-    assert "chmod +x" in lines[4]
+    assert "its lines end in CR LF" in lines[3]
+    assert "chmod +x" in lines[5]
     rows = fleet.run("hooks", "deploy", "--json", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d").stdout
-    assert [json.loads(row)["action"] for row in rows.splitlines()] == ["run", "run", "skip", "skip"]
+    assert [json.loads(row)["action"] for row in rows.splitlines()] == ["run", "run", "fail", "skip", "skip"]
+    only = hooks("note", "10-go", "true")
+    nodes["two"].write_text(nodes["two"].read_text() + '\n[verbs.note]\npayload = "stdin"\n')
+    listed = fleet.run("hooks", "note", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
+    assert listed.stdout == f"note:\n  run    {only} note (payload on stdin only)\n"
 
 
 def test_unsafe_handlers_are_listed_with_a_hint_and_rejected(fleet, nodes, hooks):

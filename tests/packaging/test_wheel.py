@@ -65,7 +65,7 @@ def test_systemd_creates_the_user_and_the_directories_with_their_modes(tmp_path)
     made = applied("systemd-tmpfiles", tmp_path, "tmpfiles")
     assert made.returncode == 0, made.stderr
     folder = (tmp_path / "etc" / "remaphore").stat()
-    assert (folder.st_uid, folder.st_mode & 0o777) == (0, 0o750)
+    assert (folder.st_uid, folder.st_mode & 0o777) == (0, 0o751)
     assert folder.st_gid == int(group)
     hooks = (tmp_path / "etc" / "remaphore" / "hooks.d").stat()
     assert (hooks.st_uid, hooks.st_gid, hooks.st_mode & 0o777) == (0, 0, 0o755)

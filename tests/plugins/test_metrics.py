@@ -5,12 +5,14 @@ import os
 import platform
 import resource
 import socket
+import subprocess
 import sys
 import threading
 from collections import Counter
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -31,6 +33,7 @@ from tests.harness.nodes import make_config
 from tests.plugins import metrics_daemon
 from tests.plugins.metrics_daemon import FREE_PORT
 
+ROOT = Path(__file__).parents[2]
 SUBJECT = "remaphore.all"
 
 
@@ -350,3 +353,35 @@ async def test_a_shutdown_without_a_startup_does_nothing():
     plugin = ready_plugin()
     await plugin.remaphore_shutdown("stopped")
     assert plugin.url == ""
+
+
+# Counts one run of a handler, and prints what a scrape shows of it. The library reads variables when it is imported.
+COUNT = """
+import sys
+from prometheus_client import generate_latest
+from remaphore import Outcome, Reply
+from remaphore_plugins.metrics.collector import MetricsCollector
+from tests.harness.nodes import make_config
+collector = MetricsCollector(make_config(2))
+collector.count("deploy", (Outcome("remaphore_message", "hooks-d", 0.3, Reply(0, b"")),))
+class Runs:
+    collect = staticmethod(collector._runs.families)
+collector.registry.register(Runs)
+sys.stdout.buffer.write(generate_latest(collector.registry))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("PROMETHEUS_MULTIPROC_DIR", "missing"), ("prometheus_multiproc_dir", "existing")]
+)
+def test_variables_for_other_programs_that_use_the_library_change_nothing(name, folder, tmp_path):
+    (tmp_path / "existing").mkdir()
+    env = os.environ | {name: str(tmp_path / folder), "PROMETHEUS_DISABLE_CREATED_SERIES": "True"}
+    done = subprocess.run([sys.executable, "-c", COUNT], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[2] == (
+        'remaphore_handler_runs_total{plugin="hooks-d",result="ok",verb="other"} 1.0'
+    )
+    assert 'remaphore_handler_seconds_bucket{le="1.0",plugin="hooks-d",verb="other"} 1.0' in done.stdout
+    assert 'remaphore_handler_seconds_bucket{le="0.25",plugin="hooks-d",verb="other"} 0.0' in done.stdout
+    assert 'remaphore_handler_seconds_sum{plugin="hooks-d",verb="other"} 0.3' in done.stdout
+    assert list((tmp_path / "existing").iterdir()) == []

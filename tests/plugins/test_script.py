@@ -12,10 +12,13 @@ from remaphore.hooks.dispatch import emit
 from remaphore.hooks.manager import configure, load
 from remaphore.testing import make_config
 from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.account import own_account
 from remaphore_plugins.processes.run import RunResult
 from remaphore_plugins.script import OUTPUT_CAP, Script, make_argv, make_environment, make_reply
 from tests.harness.programs import alive, held, message, pid_in, write_script
 from tests.harness.waiting import until
+
+USER = own_account()
 
 
 def plugin(*argv: str) -> Script:
@@ -60,10 +63,12 @@ async def test_script_gets_its_arguments_then_verb_and_payload_as_bytes(tmp_path
 async def test_script_sees_the_message_in_its_environment_and_nothing_of_ours(destination, tmp_path, monkeypatch):
     monkeypatch.setenv("NATS_PASSWORD", "secret")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("HOME", "/elsewhere")
     script = write_script(tmp_path / "go", "cat /proc/$$/environ")
     reply = await reply_of(script, payload=b"v42\xff", own_destination=destination)
     expected = {
         b"PATH=/usr/bin:/bin",
+        *(b"%b=%b" % (name.encode(), value) for name, value in USER.environment().items()),
         b"REMAPHORE_SENDER=3v96Sender",
         b"REMAPHORE_VERB=deploy",
         b"REMAPHORE_TIME=1700000000",
@@ -113,7 +118,7 @@ async def test_longest_payload_that_fits_is_passed(tmp_path):
 async def test_missing_script_has_the_reply_of_the_go_implementation(tmp_path, caplog):
     reply = await reply_of(str(tmp_path / "nope"))
     assert reply.payload == b"-1,"
-    assert "No such file or directory" in caplog.text
+    assert "no such file; create " in caplog.text
 
 
 async def test_reply_of_a_killed_script_contains_what_it_wrote(tmp_path):
@@ -181,14 +186,14 @@ def test_empty_verb_and_payload_are_arguments_too():
 
 
 def test_without_path_the_default_is_used_and_not_the_current_directory():
-    assert make_environment(message(), path="")["PATH"] == b"/bin:/usr/bin"
+    assert make_environment(message(), path="", account=USER)["PATH"] == b"/bin:/usr/bin"
 
 
 @pytest.mark.parametrize(
     ("time_ns", "seconds"), [(0, b"0"), (-1, b"-1"), (1_999_999_999, b"1"), (2**63 - 1, b"9223372036")]
 )
 def test_time_is_whole_seconds_as_in_the_go_implementation(time_ns, seconds):
-    assert make_environment(message(time_ns=time_ns), path="")["REMAPHORE_TIME"] == seconds
+    assert make_environment(message(time_ns=time_ns), path="", account=USER)["REMAPHORE_TIME"] == seconds
 
 
 @pytest.mark.parametrize("code", [0, 1, 137, 255])

@@ -27,8 +27,16 @@ class HooksD:
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:
-        """Use the hook directories and verbs of *config* from now on. Running handlers keep what they started with."""
+        """Use the hook directories and verbs of *config* from now on. Running handlers keep what they started with.
+
+        If that raises, all messages are rejected until a reload succeeds.
+        """
         self._handlers.apply_config(config)
+
+    @hookimpl
+    async def remaphore_startup(self) -> None:
+        """Begin to reap orphans."""
+        self._handlers.start()
 
     @hookimpl
     def remaphore_plan(self, message: Message) -> list[Step]:

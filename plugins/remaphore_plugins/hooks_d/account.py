@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+from pathlib import Path
 
 from remaphore import PluginError
-from remaphore_plugins.processes.run import Account
+from remaphore_plugins.processes.account import Account
+
+_CAP_SETUID = 7  # capabilities(7)
 
 
 def look_up(name: str, *, setting: str) -> Account:
-    """Return the user *name*, which *setting* names. Raise PluginError if there is none, or if we are not root."""
+    """Return the user *name*, which *setting* names. Raise PluginError if it does not exist or we cannot become it."""
     if os.geteuid() != 0:
         raise PluginError(
             f"{setting}: only root can run handlers as another user", hint="delete it, or run remaphore as root"
@@ -21,13 +25,25 @@ def look_up(name: str, *, setting: str) -> Account:
         raise PluginError(
             f"{setting}: no such user: {name!r}", hint="create it (adduser --system), or correct the name"
         ) from None
+    if not _can_become(entry.pw_uid):
+        raise PluginError(
+            f"{setting}: root cannot change to user {name!r} here",
+            hint="give remaphore CAP_SETUID and CAP_SETGID, and a user namespace that maps this user; or delete it",
+        )
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return Account(uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, home=entry.pw_dir)
+    return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, home=entry.pw_dir or "/")
 
 
-def own_home() -> str:
-    """Return the home directory of the user that we run as, / if the system does not know that user."""
+def _can_become(uid: int) -> bool:
+    """Return whether root here can change to *uid*: a container may drop the capabilities, and map few uids."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
-        return "/"
+        os.setgroups(os.getgroups())  # changes nothing, and fails as it would for a handler
+        status = Path("/proc/self/status").read_text(errors="replace")
+        ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except PermissionError:
+        return False
+    except OSError:  # without /proc, the start of the handler shows it
+        return True
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
+    capable = effective is None or bool(int(effective[1], 16) >> _CAP_SETUID & 1)
+    return capable and any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)

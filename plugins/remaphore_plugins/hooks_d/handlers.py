@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from remaphore import Action, Config, Message, PluginError, Reply, Step, VerbSettings
-from remaphore_plugins.hooks_d.account import look_up, own_home
+from remaphore_plugins.hooks_d.account import look_up
 from remaphore_plugins.hooks_d.plan import (
+    SEARCH_PATH,
     Plan,
+    find_handler_obstacle,
     list_problems,
     make_argv,
     nothing_runs,
@@ -22,11 +25,12 @@ from remaphore_plugins.hooks_d.plan import (
 )
 from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, recheck
 from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.environment import describe_message
-from remaphore_plugins.processes.run import Account, RunResult, run
+from remaphore_plugins.processes.exit_watch import check_exit_watch
+from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import Subreaper
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UMASK = 0o022
 
 # Linux limits an argument or environment variable to 131,072 bytes: less `REMAPHORE_MSG=` and the NUL at the end.
@@ -37,6 +41,9 @@ NOT_STARTED = -1
 TIMED_OUT = 124
 UNSAFE = 126
 STOPPED = 143
+
+# Of env(1), which did not find the interpreter, and of shells that cannot read their script.
+_INTERPRETER_FAILED = (2, 126, 127)
 
 _log = logging.getLogger("remaphore.hooks-d")
 
@@ -75,6 +82,12 @@ class _Report:
         self.note(handler, note)
         self.code = self.code or code
 
+    def explain(self, handler: TrustedFile, account: Account) -> None:
+        """Add why *handler*, which its interpreter could not run, cannot be started by *account*, if that is known."""
+        fault = find_handler_obstacle(handler, account)
+        if fault is not None:
+            self.note(handler, f"cannot start: {fault.reason}; {fault.hint}")
+
     def note(self, handler: TrustedFile, text: str) -> None:
         """Add *text* about *handler* to the reply and to the log."""
         _log.warning("%s: %s", show(handler.path), text)
@@ -92,53 +105,74 @@ class _Report:
         self.output += f"remaphore: {text}\n".encode(errors="replace")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setup:
+    """What a configuration means for handlers. own: the user that we run as; accounts: the users of verbs, if others.
+
+    An account that cannot be used is the error that states why: its verb is rejected, not run as another user.
+    """
+
+    config: Config
+    hooks: tuple[str, ...]
+    own: Account
+    accounts: Mapping[str, Account | PluginError]
+
+    def account(self, verb: str) -> Account | PluginError:
+        """Return the user that the handlers of *verb* run as."""
+        return self.accounts.get(verb, self.own)
+
+
 class Handlers:
     """Runs the handlers under hooks.d. `apply_config` replaces the configuration while handlers are running."""
 
     def __init__(self, config: Config) -> None:
-        """Use *config*. Raise PluginError for a user that handlers cannot run as."""
+        """Use *config*. Raise PluginError for a user that handlers cannot run as, or if none can be run here."""
+        check_exit_watch()
+        # Kept for reloads: the directory may be deleted while we run, and has no path then.
+        self._folder = _current_directory() if any(not folder.is_absolute() for folder in config.hooks) else Path("/")
         self._subreaper = Subreaper()
-        self._accounts: dict[str, Account | PluginError] = {}
+        self._failure: PluginError | None = None
         self.apply_config(config)
-        for account in self._accounts.values():
+        for account in self._setup.accounts.values():
             if isinstance(account, PluginError):
                 raise account
+        self._subreaper.watch()
 
     def apply_config(self, config: Config) -> None:
         """Use *config* for all later messages, and log what in its directories will not run, and why.
 
-        A verb whose user cannot be used is rejected: its handlers must not run as another user instead.
+        If that fails, nothing of *config* is used, and all messages are rejected until a later one can be applied: the
+        old settings may be what the new ones were to end, such as handlers that run as root.
         """
-        self._config = config
-        self._home = own_home()
-        # Not normalised: what `..` means after a link is resolved when the path is checked, component by component.
-        self._hooks = tuple(str(folder if folder.is_absolute() else Path.cwd() / folder) for folder in config.hooks)
-        self._accounts = {}
-        for verb, settings in config.verbs.items():
-            if settings.user:
-                try:
-                    self._accounts[verb] = look_up(settings.user, setting=f"{config.source}: verbs.{verb}.user")
-                except PluginError as error:
-                    self._accounts[verb] = error
-        for line in list_problems(self._hooks):
+        try:
+            setup = _make_setup(config, self._folder)
+            lines = list(list_problems(setup.hooks, setup.account))
+        except Exception as error:
+            what = f"the last reload failed: {type(error).__name__}: {error}"
+            self._failure = PluginError(what, hint="correct the cause, and reload (systemctl reload remaphore)")
+            raise
+        self._setup, self._failure = setup, None
+        for line in lines:
             _log.warning("%s", line)
 
     def plan(self, message: Message) -> list[Step]:
         """Return what *message* would run now, and what not."""
         plan = self.prepare(message.verb)
-        account = self._accounts.get(message.verb)
+        account = self._account(message.verb)
+        if plan is None:
+            return []
         if isinstance(account, PluginError):
             return [Step(action=Action.UNSAFE, name=message.verb, reason=str(account), hint=account.hint)]
-        stdin = self._config.verb(message.verb).payload == "stdin"
-        return [] if plan is None else to_steps(plan, message, stdin=stdin)
+        stdin = self._setup.config.verb(message.verb).payload == "stdin"
+        return to_steps(plan, message, account, stdin=stdin)
 
     def prepare(self, verb: str) -> Plan | None:
         """Return what would run for *verb* now, None if there is nothing for it."""
-        return prepare(verb, self._hooks)
+        return prepare(verb, self._setup.hooks)
 
     async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
         """Run *plan*, just prepared for *message*, until *stop* is done. Return None if it has no handler."""
-        settings, account = self._config.verb(message.verb), self._accounts.get(message.verb)
+        settings, account = self._setup.config.verb(message.verb), self._account(message.verb)
         rejection = _reject(message, plan, settings=settings, account=account)
         if rejection is not None:
             _log.warning("%s", show(rejection.output.decode()))
@@ -150,7 +184,7 @@ class Handlers:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.timeout_seconds  # one for all handlers together
         report = _Report(settings.cap)
-        env = make_environment(message, settings=settings, home=self._home if account is None else account.home)
+        env = make_environment(message, settings=settings, account=account)
         for handler in plan.handlers:
             problem = _why_not_now(handler, timed_out=loop.time() >= deadline, stopping=stop.done())
             if problem is not None:
@@ -165,30 +199,60 @@ class Handlers:
                 timeout=deadline - loop.time(),
                 cap=settings.cap - report.kept,
                 stop=stop,
-                account=account,
+                account=None if account is self._setup.own else account,
                 subreaper=self._subreaper,
             )
             code = report.add(handler, result)
+            if result.exit_code in _INTERPRETER_FAILED:
+                report.explain(handler, account)
             if result.timed_out or result.stopped or (code and settings.exit_on_error):
                 break
         return report.reply()
+
+    def start(self) -> None:
+        """Reap what ended before the event loop ran. Only needed in the loop, once."""
+        self._subreaper.schedule_sweep()
+
+    def _account(self, verb: str) -> Account | PluginError:
+        return self._failure or self._setup.account(verb)
 
     async def end(self) -> None:
         """End what handlers left in the background. No handler may be running."""
         await self._subreaper.end(tree.GRACE_SECONDS)
 
 
-def make_environment(message: Message, *, settings: VerbSettings, home: str) -> dict[str, bytes]:
+def _make_setup(config: Config, folder: Path) -> _Setup:
+    accounts: dict[str, Account | PluginError] = {}
+    for verb, settings in config.verbs.items():
+        if settings.user:
+            try:
+                accounts[verb] = look_up(settings.user, setting=f"{config.source}: verbs.{verb}.user")
+            except PluginError as error:
+                accounts[verb] = error
+    # Not normalised: what `..` means after a link is resolved when the path is checked, component by component.
+    hooks = tuple(str(folder / each) for each in config.hooks)
+    return _Setup(config=config, hooks=hooks, own=own_account(), accounts=accounts)
+
+
+def _current_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise PluginError(
+            f"a hook directory has a relative path, and the current directory cannot be used: {error.strerror}",
+            hint="write its absolute path, or change to a directory that exists (cd /)",
+        ) from error
+
+
+def make_environment(message: Message, *, settings: VerbSettings, account: Account) -> dict[str, bytes]:
     """Return the whole environment of a handler, but for REMAPHORE_HANDLER."""
     environment = {"PATH": os.fsencode(SEARCH_PATH)} | describe_message(message)
     if settings.payload == "stdin":
         del environment["REMAPHORE_MSG"]
-    return environment | {"HOME": os.fsencode(home), "LC_ALL": b"C.UTF-8"}
+    return environment | account.environment() | {"LC_ALL": b"C.UTF-8"}
 
 
-def _reject(
-    message: Message, plan: Plan, *, settings: VerbSettings, account: Account | PluginError | None
-) -> Reply | None:
+def _reject(message: Message, plan: Plan, *, settings: VerbSettings, account: Account | PluginError) -> Reply | None:
     """Return the reply if no handler of *plan* may be started at all, None if they may.
 
     The prefix `remaphore: refused: ` is part of the protocol: the requester recognises a rejection by it.

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from remaphore import Action, Message, Step
+from remaphore import Action, Message, PluginError, Step
 from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
 from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, check_directory, check_file, lstat
+from remaphore_plugins.processes.account import Account
+from remaphore_plugins.processes.first_line import Obstacle
+from remaphore_plugins.processes.obstacles import find_obstacle
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +65,27 @@ def make_argv(handler: TrustedFile, message: Message, *, stdin: bool) -> list[by
     return words if stdin else [*words, message.payload]
 
 
-def to_steps(plan: Plan, message: Message, *, stdin: bool) -> list[Step]:
-    """Return *plan* as the steps of the hook `remaphore_plan`: what is unsafe, what runs, what is skipped."""
+def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> list[Step]:
+    """Return *plan*, run by *account*, as the steps of `remaphore_plan`: what is unsafe, runs, fails, is skipped."""
     steps = [
         Step(action=Action.UNSAFE, name=show(fault.path), reason=fault.reason, hint=fault.hint) for fault in plan.faults
     ]
     for handler in () if plan.faults else plan.handlers:
         argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
-        steps.append(Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv))
+        remark = "payload on stdin only" if stdin else ""
+        step = Step(action=Action.RUN, name=handler.path.rpartition("/")[2], argv=argv, reason=remark)
+        fault = find_handler_obstacle(handler, account)
+        steps.append(step if fault is None else replace(step, action=Action.FAIL, reason=fault.reason, hint=fault.hint))
     return steps + [
         Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, hint=entry.hint) for entry in plan.skipped
     ]
 
 
-def list_problems(hooks: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run."""
+def list_problems(hooks: Sequence[str], account_of: Callable[[str], Account | PluginError]) -> Iterator[str]:
+    """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run.
+
+    account_of: the user of a verb, or why there is none.
+    """
     try:
         verbs, misnamed = find_verbs(hooks)
     except OSError as error:
@@ -84,15 +95,30 @@ def list_problems(hooks: Sequence[str]) -> Iterator[str]:
         yield f"directory skipped: {with_hint(entry)}"
     for verb in verbs:
         plan = prepare(verb, hooks)
-        if plan is None:  # deleted meanwhile
-            continue
-        for fault in plan.faults:
-            yield f"verb {verb} rejected: {with_hint(fault)}"
-        for entry in plan.skipped:
-            if entry.kind is Kind.SKIP:
-                yield f"handler skipped: {with_hint(entry)}"
-        if not plan.handlers and not plan.faults:
-            yield nothing_runs(verb, plan)
+        if plan is not None:  # else it was deleted meanwhile
+            yield from _list_problems_of(verb, plan, account_of(verb))
+
+
+def _list_problems_of(verb: str, plan: Plan, account: Account | PluginError) -> Iterator[str]:
+    for fault in plan.faults:
+        yield f"verb {verb} rejected: {with_hint(fault)}"
+    if isinstance(account, PluginError):
+        yield show(f"verb {verb} rejected: {account}; {account.hint}")
+        return
+    for handler in plan.handlers:
+        obstacle = find_handler_obstacle(handler, account)
+        if obstacle is not None:
+            yield show(f"handler cannot start: {handler.path}: {obstacle.reason}; {obstacle.hint}")
+    for entry in plan.skipped:
+        if entry.kind is Kind.SKIP:
+            yield f"handler skipped: {with_hint(entry)}"
+    if not plan.handlers and not plan.faults:
+        yield nothing_runs(verb, plan)
+
+
+def find_handler_obstacle(handler: TrustedFile, account: Account) -> Obstacle | None:
+    """Return why *account* could not start *handler*, None if nothing is found."""
+    return find_obstacle(handler.path, account, search_path=SEARCH_PATH)
 
 
 def nothing_runs(verb: str, plan: Plan) -> str:

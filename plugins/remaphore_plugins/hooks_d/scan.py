@@ -25,6 +25,7 @@ from enum import StrEnum
 _VERB = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DEV_NULL = os.makedev(1, 3)
+_EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket"}
 
 
@@ -140,7 +141,10 @@ def _classify(name: str, path: str) -> Entry:
     if not stat.S_ISREG(found.st_mode):
         kind = _FILE_TYPES.get(stat.S_IFMT(found.st_mode), "a device")
         reason, hint = f"{kind}, not a file", "move it elsewhere"
-    elif not os.access(path, os.X_OK, effective_ids=True):
+    elif not found.st_mode & _EXECUTABLE:
+        # Not for any user, so it is meant. A file that only some may execute would run, and fails if its user is not
+        # one of them (`processes.obstacles`). access(2) is not asked: it denies all on a file system mounted noexec,
+        # and under seccomp profiles that do not know faccessat2.
         reason, hint = "not executable", f"chmod +x {shlex.quote(path)}"
     else:
         return Entry(kind=Kind.RUN, name=name, path=path)

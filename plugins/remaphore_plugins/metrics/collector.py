@@ -3,6 +3,9 @@
 The daemon's numbers belong to its event loop, and a scrape runs in a thread. So the thread asks the loop for a copy:
 nothing changes size while it is read, and the numbers of one scrape are a consistent snapshot.
 
+The library's Counter and Histogram are not used: where PROMETHEUS_MULTIPROC_DIR is set, for another program (gunicorn),
+they keep their values in files there; our registry then shows none of them, or counting fails.
+
 Each verb that the configuration names has its own label; all others share one. A peer that may send every verb
 may invent any number, and Prometheus keeps a series for each label value: only the configuration decides how many.
 """
@@ -12,13 +15,17 @@ from __future__ import annotations
 import asyncio
 import platform
 import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import accumulate, chain
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 
 from remaphore import Config, DaemonStats, DropReason, Outcome, QueueState, Reply
 
@@ -81,6 +88,39 @@ class VerbLabels:
         return totals
 
 
+class HandlerRuns:
+    """What plugins did with messages: numbers by verb, plugin and result, and seconds by verb and plugin."""
+
+    def __init__(self) -> None:
+        self.results: Counter[tuple[str, str, str]] = Counter()
+        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.buckets: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, verb: str, plugin: str, result: str, seconds: float) -> None:
+        """Count one message."""
+        self.results[verb, plugin, result] += 1
+        self.seconds[verb, plugin] += seconds
+        buckets = self.buckets.setdefault((verb, plugin), [0] * (len(_BUCKETS_SECONDS) + 1))
+        buckets[bisect_left(_BUCKETS_SECONDS, seconds)] += 1
+
+    def families(self) -> list[Metric]:
+        """Return the two metrics, which hold copies of the numbers."""
+        runs = CounterMetricFamily(
+            "remaphore_handler_runs",
+            "Messages passed to a plugin: ok, failed (exit code not 0), error (raised), none (no reply).",
+            labels=["verb", "plugin", "result"],
+        )
+        for labels, number in self.results.items():
+            runs.add_metric(labels, number)
+        seconds = HistogramMetricFamily(
+            "remaphore_handler_seconds", "Time that a plugin spent on a message.", labels=["verb", "plugin"]
+        )
+        bounds = [*map(floatToGoString, _BUCKETS_SECONDS), "+Inf"]
+        for key, buckets in self.buckets.items():
+            seconds.add_metric(key, list(zip(bounds, accumulate(buckets), strict=True)), self.seconds[key])
+        return [runs, seconds]
+
+
 class MetricsCollector:
     """All metrics of one daemon, in its own registry: in a shared one, the numbers of two daemons would be added up."""
 
@@ -89,21 +129,7 @@ class MetricsCollector:
         self._labels = VerbLabels().learn(config, {})
         self._stats: Callable[[], DaemonStats] = DaemonStats
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Looking a series up takes the library four times as long as counting.
-        self._series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        self._runs = Counter(
-            "remaphore_handler_runs",
-            "Messages passed to a plugin: ok, failed (exit code not 0), error (raised), none (no reply).",
-            ["verb", "plugin", "result"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "remaphore_handler_seconds",
-            "Time that a plugin spent on a message.",
-            ["verb", "plugin"],
-            buckets=_BUCKETS_SECONDS,
-            registry=self.registry,
-        )
+        self._runs = HandlerRuns()
 
     def attach(self, stats: Callable[[], DaemonStats], loop: asyncio.AbstractEventLoop) -> None:
         """Serve what *stats* returns from now on; it is called in *loop* only."""
@@ -124,30 +150,26 @@ class MetricsCollector:
                 result = "ok" if reply.exit_code == 0 else "failed"
             else:
                 result = "none"
-            key = self._labels.of(verb), outcome.plugin, result
-            series = self._series.get(key)
-            if series is None:
-                series = self._series[key] = self._runs.labels(*key), self._seconds.labels(*key[:2])
-            series[0].inc()
-            series[1].observe(outcome.seconds)
+            self._runs.add(self._labels.of(verb), outcome.plugin, result, outcome.seconds)
 
     def describe(self) -> Iterator[Metric]:
         """Return the metrics without their values. Without this a registry would collect, in the loop itself."""
-        return _families(DaemonStats(), VerbLabels())
+        return chain(HandlerRuns().families(), _families(DaemonStats(), VerbLabels()))
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics now. Not to be called in the loop. Raise TimeoutError if the loop is blocked."""
         assert self._loop is not None  # attached before it was registered
-        answer: Future[tuple[DaemonStats, VerbLabels]] = Future()
+        answer: Future[tuple[list[Metric], DaemonStats, VerbLabels]] = Future()
 
         def read() -> None:
             try:
-                answer.set_result((self._stats(), self._labels))
+                answer.set_result((self._runs.families(), self._stats(), self._labels))
             except Exception as error:  # noqa: BLE001 - it is raised in the scrape
                 answer.set_exception(error)
 
         self._loop.call_soon_threadsafe(read)
-        return _families(*answer.result(LOOP_SECONDS))
+        runs, stats, labels = answer.result(LOOP_SECONDS)
+        return chain(runs, _families(stats, labels))
 
 
 def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:

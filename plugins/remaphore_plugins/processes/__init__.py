@@ -1,7 +1,8 @@
 """A library, not a plugin: run a program on Linux, limit it, and leave no process behind.
 
 Only the plugins `script` and `hooks_d` import it. What belongs here: starting a program, ending it, and finding its
-processes (`run`, `pipes`, `tree`, `subreaper`); ending everything that a plugin has started (`active`); and the
-environment variables that describe a message (`environment`). What does not: which programs run, and how their exit
+processes (`run`, `signals`, `exit_watch`, `pipes`, `tree`, `subreaper`); why one could not be started, or would not be
+(`failures`, `obstacles`, `first_line`); ending everything that a plugin has started (`active`); and the user and the
+environment variables of a program (`account`, `environment`). What does not: which programs run, and how their exit
 becomes a reply. That is up to each plugin.
 """

@@ -1,15 +1,15 @@
 """Run one program to its end: with its output capped, its time limited, and nothing left behind.
 
-Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); a pidfd notifies the event loop
-that it has exited, so there is neither a thread nor a SIGCHLD handler. It leads its own session and process group.
-`run` returns only when the program has exited and was reaped. What the program left running in the background is left
-alone if the program ended by itself, and ended with it if the program had to be ended.
+Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); `exit_watch` notices that it has
+exited. It leads its own session and process group, and inherits nothing of our signals (`signals`). `run` returns only
+when the program has exited and was reaped. What the program left running in the background is left alone if the program
+ended by itself, and ended with it if the program had to be ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,28 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from remaphore_plugins.processes import tree
+from remaphore_plugins.processes.account import Account
+from remaphore_plugins.processes.exit_watch import ExitWatch
+from remaphore_plugins.processes.failures import explain_failure
 from remaphore_plugins.processes.pipes import Input, Output
-from remaphore_plugins.processes.subreaper import HandlerRun, Subreaper
+from remaphore_plugins.processes.signals import default_signals
+from remaphore_plugins.processes.subreaper import HandlerRun, Subreaper, leaders
 
 _SIGNALLED = 128  # added to the number of the signal, as shells do
-_LOST = ("exit status was lost", "start remaphore with SIGCHLD not ignored")
-
-_HINTS = {
-    errno.ENOENT: "check its name and PATH; if the file exists, check the interpreter in its first line",
-    errno.EACCES: "make it an executable file (chmod +x)",
-    errno.ENOEXEC: "add a first line such as #!/bin/sh",
-    errno.E2BIG: "keep each argument and each environment variable below 131072 bytes",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A user as the system knows it. groups: all of its group ids, including *gid*."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
+_LOST = ("exit status was lost", "look for a plugin that waits for all children (waitpid -1), or that ignores SIGCHLD")
+_UNWATCHED_HINT = (
+    "the daemon lacks a resource: look at its memory, and at its limits of descriptors and of epoll watches"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +36,9 @@ class RunResult:
     """How a run ended.
 
     exit_code: 128 + the number of the signal that killed it; None if there is none, and then `error` states why (it
-    could not be started, or its status was lost) and `hint` how to fix it. timed_out, stopped: it was ended because
-    its time limit was reached, or because the caller requested it. output: the first bytes that it wrote, up to the
-    cap; output_bytes: how many bytes it wrote.
+    could not be started, could not be watched, or its status was lost) and `hint` how to fix it. timed_out, stopped: it
+    was ended because its time limit was reached, or because the caller requested it. output: the first bytes that it
+    wrote, up to the cap; output_bytes: how many bytes it wrote.
     """
 
     exit_code: int | None
@@ -83,13 +73,18 @@ async def run(
     """
     if stop is not None and stop.done():
         return RunResult(exit_code=None, stopped=True, error="not started: shutting down")
+    handler_run = None if subreaper is None else subreaper.prepare()
+    env = env if handler_run is None else {**env, **handler_run.env}
     try:
-        handler_run = None if subreaper is None else subreaper.prepare()
-        env = env if handler_run is None else {**env, **handler_run.env}
         process = _start(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None, account=account)
-        child = _Child(process, stdin=stdin, cap=cap, handler_run=handler_run)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return _not_started(argv[0], error)
+        reason, hint = explain_failure(argv, error, env=env, account=account, cwd=cwd)
+        return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(argv[0])!r}: {reason}", hint=hint)
+    try:
+        child = _Child(process, stdin=stdin, cap=cap, handler_run=handler_run)
+    except OSError as error:
+        what = f"started, then killed, because it could not be watched: {error.strerror}"
+        return RunResult(exit_code=None, error=what, hint=_UNWATCHED_HINT)
     try:
         try:
             awaited = {child.exited} if stop is None else {child.exited, stop}
@@ -113,33 +108,21 @@ def _start(
     piped: bool,
     account: Account | None,
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
-        argv,
-        bufsize=0,
-        stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=env,
-        cwd=cwd,
-        umask=umask,
-        start_new_session=True,
-        user=None if account is None else account.uid,
-        group=None if account is None else account.gid,
-        extra_groups=None if account is None else account.groups,  # setgroups(2): none of ours remain
-    )
-
-
-def _not_started(program: bytes, error: Exception) -> RunResult:
-    if isinstance(error, ProcessLookupError):
-        # It ran, and was gone before it could be watched; the kernel did not keep its status.
-        return RunResult(exit_code=None, error=_LOST[0], hint=_LOST[1])
-    # Never str(error): it may quote an argument, and so the payload.
-    reason, hint = type(error).__name__, ""
-    if isinstance(error, OSError) and error.errno is not None:
-        reason, hint = os.strerror(error.errno), _HINTS.get(error.errno, "")
-    elif isinstance(error, ValueError):
-        reason = "an argument or an environment variable contains a NUL byte, which cannot be passed to a program"
-    return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(program)!r}: {reason}", hint=hint)
+    with default_signals():
+        return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
+            argv,
+            bufsize=0,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            umask=umask,
+            start_new_session=True,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else account.groups,  # setgroups(2): none of ours remain
+        )
 
 
 def _result(status: int | None, output: Output, *, stopped: bool, timed_out: bool) -> RunResult:
@@ -164,25 +147,26 @@ class _Child:
         self, process: subprocess.Popen[bytes], *, stdin: bytes | None, cap: int, handler_run: HandlerRun | None = None
     ) -> None:
         self._process = process
-        self._loop = asyncio.get_running_loop()
-        try:
-            self._pidfd = os.pidfd_open(process.pid)
-        except OSError:
-            with process:  # closes its pipes and reaps it
-                tree.signal_group(process.pid, signal.SIGKILL)
-            raise
-        self.exited = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._on_exit)
         self._handler_run = handler_run
-        if handler_run is not None:
-            handler_run.begin(process.pid)
-        assert process.stdout is not None
-        self.output = Output(process.stdout, cap)
-        self._input = Input(process.stdin, stdin) if process.stdin is not None and stdin is not None else None
+        self._input: Input | None = None
+        leaders.add(process.pid)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._abandon)
+            self._watch = ExitWatch(process.pid)
+            undo.callback(self._watch.close)
+            assert process.stdout is not None
+            self.output = Output(process.stdout, cap)
+            undo.callback(self.output.close)
+            if process.stdin is not None and stdin is not None:
+                self._input = Input(process.stdin, stdin)
+            undo.pop_all()
+        self.exited = self._watch.exited
 
-    def _on_exit(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        self.exited.set_result(None)
+    def _abandon(self) -> None:
+        """End and reap a program that cannot be watched."""
+        with self._process:  # closes its pipes and reaps it
+            tree.signal_group(self._process.pid, signal.SIGKILL)
+        leaders.discard(self._process.pid)
 
     async def end(self) -> None:
         """End it and all its descendants; return when it has exited. Being cancelled only cuts the grace short."""
@@ -200,9 +184,8 @@ class _Child:
         if self._input is not None:
             self._input.close()
         self.output.close()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        # Not Popen.wait: it reports a lost status as success. A status is lost if we inherited SIGCHLD as ignored.
+        self._watch.close()
+        # Not Popen.wait: it reports a lost status as success. A status is lost if other code of this process took it.
         try:
             _, status = os.waitpid(self._process.pid, 0)
         except ChildProcessError:
@@ -210,6 +193,7 @@ class _Child:
             code = None
         else:
             code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        leaders.discard(self._process.pid)
         if self._handler_run is not None:
             self._handler_run.finish()
         return code

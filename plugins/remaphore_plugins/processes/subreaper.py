@@ -5,8 +5,8 @@ they can be found, ended with the handler if that had to be ended, or at shutdow
 
 How a child of ours is recognised as an orphan: a process cannot join a session of another process, so a child that is
 outside our session, and is not a handler itself, comes from a handler. The one exception is a program that another
-plugin has started in a new session; so a zombie is reaped only if it was already one a sweep ago, which leaves the
-other plugin `SWEEP_SECONDS` to reap its child itself.
+plugin has started in a new session; so a zombie is reaped only if it was already one `SWEEP_SECONDS` ago, which leaves
+the other plugin that long to reap its child itself.
 
 How an orphan is attributed to one handler: each handler gets a random mark in its environment, which all that it
 starts inherit and /proc/PID/environ shows. Example of a daemon that forks twice:
@@ -17,6 +17,9 @@ starts inherit and /proc/PID/environ shows. Example of a daemon that forks twice
 
 If handler 100 exceeds its timeout, 102 is found by the mark. A process that leaves its session *and* clears its
 environment (`env -i setsid ...`) cannot be attributed to a handler; it is ended only at shutdown.
+
+As PID 1 of a container we adopt the orphans of all others too, such as those of a health check, whether or not a
+handler ever runs. No timer knows when one of them ends; so then, and only then, SIGCHLD starts the sweeps.
 """
 
 from __future__ import annotations
@@ -26,16 +29,23 @@ import contextlib
 import ctypes
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from remaphore_plugins.processes import tree
 
-SWEEP_SECONDS = 5.0  # between two searches for zombies; a zombie is reaped after two at the latest
+SWEEP_SECONDS = 5.0  # between two searches for zombies, and how long each is left to others
+_SOON_SECONDS = 1.0  # from the signal to the search: several processes of a health check end together
 
 _MARK = "REMAPHORE_RUN"
 _MARK_BYTES = 8
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_GET_CHILD_SUBREAPER = 37
+
+# The programs of `run` that are not reaped yet, those of all plugins of this process: our children, and no orphans.
+leaders: set[int] = set()
 
 _log = logging.getLogger("remaphore.processes")
 
@@ -44,8 +54,7 @@ class Subreaper:
     """Adopts the orphans of all handlers of this process."""
 
     def __init__(self) -> None:
-        self._leaders: set[int] = set()
-        self._zombies: frozenset[tree.Process] = frozenset()
+        self._zombies: dict[tree.Process, float] = {}  # each since when it is known, as the loop's clock counts
         self._timer: asyncio.TimerHandle | None = None
         self._adopts = False
 
@@ -59,14 +68,31 @@ class Subreaper:
                 _log.warning("background processes of handlers cannot be ended: %s", error)
         return HandlerRun(self)
 
-    def begin(self, leader: int) -> None:
-        """Record that our child *leader* is a handler, and not an orphan."""
-        self._leaders.add(leader)
+    def watch(self) -> None:
+        """Reap, from now on, the orphans that we adopt whatever we do: as PID 1, or as a subreaper from before exec(2).
 
-    def finish(self, leader: int) -> None:
-        """Record that the handler *leader* was reaped. From now on, sweeps look for what it left behind."""
-        self._leaders.discard(leader)
-        self._schedule_sweep()
+        Only in the main thread, where Python can handle a signal, and unless the host handles SIGCHLD itself. As PID 1
+        we lead our own session, so that a process that was put into the container (nsenter, docker exec) is not in it;
+        a terminal that we have is kept instead.
+        """
+        if not _adopts_orphans() or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGCHLD) not in (signal.SIG_DFL, signal.SIG_IGN):
+            return
+        if os.getpid() == 1 and not _has_terminal():
+            with contextlib.suppress(PermissionError):  # we lead one already
+                os.setsid()
+        signal.signal(signal.SIGCHLD, self._on_child_ended)
+
+    def schedule_sweep(self, *, soon: bool = False) -> None:
+        """Look for zombies in `SWEEP_SECONDS`, or sooner if a signal has announced one."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + (_SOON_SECONDS if soon else SWEEP_SECONDS)
+        if self._timer is not None and not self._timer.cancelled():
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._sweep)
 
     def marked(self, mark: bytes) -> frozenset[tree.Process]:
         """Return the living orphans that were started with the variable *mark* in their environment."""
@@ -97,20 +123,21 @@ class Subreaper:
     def _orphans(self) -> list[tuple[tree.Process, bool]]:
         own = os.getsid(0)
         found = tree.children(os.getpid())
-        return [(child, ended) for child, ended in found if child.session != own and child.pid not in self._leaders]
+        return [(child, ended) for child, ended in found if child.session != own and child.pid not in leaders]
 
-    def _schedule_sweep(self) -> None:
-        if self._timer is None or self._timer.cancelled():
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+    def _on_child_ended(self, _number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # no loop runs yet, or no longer
+            asyncio.get_running_loop().call_soon_threadsafe(lambda: self.schedule_sweep(soon=True))  # wakes it
 
     def _sweep(self) -> None:
         self._timer = None
         if not _has_children():
             return
-        zombies = frozenset(orphan for orphan, ended in self._orphans() if ended)
-        self._reap(zombies & self._zombies)
-        self._zombies = zombies
-        self._schedule_sweep()
+        now = asyncio.get_running_loop().time()
+        self._zombies = {orphan: self._zombies.get(orphan, now) for orphan, ended in self._orphans() if ended}
+        # A timer may be early, by the resolution of the clock.
+        self._reap(zombie for zombie, since in self._zombies.items() if now - since > 0.99 * SWEEP_SECONDS)
+        self.schedule_sweep()
 
     def _reap(self, zombies: Iterable[tree.Process]) -> None:
         for zombie in zombies:
@@ -123,18 +150,12 @@ class HandlerRun:
 
     def __init__(self, subreaper: Subreaper) -> None:
         self._subreaper = subreaper
-        self._leader = 0
         # No two runs have the same mark, so one look at the orphans when they are to be ended shows whose they are.
         self.env = {_MARK: os.urandom(_MARK_BYTES).hex().encode()}
 
-    def begin(self, leader: int) -> None:
-        """Record the pid of the handler."""
-        self._leader = leader
-        self._subreaper.begin(leader)
-
     def finish(self) -> None:
-        """Record that the handler was reaped."""
-        self._subreaper.finish(self._leader)
+        """Record that the handler was reaped. From now on, sweeps look for what it left behind."""
+        self._subreaper.schedule_sweep()
 
     def orphans(self) -> frozenset[tree.Process]:
         """Return the living orphans of this run."""
@@ -146,6 +167,22 @@ def set_subreaper(yes: bool, /) -> None:  # noqa: FBT001 - as prctl accepts it
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(yes), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def _adopts_orphans() -> bool:
+    if os.getpid() == 1:
+        return True
+    adopts = ctypes.c_int()
+    ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
+    return bool(adopts.value)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _has_children() -> bool:

@@ -19,7 +19,10 @@ SUMMARY = "list what the daemon would run for a verb, and what it would skip"
 EXAMPLE = """\
 remaphore hooks
 remaphore hooks deploy"""
-EXIT_CODES = {0: "every verb would run", 1: "a verb is unsafe and would be rejected"}
+EXIT_CODES = {
+    0: "every handler would be started",
+    1: "a verb is unsafe and would be rejected, or a handler cannot be started",
+}
 
 _NOTHING = "  nothing: a request is answered with exit code 127"
 
@@ -51,7 +54,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Hooks) -> int:
-    """List; return 0, or 1 if a verb is unsafe and would be rejected."""
+    """List; return 0, or 1 if a verb is unsafe and would be rejected, or a handler cannot be started."""
     from dataclasses import asdict
 
     from remaphore.diagnostics.handlers import plan, verbs_of
@@ -64,7 +67,8 @@ def run(options: Hooks) -> int:
         output.write_json(*({"verb": verb, **asdict(step)} for verb, steps in found.items() for step in steps))
     else:
         output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb])}" for verb in verbs))
-    return 1 if any(step.action is Action.UNSAFE for steps in found.values() for step in steps) else 0
+    bad = (Action.UNSAFE, Action.FAIL)
+    return 1 if any(step.action in bad for steps in found.values() for step in steps) else 0
 
 
 def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, pluggy.PluginManager]:
@@ -87,7 +91,9 @@ def format_steps(steps: Iterable[Step]) -> str:
 
     lines = ""
     for step in steps:
-        what = shlex.join(step.argv) if step.action is Action.RUN else f"{step.name}: {step.reason}"
+        what = f"{step.name}: {step.reason}"
+        if step.action is Action.RUN:
+            what = shlex.join(step.argv) + (f" ({step.reason})" if step.reason else "")
         line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
     return lines or f"{_NOTHING}\n"

@@ -68,12 +68,13 @@ def run(options: Plugins) -> int:
     import contextlib
     import sys
     from dataclasses import asdict
-    from importlib.metadata import entry_points
 
-    from remaphore.hooks.manager import GROUP
+    from remaphore.hooks.manager import find_installed
 
     enabled = {*BUNDLED, *_enabled_plugins(options.config)}
-    points = list(entry_points(group=GROUP))
+    points, broken = find_installed()
+    for line in broken:
+        output.notice(f"warning: {line}")
     names = sorted({*enabled, *(point.name for point in points)})
     with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
         rows = [_inspect(name, points, enabled) for name in names]

@@ -128,3 +128,13 @@ def test_for_people_there_is_a_table_without_control_characters(capsys, install,
 def test_the_hint_of_an_error_is_a_field_and_follows_the_error_in_the_table():
     row = Row(name="a", distribution="", enabled=True, hooks=[], error="what happened", hint="how to fix it")
     assert row.describe() == "FAILED: what happened; hint: how to fix it"
+
+
+def test_a_file_that_may_have_plugins_and_cannot_be_read_is_a_warning(install, tmp_path, capsys):
+    install("good", GOOD)
+    (tmp_path / "half-1.0.dist-info").mkdir()
+    (tmp_path / "half-1.0.dist-info" / "entry_points.txt").write_bytes(b"[remaphore.plugins]\nh\xe4lf = half:main\n")
+    assert main(["plugins"]) == 0
+    out, errors = capsys.readouterr()
+    assert "half-1.0.dist-info: entry_points.txt cannot be read: " in errors
+    assert "good" in out

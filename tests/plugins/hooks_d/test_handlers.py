@@ -40,7 +40,9 @@ async def test_handler_that_cannot_be_started_is_minus_one_and_the_next_one_runs
     reply = await handled(hooks_plugin(hooks))
     assert reply.exit_code == -1
     assert reply.output.startswith(b"remaphore: 1: cannot start ")
-    assert b"interpreter in its first line" in reply.output
+    assert (
+        b"its interpreter '/no/such/interpreter': no such file; install it, or correct the first line" in reply.output
+    )
     assert reply.output.endswith(b"\n2\n")
 
 
@@ -67,14 +69,18 @@ async def test_each_handler_gets_the_payload_on_stdin(tmp_path):
 
 
 async def test_environment_is_made_from_nothing(tmp_path, monkeypatch):
+    user = pwd.getpwuid(os.geteuid())
     monkeypatch.setenv("NATS_PASSWORD", "secret")
+    monkeypatch.setenv("HOME", "/elsewhere")
     made = hooks_plugin(make_hooks(tmp_path, _1="cat /proc/$$/environ"))
     reply = await handled(made, payload=b"v42", own_destination="com.example.two")
     variables = set(reply.output.split(b"\0")[:-1])
     [run] = [variable for variable in variables if re.fullmatch(b"REMAPHORE_RUN=[0-9a-f]{16}", variable)]
     assert variables - {run} == {
         b"PATH=%b" % SEARCH_PATH.encode(),
-        b"HOME=%b" % os.fsencode(pwd.getpwuid(os.geteuid()).pw_dir),
+        b"HOME=%b" % os.fsencode(user.pw_dir),
+        b"USER=%b" % os.fsencode(user.pw_name),
+        b"LOGNAME=%b" % os.fsencode(user.pw_name),
         b"LC_ALL=C.UTF-8",
         b"REMAPHORE_SENDER=3v96Sender",
         b"REMAPHORE_VERB=deploy",
@@ -243,3 +249,18 @@ async def test_stop_ends_what_runs_with_143_and_starts_nothing(tmp_path):
     assert await task == Reply(143, b"remaphore: 1: terminated because remaphore is shutting down\n")
     assert await handled(made) == Reply(143, b"remaphore: 1: not started because remaphore is shutting down\n")
     assert not (tmp_path / "made").exists()
+
+
+async def test_payload_on_stdin_is_in_no_file_that_other_users_can_read(tmp_path):
+    """Arguments are in /proc/PID/cmdline, which every user can read; the environment only the handler's user."""
+    body = "cat /proc/$$/cmdline /proc/$$/environ; echo; cat"
+    reply = await reply_of(tmp_path, {"payload": "stdin"}, payload=b"SECRET\0\xff", _1=body)
+    shown, _, read = reply.output.partition(b"\n")
+    assert b"SECRET" not in shown
+    assert read == b"SECRET\0\xff"
+
+
+async def test_handler_that_never_reads_a_long_payload_neither_blocks_nor_fails(tmp_path):
+    for body in ("sleep 0.05; echo done", "exec <&-; echo done"):
+        reply = await reply_of(tmp_path, {"payload": "stdin"}, payload=bytes(1024 * 1024), _1=body)
+        assert reply == Reply(0, b"done\n")

@@ -62,6 +62,67 @@ async def test_reload_changes_directories_and_settings(tmp_path):
     assert await handled(made) == Reply(1, b"new\n")
 
 
+async def test_reload_that_fails_rejects_all_handlers_until_one_succeeds(tmp_path, monkeypatch):
+    """It may have been to end what the old settings permit, such as handlers that run as root."""
+    hooks = make_hooks(tmp_path, _1="echo ran")
+    made = hooks_plugin(hooks)
+    config = replace(make_config(2), hooks=(hooks,), verbs={"deploy": VerbSettings(payload="stdin")})
+
+    def fail(*_args):
+        raise OSError("no name service")
+
+    monkeypatch.setattr("remaphore_plugins.hooks_d.handlers.own_account", fail)
+    with pytest.raises(OSError, match="no name service"):
+        made.remaphore_reloaded(config)
+    reply = await handled(made)
+    assert (reply.exit_code, reply.rejected) == (126, True)
+    assert b"the last reload failed: OSError: no name service; correct the cause, and reload" in reply.output
+    assert [step.action for step in made.remaphore_plan(message())] == [Action.UNSAFE]
+    monkeypatch.undo()
+    made.remaphore_reloaded(config)
+    assert await handled(made) == Reply(0, b"ran\n")
+
+
+async def test_problem_of_a_directory_at_a_reload_leaves_no_half_of_the_settings(tmp_path, monkeypatch):
+    made = hooks_plugin(make_hooks(tmp_path, _1="echo ran"))
+
+    def fail(*_args):
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr("remaphore_plugins.hooks_d.plan.find_verbs", fail)
+    with pytest.raises(RuntimeError):
+        made.remaphore_reloaded(replace(make_config(2), hooks=(tmp_path / "other",)))
+    assert (await handled(made)).exit_code == 126
+
+
+async def test_reload_in_a_deleted_directory_applies_the_new_user(tmp_path, monkeypatch):
+    """The hook directory has a relative path, which meant the directory of the start, and still does."""
+    start = tmp_path / "release"
+    make_hooks(start, _1="echo ran")
+    monkeypatch.chdir(start)
+    made = hooks_plugin(Path("hooks.d"))
+    shutil.move(start, tmp_path / "old")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    shutil.move(tmp_path / "old", start)
+    verbs = {"deploy": VerbSettings(user="no-such-user")}
+    made.remaphore_reloaded(replace(make_config(2), hooks=(Path("hooks.d"),), verbs=verbs))
+    assert (await handled(made)).exit_code == 126
+    made.remaphore_reloaded(replace(make_config(2), hooks=(Path("hooks.d"),)))
+    assert await handled(made) == Reply(0, b"ran\n")
+
+
+def test_relative_directory_without_a_current_one_is_an_error_with_a_hint(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(PluginError, match="the current directory cannot be used") as caught:
+        hooks_plugin(Path("hooks.d"))
+    assert caught.value.hint == "write its absolute path, or change to a directory that exists (cd /)"
+    hooks_plugin(tmp_path / "hooks.d")
+
+
 def test_plan_is_what_would_run_with_its_arguments_and_what_would_not(tmp_path):
     hooks = make_flawed(tmp_path)
     steps = hooks_plugin(hooks).remaphore_plan(message(payload=b"-x\xff"))
@@ -85,9 +146,35 @@ def test_plan_of_an_unsafe_verb_runs_nothing(tmp_path):
     )
 
 
+async def test_handler_that_cannot_start_is_in_the_plan_and_does_not_stop_the_others(tmp_path):
+    hooks = make_hooks(tmp_path, _2="echo 2")
+    write_script(hooks / "deploy" / "1", "", first="#!/bin/sh\r\n")
+    made = hooks_plugin(hooks)
+    first, second = made.remaphore_plan(message(payload=b"x"))
+    assert (first.action, second.action) == (Action.FAIL, Action.RUN)
+    assert first.argv == (f"{hooks}/deploy/1", "deploy", "x")
+    assert (first.reason, first.hint) == (
+        r"its lines end in CR LF, so its interpreter would be '/bin/sh\r'",
+        f"sed -i 's/\\r$//' {hooks}/deploy/1",
+    )
+    reply = await handled(made)
+    assert reply.exit_code == -1
+    assert reply.output.endswith(b"\n2\n")
+
+
+async def test_interpreter_that_env_does_not_find_is_explained_after_its_own_words(tmp_path):
+    hooks = make_hooks(tmp_path)
+    write_script(hooks / "deploy" / "1", "", first="#!/usr/bin/env -S nosuch -x\n")
+    reply = await handled(hooks_plugin(hooks))
+    assert reply.exit_code == 127
+    assert b"remaphore: 1: cannot start: its first line runs 'nosuch', which is not found in PATH" in reply.output
+    write_script(hooks / "deploy" / "1", "exit 127")
+    assert await handled(hooks_plugin(hooks)) == Reply(127)
+
+
 def test_plan_omits_a_payload_that_is_passed_on_stdin(tmp_path):
     [step] = hooks_plugin(make_hooks(tmp_path, _1=""), payload="stdin").remaphore_plan(message())
-    assert step.argv == (f"{tmp_path}/hooks.d/deploy/1", "deploy")
+    assert (step.argv, step.reason) == ((f"{tmp_path}/hooks.d/deploy/1", "deploy"), "payload on stdin only")
 
 
 def test_plan_of_a_verb_without_a_directory_is_empty(tmp_path):

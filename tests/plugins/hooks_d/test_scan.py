@@ -11,6 +11,7 @@ import pytest
 
 from remaphore_plugins.hooks_d.scan import Kind, find_verbs, is_verb, scan
 from tests.harness.programs import make_hooks, write_script
+from tests.harness.seccomp import denying
 
 HOSTILE_VERBS = [
     *("", ".", "..", "../x", "a/b", "/", "/etc", "deploy/", "deploy\n", "deploy\0", "Ping", "PING", "-x", "_x"),
@@ -183,3 +184,11 @@ def test_names_that_are_not_utf8_are_skipped(tmp_path):
     os.close(os.open(os.fsencode(hooks / "deploy") + b"/\xff", os.O_CREAT, 0o755))
     assert entry(hooks, "\udcff").kind is Kind.SKIP
     assert sys.getfilesystemencodeerrors() == "surrogateescape"
+
+
+def test_executable_is_found_under_a_profile_that_denies_faccessat2(tmp_path):
+    """As by container runtimes that do not know it: access(2) then denies everything, by EPERM."""
+    make_hooks(tmp_path, _1="")
+    source = f"from remaphore_plugins.hooks_d.scan import scan; print(len(scan('deploy', ['{tmp_path}/hooks.d']).runs))"
+    command = [*denying(1, "faccessat2"), sys.executable, "-c", source]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"

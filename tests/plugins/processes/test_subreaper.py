@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.harness.programs import alive, children, handled, hooks_plugin, make_
 from tests.harness.waiting import until
 
 HOUR = 3600.0
+ROOT = Path(__file__).parents[3]
 
 # A daemon: it leaves its session and its parents, writes its pid to the file $1 and ignores TERM.
 DAEMON = """import os, signal, sys
@@ -148,6 +151,17 @@ async def test_handler_of_an_identical_message_is_not_an_orphan(tmp_path, brief_
     assert (reply.exit_code, reply.output.endswith(b"\nwhole\n")) == (0, True)
 
 
+async def test_running_program_is_an_orphan_for_no_subreaper_of_this_process(tmp_path):
+    """A sweep would reap it at its end, and a shutdown of another plugin would end it."""
+    made = hooks_plugin(make_hooks(tmp_path, _1=f"echo $$ >{tmp_path}/pid; exec sleep 600"))
+    task = start(made)
+    pid = await pid_in(tmp_path / "pid")
+    assert pid not in {orphan.pid for orphan in subreaper.Subreaper()._living()}
+    task.cancel()
+    await asyncio.wait({task})
+    assert pid not in subreaper.leaders
+
+
 async def test_orphans_of_identical_messages_are_distinguished(tmp_path, double_fork, brief_grace):
     body = f"mkdir {tmp_path}/lock 2>/dev/null && {{ {double_fork('pid')} exit; }}\n{double_fork('second')} sleep 600"
     made = hooks_plugin(make_hooks(tmp_path, _1=body))
@@ -171,19 +185,99 @@ def make_zombie() -> int:
 
 
 @pytest.mark.parametrize("handler", [False, True])
-async def test_zombie_is_reaped_by_the_second_sweep_and_one_of_a_handler_by_none(handler):
-    """Until the second sweep, another plugin can reap its child itself; `run` reaps a handler."""
+async def test_zombie_is_reaped_after_five_seconds_and_one_of_a_handler_never(handler, put_forward):
+    """Until then, another plugin can reap its child itself; `run` reaps a handler."""
     reaper, child = subreaper.Subreaper(), make_zombie()
     if handler:
-        reaper.begin(child)
+        subreaper.leaders.add(child)
+    reaper._sweep()
+    put_forward(subreaper.SWEEP_SECONDS / 2)
     reaper._sweep()
     assert child in children()
+    put_forward(subreaper.SWEEP_SECONDS / 2)
     reaper._sweep()
     assert (child in children()) == handler
     reaper._timer.cancel()
     if handler:
+        subreaper.leaders.discard(child)
         reap(child)
 
 
 def reap(child: int) -> None:
     assert os.waitpid(child, 0) == (child, 0)
+
+
+# As PID 1 of a new pid namespace: a process of another origin is put into it, as by `docker exec`, and leaves an orphan
+# in no session of ours. No handler ever runs. `mine` is a child that code of the daemon waits for, but not soon.
+PID_1 = """
+import asyncio, os, subprocess, sys
+from remaphore_plugins.processes import subreaper
+from remaphore_plugins.script import Script
+from tests.harness.programs import children, hooks_plugin
+from tests.harness.waiting import until
+from pathlib import Path
+
+subreaper.SWEEP_SECONDS = 0.2
+subreaper._SOON_SECONDS = 0.05
+if sys.argv[1] == "hooks-d":
+    made = hooks_plugin()
+else:
+    made = Script()
+    made.remaphore_configure({"argv": ("true",)})
+
+async def main():
+    assert os.getpid() == 1
+    mine = subprocess.Popen(["sh", "-c", "exit 7"])
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    await until(lambda: children() <= {mine.pid})
+    print(mine.wait())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("plugin", ["hooks-d", "script"])
+def test_as_pid_1_orphans_of_others_are_reaped_before_any_handler_has_run(plugin):
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", PID_1, plugin]
+    pipe = subprocess.PIPE
+    if subprocess.run([*command[:5], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine permits no pid namespace")
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as daemon:
+        assert daemon.stdout.readline() == "ready\n", daemon.stderr.read()
+        [pid] = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        orphan = "(true & true & setsid true &)"
+        entered = subprocess.run(["nsenter", "-t", pid, "-p", "-m", "sh", "-c", orphan], check=False)
+        out, errors = daemon.communicate("\n", timeout=60)
+    assert entered.returncode == 0
+    assert (out, errors) == ("7\n", "")
+
+
+# A subreaper keeps that attribute over exec(2), so it adopts before it was ever asked to.
+INHERITED = """
+import os, sys
+from remaphore_plugins.processes.subreaper import set_subreaper
+if sys.argv[1] == "first":
+    set_subreaper(True)
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], "second"])
+import asyncio, subprocess
+from remaphore_plugins.processes import subreaper
+from tests.harness.programs import children
+from tests.harness.waiting import until
+subreaper.SWEEP_SECONDS = subreaper._SOON_SECONDS = 0.05
+subreaper.Subreaper().watch()
+
+async def main():
+    subprocess.run(["sh", "-c", "setsid sh -c 'sleep 0.1 & sleep 0.1 &'"], check=True)
+    await until(lambda: children())
+    await until(lambda: not children())
+
+asyncio.run(main())
+"""
+
+
+def test_attribute_of_a_subreaper_that_was_inherited_is_noticed():
+    done = subprocess.run(
+        [sys.executable, "-c", INHERITED, "first", INHERITED], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

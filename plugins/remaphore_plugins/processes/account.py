@@ -1,0 +1,36 @@
+"""The user that a program runs as, and the variables that state it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A user as the system knows it. groups: all of its group ids, including *gid*."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    def environment(self) -> dict[str, bytes]:
+        """Return HOME, USER and LOGNAME. Not SHELL: for a service user that is nologin, which programs would start."""
+        name = os.fsencode(self.name)
+        return {"HOME": os.fsencode(self.home), "USER": name, "LOGNAME": name}
+
+
+def own_account() -> Account:
+    """Return the user that we run as. One that the system does not know has its uid as its name, and / as its home."""
+    uid, gid = os.geteuid(), os.getegid()
+    name, home = str(uid), ""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        pass
+    else:
+        name, home = entry.pw_name, entry.pw_dir
+    return Account(name=name, uid=uid, gid=gid, groups=tuple({gid, *os.getgroups()}), home=home or "/")
