@@ -13,6 +13,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from remaphore.config.settings import Auth, Problem, Tls
@@ -118,6 +119,27 @@ class Dialer:
             # Not awaited itself: a cancellation of this task must not end it before it has closed what is open.
             await asyncio.wait({spawn(_abandon(lookups, dials), name="nats-abandon")})
         return None
+
+    async def unusable_addresses(self) -> dict[str, str]:
+        """Dial the addresses of each configured server that has several; return those that fail, with the cause."""
+        causes: dict[str, str] = {}
+        files = self._read_files(self._configured)
+
+        async def visit(server: Server) -> None:
+            try:
+                connection = await self._dial(server, *files)
+            except DialError as error:
+                causes[server.shown] = error.failure.text
+            else:
+                await connection.close()
+
+        several: list[Server] = []
+        for server in self._configured:
+            with suppress(DialError):
+                addresses = await self._addresses(server)
+                several += addresses[:ADDRESSES_A_ROUND] if len(addresses) > 1 else []
+        await asyncio.gather(*map(visit, several))
+        return causes
 
     def servers(self) -> list[Server]:
         """Return the servers of one round: the configured ones, and some that were discovered."""

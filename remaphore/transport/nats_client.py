@@ -115,6 +115,10 @@ class NatsBus:
         """What the server reports about itself, see `Connection.about`; empty while there is no connection."""
         return {} if self._connection is None else self._connection.about
 
+    async def unusable_addresses(self) -> Mapping[str, str]:
+        """Return the addresses of servers with several that cannot be used, with the cause. Raise ConfigError."""
+        return await self._dialer.unusable_addresses()
+
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*; see `Bus`."""
         operation = PendingOperation(subject, self._future(), data=data)

@@ -108,7 +108,10 @@ class Connection:
 
     @property
     def about(self) -> Mapping[str, str]:
-        """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown."""
+        """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown.
+
+        handshake_first: `yes` if TLS began before the server's first line.
+        """
         info = self._client.server_info
         return {
             "address": self.server.shown,
@@ -116,6 +119,7 @@ class Connection:
             "version": info.get("version", ""),
             "cluster": info.get("cluster", ""),
             "tls": self._client.tls_version,
+            "handshake_first": "yes" if self._client.handshake_first else "",
         }
 
     @property

@@ -158,6 +158,11 @@ class ReadingClient(Client):
         self._stream.abort()
 
     @property
+    def handshake_first(self) -> bool:
+        """Whether TLS began before the server's first line."""
+        return self._stream.tls_came_first
+
+    @property
     def tls_version(self) -> str:
         """The version of TLS in use, empty without TLS."""
         secured = self._stream.ssl_object

@@ -41,6 +41,7 @@ class Stream(TcpTransport):
         self._context = context
         self._handshake_first = handshake_first
         self._aborted = False
+        self.tls_came_first = False  # before the server's first line
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
@@ -64,6 +65,7 @@ class Stream(TcpTransport):
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = writer
         if self._handshake_first and self._context is not None:
+            self.tls_came_first = True
             try:
                 await self._begin_tls(self._context, connect_timeout)
             except OSError as error:
@@ -93,6 +95,7 @@ class Stream(TcpTransport):
             async with asyncio.timeout(INFO_WAIT):
                 first = await self._io_reader.read(1)
         except TimeoutError:
+            self.tls_came_first = True
             try:
                 await self._begin_tls(self._context, None)
             except OSError as error:

@@ -262,13 +262,14 @@ async def test_a_name_that_cannot_be_resolved_yet_is_waited_for(server: NatsServ
 async def test_a_hanging_name_service_delays_no_other_server_and_holds_one_thread(
     server: NatsServer, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "RESOLVE_LIMIT", 0.1)
+    monkeypatch.setattr(addresses, "RESOLVE_LIMIT", 600.0)
     monkeypatch.setattr(dialer, "HEAD_START", 0.05)
     names[NAME] = ["127.0.0.1"]
     url = f"nats://{NAME}:{server.port}"
     with names.hanging():
-        async with connected(url, server):
+        async with connected(url, server, limit=10):
             pass
+        monkeypatch.setattr(addresses, "RESOLVE_LIMIT", 0.1)
         with pytest.raises(BrokerUnavailableError) as caught:
             async with connected(url, limit=1.0):
                 pass
