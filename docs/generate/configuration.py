@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
 from remaphore.protocol import duration
+from remaphore.transport.stream import INFO_WAIT
 
 _VERB = DEFAULT_VERB_SETTINGS
 
@@ -91,11 +92,17 @@ TABLES = (
     ),
     Table(
         "[tls]",
-        "Files for TLS, in PEM format; each is optional.",
+        "TLS to the broker; every key is optional, and any of them makes TLS required. Files are in PEM format.",
         (
             Key("ca_file", "file", "CA certificates to trust instead of those of the system."),
             Key("cert_file", "file", "Client certificate, if the broker requires one."),
             Key("key_file", "file", "Private key of the client certificate, if it is not in the same file."),
+            Key(
+                "handshake_first",
+                "boolean",
+                "Whether TLS begins before the server's first line, for a nats-server with this setting (default: false"
+                f" - without it, that is tried where TLS is required and no line comes within {INFO_WAIT:g} s).",
+            ),
         ),
     ),
     Table(

@@ -49,11 +49,15 @@ class Auth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Files for TLS, each optional: the CA to trust instead of the system's, our certificate and its key."""
+    """Files for TLS, each optional: the CA to trust instead of the system's, our certificate and its key.
+
+    handshake_first: whether TLS begins before the server's first line, as nats-server's setting of this name requires.
+    """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    handshake_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,8 @@ def _login(config: Config) -> Iterator[Setting]:
         file = getattr(tls, name)
         if file:
             yield Setting(f"tls.{name}", str(file), config.origin("tls"))
+    if tls.handshake_first:
+        yield Setting("tls.handshake_first", value=True, origin=config.origin("tls"))
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:

@@ -35,7 +35,8 @@ _TOP = (
     *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins"),
 )
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
-_TLS = ("ca_file", "cert_file", "key_file")
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
+_TLS = (*_TLS_FILES, "handshake_first")
 _IDENTITY = ("key", "private_key_file", "verbs")
 _DROP_IN = ("peers",)
 _PEER = ("destination", "key", "verbs", "compatibility")
@@ -76,9 +77,6 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
     if all(identity.key != default for identity in identities):
         raise root.error("default_identity", "no identity has this key", "use the key of one of [[identities]]")
     others = [(name, Table(document(other, name), source=name, known=_DROP_IN)) for name, other in drop_ins]
-    tls = root.table("tls", _TLS)
-    if "key_file" in tls:
-        tls.require("cert_file", 'cert_file = "FILE", the certificate of this key')
     enabled, plugins = _plugins(root)
     verbs = _verbs(root)
     tables = root.raw("verbs")
@@ -90,7 +88,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         auth=_auth(root, base),
         identities=identities,
         peers=_peers([(source, root), *others], warnings),
-        tls=Tls(**{key: _file(tls, key, base) for key in _TLS}),
+        tls=_tls(root, base),
         subject=root.checked("subject", root.text("subject") or DEFAULT_SUBJECT, checks.subject_problem),
         allow_skew_ns=root.duration("allow_skew") or DEFAULT_SKEW_NS,
         default_identity=default,
@@ -125,6 +123,14 @@ def document(text: str, source: str) -> Mapping[str, Any]:
         reason = _POSITION.sub("", str(error)).strip()
         hint = 'write strings as key = "text", and arrays in [ ]'
         raise ConfigError(f"{where}: not TOML: {reason}", hint=hint) from None
+
+
+def _tls(root: Table, base: Path) -> Tls:
+    table = root.table("tls", _TLS)
+    if "key_file" in table:
+        table.require("cert_file", 'cert_file = "FILE", the certificate of this key')
+    files = {key: _file(table, key, base) for key in _TLS_FILES}
+    return Tls(**files, handshake_first=bool(table.boolean("handshake_first")))
 
 
 def _auth(root: Table, base: Path) -> Auth:

@@ -88,6 +88,8 @@ class Code(StrEnum):
     SERVER_UNREACHABLE = "server-unreachable"
     SERVER_REJECTS = "server-rejects"
     SERVER_MAX_PAYLOAD = "server-max-payload"
+    SERVER_ADDRESS_UNUSABLE = "server-address-unusable"
+    SERVER_HANDSHAKE_FIRST = "server-handshake-first"
     SERVER_OK = "server-ok"
     SUBJECT_DENIED = "subject-denied"
     SUBJECTS_OK = "subjects-ok"

@@ -15,6 +15,7 @@ from remaphore.errors import BrokerRefusedError, SubjectDeniedError, TransportEr
 from remaphore.messaging.signer import Outgoing
 from remaphore.protocol import subject, wire
 from remaphore.transport.nats_client import NatsBus
+from remaphore.transport.stream import INFO_WAIT
 
 _DIGEST_BYTES = 32
 
@@ -50,7 +51,8 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
         return ServerProbe((server_failure(config, url, error),))
     try:
         async with asyncio.timeout(timeout):
-            findings = tuple([finding async for finding in use_server(config, url, bus, message)])
+            findings = [finding async for finding in use_server(config, url, bus, message)]
+        findings += [address_failure(*unusable) for unusable in (await bus.unusable_addresses()).items()]
     except (TimeoutError, TransportError) as error:
         await bus.close()
         reason = error if isinstance(error, TransportError) else TransportError(f"no confirmation within {timeout:g} s")
@@ -58,7 +60,13 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
     except BaseException:
         await bus.close()
         raise
-    return ServerProbe(findings, bus)
+    return ServerProbe(tuple(findings), bus)
+
+
+def address_failure(shown: str, cause: str) -> Finding:
+    """Return the finding about one of several addresses of a server that works over another one."""
+    hint = "let the server listen there, or write an address that works in servers"
+    return Finding(Level.NOTE, Code.SERVER_ADDRESS_UNUSABLE, shown, f"{cause}; another address works", hint)
 
 
 def server_failure(config: Config, url: str, error: TransportError) -> Finding:
@@ -81,8 +89,13 @@ async def use_server(config: Config, url: str, bus: NatsBus, message: Outgoing |
     cluster = f" in cluster {about['cluster']}" if about.get("cluster") else ""
     what = f"{about.get('name', '')} {about.get('version', '')}{cluster}, {about.get('tls') or 'no TLS'}"
     what += f", login accepted, {milliseconds:.1f} ms"
+    what += f", at {about['address']}" if about.get("address", url) != url else ""
     facts = {**about, "max_payload": bus.max_payload, "round_trip_ms": milliseconds}
     yield Finding(Level.OK, Code.SERVER_OK, url, what, facts=facts)
+    if about.get("handshake_first") and not config.tls.handshake_first:
+        what = f"begins with TLS: each connection waits {INFO_WAIT:g} s for its first line"
+        hint = "set handshake_first = true in [tls], if all servers begin with TLS"
+        yield Finding(Level.NOTE, Code.SERVER_HANDSHAKE_FIRST, url, what, hint)
     denied.append(await denial(url, bus.subscribe(replies, ignore)))
     denied.append(await denial(url, bus.publish(replies, b"")))
     if message is not None:

@@ -21,6 +21,7 @@ from remaphore.errors import (
     ConnectionLostError,
     SubjectDeniedError,
     TransportError,
+    with_hint,
 )
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
@@ -29,7 +30,7 @@ from remaphore.transport.nats_connection import CLOSE_LIMIT, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import STABLE_AFTER, OutageReporter, ReconnectThrottle, delays
 from remaphore.transport.pending import PendingOperation
-from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, next_batch
+from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, move_batch
 from remaphore.transport.servers import DialError, Failure, all_final, hints, summary
 
 CONFIRM_TIMEOUT = 5.0  # seconds for the broker to confirm
@@ -52,7 +53,7 @@ class NatsBus:
         self._connection: Connection | None = None
         self._max_payload = DEFAULT_MAX_PAYLOAD
         self._queue: deque[PendingOperation] = deque()
-        self._sending: Sequence[PendingOperation] = ()
+        self._sending: list[PendingOperation] = []
         self._subscriptions: list[PendingOperation] = []
         self._leaving: list[Handle] = []
         self._wake = asyncio.Event()
@@ -142,6 +143,10 @@ class NatsBus:
         """What the server reports about itself, see `Connection.about`; empty while there is no connection."""
         return {} if self._connection is None else self._connection.about
 
+    async def unusable_addresses(self) -> Mapping[str, str]:
+        """Return the addresses of servers with several that cannot be used, with the cause. Raise ConfigError."""
+        return await self._dialer.unusable_addresses()
+
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*; see `Bus`."""
         operation = PendingOperation(subject, self._future(), data=data)
@@ -195,6 +200,7 @@ class NatsBus:
     async def _run(self) -> None:
         """Dial and serve one connection after the other, until every server rejects the first, or close() cancels."""
         loop = asyncio.get_running_loop()
+        end: TransportError = ConnectionLostError(_CLOSED, hint=_CLOSED_HINT)
         try:
             while True:
                 self._outage.begin()
@@ -203,23 +209,26 @@ class NatsBus:
                     connection = await self._dial()
                     started = loop.time()
                     await self._serve(connection)
-                except (
-                    OSError,
-                    MemoryError,
-                ) as error:  # such as no memory or descriptors, which may be available again later
-                    if not self._first.done():
-                        raise
-                    self._outage.failures["this machine"] = Failure(f"{error or type(error).__name__}")
-                    sending, self._sending = self._sending, ()
-                    text = f"connection lost ({error!r} on this machine): {UNCONFIRMED}"
-                    for operation in sending:
-                        operation.settle(ConnectionLostError(text, hint=UNCONFIRMED_HINT))
+                except BrokerRefusedError as error:
+                    end = error
+                    return
+                except Exception as error:  # noqa: BLE001 - what waits has to be settled, and another one dialled
+                    self._recover(error)
                 self._tries = 0 if loop.time() - started > STABLE_AFTER else self._tries + 1
-        except BrokerRefusedError as error:
-            self._stop(error)
-        except Exception as error:
-            self._stop(TransportError(f"the connection's task failed: {error!r}", hint="report this bug"))
-            raise
+        finally:
+            self._stop(end)
+
+    def _recover(self, error: Exception) -> None:
+        """Settle what was being sent when *error* was raised. The next connection is dialled after the usual pause."""
+        cause = f"{error}" if str(error) else type(error).__name__
+        if not isinstance(error, OSError | MemoryError):  # those two are the machine's, and may be over later
+            cause = repr(error)
+            self._flaws.add(with_hint(f"the connection's task failed: {cause}; connecting again", "report this bug"))
+        self._outage.failures["this machine"] = Failure(cause)
+        sending, self._sending = self._sending, []
+        text = f"connection lost ({error!r} on this machine): {UNCONFIRMED}"
+        for operation in sending:
+            operation.settle(ConnectionLostError(text, hint=UNCONFIRMED_HINT))
 
     def _stop(self, error: TransportError) -> None:
         self._closed = True
@@ -233,7 +242,7 @@ class NatsBus:
 
     async def _dial(self) -> Connection:
         waits = delays(self._tries)
-        if self._first.done():
+        if self._first.done() or self._tries:
             await asyncio.sleep(next(waits))
         while (connection := await self._dialer.round(self._restore, self._outage.failures)) is None:
             failures = self._outage.failures
@@ -262,19 +271,20 @@ class NatsBus:
 
     async def _serve(self, connection: Connection) -> None:
         """Carry out what callers have queued, one batch a round trip, until *connection* ends."""
-        self._connection = connection
-        self._max_payload = connection.max_payload
-        self._dialer.learn(connection)
-        self._outage.end(connection.server.shown)
-        connection.ended.add_done_callback(lambda _ended: self._wake.set())
-        if self._first.done():
-            self.reconnects += 1
-        else:
-            self._first.set_result(None)
         try:
+            self._connection = connection
+            self._max_payload = connection.max_payload
+            self._dialer.learn(connection)
+            self._outage.end(connection.server.shown)
+            connection.ended.add_done_callback(lambda _ended: self._wake.set())
+            if self._first.done():
+                self.reconnects += 1
+            else:
+                self._first.set_result(None)
             while not connection.ended.done():
                 self._wake.clear()
-                batch = self._sending = next_batch(self._queue, max_bytes=BATCH_BYTES)
+                batch = self._sending
+                move_batch(self._queue, batch, max_bytes=BATCH_BYTES)
                 if not (batch or self._leaving):
                     await self._wake.wait()
                     continue
@@ -284,7 +294,7 @@ class NatsBus:
                     for operation in reversed(fail_unconfirmed(connection, batch)):
                         operation.handle = None
                         self._queue.appendleft(operation)
-                    self._sending = ()
+                    self._sending = []
                     await connection.close()
                 else:
                     for operation in batch:
@@ -296,13 +306,13 @@ class NatsBus:
                         elif operation.deliver is not None:
                             self._subscriptions.append(operation)
                         operation.settle()
-                    self._sending = ()
+                    self._sending = []
         finally:
-            self._dialer.learn(connection)
             self._connection = None
             self._outage.begin()  # now, because closing a silent connection takes time
             self._outage.failures[connection.server.shown] = Failure(f"connection lost ({connection.reason})")
             await connection.close()
+            self._dialer.learn(connection)
 
     async def _exchange(
         self, connection: Connection, operations: Sequence[PendingOperation]

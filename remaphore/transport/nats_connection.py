@@ -1,4 +1,4 @@
-"""One connection to one NATS server. Only this module and `nats_reader` import nats.
+"""One connection to one NATS server. Only this module, `nats_reader` and `stream` import nats.
 
 A `Connection` is dialled, used and discarded; nothing here tries again. What nats-py does about reconnecting, timeouts
 and errors of the server is not used, or is reduced to two facts: the round trip came back, or the connection `ended`.
@@ -19,6 +19,7 @@ from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
 from remaphore.transport.nats_reader import DENIED, MAX_SHOWN, Handle, ReadingClient
 from remaphore.transport.servers import DialError, Failure, Server, discovered, explain
+from remaphore.transport.stream import Stream
 
 CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
 DIAL_LIMIT = 6.0  # seconds for all of them
@@ -27,16 +28,19 @@ PING_INTERVAL = 10  # seconds
 # Unanswered pings after which the next one ends the connection: silence is noticed within two intervals, and a daemon
 # has the third to report it (docs/reliability.md promises three).
 UNANSWERED_PINGS = 1
+# What writing raises once the connection is lost; it may do so before `Connection.ended` is done.
+LOST = (OSError, errors.Error)
 _CORRECT_SUBJECT = "correct subject in the configuration"
 
 
 class Connection:
     """An accepted connection. `ended` is a future that is done once it has ended, for any reason."""
 
-    def __init__(self, server: Server, *, require_tls: bool, report: Callable[[str], None]) -> None:
+    def __init__(self, server: Server, stream: Stream, *, require_tls: bool, report: Callable[[str], None]) -> None:
         self.server = server
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._client = ReadingClient(
+            stream,
             require_tls=require_tls or server.tls,
             ended=self._end,
             report=lambda text: report(f"{server.shown} does not follow the NATS protocol: {text}"),
@@ -56,44 +60,42 @@ class Connection:
         source: str,
         context: ssl.SSLContext | None,
         require_tls: bool,
+        handshake_first: bool | None = None,
         report: Callable[[str], None] = lambda _line: None,
     ) -> Connection:
-        """Connect to *server* once. Raise DialError.
+        """Connect to *server*, which has an address, once. Raise DialError.
 
         login: options of nats-py, see `credentials.login`; source: where they come from, for messages. context: needed
-        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs. report:
-        called with a line for each violation of the NATS protocol by this server.
+        when TLS is required; without one, a server that asks for TLS is checked against the system's CAs.
+        handshake_first: see `Stream`. report: called with a line for each violation of the NATS protocol.
         """
-        if server.problem:
-            raise DialError(Failure(server.problem, server.hint, final=True))
-        connection = cls(server, require_tls=require_tls, report=report)
+        assert server.address is not None, server
+        stream = Stream(
+            server.address, tls_name=server.certificate_name, context=context, handshake_first=handshake_first
+        )
+        connection = cls(server, stream, require_tls=require_tls, report=report)
         options: dict[str, Any] = dict(login)
         if "user_credentials" in options:
             options["user_credentials"] = RawCredentials(options["user_credentials"])
         try:
             async with asyncio.timeout(DIAL_LIMIT):
-                # nats-py makes two attempts with these and then reports "no servers"; its first error is the cause. Any
-                # other setting makes it retry forever, whatever allow_reconnect says (nats.py issues 645, 663).
                 await connection._client.connect(
                     servers=[server.url],
                     name="remaphore",
                     tls=context,
-                    tls_hostname=server.tls_name or None,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0.05,  # type: ignore[arg-type]  # annotated as int, used as seconds
-                    connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]  # the same
+                    allow_reconnect=False,  # a failed attempt is reported, and not made again
+                    connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]  # annotated as int, used as seconds
                     ping_interval=PING_INTERVAL,
                     max_outstanding_pings=UNANSWERED_PINGS,
                     error_cb=connection._on_error,
                     **options,
                 )
         except BaseException as error:
+            stream.abort()  # nothing is worth sending any more
             await connection.close()
-            if not isinstance(error, Exception):
+            if isinstance(error, DialError) or not isinstance(error, Exception):
                 raise
-            cause = connection._first_error if isinstance(error, errors.NoServersError) else None
-            raise DialError(explain(cause or error, source=source, timeout=CONNECT_TIMEOUT)) from None
+            raise DialError(explain(error, source=source, timeout=CONNECT_TIMEOUT)) from None
         if not connection._client.is_connected:  # connect() accepts an end of file in place of PONG
             await connection.close()
             raise DialError(Failure("connection closed during the login"))
@@ -106,7 +108,10 @@ class Connection:
 
     @property
     def about(self) -> Mapping[str, str]:
-        """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown."""
+        """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown.
+
+        handshake_first: `yes` if TLS began before the server's first line.
+        """
         info = self._client.server_info
         return {
             "address": self.server.shown,
@@ -114,6 +119,7 @@ class Connection:
             "version": info.get("version", ""),
             "cluster": info.get("cluster", ""),
             "tls": self._client.tls_version,
+            "handshake_first": "yes" if self._client.handshake_first else "",
         }
 
     @property
@@ -134,7 +140,8 @@ class Connection:
         scheme = "tls" if self.server.tls else "nats"
         places = self._client.server_info.get("connect_urls", ())
         servers = [discovered(f"{scheme}://{place}", self.server) for place in places]
-        return [server for server in servers if not server.problem and server.shown != self.server.shown]
+        ours = self.server.shown, f"{scheme}://{self.server.address}"
+        return [server for server in servers if not server.problem and server.shown not in ours]
 
     async def publish(self, subject: str, data: bytes) -> None:
         """Write one message. It is delivered only once `confirm` has returned.

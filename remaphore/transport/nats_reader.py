@@ -6,7 +6,6 @@ an object, a queue entry and a task switch.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 
 from nats import errors
 from nats.aio.client import Client
-from nats.aio.transport import TcpTransport
 
 from remaphore.protocol.wire import MAX_MESSAGE_BYTES
 from remaphore.transport.bus import Deliver
 from remaphore.transport.parser import Control, Delivery, Flaw, Parser
 from remaphore.transport.servers import DialError, Failure
+from remaphore.transport.stream import Stream
 
 MAX_SHOWN = 500  # characters of one text of the server that are shown
 # Bytes of an INFO line, which may need thirty times that in memory once it is parsed; that of 1,000 servers has 25 KiB.
@@ -39,14 +38,17 @@ class Handle(NamedTuple):
 
 
 class ReadingClient(Client):
-    """nats-py's client with our own reader. It reports its end, and never uses clear text where TLS is required.
+    """nats-py's client on a `Stream`, with our own reader. It never uses clear text where TLS is required.
 
     ended: called when it has ended, perhaps more than once. report: called with a line for each violation of the NATS
     protocol by the server, whether it was skipped or ended the connection.
     """
 
-    def __init__(self, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]) -> None:
+    def __init__(
+        self, stream: Stream, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]
+    ) -> None:
         super().__init__()
+        self._stream = stream
         self._require_tls = require_tls
         self._ended = ended
         self._report = report
@@ -55,10 +57,16 @@ class ReadingClient(Client):
         self.server_info: Mapping[str, Any] = {}
         self.delivered = 0  # number of messages so far
 
+    # In place of nats-py's, which tries a server twice and then reports "no servers". nats-py calls it to connect.
+    async def _select_next_server(self) -> None:
+        (self._current_server,) = self._server_pool
+        self._transport = self._stream
+        await self._stream.connect(self._current_server.uri, _CHUNK, self.options["connect_timeout"])
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
         # Without this, tls:// falls back to clear text and sends the login to any server (fixed only in nats-core:
         # nats.py pull request 912). CONNECT has not been sent yet when this runs.
-        if initial_connection and self._require_tls and not info.get("tls_required"):
+        if initial_connection and self._require_tls and not (info.get("tls_required") or self._stream.ssl_object):
             hint = "configure TLS on the server, or use nats:// and no table [tls]"
             raise DialError(
                 Failure("the server does not offer TLS, which the configuration requires", hint, final=True)
@@ -147,19 +155,18 @@ class ReadingClient(Client):
 
     def abort(self) -> None:
         """Release the socket at once; close() would first send what a silent server does not read."""
-        writer = self._socket
-        if writer is not None:
-            writer.transport.abort()
+        self._stream.abort()
+
+    @property
+    def handshake_first(self) -> bool:
+        """Whether TLS began before the server's first line."""
+        return self._stream.tls_came_first
 
     @property
     def tls_version(self) -> str:
         """The version of TLS in use, empty without TLS."""
-        secured = self._socket and self._socket.get_extra_info("ssl_object")
+        secured = self._stream.ssl_object
         return secured.version() or "" if secured else ""
-
-    @property
-    def _socket(self) -> asyncio.StreamWriter | None:
-        return self._transport._io_writer if isinstance(self._transport, TcpTransport) else None  # noqa: SLF001 - no public way
 
 
 def _useful(info: Mapping[str, Any]) -> Mapping[str, Any]:

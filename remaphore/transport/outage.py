@@ -32,6 +32,14 @@ def delays(tries: int = 0) -> Iterator[float]:
         tries += 1
 
 
+def _pass_on(line: str, report: Callable[[str], None]) -> None:
+    try:
+        report(line)
+    except Exception as error:  # noqa: BLE001 - a line that cannot be reported must not end the connection
+        context = {"message": "reporting on the connection failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
 class OutageReporter:
     """Reports the time without a connection: it records why each server failed, and reports that from time to time.
 
@@ -66,7 +74,7 @@ class OutageReporter:
         if self._returns is not None and not self._first:
             self._returns.add(f"connected to {shown} after {away:.1f} s", at_once=self._reported)
         elif self._reported:
-            self._on_notice(f"connected to {shown}")
+            _pass_on(f"connected to {shown}", self._on_notice)
         self._first = False
         self._reset()
 
@@ -129,10 +137,6 @@ class ReconnectThrottle:
         self._timer = None
         if self._held:
             more = f"; {self._more.format(number=self._held)}" if self._held > 1 else ""
-            try:
-                self._report(self._line + more)
-            except Exception as error:  # noqa: BLE001 - a line that cannot be reported must not end the connection
-                context = {"message": "reporting on the connection failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+            _pass_on(self._line + more, self._report)
             self._timer = asyncio.get_running_loop().call_later(FLAPPING_AGAIN, self._release)
         self._held = 0

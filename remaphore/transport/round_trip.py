@@ -9,7 +9,7 @@ from typing import Any
 
 from remaphore.errors import ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
 from remaphore.tasks import spawn
-from remaphore.transport.nats_connection import Connection
+from remaphore.transport.nats_connection import LOST, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.pending import PendingOperation
 
@@ -17,19 +17,18 @@ UNCONFIRMED = "it may or may not have been delivered"
 UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
 
 
-def next_batch(queue: deque[PendingOperation], *, max_bytes: int) -> list[PendingOperation]:
-    """Remove and return what one round trip is to confirm: operations in order, until they reach *max_bytes*.
+def move_batch(queue: deque[PendingOperation], batch: list[PendingOperation], *, max_bytes: int) -> None:
+    """Move to *batch* what one round trip is to confirm: operations in order, until they reach *max_bytes*.
 
-    Those whose callers have been cancelled are dropped.
+    Those whose callers have been cancelled are dropped. Whatever is raised, each operation is in *queue* or in *batch*,
+    where the caller finds it to settle it.
     """
-    batch: list[PendingOperation] = []
     size = 0
     while queue and size < max_bytes:
-        operation = queue.popleft()
-        if not operation.done.done():
-            batch.append(operation)
-            size += len(operation.data)
-    return batch
+        if not queue[0].done.done():
+            batch.append(queue[0])
+            size += len(queue[0].data)
+        queue.popleft()
 
 
 async def exchange(
@@ -39,7 +38,8 @@ async def exchange(
 
     limit: seconds without an answer, and without any message, after which the broker has not confirmed. A connection
     that did not confirm must be closed. Only one exchange may run at a time, so that a denial, which names a subject
-    but no message, belongs to what was written last.
+    but no message, belongs to what was written last. Raise whatever writing raised on a connection that is still there:
+    such an error is this program's, and the next connection would have it as well.
     """
 
     async def write() -> set[tuple[str, str]]:
@@ -66,8 +66,11 @@ async def exchange(
         while received != connection.received and not (writing.done() or connection.ended.done()):
             received = connection.received
             await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        confirmed = writing.done() and writing.exception() is None
-        return writing.result() if confirmed else None
+        if not writing.done() or (connection.ended.done() and writing.exception() is not None):
+            return None
+        return writing.result()
+    except LOST:
+        return None
     finally:
         writing.cancel()
         # Retrieve a later exception of the broken connection, so that asyncio does not log it.

@@ -1,19 +1,26 @@
 """Addresses of servers, and why one of them could not be used.
 
-A failure is *final* when trying again cannot help: the server, TLS or the name service rejected us. Everything else,
-from a refused connection to silence, may be a broker that is just starting. No text here contains a password of a URL.
+A failure is *final* if it stays until a configuration changes: ours, or the broker's. Before the first connection, such
+failures of all servers end the command at once, because most of them are mistakes in what was just configured; after
+it, everything is tried again. What becomes right by itself is never final: a name that is not registered yet, a broker
+that is starting, a firewall or a limit of this machine, a clock that is not set yet.
+
+No text here contains a password of a URL.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from remaphore.transport.addresses import Address
 
 DEFAULT_PORT = 4222
 # Characters: four times the longest host name (RFC 1035). A broker may report servers, and the codec of
@@ -24,13 +31,31 @@ SCHEMES = ("nats", "tls")
 # What servers write when they reject the login; after other -ERR texts (too many connections) a retry may succeed.
 _AUTHORIZATION = r"(?i)authoriz|authentic|revoked|account .*expired"
 _WRITE_ADDRESS = "write nats://HOST:PORT or tls://HOST:PORT"
+MAX_LISTED = 8  # servers and addresses that one line lists for one cause
+# X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED. At boot a clock may be wrong, and a renewed certificate is on its way.
+_OUT_OF_TIME = (9, 10)
+
+# What this machine may lack or forbid, and may have again or permit later: none of it is final.
+_FIREWALL = "check the firewall and the sandbox of this machine (nftables, IPAddressDeny=, RestrictAddressFamilies=)"
+_FILES = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+_ROUTE = "check the routes and the firewall between this machine and the server"
+_HINTS = {
+    errno.EPERM: _FIREWALL,
+    errno.EACCES: _FIREWALL,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENETUNREACH: _ROUTE,
+    errno.EHOSTUNREACH: _ROUTE,
+    errno.EAFNOSUPPORT: "enable IPv6 on this machine, or name an IPv4 address in servers",
+    errno.EADDRNOTAVAIL: "check that this machine has an address of that family, and free local ports",
+}
 
 
 class Server(NamedTuple):
     """One server. url: for nats-py, may contain a password; shown: the same for people.
 
     tls_name: the name that its certificate must carry, if it is not the host's. problem: what is wrong with the
-    address, and hint: how to fix it.
+    address, and hint: how to fix it. address: the one to connect to; a name can have several, see `at`.
     """
 
     url: str
@@ -38,9 +63,30 @@ class Server(NamedTuple):
     tls_name: str = ""
     problem: str = ""
     hint: str = ""
+    address: Address | None = None
 
     def __repr__(self) -> str:
         return f"<Server {self.shown}>"
+
+    @property
+    def host(self) -> str:
+        """The host of the URL: a name, or an IP address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port of the URL."""
+        return urlsplit(self.url).port or DEFAULT_PORT
+
+    @property
+    def certificate_name(self) -> str:
+        """The name that its certificate must carry: without the dot that ends a name, and the zone of an address."""
+        return self.tls_name or self.host.rstrip(".").partition("%")[0]
+
+    def at(self, address: Address) -> Server:
+        """Return this server at one of its addresses, whose `shown` contains both: `localhost ([::1]:4222)`."""
+        shown = self.shown if _is_ip(self.host) else f"{self.host} ({address})"
+        return self._replace(shown=shown, address=address)
 
     @property
     def tls(self) -> bool:
@@ -62,6 +108,10 @@ class DialError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
+
+
+class LateInfoError(DialError):
+    """A server sent its first line only after TLS had been tried before it: it must be given more time."""
 
 
 def parse(text: str) -> Server:
@@ -98,14 +148,13 @@ def discovered(url: str, via: Server) -> Server:
     server = parse(url)
     if server.problem:
         return server
-    known = via.tls_name or urlsplit(via.url).hostname or ""
-    host = urlsplit(server.url).hostname or ""
-    return server._replace(tls_name=known) if _is_ip(host) and not _is_ip(known) else server
+    known = via.certificate_name
+    return server._replace(tls_name=known) if _is_ip(server.host) and not _is_ip(known) else server
 
 
 def _is_ip(host: str) -> bool:
     try:
-        return bool(ip_address(host))
+        return bool(ip_address(host.replace("%25", "%")))
     except ValueError:
         return False
 
@@ -136,21 +185,29 @@ def explain(error: BaseException, *, source: str, timeout: float) -> Failure:
 
 def _explain_os(error: OSError) -> Failure:
     if isinstance(error, ssl.SSLCertVerificationError):
-        hint = "check tls.ca_file, and the host name in the certificate"
-        return Failure(f"certificate rejected ({error.verify_message})", hint, final=True)
+        text = f"certificate rejected ({error.verify_message})"
+        if error.verify_code in _OUT_OF_TIME:
+            return Failure(text, "renew the server's certificate, and check the clock of this machine")
+        return Failure(text, "check tls.ca_file, and the host name in the certificate", final=True)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Failure("connection closed during the TLS handshake")
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or error
-        return Failure(f"TLS failed ({reason})", "check the table [tls], and the server's TLS settings", final=True)
-    if isinstance(error, socket.gaierror):
-        if error.errno == socket.EAI_AGAIN:  # the name service is unavailable, the name may be correct
-            return Failure(f"unknown host ({error.strerror})", "check the name service of this machine")
-        return Failure(f"unknown host ({error.strerror})", "check the host name in servers", final=True)
-    # asyncio joins the errors of several addresses (::1 and 127.0.0.1) into one without a number.
-    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
-    texts = dict.fromkeys(os.strerror(number).lower() for number in numbers if number > 0)
-    return Failure(", ".join(texts) or str(error).lower() or type(error).__name__)
+        hint = "check the table [tls], and the server's TLS settings"
+        # By an alert the server rejects us, such as for the lack of a client certificate. Anything else is not TLS,
+        # such as the text of a proxy whose server is still starting.
+        return Failure(f"TLS failed ({reason(error)})", hint, final=is_alert(error))
+    text = os.strerror(error.errno).lower() if error.errno else str(error).lower()
+    return Failure(text or type(error).__name__, _HINTS.get(error.errno or 0, ""))
+
+
+def is_alert(error: OSError) -> bool:
+    """Return whether *error* is an alert of TLS, by which the other side rejects us."""
+    return isinstance(error, ssl.SSLError) and "ALERT" in reason(error)
+
+
+def reason(error: OSError) -> str:
+    """Return the short cause of *error*: OpenSSL's name for it, or the system's text."""
+    return str(getattr(error, "reason", None) or error.strerror or error or type(error).__name__)
 
 
 def summary(failures: Mapping[str, Failure]) -> str:
@@ -175,7 +232,12 @@ def _by_text(texts: Mapping[str, str]) -> list[str]:
     servers: dict[str, list[str]] = {}
     for shown, text in texts.items():
         servers.setdefault(text, []).append(shown)
-    return [f"{', '.join(names)}: {text}" for text, names in servers.items()]
+    return [f"{_listed(names)}: {text}" for text, names in servers.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def all_final(failures: Iterable[Failure]) -> bool:

@@ -10,8 +10,8 @@ from remaphore.errors import ConfigError
 
 
 def wanted(tls: Tls) -> bool:
-    """Return whether the configuration names a file for TLS; every connection then requires TLS."""
-    return any((tls.ca_file, tls.cert_file, tls.key_file))
+    """Return whether the configuration has a table `tls` with a setting; every connection then requires TLS."""
+    return any((tls.ca_file, tls.cert_file, tls.key_file, tls.handshake_first))
 
 
 def context(tls: Tls) -> ssl.SSLContext:

@@ -98,6 +98,11 @@ def test_tls_files_count_from_the_configuration():
     assert config.tls == Tls(ca_file=BASE / "ca.pem", cert_file=Path("/c.pem"), key_file=BASE / "k.pem")
 
 
+def test_handshake_first_is_a_boolean_and_false_unless_set():
+    assert read(MINIMAL + "[tls]\nhandshake_first = true\n").tls == Tls(handshake_first=True)
+    assert read(MINIMAL + "[tls]\nhandshake_first = false\n").tls == Tls()
+
+
 def test_a_verbs_settings_are_read_and_what_is_not_said_is_as_for_all():
     settings = (
         '[verbs.deploy]\ntimeout = "1.5h"\nconcurrency = 2\nqueue = 10\nmax_wait = "1m30s"\nexit_on_error = true\n'

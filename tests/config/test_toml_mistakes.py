@@ -65,7 +65,11 @@ NAME_HINT = "use a name such as com.example.us.left"
             "identities[0].hooks: unknown key",
             "move hooks to the top of the file, above the first [table]",
         ),
-        (MINIMAL + "[tls]\nzzz = 1\n", "tls.zzz: unknown key", "known keys: ca_file, cert_file, key_file" + NEWER),
+        (
+            MINIMAL + "[tls]\nzzz = 1\n",
+            "tls.zzz: unknown key",
+            "known keys: ca_file, cert_file, key_file, handshake_first" + NEWER,
+        ),
         (
             MINIMAL + "[verbs.deploy]\ntimeuot = 1\n",
             "verbs.deploy.timeuot: unknown key",

@@ -30,6 +30,8 @@ TESTS = {
     Code.SERVER_REJECTS: (
         "tests/diagnostics/test_servers.py::test_rejected_credentials_are_an_error_until_they_are_replaced"
     ),
+    Code.SERVER_ADDRESS_UNUSABLE: "tests/diagnostics/test_servers.py::test_an_address_of_a_name_that_fails_is_a_note",
+    Code.SERVER_HANDSHAKE_FIRST: "tests/diagnostics/test_servers.py::test_a_server_that_begins_with_tls_is_a_note",
     Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_servers.py::test_a_small_max_payload_is_a_note_until_it_is_raised",
     Code.SUBJECT_DENIED: (
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"

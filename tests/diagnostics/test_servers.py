@@ -14,6 +14,8 @@ from remaphore.errors import NoReceiversError
 from remaphore.protocol import wire
 from remaphore.tasks import spawn
 from tests.harness.factories import make_encoded_reply
+from tests.harness.fake_server import fake_server
+from tests.harness.names import Names
 from tests.harness.nats_server import CA_FILE, TLS_FILES, Realm, connected, credentials, open_sockets, running, serving
 from tests.harness.nodes import make_config
 from tests.harness.waiting import until
@@ -62,6 +64,30 @@ async def test_the_version_of_tls_is_reported(tmp_path):
     async with running(tmp_path / "server", config) as server:
         found = await examine_servers(at(f"tls://localhost:{server.port}", tls=Tls(ca_file=CA_FILE)))
     assert ", TLSv1.3, login accepted" in only(found, Code.SERVER_OK).what
+
+
+async def test_an_address_of_a_name_that_fails_is_a_note(server, monkeypatch):
+    Names(monkeypatch)["broker.example.com"] = ["127.0.0.2", "127.0.0.1"]
+    config = at(f"nats://broker.example.com:{server.port}")
+    found = await examine_servers(config)
+    assert found[0].what.endswith(f"ms, at broker.example.com (127.0.0.1:{server.port})")
+    finding = only(found, Code.SERVER_ADDRESS_UNUSABLE)
+    assert (finding.level, finding.where) == (Level.NOTE, f"broker.example.com (127.0.0.2:{server.port})")
+    assert finding.what == "connection refused; another address works"
+    assert finding.hint == "let the server listen there, or write an address that works in servers"
+    async with fake_server(host="127.0.0.2", port=server.port):
+        assert Code.SERVER_ADDRESS_UNUSABLE not in codes(await examine_servers(config))
+
+
+async def test_a_server_that_begins_with_tls_is_a_note(tmp_path):
+    settings = f'cert_file: "{TLS_FILES}/server.pem", key_file: "{TLS_FILES}/server.key", handshake_first: true'
+    async with running(tmp_path / "server", f"tls {{ {settings} }}\n") as server:
+        config = at(f"tls://localhost:{server.port}", tls=Tls(ca_file=CA_FILE))
+        finding = only(await examine_servers(config), Code.SERVER_HANDSHAKE_FIRST)
+        assert finding.level is Level.NOTE
+        assert finding.hint == "set handshake_first = true in [tls], if all servers begin with TLS"
+        found = await examine_servers(replace(config, tls=replace(config.tls, handshake_first=True)))
+    assert codes(found)[:2] == [Code.SERVER_OK, Code.SUBJECTS_OK]
 
 
 async def test_an_unreachable_server_is_an_error_until_servers_is_corrected(server):

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from remaphore.transport import nats_connection
 from tests.faults.conftest import MakeSite
 from tests.faults.fault_site import ask, in_touch, meet, metrics, said
 from tests.harness.fake_server import FakeServer, fake_server
-from tests.harness.nats_server import NatsServer, Realm, connected, running, serving
+from tests.harness.names import another_address, can_replace_hosts, with_hosts
+from tests.harness.nats_server import CA_FILE, TLS_FILES, NatsServer, Realm, connected, running, serving
 from tests.harness.node_files import write_private
+from tests.harness.processes import Process
 from tests.harness.waiting import until
 
 USERS = """
@@ -56,6 +59,70 @@ async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_
 
             found = await asyncio.gather(*map(good, itertools.permutations(urls)))
     assert found == [server.url] * 24
+
+
+needs_hosts = pytest.mark.skipif(not can_replace_hosts(), reason="needs root, and a mount namespace")
+
+
+def with_names(folder: Path, hosts: str) -> tuple[Path, tuple[str, ...]]:
+    """Return a file with *hosts*, and the words of the command that sees it as /etc/hosts."""
+    file = folder / "hosts"
+    file.write_text(hosts)
+    return file, (*with_hosts(file, folder / "nsswitch.conf"), sys.executable, "-m", "remaphore")
+
+
+@needs_hosts
+async def test_a_broker_whose_name_does_not_exist_yet_is_waited_for(
+    server: NatsServer, sites: MakeSite, tmp_path: Path
+) -> None:
+    hosts, command = with_names(tmp_path, "127.0.0.1 localhost\n")
+    site = sites(f"nats://broker.internal:{server.port}")
+    config = site.config()
+    sender = Process(["send", "-c", config, "--timeout", "0.2s", "x"], command=command)
+    daemon = Process(["run", "-c", config], command=command)
+    receiver = Process(["receive", "--once", "-c", config], command=command)
+    site.processes += [sender, daemon, receiver]
+    code, _ = await asyncio.to_thread(sender.finish)
+    assert code == 3
+    assert "no broker within 0.2 s: nats://broker.internal" in sender.lines[0]
+    assert sender.lines[-1].startswith("remaphore: hint: check the host name in servers")
+    for waiting in (daemon, receiver):
+        await said(waiting, "unknown host")
+    with hosts.open("a") as file:
+        file.write("127.0.0.1 broker.internal\n")
+    await said(daemon, " ready")
+    await said(receiver, "Ready")
+
+
+@needs_hosts
+@pytest.mark.parametrize("greeting", [b"", None], ids=["closes", "silent"])
+async def test_another_program_on_the_first_address_of_localhost_does_not_hide_the_broker(
+    greeting: bytes | None, server: NatsServer, sites: MakeSite, tmp_path: Path
+) -> None:
+    first = another_address()
+    _, command = with_names(tmp_path, f"127.0.0.1 localhost\n{first} localhost\n")
+    config = sites(f"nats://localhost:{server.port}").config()
+    async with fake_server(FakeServer(greeting=greeting), host=first, port=server.port) as other:
+        for _ in range(20):  # the order is random
+            sender = Process(["send", "-c", config, "x"], command=command)
+            assert await asyncio.to_thread(sender.finish) == (0, "")
+            sender.end()
+            if other.connections:
+                break
+    assert other.connections
+
+
+async def test_a_command_over_tls_prints_nothing_but_its_result(sites: MakeSite, tmp_path: Path) -> None:
+    tls = f'tls {{ cert_file: "{TLS_FILES}/server.pem", key_file: "{TLS_FILES}/server.key" }}'
+    async with running(tmp_path / "server", tls) as server:
+        site = sites(f"tls://localhost:{server.port}")
+        config = site.config(extra=f'[tls]\nca_file = "{CA_FILE}"\n')
+        for words in (["send", "x"], ["-s", "-v", "say", "x"], ["receive", "--timeout", "0.1s"]):
+            command = Process([words[0], "-c", config, *words[1:]])
+            site.processes.append(command)
+            code, out = await asyncio.to_thread(command.finish)
+            assert (code, out) == (1 if words[0] == "receive" else 0, "")
+            assert [line for line in command.lines if "Ready" not in line] == []
 
 
 def password(folder: Path, user: str, word: str) -> str:

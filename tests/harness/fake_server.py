@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,14 @@ INFO = {"server_id": "FAKE", "version": "2.10.0", "proto": 1, "headers": True, "
 
 @dataclass
 class FakeServer:
-    """*lines* are the protocol lines that arrived, of all connections; *connections* counts those."""
+    """*lines* are the protocol lines that arrived, of all connections; *connections* counts those.
+
+    tls: begun after the greeting, which is sent in clear text.
+    """
 
     greeting: bytes | None = b"INFO %s\r\n" % json.dumps(INFO).encode()
     close_after: str = ""
+    tls: ssl.SSLContext | None = None
     answers: dict[str, bytes] = field(default_factory=lambda: {"PING": b"PONG\r\n"})
     lines: list[str] = field(default_factory=list)
     connections: int = 0
@@ -36,6 +41,8 @@ class FakeServer:
         if self.greeting == b"":
             return
         writer.write(self.greeting or b"")
+        if self.tls is not None:
+            await writer.start_tls(self.tls)
         while line := (await reader.readline()).decode().strip():
             self.lines.append(line)
             word = line.split()[0]
@@ -47,7 +54,9 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def fake_server(server: FakeServer | None = None) -> AsyncIterator[FakeServer]:
+async def fake_server(
+    server: FakeServer | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[FakeServer]:
     """Run a fake server for the length of a block, and end all its connections after it."""
     fake = server or FakeServer()
     tasks: set[asyncio.Task[None]] = set()
@@ -59,8 +68,8 @@ async def fake_server(server: FakeServer | None = None) -> AsyncIterator[FakeSer
         with suppress(asyncio.CancelledError):
             await fake.handle(reader, writer)
 
-    listener = await asyncio.start_server(handle, "127.0.0.1", 0)
-    fake.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(handle, host, port)
+    fake.url = f"nats://{host}:{listener.sockets[0].getsockname()[1]}"
     try:
         yield fake
     finally:

@@ -107,22 +107,15 @@ async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause:
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
-        ("nats://no-such-host.invalid", "unknown host"),
         ("http://127.0.0.1", "unsupported scheme http://"),
         ("nats://127.0.0.1:99999", "not an address"),
     ],
 )
 async def test_an_address_that_cannot_be_is_refused_at_once(url: str, cause: str) -> None:
-    if "invalid" in url:
-        with pytest.raises(socket.gaierror) as caught:
-            socket.getaddrinfo("no-such-host.invalid", 4222)
-        if caught.value.errno == socket.EAI_AGAIN:  # no name service here: that is rightly tried again
-            assert cause in str(await unavailable(url))
-            return
     error = await rejection(url)
     assert url in str(error)
     assert cause in str(error)
-    assert error.hint in ("check the host name in servers", "write nats://HOST:PORT or tls://HOST:PORT")
+    assert error.hint == "write nats://HOST:PORT or tls://HOST:PORT"
 
 
 async def test_a_wrong_password_is_refused_at_once(tmp_path: Path) -> None:

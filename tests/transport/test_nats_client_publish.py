@@ -13,6 +13,7 @@ from nats.errors import ConnectionClosedError
 from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError, PayloadTooLargeError, SubjectDeniedError
 from remaphore.transport import nats_client
+from remaphore.transport.addresses import literal
 from remaphore.transport.nats_client import NatsBus
 from remaphore.transport.nats_connection import Connection
 from remaphore.transport.servers import parse
@@ -247,7 +248,9 @@ async def test_the_brokers_own_no_responders_message_is_not_delivered() -> None:
 
 async def test_a_connection_whose_reader_has_died_confirms_nothing() -> None:
     async with fake_server() as fake:
-        connection = await Connection.dial(parse(fake.url), login={}, source="", context=None, require_tls=False)
+        server = parse(fake.url)
+        server = server.at(literal(server.host, server.port))
+        connection = await Connection.dial(server, login={}, source="", context=None, require_tls=False)
         await asyncio.sleep(0)  # let the reader begin
         assert connection._client._reading_task is not None
         connection._client._reading_task.cancel()

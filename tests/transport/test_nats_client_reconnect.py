@@ -15,6 +15,7 @@ import pytest
 
 from remaphore.errors import ConnectionLostError
 from remaphore.transport import nats_client, nats_connection, nats_reader, outage
+from remaphore.transport.addresses import literal
 from remaphore.transport.dialer import DISCOVERED_A_ROUND
 from remaphore.transport.nats_client import NatsBus
 from tests.harness.fake_server import INFO, FakeServer, fake_server
@@ -258,10 +259,12 @@ async def test_servers_that_a_broker_made_up_do_not_prevent_a_reconnect_to_the_c
         await until(lambda: bus.connected and bus.reconnects)
         assert len(bus._dialer._discovered) == nats_reader.MAX_DISCOVERED
         for _ in range(20):
-            order = bus._dialer.order()
-            assert len(order) == 1 + DISCOVERED_A_ROUND
+            servers = bus._dialer.servers()
+            assert len(servers) == 1 + DISCOVERED_A_ROUND
+            order = [server.at(literal(server.host, server.port)) for server in servers]
+            bus._dialer._arrange(order)
             assert order[-1].url == fake.url  # the one just lost
-        assert len({server for _ in range(200) for server in bus._dialer.order()}) > 2 * DISCOVERED_A_ROUND
+        assert len({server for _ in range(200) for server in bus._dialer.servers()}) > 2 * DISCOVERED_A_ROUND
 
 
 async def test_every_reconnect_is_reported_with_the_server_and_the_time_away(server: NatsServer) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import errno
-import socket
 import ssl
 
 import pytest
 
 from remaphore.transport.outage import FIRST_DELAY, LONGEST_DELAY, delays
-from remaphore.transport.servers import Failure, Server, all_final, discovered, explain, hints, parse, summary
+from remaphore.transport.servers import (
+    MAX_LISTED,
+    Failure,
+    Server,
+    all_final,
+    discovered,
+    explain,
+    hints,
+    parse,
+    summary,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,18 @@ def test_a_server_discovered_by_ip_must_show_the_certificate_of_the_name_that_we
     assert discovered("tls://10.0.0.2:4222", parse("tls://10.0.0.1")).tls_name == ""
 
 
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
+def certificate_error(code: int, text: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, text)
+    error.verify_code, error.verify_message = code, text
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "text", "hint", "final"),
     [
@@ -69,18 +90,22 @@ def test_a_server_discovered_by_ip_must_show_the_certificate_of_the_name_that_we
             "",
             False,
         ),
-        (OSError("Multiple exceptions: [Errno 111] x, [Errno 111] y"), "connection refused", "", False),
+        (PermissionError(errno.EPERM, "x"), "operation not permitted", "firewall", False),
+        (PermissionError(errno.EACCES, "x"), "permission denied", "firewall", False),
+        (OSError(errno.EMFILE, "x"), "too many open files", "LimitNOFILE=", False),
+        (OSError(errno.ENETUNREACH, "x"), "network is unreachable", "routes", False),
+        (OSError(errno.EAFNOSUPPORT, "x"), "address family not supported", "enable IPv6", False),
+        (OSError(errno.EADDRNOTAVAIL, "x"), "cannot assign requested address", "local ports", False),
         (TimeoutError(errno.ETIMEDOUT, "x"), "connection timed out", "", False),
         (ConnectionResetError("Connection lost"), "connection lost", "", False),
-        (
-            socket.gaierror(socket.EAI_AGAIN, "Temporary failure"),
-            "unknown host (Temporary failure)",
-            "name service",
-            False,
-        ),
-        (socket.gaierror(socket.EAI_NONAME, "not known"), "unknown host (not known)", "host name in servers", True),
         (ssl.SSLEOFError(8, "EOF"), "connection closed during the TLS handshake", "", False),
-        (ssl.SSLError(1, "x"), "TLS failed", "[tls]", True),
+        (ssl.SSLError(1, "x"), "TLS failed", "[tls]", False),
+        (tls_error("WRONG_VERSION_NUMBER"), "TLS failed (WRONG_VERSION_NUMBER)", "[tls]", False),
+        (tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "TLS failed (TLSV13_ALERT", "[tls]", True),
+        (certificate_error(18, "self-signed certificate"), "certificate rejected (self-signed", "tls.ca_file", True),
+        (certificate_error(62, "Hostname mismatch"), "certificate rejected (Hostname", "host name", True),
+        (certificate_error(9, "certificate is not yet valid"), "certificate rejected (cert", "clock", False),
+        (certificate_error(10, "certificate has expired"), "certificate rejected (certificate has", "renew", False),
         (Exception("nats: 'Authorization Violation'"), "Authorization Violation (login: x.creds)", "x.creds", True),
         (Exception("nats: 'User Authentication Expired'"), "User Authentication Expired", "x.creds", True),
         (Exception("nats: 'maximum connections exceeded'"), "maximum connections exceeded", "", False),
@@ -101,6 +126,11 @@ def test_the_summary_names_every_server_once_and_every_cause_once() -> None:
     failures = {"nats://a:1": Failure("down"), "nats://b:1": Failure("up"), "nats://c:1": Failure("down")}
     assert summary(failures) == "nats://a:1, nats://c:1: down; nats://b:1: up"
     assert summary({}) == "no answer yet"
+
+
+def test_a_line_lists_only_some_of_many_servers() -> None:
+    failures = {f"a{number}": Failure("down") for number in range(MAX_LISTED + 32)}
+    assert summary(failures) == ", ".join(f"a{number}" for number in range(MAX_LISTED)) + " and 32 more: down"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""The byte stream of a connection: TCP to one address, and TLS on it, before or after the server's first line.
+
+It takes the place of nats-py's transport, which looks the name up itself, uses one address of it, waits forever for the
+end of a failed TLS handshake (nats.py issue 718), and makes asyncio log a warning at the end of each TLS connection
+(nats.py issue 574).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from urllib.parse import ParseResult
+
+from nats.aio.transport import TcpTransport
+
+from remaphore.transport.addresses import Address
+from remaphore.transport.servers import DialError, Failure, LateInfoError, is_alert, reason
+
+# Seconds for a server's first line where TLS is required; without one, TLS is tried before it. Together with the
+# handshake it takes less than the second after which a command reports that it has no broker.
+INFO_WAIT = 0.5
+_HANDSHAKE_FIRST = "remove handshake_first from [tls], or configure it on the server"
+_NEITHER = "check host and port in servers"
+
+
+class Stream(TcpTransport):
+    """A stream to one address.
+
+    tls_name: the name for SNI that the server's certificate must carry. context: set where TLS is required.
+    handshake_first: start TLS before the server's first line, as nats-server requires with its setting of this name;
+    None: try that if *context* is set and the server sends nothing for INFO_WAIT.
+    """
+
+    def __init__(
+        self, address: Address, *, tls_name: str, context: ssl.SSLContext | None, handshake_first: bool | None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py's
+        self._address = address
+        self._tls_name = tls_name
+        self._context = context
+        self._handshake_first = handshake_first
+        self._aborted = False
+        self.tls_came_first = False  # before the server's first line
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """The state of TLS, None in clear text."""
+        return self._io_writer.get_extra_info("ssl_object") if self._io_writer else None
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:  # noqa: ARG002 - nats-py's signature
+        """Connect to the address, whatever *uri* names; then begin TLS if it comes first. Times are in seconds."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(connect_timeout):
+            # With its protocol named: asyncio sets TCP_NODELAY on no other socket, and a round trip would take 40 ms.
+            sock = socket.socket(self._address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            try:
+                sock.setblocking(False)  # noqa: FBT003
+                await loop.sock_connect(sock, self._address.sockaddr)
+                reader, writer = await asyncio.open_connection(sock=sock, limit=buffer_size)
+            except BaseException:
+                sock.close()
+                raise
+        # The first reader and writer are kept: their end would close the socket under TLS.
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+        if self._handshake_first and self._context is not None:
+            self.tls_came_first = True
+            try:
+                await self._begin_tls(self._context, connect_timeout)
+            except OSError as error:
+                if _is_clear_text(error):
+                    text = f"the server does not begin with TLS, which tls.handshake_first demands ({reason(error)})"
+                    raise DialError(Failure(text, _HANDSHAKE_FIRST)) from None
+                raise
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,  # noqa: ARG002 - nats-py's signature
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,  # noqa: ARG002
+        connect_timeout: float,
+    ) -> None:
+        """Begin TLS, unless it has begun before."""
+        if self.ssl_object is None:
+            await self._begin_tls(ssl_context, connect_timeout)
+
+    async def readline(self) -> bytes:
+        """Return the next line. Before the first one, begin TLS if it is required and the server sends nothing."""
+        assert self._io_reader is not None, "connect comes first"
+        if self._handshake_first is not None or self._context is None:
+            return await self._io_reader.readline()
+        self._handshake_first = False
+        try:
+            async with asyncio.timeout(INFO_WAIT):
+                first = await self._io_reader.read(1)
+        except TimeoutError:
+            self.tls_came_first = True
+            try:
+                await self._begin_tls(self._context, None)
+            except OSError as error:
+                if not _is_clear_text(error):
+                    raise
+                text = f"no INFO within {INFO_WAIT:g} s, and no TLS before it ({reason(error)})"
+                raise LateInfoError(Failure(text, _NEITHER)) from None
+            return await self._io_reader.readline()
+        return first + await self._io_reader.readline() if first not in (b"", b"\n") else first
+
+    async def wait_closed(self) -> None:
+        """Wait until the stream is closed; not after `abort`, whose end is not reported during a TLS handshake."""
+        if not self._aborted:
+            await super().wait_closed()  # type: ignore[no-untyped-call]  # nats-py's
+
+    def abort(self) -> None:
+        """Release the socket at once."""
+        self._aborted = True
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
+
+    async def _begin_tls(self, context: ssl.SSLContext, limit: float | None) -> None:
+        assert self._io_writer is not None, "connect comes first"
+        loop = asyncio.get_running_loop()
+        # A new reader: what is in the old one was sent in clear text, and must not be taken for a part of the secured
+        # stream.
+        reader = asyncio.StreamReader()
+        protocol = _TlsProtocol(reader)
+        async with asyncio.timeout(limit):
+            transport = await loop.start_tls(
+                self._io_writer.transport, protocol, context, server_hostname=self._tls_name
+            )
+        if transport is None:
+            raise ConnectionResetError("connection lost during the TLS handshake")
+        self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    """asyncio's, which learns of TLS only where it sees the connection being made; not here, where TLS comes later."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # to keep a TLS connection half open is impossible, and asyncio logs each such attempt
+
+
+def _is_clear_text(error: OSError) -> bool:
+    """Return whether *error*, of a handshake, means that the other side sent no TLS.
+
+    A rejected certificate is none of these, nor the end of the stream, nor an alert, which the other side sends in TLS.
+    """
+    other = (ssl.SSLCertVerificationError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    return isinstance(error, ssl.SSLError) and not isinstance(error, other) and not is_alert(error)
