@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from remaphore import trust
 from remaphore.config import checks
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, KeyFormatError
@@ -92,22 +93,43 @@ def _contents(raw: bytes, path: str | Path, what: str) -> bytes:
 
 
 def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> Problem | None:
-    """Return who else can read or change a secret's file, with the command that fixes it as the hint, or None.
+    """Return who else can read or change a secret's file, with its fix as the hint, or None.
 
-    user: the uid that reads it. The file must be owned by that user or root, and may then be readable by its group.
+    user: the uid that reads it. The file must be owned by that user or root. A group may read it if root owns it, for
+    only root can have chosen that group, or if it is a group of ours; a service's own group has no other members.
     """
-    name = shlex.quote(str(path))
     if info.st_uid not in (_ROOT, user):
-        return Problem(f"owned by uid {info.st_uid}, who can change it", f"chown {user} {name}")
+        hint = f"{trust.replace_hint(str(path))} as uid {user} (or run this command as uid {info.st_uid})"
+        return Problem(f"owned by uid {info.st_uid}, who can change it", hint)
     found = []
     if info.st_mode & stat.S_IROTH:
         found.append("others can read it")
+    if info.st_mode & stat.S_IRGRP and info.st_uid != _ROOT and info.st_gid not in {os.getegid(), *os.getgroups()}:
+        found.append(f"group {info.st_gid}, which is not ours, can read it")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         found.append("group or others can write it")
     if not found:
         return None
     what = f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o})"
-    return Problem(what, f"chmod go-w,o-r {name}")
+    return Problem(what, _mode_hint(info, path, user=user))
+
+
+def _mode_hint(info: os.stat_result, path: str | Path, *, user: int) -> str:
+    """Return how to fix the mode of the file *path*: on a read-only mount, as of a container's secret, no chmod can."""
+    if trust.is_read_only(os.fspath(path)):
+        group = os.getegid()
+        return (
+            f"it is mounted read-only, so set the mode where it is mounted: for Kubernetes defaultMode: 0400 in the"
+            f" volume and fsGroup: {group} in the securityContext, for Docker mode: 0400 and uid: {user} of the secret;"
+            f" or copy it to a file of mode 0600 of uid {user}"
+        )
+    name = shlex.quote(str(path))
+    fix = f"chmod 0600 {name}"
+    if info.st_uid != user:  # it is root's: without "others", only its group lets us read it
+        fix = f"chgrp {os.getegid()} {name} && chmod 0640 {name}, as root"
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may have changed it: look at {name}, install it again if they have, and then: {fix}"
+    return fix
 
 
 def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], PrivateKey]:

@@ -45,7 +45,10 @@ def test_the_documented_places_are_the_defaults():
     [
         ({"HOME": "/home/me"}, ("/home/me/.config/remaphore/remaphore.toml",)),
         ({"HOME": "/home/me", "XDG_CONFIG_HOME": "/xdg"}, ("/xdg/remaphore/remaphore.toml",)),
-        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "relative"}, ()),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "relative"}, ("/home/me/.config/remaphore/remaphore.toml",)),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": ""}, ("/home/me/.config/remaphore/remaphore.toml",)),
+        ({"HOME": "relative"}, ()),
+        ({"HOME": ""}, ()),
         ({}, ()),
     ],
 )
@@ -138,7 +141,7 @@ def test_legacy_files_holds_keys_so_that_open_modes_are_warned_about(tmp_path, m
     warnings = search.load(path, {}).warnings
     assert bool(warnings) == warned
     assert all(
-        warning.what.startswith(f"{path}: it contains private keys: ") and warning.hint == f"chmod go-w,o-r {path}"
+        warning.what.startswith(f"{path}: it contains private keys: ") and warning.hint.endswith(f"chmod 0600 {path}")
         for warning in warnings
     )
 

@@ -149,13 +149,13 @@ def deleted(path_of):
     return lambda machine: path_of(machine).unlink()
 
 
-def written(path_of, text, mode=0o755):
+def written(path_of, text, mode=0o755, folder_mode=0o755):
     """Write a file and create its directory."""
 
     def write(machine):
         path = path_of(machine)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o755)
+        path.parent.chmod(folder_mode)
         path.write_text(text)
         path.chmod(mode)
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from remaphore import Action, Message, Step
+from remaphore.trust import UnsafeError, check_directory, lstat
 from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
-from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, check_directory, check_file, lstat
+from remaphore_plugins.hooks_d.trust import TrustedFile, check_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,12 +71,13 @@ def run(options: Run) -> int:
     from remaphore.receiving.ledger import state
 
     output.configure_logs(options.log_format)
-    config = load_daemon_config(options.config, options.hooks)
+    config = load_daemon_config(options.config, options.hooks, trusted=True)
     config.identity().load()
     plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config)
     folder = state.directory(config, options.instance, os.environ)
     if options.check:
+        state.check(folder)
         output.notice(f"{config.source}: {len(config.peers)} peers; the daemon would start")
         return 0
     enable_gc()
@@ -124,7 +125,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
         def reload() -> None:
             notifier.reloading()
-            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks))
+            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks, trusted=True))
             state = "receiving" if node.bus.connected else "waiting for the broker"
             notifier.ready(state if applied else f"{state}; the new configuration was rejected, see the log")
 
