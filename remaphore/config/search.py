@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
 import os
@@ -197,4 +198,5 @@ def utf8(raw: bytes, path: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8", hint="save the file as UTF-8") from None
+        coding = " (it begins like UTF-16)" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
+        raise ConfigError(f"{path}:{line}: not UTF-8{coding}", hint="save the file as UTF-8") from None

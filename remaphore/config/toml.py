@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import checks
+from remaphore.config import characters, checks
 from remaphore.config.secrets import private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
@@ -60,7 +60,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
     text of each file in `peers.d`, whose peers follow those of the main file. A private key is read when it is first
     used. Raise ConfigError.
     """
-    root = Table(document(text, source), source=source, known=_TOP, top=_TOP)
+    root = Table(document(text, source), source=source, known=_TOP, top=_TOP, text=text)
     root.require("destination", 'destination = "com.example.host"')
     root.require("servers", 'servers = ["nats://HOST:4222"]')
     root.require("identities", _IDENTITY_HINT)
@@ -75,7 +75,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
     root.checked("default_identity", default, checks.public_key_problem)
     if all(identity.key != default for identity in identities):
         raise root.error("default_identity", "no identity has this key", "use the key of one of [[identities]]")
-    others = [(name, Table(document(other, name), source=name, known=_DROP_IN)) for name, other in drop_ins]
+    others = [(name, Table(document(other, name), source=name, known=_DROP_IN, text=other)) for name, other in drop_ins]
     tls = root.table("tls", _TLS)
     if "key_file" in tls:
         tls.require("cert_file", 'cert_file = "FILE", the certificate of this key')
@@ -124,7 +124,15 @@ def document(text: str, source: str) -> Mapping[str, Any]:
         where = f"{source}:{found[1]}" if found else source
         reason = _POSITION.sub("", str(error)).strip()
         hint = 'write strings as key = "text", and arrays in [ ]'
+        deceptive = _deceptive_in_line(text, int(found[1])) if found else ""
+        if deceptive:
+            hint = f"delete or replace {deceptive}"
         raise ConfigError(f"{where}: not TOML: {reason}", hint=hint) from None
+
+
+def _deceptive_in_line(text: str, line: int) -> str:
+    content = "".join(text.split("\n")[line - 1 : line])  # an error at the end of the file may be after the last line
+    return characters.describe(content.partition("#")[0], line=line)
 
 
 def _auth(root: Table, base: Path) -> Auth:
@@ -199,8 +207,7 @@ def _permitted(table: Table) -> frozenset[str]:
     table.require("verbs", 'verbs = ["..."]')
     verbs = table.texts("verbs")
     for number, verb in enumerate(verbs):
-        if "," in verb:
-            raise table.error(f"verbs[{number}]", "a verb cannot contain a comma", 'write ["ping", "deploy"]')
+        table.checked(f"verbs[{number}]", verb, checks.verb_problem)
     return frozenset(verb.lower() for verb in verbs)
 
 

@@ -89,7 +89,7 @@ NAME_HINT = "use a name such as com.example.us.left"
         ),
         (
             MINIMAL.replace('"d"', '"a\\nb"'),
-            "destination: a destination cannot contain white space or control characters",
+            "destination: a destination cannot contain U+000A control character, its character 2",
             NAME_HINT,
         ),
         (
