@@ -149,7 +149,7 @@ def _mode_hint(info: os.stat_result, path: str | Path, *, user: int) -> str:
     name = shlex.quote(str(path))
     fix = f"chmod 0600 {name}"
     if info.st_uid != user:  # it is root's: without "others", only its group lets us read it
-        fix = f"chgrp {os.getegid()} {name} && chmod 0640 {name}, as root"
+        fix = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others may have changed it: look at {name}, install it again if they have, and then: {fix}"
     return fix

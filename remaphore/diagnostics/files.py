@@ -47,7 +47,7 @@ def _check_leftovers(folders: Iterable[Path]) -> Iterator[Finding]:
     for folder in sorted(folders):
         for path in sorted(folder.glob(files.LEFTOVER)):
             what = "left behind by a remaphore command that was killed while it wrote"
-            hint = f"rm {shlex.quote(str(path))}, if no command is running"
+            hint = f"if no remaphore command is running: rm {shlex.quote(str(path))}"
             yield Finding(Level.NOTE, Code.FILE_LEFT_BEHIND, str(path), what, hint)
 
 

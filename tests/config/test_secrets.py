@@ -79,7 +79,7 @@ def test_another_group_may_not_read_a_secret_that_root_does_not_own(mode):
 
 def test_the_daemon_reads_root_s_secret_by_its_group_once_the_hint_is_followed():
     problem = secrets.mode_problem(status(mode=0o644, owner=0), "f", user=1000)
-    assert problem.hint == f"chgrp {os.getegid()} f && chmod 0640 f, as root"
+    assert problem.hint == f"as root: chgrp {os.getegid()} f && chmod 0640 f"
 
 
 def test_on_a_read_only_mount_the_hint_is_the_mode_of_the_mount(monkeypatch):

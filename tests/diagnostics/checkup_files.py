@@ -110,7 +110,7 @@ CASES = [
         Level.NOTE,
         lambda machine: (machine.folder / ".remaphore-x.tmp").touch(),
         deleted(lambda machine: machine.folder / ".remaphore-x.tmp"),
-        "left behind by a remaphore command that was killed while it wrote; hint: rm ",
+        "that was killed while it wrote; hint: if no remaphore command is running: rm ",
     ),
     Case(
         Code.KEY_UNUSABLE,
