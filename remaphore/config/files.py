@@ -120,9 +120,13 @@ def _make(path: Path, mode: int) -> None:
 def _open_own(path: Path) -> int:
     """Return a descriptor of the existing directory *path*. Raise UnsafeError if it, or what is in it, is not ours."""
     user = os.geteuid()
-    if path.is_symlink():
-        raise trust.UnsafeError(str(path), "a symbolic link", "name the directory that it leads to, or delete it")
-    descriptor = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        if path.is_symlink():
+            hint = "name the directory that it leads to, or delete it"
+            raise trust.UnsafeError(str(path), "a symbolic link", hint) from None
+        raise
     try:
         found = os.fstat(descriptor)
         _check_own(path, found, user=user)

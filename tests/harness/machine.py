@@ -101,7 +101,8 @@ def assert_hints(findings: list[Finding]) -> None:
 
 
 def type_in(command: str) -> None:
-    """Run the command of a hint in a shell, as an administrator does."""
+    """Run the command of a hint in a shell, as an administrator does, who has looked at what the hint names first."""
+    command = command.rpartition("and then: ")[2]
     path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     subprocess.run(["/bin/sh", "-ec", command], check=True, env={"PATH": path}, stdin=subprocess.DEVNULL)
 
