@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from remaphore.config.settings import Config, Problem
 
 
-def load_config(path: str | None) -> Config:
-    """Load the configuration *path*, else the one that the environment names, else the system's. Raises ConfigError."""
+def load_config(path: str | None, *, trusted: bool = False) -> Config:
+    """Load the configuration *path*, else the one that the environment names, else the system's. Raises ConfigError.
+
+    trusted: raise it as well if another user could have changed the configuration, which is a warning otherwise.
+    """
     from remaphore.config.search import load
+    from remaphore.errors import ConfigError
 
     config = load(path, os.environ)
-    report(config.warnings)
+    if trusted and config.unsafe:
+        raise ConfigError(f"unsafe configuration: {config.unsafe[0].what}", hint=config.unsafe[0].hint)
+    report((*config.warnings, *config.unsafe))
     return config
 
 
@@ -29,15 +35,16 @@ def report(warnings: Iterable[Problem]) -> None:
             output.notice(f"hint: {warning.hint}")
 
 
-def load_daemon_config(path: str | None, hooks: Sequence[str]) -> Config:
+def load_daemon_config(path: str | None, hooks: Sequence[str], *, trusted: bool = False) -> Config:
     """Load the configuration with the handler directories of the daemon.
 
-    Those are *hooks* of the command line, else those of the file, else the default ones. Raises ConfigError.
+    Those are *hooks* of the command line, else those of the file, else the default ones. trusted: as in `load_config`.
+    Raises ConfigError.
     """
     from dataclasses import replace
     from pathlib import Path
 
     from remaphore.config.settings import DEFAULT_HOOKS
 
-    config = load_config(path)
+    config = load_config(path, trusted=trusted)
     return replace(config, hooks=tuple(map(Path, hooks)) or config.hooks or DEFAULT_HOOKS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from remaphore.config import characters
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, DurationError, KeyFormatError
 from remaphore.protocol import duration, keys, subject
@@ -22,8 +23,13 @@ _WRITE_NAME = "use a name such as com.example.us.left"
 
 def server_problem(url: str) -> Problem | None:
     """Return why *url* is not the address of a NATS server, `nats://HOST[:PORT]` or `tls://HOST[:PORT]`, or None."""
-    if not url.isprintable() or " " in url:
-        return Problem("the address contains white space or a control character", _WRITE_ADDRESS)
+    if url.count("://") > 1 or "," in url:
+        return Problem("several addresses in one string", 'write each as a string of its own: ["nats://A", "nats://B"]')
+    problem = _character_problem(url, "the address")
+    if problem is not None:
+        return problem
+    if "%25" in url:
+        return Problem("the zone of the IPv6 address is escaped", "write % instead of %25, as in [fe80::1%eth0]")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -48,9 +54,27 @@ def destination_problem(text: str) -> Problem | None:
         return Problem("a destination cannot contain *; only patterns can", _WRITE_NAME)
     if "," in text:
         return Problem("a destination cannot contain a comma", _WRITE_NAME)
-    if not text.isprintable() or " " in text:
-        return Problem("a destination cannot contain white space or control characters", _WRITE_NAME)
-    return None
+    return _character_problem(text, "a destination", _WRITE_NAME)
+
+
+def verb_problem(text: str) -> Problem | None:
+    """Return why *text* cannot be a verb in a list of permitted verbs, or None."""
+    if "," in text:
+        return Problem("a verb cannot contain a comma", 'write ["ping", "deploy"]')
+    if text == text.strip(" "):  # the Go implementation permits a space within a verb
+        text = text.replace(" ", "_")
+    return _character_problem(text, "a verb")
+
+
+def _character_problem(text: str, what: str, hint: str = "") -> Problem | None:
+    """Return the problem if *text* contains white space, or a character that is invisible or resembles another."""
+    found = characters.find(text)
+    if found is None and " " in text:
+        found = text.index(" ")
+    if found is None:
+        return None
+    name = characters.name(text[found])
+    return Problem(f"{what} cannot contain {name}, its character {found + 1}", hint or f"delete or replace {name}")
 
 
 def subject_problem(text: str) -> Problem | None:

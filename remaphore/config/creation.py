@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from remaphore.config import checks, files, peer_line, render, secrets, toml
+from remaphore.config import characters, checks, files, peer_line, render, secrets, toml
 from remaphore.errors import ConfigError, KeyFormatError, UsageError
 from remaphore.protocol.keys import PrivateKey
 
@@ -19,7 +19,9 @@ _CONFIG_MODE = 0o644  # it contains no secret, only the names of the files that 
 
 _SERVERS = ("nats://localhost:4222",)
 _CREDENTIALS = "nats.creds"
-_UNUSABLE_NAMES = ("", "localhost", "localdomain.localhost")  # names of every host, or of none
+# A label of a host name, as a resolver accepts it; and the first labels that every host has.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LOCAL = re.compile(r"(?:ip6-)?(?:localhost|localdomain|loopback|localnet|allnodes|allrouters|mcastprefix)[0-9]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +46,19 @@ class NewNode:
         return self.config.with_suffix(".key")
 
 
-def destination_of(host: str) -> str:
-    """Return a destination for the machine with the name *host*: its labels reversed, cleaned. Raise UsageError.
+def destination_of(*hosts: str) -> str:
+    """Return a destination for a machine: the first usable one of its names *hosts*, its labels reversed.
 
-    `left.us.example.com` becomes `com.example.us.left`.
+    `left.us.example.com` becomes `com.example.us.left`. Raise UsageError if none is usable.
     """
-    labels = (re.sub(r"[^a-z0-9_-]+", "-", label).strip("-") for label in reversed(host.lower().split(".")))
-    name = ".".join(filter(None, labels))
-    if name in _UNUSABLE_NAMES or name.replace(".", "").isdigit():
-        raise UsageError(
-            f"no destination can be derived from the host name {host!r}", hint="add --destination com.example.host"
-        )
-    return name
+    for host in hosts:
+        labels = host.lower().removesuffix(".").split(".")
+        usable = all(map(_LABEL.fullmatch, labels)) and not _LOCAL.fullmatch(labels[0])
+        if usable and not "".join(labels).isdigit():
+            return ".".join(reversed(labels))
+    names = " or ".join(map(repr, dict.fromkeys(hosts))) or "(unknown)"
+    what = f"no destination can be derived from the host name {names}"
+    raise UsageError(what, hint="add --destination com.example.host")
 
 
 def create_node(node: NewNode) -> tuple[str, bool]:
@@ -92,10 +95,13 @@ def create_key(path: Path) -> str:
 def read_key(path: Path) -> PrivateKey:
     """Return the private key that *path* contains. Raise ConfigError, also if others can read it."""
     what = "private key"
+    text = secrets.read_secret(path, what=what)
     try:
-        return PrivateKey.from_text(secrets.read_secret(path, what=what))
+        return PrivateKey.from_text(text)
     except KeyFormatError as error:
-        raise ConfigError(f"{path}: {what}: {error}", hint="move the file away: it is not overwritten") from None
+        deceptive = characters.describe(text)
+        hint = f"delete {deceptive}" if deceptive else "move the file away: it is not overwritten"
+        raise ConfigError(f"{path}: {what}: {error}", hint=hint) from None
 
 
 def check_place(config: Path) -> None:

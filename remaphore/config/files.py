@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from remaphore import trust
 from remaphore.errors import ConfigError
+
+FOLDER_MODE = 0o755  # a configuration holds no secret: its user may be another than the one who creates it
+PRIVATE_MODE = 0o700
+LEFTOVER = ".remaphore-*.tmp"  # pattern of the names of files that are being written
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +61,100 @@ def replace(path: Path, text: str) -> None:
         _sync(target.parent)
 
 
-def make_folder(path: Path, *, mode: int = 0o755) -> None:
-    """Create a directory, and its parents, unless it exists. Raise ConfigError."""
+def make_folder(path: Path, *, mode: int = FOLDER_MODE) -> None:
+    """Create a directory of *mode*, and its parents of FOLDER_MODE, unless it exists. Raise ConfigError.
+
+    The umask has no effect: with 077, the daemon's user could not read what root creates, and with 0 all could write.
+    """
     with _reporting(path):
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        _make(path, mode)
+
+
+def check_private(path: Path) -> None:
+    """Check whether `open_private` can use the directory *path*. Nothing is created. Raise UnsafeError or OSError."""
+    user = os.geteuid()
+    way = path = path.absolute()
+    while way == path or not os.path.lexists(way):
+        way = way.parent
+    trust.check_way(str(way), user=user)
+    if os.path.lexists(path):
+        os.close(_open_own(path))
+
+
+def open_private(path: Path) -> int:
+    """Return a descriptor of the directory *path*, which only we can enter; it is created if it does not exist.
+
+    Neither the directory nor anything in it may be another user's, nor a link lead to it. Nothing is changed unless
+    all of that is checked. Raise UnsafeError or OSError.
+    """
+    path = path.absolute()
+    check_private(path)
+    _make(path, PRIVATE_MODE)
+    descriptor = _open_own(path)
+    os.fchmod(descriptor, PRIVATE_MODE)
+    return descriptor
+
+
+def _make(path: Path, mode: int) -> None:
+    missing = []
+    for each in (path, *path.parents):
+        if each.exists():
+            break
+        missing.append(each)
+    for each in reversed(missing):
+        try:
+            each.mkdir(mode=PRIVATE_MODE)
+        except FileExistsError:
+            if each == path and not each.is_dir():
+                raise
+            continue  # made meanwhile: its mode is that of the other process
+        descriptor = os.open(each, _DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # It may have inherited set-gid, which gives everything in it the group of the directory above.
+            inherited = os.fstat(descriptor).st_mode & stat.S_ISGID
+            os.fchmod(descriptor, inherited | (mode if each == path else FOLDER_MODE))
+        finally:
+            os.close(descriptor)
+
+
+def _open_own(path: Path) -> int:
+    """Return a descriptor of the existing directory *path*. Raise UnsafeError if it, or what is in it, is not ours."""
+    user = os.geteuid()
+    try:
+        descriptor = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        if path.is_symlink():
+            hint = "name the directory that it leads to, or delete it"
+            raise trust.UnsafeError(str(path), "a symbolic link", hint) from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        _check_own(path, found, user=user)
+        shared = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                _check_entry(path / entry.name, entry.stat(follow_symlinks=False), user=user, shared=shared)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_own(path: Path, found: os.stat_result, *, user: int) -> None:
+    if found.st_uid != user:
+        hint = f"run remaphore as its owner, or name another directory (look at it: ls -la {shlex.quote(str(path))})"
+        raise trust.UnsafeError(str(path), f"owned by user id {found.st_uid}, we are {user}", hint)
+    if found.st_mode & stat.S_ISVTX:
+        raise trust.UnsafeError(str(path), "a directory for all users (sticky)", "name a directory in it")
+
+
+def _check_entry(path: Path, found: os.stat_result, *, user: int, shared: bool) -> None:
+    """Raise UnsafeError if *path* is another user's; if others can write to its directory, also if it is a link."""
+    trust.check_owner(str(path), found, user=user)
+    # The second name of a file has the owner of the first.
+    linked = stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1)
+    if shared and linked:
+        raise trust.UnsafeError(str(path), "a link in a directory that others can write to", "delete it")
 
 
 def delete(path: Path) -> None:
@@ -70,7 +168,7 @@ def delete(path: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a lock, so that only one remaphore at a time edits files of *folder*. Raise ConfigError."""
     with _reporting(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, _DIRECTORY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks: no worse than with an editor
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -84,7 +182,8 @@ def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_re
     """Write *text* to a file with another name next to *path*, and sync it. It is deleted at the end unless renamed."""
     with _reporting(path):
         # mkstemp creates it for its owner alone (O_EXCL, 0600); peers.d ignores the name.
-        descriptor, name = tempfile.mkstemp(prefix=".remaphore-", suffix=".tmp", dir=path.parent)
+        prefix, suffix = LEFTOVER.split("*")
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     try:
         with _reporting(path), os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -106,7 +205,7 @@ def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_re
 
 
 def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, _DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

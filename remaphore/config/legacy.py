@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
-from remaphore.config import checks
+from remaphore.config import characters, checks
 from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, Auth, Config, Identity, Problem
 from remaphore.errors import ConfigError, KeyFormatError
 from remaphore.protocol.keys import PrivateKey
@@ -31,7 +31,7 @@ def parse(text: str, source: str) -> Config:
     Paths in it are relative to the current directory. Bytes that are not UTF-8 may be represented by lone surrogates,
     which are accepted in a comment. Raise ConfigError.
     """
-    reader = _Reader(source)
+    reader = _Reader(source, text)
     # Only a newline ends a line, as in the Go implementation; str.splitlines also splits at other characters.
     for number, line in enumerate(text.split("\n"), 1):
         content = line.partition("#")[0].strip()
@@ -61,8 +61,9 @@ def example() -> str:
 class _Reader:
     """Collects the settings line by line. Lines have no comments and are never empty."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, text: str) -> None:
         self._source = source
+        self._text = text.split("\n")  # for the place of a character that cannot be seen
         self._add: Callable[[int, str], None] = self._add_setting  # the reader of the current section's lines
         self._settings: dict[str, tuple[int, str]] = {}
         self._servers: list[str] = []
@@ -212,10 +213,14 @@ class _Reader:
         return f"{self._source}:{number}"
 
     def _error(self, number: int, what: str, hint: str) -> ConfigError:
-        return ConfigError(f"{self._place(number)}: {what}", hint=hint)
+        return ConfigError(f"{self._place(number)}: {what}", hint=self._hint(number, hint))
 
     def _warn(self, number: int, what: str, hint: str) -> None:
-        self._warnings.append(Problem(what, hint).at(self._place(number)))
+        self._warnings.append(Problem(what, self._hint(number, hint)).at(self._place(number)))
+
+    def _hint(self, number: int, hint: str) -> str:
+        deceptive = characters.describe(self._text[number - 1].partition("#")[0], line=number)
+        return f"delete or replace {deceptive}" if deceptive else hint
 
 
 def _quote(word: str) -> str:

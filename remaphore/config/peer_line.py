@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from remaphore.config import checks
+from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
 from remaphore.errors import KeyFormatError, UsageError
 from remaphore.protocol import keys
@@ -47,15 +47,16 @@ def read_all(text: str, source: str, *, bare: bool = False) -> tuple[tuple[str, 
     found = []
     for number, row in rows:
         words = row.split()
-        secrets = (secret_problem(word) for word in words)
-        problem = next(filter(None, secrets), None) or _form_problem(words, bare=bare)
+        secret = next(filter(None, map(secret_problem, words)), None)
+        problem = secret or _form_problem(words, bare=bare)
         if problem is None:
             destination, key = words[1:3] if words[0].startswith(_WORD) else words
             found.append((destination, key))
             problem = checks.destination_problem(destination) or checks.public_key_problem(key)
         if problem is not None:
             place = f"{source}, line {number}" if len(rows) > 1 else source
-            raise UsageError(f"{place}: {problem.what}", hint=problem.hint)
+            deceptive = "" if problem is secret else characters.describe(row, line=number)
+            raise UsageError(f"{place}: {problem.what}", hint=f"delete {deceptive}" if deceptive else problem.hint)
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ A file is checked through the descriptor that it is read from, so that it cannot
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
@@ -13,7 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from remaphore.config import checks
+from remaphore import trust
+from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, KeyFormatError
 from remaphore.protocol.keys import PrivateKey
@@ -59,15 +61,42 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
                 raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
             return _contents(raw, path, what), os.fstat(file.fileno())
     except FileNotFoundError:
-        raise ConfigError(f"{path}: {what}: no such file", hint="check the name, or create the file") from None
+        raise ConfigError(f"{path}: {what}: no such file", hint=_missing_hint(str(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: {what}: is a directory", hint="name a file in it") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         hint = "check the name, and who may read the file"
+        if isinstance(error, PermissionError):
+            hint = _denied_hint(Path(path))
         raise ConfigError(f"{path}: {what}: cannot be read: {reason}", hint=hint) from None
     except ValueError:  # such as a NUL byte in it
         raise ConfigError(f"{str(path)!r}: {what}: not a valid file name", hint="correct the name") from None
+
+
+def _missing_hint(path: str) -> str:
+    if any(part.startswith(("~", "$")) for part in path.split("/")):
+        return "write the full path: neither ~ nor a variable is replaced in a file name"
+    deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")
+    if deceptive or path.endswith(" "):
+        return f"delete or replace {characters.name(deceptive or ' ')} in the name"
+    return "check the name, or create the file"
+
+
+def _denied_hint(path: Path) -> str:
+    """Return how to let our user read *path*, which exists, or is in a directory that our user may not enter."""
+    user = os.geteuid()
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            info = place.stat()
+            name = shlex.quote(str(place))
+            if stat.S_ISDIR(info.st_mode):
+                return f"let uid {user} enter {name}, or run this command as uid {info.st_uid}"
+            if trust.is_read_only(str(place)):
+                return f"let uid {user} read it: {_mount_hint(user)}"
+            group = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
+            return f"let uid {user} read it ({group}), or run this command as uid {info.st_uid}"
+    return "check the name, and who may read the file"
 
 
 def read_stdin(*, what: str) -> bytes:
@@ -92,22 +121,46 @@ def _contents(raw: bytes, path: str | Path, what: str) -> bytes:
 
 
 def mode_problem(info: os.stat_result, path: str | Path, *, user: int) -> Problem | None:
-    """Return who else can read or change a secret's file, with the command that fixes it as the hint, or None.
+    """Return who else can read or change a secret's file, with its fix as the hint, or None.
 
-    user: the uid that reads it. The file must be owned by that user or root, and may then be readable by its group.
+    user: the uid that reads it. The file must be owned by that user or root. A group may read it if root owns it, for
+    only root can have chosen that group, or if it is a group of ours; a service's own group has no other members.
     """
-    name = shlex.quote(str(path))
     if info.st_uid not in (_ROOT, user):
-        return Problem(f"owned by uid {info.st_uid}, who can change it", f"chown {user} {name}")
+        hint = f"{trust.replace_hint(str(path))} as uid {user} (or run this command as uid {info.st_uid})"
+        return Problem(f"owned by uid {info.st_uid}, who can change it", hint)
     found = []
     if info.st_mode & stat.S_IROTH:
         found.append("others can read it")
+    if info.st_mode & stat.S_IRGRP and info.st_uid != _ROOT and info.st_gid not in {os.getegid(), *os.getgroups()}:
+        found.append(f"group {info.st_gid}, which is not ours, can read it")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         found.append("group or others can write it")
     if not found:
         return None
     what = f"{' and '.join(found)} (mode {stat.S_IMODE(info.st_mode):04o})"
-    return Problem(what, f"chmod go-w,o-r {name}")
+    return Problem(what, _mode_hint(info, path, user=user))
+
+
+def _mode_hint(info: os.stat_result, path: str | Path, *, user: int) -> str:
+    """Return how to fix the mode of the file *path*: on a read-only mount, as of a container's secret, no chmod can."""
+    if trust.is_read_only(os.fspath(path)):
+        return _mount_hint(user)
+    name = shlex.quote(str(path))
+    fix = f"chmod 0600 {name}"
+    if info.st_uid != user:  # it is root's: without "others", only its group lets us read it
+        fix = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may have changed it: look at {name}, install it again if they have, and then: {fix}"
+    return fix
+
+
+def _mount_hint(user: int) -> str:
+    return (
+        "it is mounted read-only, so set the mode where it is mounted: for Kubernetes defaultMode: 0400 in the volume"
+        f" and fsGroup: {os.getegid()} in the securityContext, for Docker mode: 0400 and uid: {user} of the secret;"
+        f" or copy it to a file of mode 0600 of uid {user}"
+    )
 
 
 def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], PrivateKey]:
@@ -122,6 +175,8 @@ def private_key_loader(path: Path, *, public: str, what: str) -> Callable[[], Pr
         try:
             return checks.private_key(text, public=public)
         except KeyFormatError as error:
-            raise ConfigError(f"{path}: {what}: {error}", hint=error.hint) from None
+            deceptive = characters.describe(text)
+            hint = f"delete {deceptive}" if deceptive else error.hint
+            raise ConfigError(f"{path}: {what}: {error}", hint=hint) from None
 
     return load

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
-from remaphore.config import checks
+from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError
 
@@ -29,10 +29,11 @@ class Table:
     """One table of the file: *at* is its path, empty for the whole file; *known* its keys, None if any is allowed.
 
     The methods return None (or an empty tuple) for a key that is missing, unless it is required; all of them raise
-    ConfigError. *top*: the keys that are only allowed at the top of the file, for the hint.
+    ConfigError. *top*: the keys that are only allowed at the top of the file, for the hint. *text*: the
+    whole file, for the place of a character that cannot be seen.
     """
 
-    __slots__ = ("_at", "_data", "_source", "_top")
+    __slots__ = ("_at", "_data", "_source", "_text", "_top")
 
     def __init__(
         self,
@@ -42,12 +43,15 @@ class Table:
         known: Collection[str] | None,
         at: str = "",
         top: Collection[str] = (),
+        text: str = "",
     ) -> None:
-        self._data, self._source, self._at, self._top = data, source, at, top
+        self._data, self._source, self._at, self._top, self._text = data, source, at, top, text
         if known is not None:
             for key in data:
                 if key not in known:
-                    raise self.error(key, "unknown key", _unknown_key_hint(key, known, top))
+                    place = self._deceptive(key)
+                    hint = f"delete or replace {place}" if place else _unknown_key_hint(key, known, top)
+                    raise self.error(key, "unknown key", hint)
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -104,7 +108,8 @@ class Table:
         try:
             nanoseconds = checks.read_duration(text)
         except ConfigError as error:
-            raise self.error(key, str(error), error.hint) from None
+            place = self._deceptive(text)
+            raise self.error(key, str(error), f"delete or replace {place}" if place else error.hint) from None
         if nanoseconds <= 0:
             raise self.error(key, "must be more than 0", "use a value such as 5s")
         return nanoseconds
@@ -134,21 +139,28 @@ class Table:
 
     def table(self, key: str, known: Collection[str] | None) -> Table:
         """Return a table with these *known* keys."""
-        return Table(self.raw(key), source=self._source, known=known, at=self.path(key), top=self._top)
+        return Table(self.raw(key), source=self._source, known=known, at=self.path(key), top=self._top, text=self._text)
 
     def tables(self, key: str, known: Collection[str]) -> Iterator[Table]:
         """Return the tables of an array, `[[key]]` in the file."""
         for number, item in enumerate(self._typed(key, list) or []):
             at = f"{key}[{number}]"
             data = self._check(at, item, dict)
-            yield Table(data, source=self._source, known=known, at=self.path(at), top=self._top)
+            yield Table(data, source=self._source, known=known, at=self.path(at), top=self._top, text=self._text)
 
     def checked(self, key: str, value: str, problem_of: Callable[[str], Problem | None]) -> str:
         """Return *value*, the string at *key*. Raise the problem that *problem_of* finds in it, if any."""
         problem = problem_of(value)
         if problem is not None:
-            raise self.error(key, *problem)
+            place = self._deceptive(value)
+            raise self.error(key, problem.what, f"delete or replace {place}" if place else problem.hint)
         return value
+
+    def _deceptive(self, value: str) -> str:
+        """Return the first character of *value* that cannot be seen, and where it is in the file; else empty."""
+        index = characters.find(value)
+        start = self._text.find(value)  # -1 if it is written with escapes, which can be seen
+        return "" if index is None or start < 0 else characters.locate(self._text, start + index)
 
     def _typed(self, key: str, kind: type[_T]) -> _T | None:
         return self._check(key, self._data[key], kind) if key in self._data else None

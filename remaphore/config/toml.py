@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import checks
+from remaphore.config import characters, checks
 from remaphore.config.secrets import private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
@@ -61,7 +61,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
     text of each file in `peers.d`, whose peers follow those of the main file. A private key is read when it is first
     used. Raise ConfigError.
     """
-    root = Table(document(text, source), source=source, known=_TOP, top=_TOP)
+    root = Table(document(text, source), source=source, known=_TOP, top=_TOP, text=text)
     root.require("destination", 'destination = "com.example.host"')
     root.require("servers", 'servers = ["nats://HOST:4222"]')
     root.require("identities", _IDENTITY_HINT)
@@ -76,7 +76,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
     root.checked("default_identity", default, checks.public_key_problem)
     if all(identity.key != default for identity in identities):
         raise root.error("default_identity", "no identity has this key", "use the key of one of [[identities]]")
-    others = [(name, Table(document(other, name), source=name, known=_DROP_IN)) for name, other in drop_ins]
+    others = [(name, Table(document(other, name), source=name, known=_DROP_IN, text=other)) for name, other in drop_ins]
     enabled, plugins = _plugins(root)
     verbs = _verbs(root)
     tables = root.raw("verbs")
@@ -122,6 +122,9 @@ def document(text: str, source: str) -> Mapping[str, Any]:
         where = f"{source}:{found[1]}" if found else source
         reason = _POSITION.sub("", str(error)).strip()
         hint = 'write strings as key = "text", and arrays in [ ]'
+        deceptive = _deceptive_in_line(text, int(found[1])) if found else ""
+        if deceptive:
+            hint = f"delete or replace {deceptive}"
         raise ConfigError(f"{where}: not TOML: {reason}", hint=hint) from None
 
 
@@ -131,6 +134,11 @@ def _tls(root: Table, base: Path) -> Tls:
         table.require("cert_file", 'cert_file = "FILE", the certificate of this key')
     files = {key: _file(table, key, base) for key in _TLS_FILES}
     return Tls(**files, handshake_first=bool(table.boolean("handshake_first")))
+
+
+def _deceptive_in_line(text: str, line: int) -> str:
+    content = "".join(text.split("\n")[line - 1 : line])  # an error at the end of the file may be after the last line
+    return characters.describe(content.partition("#")[0], line=line)
 
 
 def _auth(root: Table, base: Path) -> Auth:
@@ -163,7 +171,7 @@ def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -
         what = f"private key, named by {table.path('private_key_file')} of {source}"
         path = base / table.required_text("private_key_file")
         load = private_key_loader(path, public=key, what=what)
-        identities.append(Identity(key=key, verbs=_permitted(table, warnings), load=load, file=path))
+        identities.append(Identity(key=key, verbs=_permitted(table), load=load, file=path))
     if not identities:
         raise root.error("identities", "empty", f"add {_IDENTITY_HINT}")
     return tuple(identities)
@@ -176,7 +184,7 @@ def _peers(files: Iterable[tuple[str, Table]], warnings: list[Problem]) -> tuple
         for table in root.tables("peers", _PEER):
             destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
             key = _public_key(table, source, seen, warnings)
-            verbs = _permitted(table, warnings)
+            verbs = _permitted(table)
             compatibility = table.text("compatibility")
             if compatibility not in (None, "legacy"):
                 raise table.error("compatibility", "unknown value", 'write "legacy" or delete it')
@@ -201,16 +209,11 @@ def _public_key(table: Table, source: str, seen: dict[str, tuple[str, str]], war
     return key
 
 
-def _permitted(table: Table, warnings: list[Problem]) -> frozenset[str]:
+def _permitted(table: Table) -> frozenset[str]:
     table.require("verbs", 'verbs = ["..."]')
     verbs = table.texts("verbs")
     for number, verb in enumerate(verbs):
-        if "," in verb:
-            raise table.error(f"verbs[{number}]", "a verb cannot contain a comma", 'write ["ping", "deploy"]')
-        odd = next((char for char in verb if char.isspace() or not char.isprintable()), "")
-        if odd:  # permitted, as everything but a comma, and most likely a slip that cannot be seen
-            what = f"contains white space or an invisible character, U+{ord(odd):04X}, and permits only a verb with it"
-            warnings.append(Problem(str(table.error(f"verbs[{number}]", what)), "delete that character"))
+        table.checked(f"verbs[{number}]", verb, checks.verb_problem)
     return frozenset(verb.lower() for verb in verbs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -29,8 +28,7 @@ def check(
         yield from_error(Code.CONFIGURATION_WARNING, config.source, error, level=Level.WARNING)
     what = f"{config.destination}, on {', '.join(config.servers)}"
     yield Finding(Level.OK, Code.CONFIGURATION_OK, config.source, what)
-    user = os.geteuid()
-    yield from files.check_files(config, user=user)
+    yield from files.check_files(config)
     yield from files.check_keys(config)
     yield from credentials.check_credentials(config, now=now)
     yield from files.check_tls(config, now=now)
@@ -43,7 +41,7 @@ def check(
     except StateError as error:
         yield from_error(Code.STATE_UNUSABLE, config.source, error)
     else:
-        yield from check_state(config, directory, now=now, user=user)
+        yield from check_state(config, directory, now=now)
     yield from check_threads()
     yield from systemd_units.check_units(root)
     yield from clock.check_clock(clock.is_synchronized())

@@ -11,12 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from remaphore.config.settings import Config, Problem
-from remaphore.diagnostics.files import check_expiry
+from remaphore.diagnostics.files import check_expiry, format_time
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import ConfigError
 from remaphore.protocol import duration
 from remaphore.protocol.keys import nats_user
 from remaphore.transport import credentials, tls
+
+_LATEST = 2**63  # Unix seconds: nats-server reads a time as an int64
 
 
 def check_credentials(config: Config, *, now: int) -> Iterator[Finding]:
@@ -59,14 +61,18 @@ def check_jwt(where: str, text: str, *, now: int) -> Iterator[Finding]:
     if claims.get("sub") != nats_user(lines[5]):
         what = "JWT and seed belong to different users"
         yield Finding(Level.ERROR, Code.CREDENTIALS_MISMATCH, where, what, hint)
-    expires, begins = claims.get("exp"), claims.get("nbf")
-    if isinstance(expires, int):
-        codes = Code.CREDENTIALS_EXPIRED, Code.CREDENTIALS_EXPIRE_SOON
-        yield from check_expiry(codes, where, "login", expires, now=now, hint=hint)
-    if isinstance(begins, int) and begins > now // duration.SECOND:
-        what = f"login is not valid before the Unix time {begins}"
-        hint = "wait, or set this machine's clock"
-        yield Finding(Level.ERROR, Code.CREDENTIALS_NOT_YET_VALID, where, what, hint)
+    codes = Code.CREDENTIALS_EXPIRED, Code.CREDENTIALS_EXPIRE_SOON
+    for name in ("exp", "nbf"):
+        seconds = 0 if claims.get(name) is None else claims[name]
+        if type(seconds) is not int or not 0 <= seconds < _LATEST:
+            what = f"the claim {name} of the JWT is not a time that the broker reads"
+            yield Finding(Level.WARNING, Code.CREDENTIALS_MALFORMED, where, what, hint)
+        elif name == "exp" and seconds:  # 0 means never, for nats-server
+            yield from check_expiry(codes, where, "login", seconds, now=now, hint=hint)
+        elif seconds > now // duration.SECOND:
+            what = f"login is not valid before {format_time(seconds)}"
+            fix = "wait, or set this machine's clock"
+            yield Finding(Level.ERROR, Code.CREDENTIALS_NOT_YET_VALID, where, what, fix)
 
 
 def decode_claims(token: str) -> Mapping[str, Any] | None:

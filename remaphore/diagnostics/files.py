@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import shlex
 import ssl
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from remaphore.config import search
+from remaphore import trust
+from remaphore.config import files, safety, search
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import ConfigError
 from remaphore.protocol import duration
 from remaphore.transport import tls
 
-_ROOT = 0
 DAY = 24 * 60 * 60
 SOON_DAYS = 14  # enough time to renew by hand, and less than tools that renew automatically leave
 
 
-def check_files(config: Config, *, user: int) -> Iterator[Finding]:
-    """Yield who besides *user* (a uid) can change the configuration, or a directory above a file that it names."""
+def check_files(config: Config) -> Iterator[Finding]:
+    """Yield who besides root and us can change the configuration, or a directory above a file that it names."""
     main = Path(config.source)
-    drop_ins = search.drop_in_paths(main.parent) if main.suffix == ".toml" else ()
-    configurations = [main, *map(Path, drop_ins)]
-    for path in configurations:
-        yield from _check_writers(path, Code.FILE_WRITABLE, user=user)
+    drop_ins = map(Path, search.drop_in_paths(main.parent) if main.suffix == ".toml" else ())
     keys = (identity.file for identity in config.identities)
-    named = (config.tls.ca_file, config.tls.cert_file, config.tls.key_file, config.auth.file, *keys)
-    files = [*configurations, *filter(None, named)]
-    # The directories as the files are named, and as symbolic links lead to them: from / down.
-    paths = {path for file in files for path in (file.absolute(), file.resolve())}
-    for directory in sorted({parent for path in paths for parent in path.parents}):
-        yield from _check_writers(directory, Code.DIRECTORY_WRITABLE, user=user)
+    secrets = (config.tls.key_file, config.auth.file, *keys)  # their owners and modes are checked where they are read
+    checks: list[tuple[Path | None, Callable[..., object]]] = [(path, trust.walk) for path in secrets]
+    checks += [(path, safety.check_file) for path in (main, *drop_ins, config.tls.ca_file, config.tls.cert_file)]
+    if main.suffix == ".toml" and (main.parent / search.DROP_INS).is_dir():
+        checks.append((main.parent / search.DROP_INS, trust.check_directory))
+    found = {
+        where: problem
+        for path, check in checks
+        if path is not None
+        for where, problem in safety.unsafe_places(str(path), check)
+    }
+    for where, problem in sorted(found.items()):
+        code = Code.DIRECTORY_WRITABLE if Path(where).is_dir() else Code.FILE_WRITABLE
+        yield Finding(Level.ERROR, code, where, *problem)
+    yield from _check_leftovers({main.absolute().parent, main.absolute().parent / search.DROP_INS})
+
+
+def _check_leftovers(folders: Iterable[Path]) -> Iterator[Finding]:
+    """Yield the files that a command left behind when it was killed while it wrote. They may contain a private key."""
+    for folder in sorted(folders):
+        for path in sorted(folder.glob(files.LEFTOVER)):
+            what = "left behind by a remaphore command that was killed while it wrote"
+            hint = f"if no remaphore command is running: rm {shlex.quote(str(path))}"
+            yield Finding(Level.NOTE, Code.FILE_LEFT_BEHIND, str(path), what, hint)
 
 
 def check_keys(config: Config) -> Iterator[Finding]:
@@ -69,31 +83,21 @@ def check_tls(config: Config, *, now: int) -> Iterator[Finding]:
 
 
 def check_expiry(
-    codes: tuple[Code, Code], where: str, what: str, last: int, *, now: int, hint: str
+    codes: tuple[Code, Code], where: str, what: str, last: float, *, now: int, hint: str
 ) -> Iterator[Finding]:
     """Yield that *what* expired at the Unix second *last*, or will within SOON_DAYS: the first or second of *codes*."""
     left = last - now // duration.SECOND
-    day = datetime.fromtimestamp(last, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"
     if left <= 0:
-        yield Finding(Level.ERROR, codes[0], where, f"{what} expired at {day}", hint)
+        yield Finding(Level.ERROR, codes[0], where, f"{what} expired at {format_time(last)}", hint)
     elif left < SOON_DAYS * DAY:
-        what = f"{what} expires at {day}, in {left / DAY:.1f} days"
+        what = f"{what} expires at {format_time(last)}, in {left / DAY:.1f} days"
         yield Finding(Level.WARNING, codes[1], where, what, hint)
 
 
-def _check_writers(path: Path, code: Code, *, user: int) -> Iterator[Finding]:
+def format_time(seconds: float) -> str:
+    """Return a Unix time for people, in UTC; one beyond the calendar of Python, years 1 to 9999, as a number."""
     try:
-        status = path.stat()
-    except OSError:
-        return  # the check that reads the file reports why it cannot
-    name, mode = shlex.quote(str(path)), stat.S_IMODE(status.st_mode)
-    if status.st_uid not in (_ROOT, user):
-        what = f"owned by uid {status.st_uid}, which can change it"
-        yield Finding(Level.ERROR, code, str(path), what, f"chown {user} {name}")
-    elif mode & stat.S_ISVTX and status.st_uid == _ROOT:
-        return  # like /tmp: with the sticky bit, no user can replace the file of another
-    elif mode & stat.S_IWOTH:
-        yield Finding(Level.ERROR, code, str(path), f"writable by all users (mode {mode:04o})", f"chmod go-w {name}")
-    elif mode & stat.S_IWGRP:
-        what = f"writable by group {status.st_gid} (mode {mode:04o})"
-        yield Finding(Level.WARNING, code, str(path), what, f"chmod g-w {name}")
+        day = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"the Unix time {seconds:g}"
+    return day.isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"

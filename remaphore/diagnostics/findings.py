@@ -35,6 +35,7 @@ class Code(StrEnum):
     CONFIGURATION_OK = "configuration-ok"
     FILE_WRITABLE = "file-writable"
     DIRECTORY_WRITABLE = "directory-writable"
+    FILE_LEFT_BEHIND = "file-left-behind"
     KEY_UNUSABLE = "key-unusable"
     KEY_OK = "key-ok"
     CREDENTIALS_NONE = "credentials-none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -124,7 +125,7 @@ def judge_names(config: Config, name: str, reported: ReportedPermissions) -> Ite
         yield Finding(Level.WARNING, Code.OWN_DESTINATION_MISMATCH, name, what, hint)
     if reported.destination != name:
         what = f"its own destination is {quote(reported.destination)}: messages to {name} do not reach it"
-        hint = f"write its own destination to this peer, or {name} to its configuration"
+        hint = "run remaphore peer show on that node, and correct the one of the two configurations that is wrong"
         yield Finding(Level.WARNING, Code.PEER_DESTINATION_MISMATCH, name, what, hint)
 
 
@@ -153,11 +154,13 @@ def judge_no_permissions(answered: PeerAnswer) -> Iterator[Finding]:
 def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
     """Return the finding about a *peer* that did not reply: likely causes, likeliest first, and how to find out."""
     key, name = config.identity().key, peer.destination
+    # Another node chose the name, and the hint is pasted into a shell.
+    word, end = shlex.quote(name), "-- " if name.startswith("-") else ""
     silent = f"no reply within {timeout:g} s; we permit it {format_verbs(peer.verbs)}"
     facts = {"we_permit": sorted(peer.verbs)}
     if peer.legacy:
         what = f"{silent}. The Go implementation does not reply to verbs that it does not permit, such as {PERMISSIONS}"
-        return Finding(Level.NOTE, Code.PEER_SILENT, name, what, f"remaphore ping {name}", facts)
+        return Finding(Level.NOTE, Code.PEER_SILENT, name, what, f"remaphore ping {end}{word}", facts)
     what = (
         f"{silent}. Likely causes, in this order: no receiver is running there, or it uses another broker or subject"
         f" than {config.subject}; it does not have our key; the receiver does not report rejections, or filters for"
@@ -165,7 +168,7 @@ def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
     )
     hint = (
         "on that node: remaphore check; remaphore doctor;"
-        f" remaphore explain --from {key} --verb {PERMISSIONS} --to {name}"
+        f" remaphore explain --from {key} --verb {PERMISSIONS} --to={word}"
     )
     return Finding(Level.WARNING, Code.PEER_SILENT, name, what, hint, facts)
 

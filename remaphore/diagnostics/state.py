@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,27 +18,39 @@ from remaphore.receiving.ledger.schema import VERSION
 from remaphore.receiving.ledger.store import Store
 from remaphore.receiving.threads import start_threads
 from remaphore.receiving.verifier import THREADS
+from remaphore.trust import is_read_only
 
 _ROOT = 0
 DAEMON_THREADS = 1 + THREADS  # that of the ledger, and those that verify signatures
 
 
-def check_state(config: Config, directory: Path, *, now: int, user: int) -> Iterator[Finding]:
-    """Check *directory*, that of one instance, for a daemon of the uid *user*. now: Unix nanoseconds."""
+def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Finding]:
+    """Check *directory*, that of one instance, for a daemon of our user. now: Unix nanoseconds."""
     where, name = str(directory), shlex.quote(str(directory))
-    if not directory.exists():
-        yield check_parents(directory)
-        yield from check_locks(directory, next(parent for parent in directory.parents if parent.exists()))
+    existing = next(each for each in (directory, *directory.parents) if each.exists())
+    owner = existing.stat().st_uid
+    if os.geteuid() == _ROOT and owner != _ROOT:
+        # Its owner is likely the daemon's user. A new owner would keep that daemon from starting.
+        what = f"{existing} is owned by uid {owner}: a daemon of root rejects it, one of that user can use it"
+        hint = f"check as that user: setpriv --reuid {owner} --clear-groups remaphore check"
+        yield Finding(Level.WARNING, Code.STATE_UNUSABLE, where, what, f"{hint} -c {shlex.quote(config.source)}")
         return
-    status = directory.stat()
-    if not stat.S_ISDIR(status.st_mode):
+    if existing != directory:
+        yield check_parents(directory, existing)
+        if existing.is_dir():
+            yield from check_locks(directory, existing)
+        return
+    if not directory.is_dir():
         yield Finding(Level.ERROR, Code.STATE_UNUSABLE, where, "not a directory", f"mv {name} {name}.old")
         return
-    ours = status.st_uid in (_ROOT, user)
-    if not ours or not os.access(directory, os.W_OK | os.X_OK):
-        what = f"not writable by uid {user}" if ours else f"owned by uid {status.st_uid}, not by uid {user}"
-        hint = f"chown -R {user} {name} && chmod 0700 {name}"
-        yield Finding(Level.ERROR, Code.STATE_UNUSABLE, where, what, hint)
+    try:
+        state.check(directory)
+    except StateError as error:
+        yield from_error(Code.STATE_UNUSABLE, where, error)
+        return
+    if is_read_only(where):
+        hint = "mount it so that it can be written, or set state_dir to another directory"
+        yield Finding(Level.ERROR, Code.STATE_UNUSABLE, where, "on a read-only file system", hint)
         return
     yield from check_locks(directory, directory)
     holder = state.holder(directory)
@@ -50,9 +61,13 @@ def check_state(config: Config, directory: Path, *, now: int, user: int) -> Iter
     yield check_ledger(directory / FILE, now=now, allow_skew_ns=config.allow_skew_ns)
 
 
-def check_parents(directory: Path) -> Finding:
-    """Return whether the daemon can create *directory*, which does not exist."""
-    parent = next(parent for parent in directory.parents if parent.exists())
+def check_parents(directory: Path, parent: Path) -> Finding:
+    """Return whether the daemon can create *directory*; *parent* is the lowest of its parents that exists."""
+    if parent.is_dir():
+        try:
+            state.check(directory)
+        except StateError as error:
+            return from_error(Code.STATE_UNUSABLE, str(directory), error)
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return Finding(Level.OK, Code.STATE_OK, str(directory), "will be created when the daemon starts")
     hint = "set state_dir to a directory that the daemon's user can write to"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Sequence
 
@@ -91,9 +92,12 @@ class PeerSurvey:
     def _report_all(self, report: Report) -> None:
         silent = self._silent()
         for key in sorted(self._dropped.strangers):
-            node = f"one of {', '.join(silent)}" if silent else "one of our nodes"
+            node = f"one of {', '.join(map(shlex.quote, silent))}" if silent else "one of our nodes"
+            # Anybody who may publish on this broker can make such a reply, so the key in it proves nothing.
             what = f"a reply to us has a valid signature of the key {key}, which no peer has"
-            hint = f"if it is the key of {node}, write it to that peer"
+            hint = (
+                f"if {node} has a new key, run remaphore peer show there, and add the line that it prints, not this key"
+            )
             report(Finding(Level.ERROR, Code.UNKNOWN_KEY, self._config.source, what, hint))
         if self._dropped.forged:
             what = f"replies with the key of a peer and an invalid signature: {self._dropped.forged}"

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from remaphore.config import files
 from remaphore.config.settings import DEFAULT_SUBJECT
 from remaphore.embedded import jwt
 from remaphore.errors import ConfigError, TransportError
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
+from remaphore.trust import UnsafeError
 
 START_LIMIT = 10.0  # seconds for the server to answer
 STOP_LIMIT = 5.0  # seconds for it to end after SIGTERM
@@ -53,6 +55,7 @@ class Broker:
         self._folder = folder
         self._port = FREE_PORT if port is None else port
         self._subject = subject
+        self._credentials_store = folder / "login.json"
         self._log = folder / "nats-server.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -62,7 +65,7 @@ class Broker:
         config = self._prepare(now=int(time.time()))
         null = asyncio.subprocess.DEVNULL
         try:
-            with self._log.open("wb") as log:
+            with os.fdopen(_create(self._log), "wb") as log:
                 # Its own process group: Ctrl-C is for the caller, which then stops the broker.
                 self._process = await asyncio.create_subprocess_exec(
                     server, "-c", config, stdin=null, stdout=log, stderr=log, process_group=0
@@ -111,20 +114,30 @@ class Broker:
 
     def _prepare(self, *, now: int) -> Path:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
+            self._check_empty()
+            os.close(files.open_private(self._folder))
             login = self._login(now=now)
             config = self._folder / "nats-server.conf"
             folder = json.dumps(str(self._folder))
             _write(config, f'listen: "{HOST}:{self._port}"\nports_file_dir: {folder}\n{login}')
+        except UnsafeError as error:
+            raise ConfigError(f"{self._folder}: not a safe place for the broker: {error}", hint=error.hint) from None
         except OSError as error:
             text = f"{self._folder}: the broker's files cannot be written ({error.strerror})"
             raise ConfigError(text, hint="use a folder that you can write to") from None
         return config
 
+    def _check_empty(self) -> None:
+        """Raise ConfigError for a directory with other contents: /etc with mode 0700 would stop the whole system."""
+        entries = {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else set()
+        private = not entries or not self._folder.stat().st_mode & 0o077
+        if not private and self._credentials_store.name not in entries:
+            hint = "name a directory that does not exist, or is empty"
+            raise ConfigError(f"{self._folder}: not empty, and not the directory of a broker", hint=hint)
+
     def _login(self, *, now: int) -> str:
         """Return the server's part of the login: the stored one, if it and the credentials file match, or a new one."""
-        store = self._folder / "login.json"
+        store = self._credentials_store
         try:
             stored: Mapping[str, str] = json.loads(store.read_text())
             if stored["subject"] == self._subject and self.credentials.exists():
@@ -168,7 +181,12 @@ class Broker:
 def _write(path: Path, text: str) -> None:
     """Replace *path*, in one step, with a file that its owner alone may read."""
     new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - Path.open takes no descriptor
+    with os.fdopen(_create(new), "w") as file:
         file.write(text)
     new.replace(path)
+
+
+def _create(path: Path) -> int:
+    """Return a descriptor of the new file *path*. One that exists is deleted, so that no link is followed."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from remaphore.config import characters
 from remaphore.config.secrets import read_secret
 from remaphore.config.settings import Auth, Problem
 from remaphore.errors import ConfigError
@@ -67,10 +68,14 @@ def login(auth: Auth, *, warn: Callable[[Problem], None]) -> Mapping[str, str]:
     if auth.kind == "none" or auth.file is None:
         return {}
     text = read_secret(auth.file, what=_WHAT[auth.kind], lenient=auth.lenient, warn=warn)
-    if auth.kind == "credentials":
-        return {"user_credentials": parse(text, str(auth.file))}
-    if auth.kind == "nkey":
-        return {"nkeys_seed_str": _seed(text, str(auth.file))}
+    try:
+        if auth.kind == "credentials":
+            return {"user_credentials": parse(text, str(auth.file))}
+        if auth.kind == "nkey":
+            return {"nkeys_seed_str": _seed(text, str(auth.file))}
+    except ConfigError as error:
+        deceptive = characters.describe(text)
+        raise ConfigError(str(error), hint=f"delete {deceptive}" if deceptive else error.hint) from None
     return {"token": text} if auth.kind == "token" else {"user": auth.user, "password": text}
 
 

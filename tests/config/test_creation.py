@@ -114,7 +114,7 @@ def test_a_bad_key_that_is_there_is_reported_and_stays(tmp_path, text, mode, par
     ("changes", "part"),
     [
         ({"destination": "com.*"}, "--destination: a destination cannot contain *"),
-        ({"destination": "a b"}, "--destination: a destination cannot contain white space"),
+        ({"destination": "a b"}, "--destination: a destination cannot contain U+0020 space"),
         ({"servers": ["a:4222"]}, "--server: the address begins with neither"),
         ({"servers": ["nats://me:hunter2@a"]}, "--server: the address contains a user or password"),
     ],
@@ -159,18 +159,40 @@ def test_the_key_gets_its_name_before_the_configuration_that_names_it(tmp_path, 
         ("left.us.example.com", "com.example.us.left"),
         ("LEFT.Example.COM.", "com.example.left"),
         ("left", "left"),
-        ("web_1.my host.*", "my-host.web_1"),
+        ("WEB_1.my-host.raspberrypi.", "raspberrypi.my-host.web_1"),
         ("10-0-0-1.ec2.internal", "internal.ec2.10-0-0-1"),
     ],
 )
-def test_a_hosts_name_is_reversed_and_cleaned(host, destination):
+def test_a_hosts_name_is_reversed_in_lower_case(host, destination):
     assert creation.destination_of(host) == destination
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "", "...", "10.0.0.1", "*"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost",
+            "localhost.localdomain",
+            "localhost4.localdomain4",
+            "localhost6",
+            "ip6-localhost",
+            "ip6-loopback",
+        ),
+        *("LocalHost.", "localhost.example.com", "localdomain"),
+        *("", ".", "...", "foo..bar", ".foo", "10.0.0.1", "2001:db8::1", "(none)", "*", "a b", "-a", "a-"),
+        *("z\u00fcrich", "a\u200b", "\udcff", "a" * 64, f"{'b' * 70}.example.com"),
+    ],
+)
 def test_a_host_without_a_name_of_its_own_must_be_given_one(host):
-    with pytest.raises(UsageError, match=r"no destination can be derived from the host name "):
+    with pytest.raises(UsageError, match=r"no destination can be derived from the host name ") as caught:
         creation.destination_of(host)
+    assert caught.value.hint == "add --destination com.example.host"
+    assert creation.destination_of(host, "web") == "web"
+
+
+def test_a_host_without_any_name_must_be_given_one():
+    with pytest.raises(UsageError, match=r"from the host name \(unknown\)$"):
+        creation.destination_of()
 
 
 def test_a_key_pair_is_made_and_never_overwrites(tmp_path):

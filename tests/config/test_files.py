@@ -8,6 +8,7 @@ import pytest
 from remaphore.config import files
 from remaphore.config.files import NewFile
 from remaphore.errors import ConfigError
+from remaphore.trust import UnsafeError
 
 
 def names(folder):
@@ -140,3 +141,113 @@ def test_what_is_not_there_cannot_be_replaced_or_deleted(tmp_path):
         with pytest.raises(ConfigError, match="No such file"):
             action()
     assert names(tmp_path) == []
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o027, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+def test_folders_can_be_read_by_the_daemons_user_whatever_the_umask(tmp_path):
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b" / "c", mode=0o700)
+    assert [mode_of(tmp_path / name) for name in ("a", "a/b", "a/b/c")] == [0o755, 0o755, 0o700]
+
+
+def test_a_folder_that_exists_keeps_its_mode_and_a_new_one_its_group(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2750)
+    files.make_folder(shared)
+    files.make_folder(shared / "new")
+    assert (mode_of(shared), mode_of(shared / "new")) == (0o2750, 0o2755)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_private_directory_is_made_for_us_alone(tmp_path):
+    os.close(files.open_private(tmp_path / "a" / "main"))
+    assert [mode_of(tmp_path / name) for name in ("a", "a/main")] == [0o755, 0o700]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o777, 0o500])
+def test_a_directory_that_exists_becomes_private(tmp_path, mode):
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main").chmod(mode)
+    os.close(files.open_private(tmp_path / "main"))
+    assert mode_of(tmp_path / "main") == 0o700
+
+
+def directory(path, mode=0o755):
+    path.mkdir(parents=True)
+    path.chmod(mode)
+    return path
+
+
+def linked(folder):
+    """A link to a directory of ours, which a chmod that follows it would change."""
+    folder.symlink_to(directory(folder.with_name("target")))
+
+
+def hard_link(folder):
+    directory(folder, 0o777)
+    (folder.with_name("passwd")).touch()
+    os.link(folder.with_name("passwd"), folder / "ledger.sqlite3-wal")
+
+
+def of_another(folder):
+    directory(folder)
+    os.chown(folder, 4242, -1)
+
+
+def entry_of_another(folder):
+    (directory(folder) / "ledger.sqlite3").symlink_to("/etc/passwd")
+    os.chown(folder / "ledger.sqlite3", 4242, -1, follow_symlinks=False)
+
+
+def parent_of_another(folder):
+    directory(folder)
+    os.chown(folder.parent, 4242, -1)
+
+
+UNSAFE = {
+    "link": linked,
+    "dangling link": lambda folder: folder.symlink_to("nowhere"),
+    "loop": lambda folder: folder.symlink_to(folder.name),
+    "file": lambda folder: folder.write_text(""),
+    "sticky": lambda folder: directory(folder, 0o1777),
+    "link in it, once writable": lambda folder: (directory(folder, 0o777) / "lock").symlink_to("/etc/passwd"),
+    "second name in it, once writable": hard_link,
+    "parent writable by others": lambda folder: (directory(folder), folder.parent.chmod(0o777)),
+    "missing in one writable by its group": lambda folder: folder.parent.chmod(0o775),
+    "of another user": of_another,
+    "file of another user in it": entry_of_another,
+    "parent of another user": parent_of_another,
+}
+
+
+@pytest.mark.parametrize("make", UNSAFE.values(), ids=UNSAFE)
+def test_a_directory_that_another_user_could_have_prepared_is_left_as_it_is(tmp_path, make):
+    folder = tmp_path / "state" / "main"
+    directory(folder.parent)
+    try:
+        make(folder)
+    except PermissionError:
+        pytest.skip("only root can give a file away")
+    before = {path: path.lstat().st_mode for path in tmp_path.rglob("*")}
+    for use in (files.check_private, files.open_private):
+        with pytest.raises((UnsafeError, NotADirectoryError)):
+            use(folder)
+    assert {path: path.lstat().st_mode for path in tmp_path.rglob("*")} == before
+
+
+def test_a_directory_may_be_reached_by_a_link_of_ours(tmp_path):
+    (tmp_path / "var").symlink_to(directory(tmp_path / "disk"))
+    os.close(files.open_private(tmp_path / "var" / "a" / "main"))
+    assert mode_of(tmp_path / "disk" / "a" / "main") == 0o700

@@ -1,5 +1,6 @@
 """Which file is read, in which format, and the error if there is none that can be used."""
 
+import errno
 import os
 
 import pytest
@@ -45,7 +46,10 @@ def test_the_documented_places_are_the_defaults():
     [
         ({"HOME": "/home/me"}, ("/home/me/.config/remaphore/remaphore.toml",)),
         ({"HOME": "/home/me", "XDG_CONFIG_HOME": "/xdg"}, ("/xdg/remaphore/remaphore.toml",)),
-        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "relative"}, ()),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "relative"}, ("/home/me/.config/remaphore/remaphore.toml",)),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": ""}, ("/home/me/.config/remaphore/remaphore.toml",)),
+        ({"HOME": "relative"}, ()),
+        ({"HOME": ""}, ()),
         ({}, ()),
     ],
 )
@@ -138,7 +142,7 @@ def test_legacy_files_holds_keys_so_that_open_modes_are_warned_about(tmp_path, m
     warnings = search.load(path, {}).warnings
     assert bool(warnings) == warned
     assert all(
-        warning.what.startswith(f"{path}: it contains private keys: ") and warning.hint == f"chmod go-w,o-r {path}"
+        warning.what.startswith(f"{path}: it contains private keys: ") and warning.hint.endswith(f"chmod 0600 {path}")
         for warning in warnings
     )
 
@@ -165,3 +169,85 @@ def test_more_peers_than_the_limit_are_refused_and_as_many_are_not(tmp_path, mon
     assert search.load(path, {})
     monkeypatch.setattr(search, "MAX_PEERS", count - 1)
     assert rejection(path).startswith(f"{path}: {count} peers, the limit is {count - 1}; hint: ")
+
+
+def no_access(path, monkeypatch):
+    """Let nothing at or below *path* be examined or opened, as for a user who may not enter it. Root may everything."""
+    for name in ("stat", "open", "lstat"):
+        real = getattr(os, name)
+
+        def denied(place, *given, real=real, **options):
+            if isinstance(place, (str, os.PathLike)) and str(place).startswith(f"{path}/"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+            return real(place, *given, **options)
+
+        monkeypatch.setattr(os, name, denied)
+
+
+@pytest.fixture
+def homes(tmp_path, monkeypatch):
+    """Return a function that finds the default for a HOME, as an unprivileged user who owns nothing but `ours`."""
+    etc = write(tmp_path / "etc.toml", TOML)
+    user = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(search, "DEFAULT_PATHS", (etc,))
+
+    def find(**environ):
+        return search.find_default(environ)
+
+    return find
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
+def test_the_home_of_another_user_is_skipped_and_named(homes, tmp_path, monkeypatch, variable):
+    home = tmp_path / "home"
+    home.mkdir()
+    no_access(home, monkeypatch)
+    found, tried = homes(**{variable: str(home)})
+    assert found == str(tmp_path / "etc.toml")
+    assert len(tried) == 1
+    assert (
+        f"(skipped: Permission denied; {home} belongs to uid {os.geteuid() - 1}, we are uid {os.geteuid()})" in tried[0]
+    )
+    (tmp_path / "etc.toml").unlink()
+    with pytest.raises(ConfigError, match=r"skipped: Permission denied; "):
+        search.find(None, {variable: str(home)})
+
+
+def test_our_own_file_that_cannot_be_read_is_an_error(homes, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    no_access(home, monkeypatch)
+    user = os.geteuid() - 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(search, "_ROOT", -1)
+    found, _ = homes(HOME=str(home))
+    assert found == f"{home}/.config/remaphore/remaphore.toml"
+    with pytest.raises(ConfigError, match=r"cannot be read: Permission denied$") as caught:
+        search.load(None, {"HOME": str(home)})
+    assert caught.value.hint.startswith(f"let uid {user} enter {home}")
+
+
+def test_a_home_that_is_none_is_skipped(homes, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    etc = str(tmp_path / "etc.toml")
+    for home in (
+        "",
+        "relative",
+        str(tmp_path / "loop"),
+        str(tmp_path / "file"),
+        str(tmp_path / "none"),
+        "/" + "x" * 300,
+    ):
+        assert homes(HOME=home)[0] == etc
+    assert homes()[0] == etc
+    (tmp_path / "etc.toml").unlink()
+    for environ, why in (
+        ({}, "your own directory (skipped: neither XDG_CONFIG_HOME nor HOME is an absolute path)"),
+        ({"HOME": str(tmp_path / "loop")}, "remaphore.toml (skipped: Too many levels of symbolic links)"),
+        ({"HOME": "/" + "x" * 300}, "remaphore.toml (skipped: File name too long)"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            search.find(None, environ)
+        assert why in str(caught.value)

@@ -24,8 +24,8 @@ def rejection(path, **options):
     return f"{caught.value}; hint: {caught.value.hint}"
 
 
-def status(*, mode, owner):
-    return os.stat_result((stat.S_IFREG | mode, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+def status(*, mode, owner, group=0):
+    return os.stat_result((stat.S_IFREG | mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o440, 0o700])
@@ -44,40 +44,64 @@ def test_a_file_for_the_owner_and_its_group_is_read_without_white_space_at_its_e
 )
 def test_a_file_that_others_can_read_or_change_is_refused_with_the_chmod_line(tmp_path, mode, finding):
     path = write(tmp_path / "t", mode=mode)
-    assert rejection(path) == f"{path}: the token: {finding}; hint: chmod go-w,o-r {path}"
+    look = f"others may have changed it: look at {path}, install it again if they have, and then: "
+    hint = f"{look if mode & 0o022 else ''}chmod 0600 {path}"
+    assert rejection(path) == f"{path}: the token: {finding}; hint: {hint}"
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o666, 0o777])
 def test_the_chmod_line_fixes_what_it_is_given_for(tmp_path, mode):
     path = write(tmp_path / "t", mode=mode)
-    command = rejection(path).rpartition("hint: ")[2]
+    command = "chmod" + rejection(path).rpartition(" chmod")[2]
     assert os.waitstatus_to_exitcode(os.system(command)) == 0
     assert secrets.read_secret(path, what="the token") == "hush"
 
 
 def test_the_chmod_line_can_be_pasted_whatever_the_name(tmp_path):
     path = write(tmp_path / "a b;c", mode=0o644)
-    assert rejection(path).endswith(f"chmod go-w,o-r '{path}'")
+    assert rejection(path).endswith(f"chmod 0600 '{path}'")
 
 
-@pytest.mark.parametrize("owner", [0, 1000])
-def test_root_and_the_user_may_own_a_secret_that_a_group_reads(owner):
-    assert secrets.mode_problem(status(mode=0o640, owner=owner), "f", user=1000) is None
+OTHER_GROUP = max(os.getegid(), *os.getgroups(), 0) + 1
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o440])
+@pytest.mark.parametrize(("owner", "group"), [(0, OTHER_GROUP), (0, os.getegid()), (1000, os.getegid())])
+def test_a_group_that_root_chose_and_one_of_ours_may_read_a_secret(owner, group, mode):
+    assert secrets.mode_problem(status(mode=mode, owner=owner, group=group), "f", user=1000) is None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o440, 0o660])
+def test_another_group_may_not_read_a_secret_that_root_does_not_own(mode):
+    problem = secrets.mode_problem(status(mode=mode, owner=1000, group=OTHER_GROUP), "f", user=1000)
+    assert f"group {OTHER_GROUP}, which is not ours, can read it" in problem.what
+
+
+def test_the_daemon_reads_root_s_secret_by_its_group_once_the_hint_is_followed():
+    problem = secrets.mode_problem(status(mode=0o644, owner=0), "f", user=1000)
+    assert problem.hint == f"as root: chgrp {os.getegid()} f && chmod 0640 f"
+
+
+def test_on_a_read_only_mount_the_hint_is_the_mode_of_the_mount(monkeypatch):
+    monkeypatch.setattr(secrets.trust, "is_read_only", lambda path: path == "f")
+    problem = secrets.mode_problem(status(mode=0o644, owner=0), "f", user=1000)
+    assert "chmod" not in problem.hint
+    assert "defaultMode: 0400" in problem.hint
+    assert f"fsGroup: {os.getegid()}" in problem.hint
 
 
 @pytest.mark.parametrize(("owner", "user"), [(1001, 1000), (1000, 0)])
 def test_a_secret_of_another_user_is_refused_even_for_root(owner, user):
-    assert secrets.mode_problem(status(mode=0o600, owner=owner), "f", user=user) == (
-        f"owned by uid {owner}, who can change it",
-        f"chown {user} f",
-    )
+    problem = secrets.mode_problem(status(mode=0o600, owner=owner), "f", user=user)
+    assert problem.what == f"owned by uid {owner}, who can change it"
+    assert "chown" not in problem.hint  # it would stop the daemon of that user, or trust what that user wrote
 
 
 def test_legacy_files_are_warned_about_and_read(tmp_path):
     path = write(tmp_path / "t", mode=0o644)
     warnings = []
     assert secrets.read_secret(path, what="the token", lenient=True, warn=warnings.append) == "hush"
-    assert warnings == [(f"{path}: the token: others can read it (mode 0644)", f"chmod go-w,o-r {path}")]
+    assert warnings == [(f"{path}: the token: others can read it (mode 0644)", f"chmod 0600 {path}")]
 
 
 def test_a_link_is_judged_by_the_file_that_is_read(tmp_path):

@@ -195,4 +195,4 @@ def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(tmp_p
     with pytest.raises(ConfigError) as caught:
         read(MINIMAL, tmp_path).identities[0].load()
     assert str(caught.value).endswith("others can read it (mode 0644)")
-    assert caught.value.hint == f"chmod go-w,o-r {file}"
+    assert caught.value.hint == f"chmod 0600 {file}"

@@ -1,6 +1,5 @@
 """Cases of `check` about peers, plugins, handlers, the ledger and systemd units. For test_checkup.py."""
 
-import os
 import shutil
 import sqlite3
 
@@ -23,7 +22,6 @@ from tests.harness.machine import (
 )
 
 ANOTHER = make_key(3)
-OTHER_USER = 4242  # the uid of another user
 WITHOUT_PEERS = peer("com.two", make_key(2))
 PING = '"com.two"\nkey = "' + make_key(2).public + '"\nverbs = ["ping"]'
 UNPERMITTED = PING.replace('"ping"', "")
@@ -36,14 +34,6 @@ def ledger(machine, *, now=None, version=None):
         database = sqlite3.connect(path)
         database.execute(f"PRAGMA user_version = {version}")
         database.close()
-
-
-def not_ours(path):
-    """Make *path* unusable for the daemon. Root may write everywhere, so for root the owner is another."""
-    if os.geteuid() == 0:
-        os.chown(path, OTHER_USER, OTHER_USER)
-    else:
-        path.chmod(0o500)
 
 
 def blocked_state(machine):
@@ -179,7 +169,7 @@ CASES = [
         Level.ERROR,
         mode(lambda machine: machine.handler, 0o777),
         None,
-        "hint: chmod go-w",
+        "and then: chmod go-w",
     ),
     Case(
         Code.HANDLER_CANNOT_START,
@@ -219,9 +209,9 @@ CASES = [
     Case(
         Code.STATE_UNUSABLE,
         Level.ERROR,
-        lambda machine: not_ours(machine.state),
+        mode(lambda machine: machine.state.parent, 0o777),
         None,
-        "; hint: chown -R",
+        "state: writable by others; hint: look at ",
     ),
     Case(
         Code.STATE_UNUSABLE,

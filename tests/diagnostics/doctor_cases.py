@@ -298,7 +298,7 @@ CASES = [
         Code.UNKNOWN_KEY,
         E,
         has_a_new_key,
-        f"signature of the key {KEY}, which no peer has; hint: if it is the key of one of com.two",
+        f"signature of the key {KEY}, which no peer has; hint: if one of com.two has a new key",
     ),
     (Code.REPLY_FORGED, E, is_imitated, "replies with the key of a peer and an invalid signature: 1; hint: find out"),
     (Code.PEER_CLOCK_SKEW, E, lambda site: has_a_wrong_clock(site, off=-300), "s behind ours (allowed: 100 s)"),
@@ -306,7 +306,7 @@ CASES = [
     (Code.TIME_REJECTED, E, allows_less_skew, "rejects the time of our messages: outside-window: signed "),
     (Code.PEER_SILENT, W, does_not_run, "Likely causes, in this order: no receiver is running there"),
     (Code.NO_REPLIES, E, does_not_run, "the only peer that was asked did not reply"),
-    (Code.PEER_SILENT, W, does_not_list_us, f"remaphore explain --from {US} --verb permissions --to com.two"),
+    (Code.PEER_SILENT, W, does_not_list_us, f"remaphore explain --from {US} --verb permissions --to=com.two"),
     (Code.IDENTITY_NOT_PERMITTED, W, may_not_be_asked, 'hint: add "permissions" to the verbs of this identity'),
 ]
 # A missing reply can only be observed after the whole timeout.

@@ -13,6 +13,7 @@ from remaphore.diagnostics.clock import check_clock
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
+from tests.diagnostics.checkup_files import claim, tls
 from tests.harness.machine import Machine, assert_hints, bad, days, type_in
 from tests.harness.threads import threads_allowed
 
@@ -128,9 +129,61 @@ def test_a_symbolic_link_is_followed_to_the_writable_directory(machine):
 def test_a_file_of_another_user_is_an_error(machine):
     os.chown(machine.config, OTHER_USER, OTHER_USER)
     (finding,) = machine.found(Code.FILE_WRITABLE)
-    assert (finding.level, f"uid {OTHER_USER}" in finding.what) == (Level.ERROR, True)
-    type_in(finding.hint)
+    assert (finding.level, f"user id {OTHER_USER}" in finding.what) == (Level.ERROR, True)
+    assert "look at" in finding.hint
+    assert "chown" not in finding.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("made", [True, False], ids=["directory", "missing directory"])
+def test_the_state_of_a_daemon_with_another_user_is_not_taken_from_it(machine, made):
+    os.chown(machine.state.parent, OTHER_USER, OTHER_USER)
+    os.chown(machine.state, OTHER_USER, OTHER_USER)
+    if not made:
+        machine.state.rmdir()
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    assert (finding.level, f"uid {OTHER_USER}" in finding.what) == (Level.WARNING, True)
+    assert finding.hint.startswith(f"check as that user: setpriv --reuid {OTHER_USER} ")
+    assert "chown" not in finding.hint
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        *({name: value} for name in ("exp", "nbf") for value in (-1, 1.5, True, "tomorrow", 2**63, 1e300, [])),
+        {"exp": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_time_that_the_broker_cannot_read_is_a_finding(machine, claims):
+    claim(machine, **claims)
+    (finding,) = machine.found(Code.CREDENTIALS_MALFORMED)
+    assert f"the claim {next(iter(claims))} " in finding.what
+
+
+@pytest.mark.parametrize(
+    ("claims", "codes"),
+    [
+        ({"exp": 10**12}, []),
+        ({"exp": 2**63 - 1}, []),
+        ({"exp": 0, "nbf": 0}, []),
+        ({"exp": None}, []),
+        ({"nbf": 10**12}, [Code.CREDENTIALS_NOT_YET_VALID]),
+        ({"nbf": 2**63 - 1}, [Code.CREDENTIALS_NOT_YET_VALID]),
+        ({"exp": 1}, [Code.CREDENTIALS_EXPIRED]),
+    ],
+    ids=str,
+)
+def test_a_time_is_read_whatever_its_year(machine, claims, codes):
+    claim(machine, **claims)
+    assert [finding.code for finding in bad(machine.findings())] == codes
+
+
+def test_a_ca_that_others_can_change_is_an_error(machine):
+    tls(machine)
     assert machine.found(Code.FILE_WRITABLE) == []
+    (machine.folder / "ca.pem").chmod(0o666)
+    assert [finding.where for finding in machine.found(Code.FILE_WRITABLE)] == [str(machine.folder / "ca.pem")]
 
 
 def test_a_drop_in_of_the_unit_counts(machine):

@@ -5,17 +5,34 @@ The findings about servers are in test_servers.py.
 
 import asyncio
 import json
+import subprocess
 import time
 from dataclasses import replace
 
 import pytest
 
 from remaphore import Reply, hookimpl
+from remaphore.cli import arguments
+from remaphore.diagnostics import replies
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
+from remaphore.protocol.peers import Peer
 from remaphore.tasks import spawn
-from tests.diagnostics.doctor_cases import BRIEF, CASES, LONG, SECONDS, SOME, TWO, US, DoctorSite, knows, respond
+from tests.diagnostics.doctor_cases import (
+    BRIEF,
+    CASES,
+    KEY,
+    LONG,
+    SECONDS,
+    SOME,
+    TWO,
+    US,
+    DoctorSite,
+    has_a_new_key,
+    knows,
+    respond,
+)
 from tests.harness.factories import make_encoded_reply, make_key
 from tests.harness.machine import assert_hints
 from tests.harness.nodes import make_config
@@ -157,3 +174,26 @@ async def test_a_finding_is_one_json_object_of_plain_values(site):
     await site.start()
     (finding,) = await site.examine()
     assert json.loads(json.dumps(dict(finding.facts)))["version"]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    "name", ["com.$(touch made)", "com.a;touch made", "com.`touch made`", "'touch made'", "-c/etc"]
+)
+def test_a_destination_in_a_command_of_a_hint_is_one_argument(tmp_path, name, legacy):
+    """Another node chose its destination, and the hint is pasted into a shell."""
+    peer = Peer(destination=name, key=make_key(2).public, verbs=frozenset(), legacy=legacy)
+    hint = replies.judge_silent(make_config(1), peer, timeout=1).hint.rpartition("; ")[2]
+    shell = f'remaphore() {{ printf "%s\\n" "$@" >arguments; }}; {hint}'
+    subprocess.run(["sh", "-ec", shell], check=True, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["arguments"]
+    assert (tmp_path / "arguments").read_text().splitlines()[-1].removeprefix("--to=") == name
+    typed = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments.read(typed).to == name
+
+
+async def test_the_key_of_a_stranger_is_compared_on_the_node_and_never_copied_from_the_report(site):
+    await has_a_new_key(site)
+    (finding,) = await site.found(Code.UNKNOWN_KEY)
+    assert "run remaphore peer show there, and add the line that it prints, not this key" in finding.hint
+    assert KEY not in finding.hint

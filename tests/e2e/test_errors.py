@@ -54,7 +54,7 @@ def test_a_bad_key_is_named_by_its_path(fleet):
 def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(fleet, nodes):
     secret = fleet.key_file("one")
     secret.chmod(0o644)
-    rejected(fleet.run("-s", "-c", nodes["one"]), 2, str(secret), f"chmod go-w,o-r {secret}")
+    rejected(fleet.run("-s", "-c", nodes["one"]), 2, str(secret), f"chmod 0600 {secret}")
 
 
 def test_a_private_key_of_another_identity_is_refused_and_not_shown(fleet, nodes):

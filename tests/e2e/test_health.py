@@ -91,7 +91,7 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     assert (first.returncode, codes(first, "error")) == (1, ["no-replies"])
     (silent,) = [row for row in rows(first) if row["code"] == Code.PEER_SILENT]
     key = make_key(1).public
-    question = f"remaphore explain --from {key} --verb permissions --to {TWO}"
+    question = f"remaphore explain --from {key} --verb permissions --to={TWO}"
     assert question in silent["hint"]
     asked = fleet.run(*question.split()[1:], "-c", two)
     assert (asked.returncode, "sender        failed" in asked.stdout) == (1, True)

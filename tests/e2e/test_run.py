@@ -80,6 +80,28 @@ def test_check_says_whether_it_would_start(fleet, nodes):
     assert "'nosuch' is not installed" in done.stderr
 
 
+def test_what_another_user_could_have_changed_stops_the_daemon_and_is_a_warning_elsewhere(fleet, nodes):
+    config, state = nodes["two"], fleet.folder / "var" / "state"
+    state.parent.mkdir()
+    config.write_text(f'state_dir = "{state}"\n' + config.read_text())
+    config.chmod(0o666)
+    for words in (("run",), ("run", "--check")):
+        done = fleet.run(*words, "-c", config)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"remaphore: error: unsafe configuration: {config}: writable by others\n" in done.stderr
+        assert f"remaphore: hint: look at {config}" in done.stderr
+    listed = fleet.run("peer", "list", "-c", config)
+    assert listed.returncode == 0
+    assert listed.stderr.count(f"remaphore: warning: {config}: writable by others\n") == 1
+    config.chmod(0o644)
+    assert fleet.run("peer", "list", "-c", config).stderr == ""  # cron would mail it
+    state.parent.chmod(0o777)
+    for words in (("run",), ("run", "--check")):
+        done = fleet.run(*words, "-c", config)
+        assert done.returncode == 3
+        assert f"error: state directory {state}/main: {state.parent}: writable by others\n" in done.stderr
+
+
 def alive(folder):
     """Return the pids, of those that name the files in *folder*, that exist."""
     return [path.name for path in folder.iterdir() if Path("/proc", path.name).exists()]
@@ -119,6 +141,11 @@ def test_a_reload_applies_new_peers_and_rejects_an_invalid_file(fleet, nodes, ho
     config.write_text(good + "nonsense = 1\n")
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reload_rejected")
+    config.write_text(good)
+    config.chmod(0o666)
+    daemon.popen.send_signal(signal.SIGHUP)
+    daemon.wait_for("unsafe configuration: ")
+    config.chmod(0o600)
     config.write_text(f'state_dir = "{fleet.folder}/state"\n' + fleet.config("two").read_text())
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded peers=2")

@@ -126,7 +126,7 @@ async def test_a_port_in_use_is_reported_in_the_servers_words(broker: Broker, tm
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file/b: the broker's files cannot be written"):
+    with pytest.raises(ConfigError, match=r"file/b: not a safe place for the broker: .*/file: not a directory"):
         await Broker(tmp_path / "file" / "b").start()
 
 
@@ -181,3 +181,42 @@ def test_the_server_beside_this_python_comes_first(tmp_path: Path, monkeypatch: 
     server.touch(mode=0o700)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert find_server() == server
+
+
+@pytest.mark.parametrize("there", ["link", "link to the log", "contents of others", "parent writable by others"])
+async def test_a_directory_that_is_no_broker_s_is_left_as_it_is(tmp_path: Path, there: str) -> None:
+    folder, target = tmp_path / "parent" / "broker", tmp_path / "target"
+    folder.parent.mkdir()
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    if there == "link":
+        folder.symlink_to(target)
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    if there == "link to the log":
+        (folder / "login.json").write_text("")
+        (folder / "nats-server.log").symlink_to(target / "kept")
+    elif there == "contents of others":
+        (folder / "passwd").touch()
+    elif there == "parent writable by others":
+        folder.parent.chmod(0o777)
+    before = folder.stat().st_mode
+    with pytest.raises(ConfigError) as caught:
+        await Broker(folder).start()
+    assert str(folder) in str(caught.value)
+    assert caught.value.hint
+    assert (folder.stat().st_mode, (target / "kept").read_text()) == (before, "kept")
+
+
+async def test_its_files_replace_links_and_never_follow_them(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "broker", tmp_path / "kept"
+    kept.write_text("kept")
+    async with Broker(folder):
+        pass
+    for name in ("nats-server.log", "nats-server.conf", "nats-server.conf.new"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(kept)
+    async with Broker(folder):
+        pass
+    assert kept.read_text() == "kept"

@@ -101,7 +101,8 @@ def assert_hints(findings: list[Finding]) -> None:
 
 
 def type_in(command: str) -> None:
-    """Run the command of a hint in a shell, as an administrator does."""
+    """Run the command of a hint in a shell, as an administrator does, who has looked at what the hint names first."""
+    command = command.rpartition("and then: ")[2]
     path = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     subprocess.run(["/bin/sh", "-ec", command], check=True, env={"PATH": path}, stdin=subprocess.DEVNULL)
 
@@ -149,13 +150,13 @@ def deleted(path_of):
     return lambda machine: path_of(machine).unlink()
 
 
-def written(path_of, text, mode=0o755):
+def written(path_of, text, mode=0o755, folder_mode=0o755):
     """Write a file and create its directory."""
 
     def write(machine):
         path = path_of(machine)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o755)
+        path.parent.chmod(folder_mode)
         path.write_text(text)
         path.chmod(mode)
 

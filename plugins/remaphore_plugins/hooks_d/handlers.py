@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remaphore import Action, Config, Message, PluginError, Reply, Step, VerbSettings
+from remaphore.trust import UnsafeError
 from remaphore_plugins.hooks_d.account import look_up
 from remaphore_plugins.hooks_d.plan import (
     SEARCH_PATH,
@@ -23,7 +24,7 @@ from remaphore_plugins.hooks_d.plan import (
     to_steps,
     with_hint,
 )
-from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, recheck
+from remaphore_plugins.hooks_d.trust import TrustedFile, recheck
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.environment import describe_message

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remaphore import Action, Message, PluginError, Step
+from remaphore.trust import UnsafeError, check_directory, lstat
 from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
-from remaphore_plugins.hooks_d.trust import TrustedFile, UnsafeError, check_directory, check_file, lstat
+from remaphore_plugins.hooks_d.trust import TrustedFile, check_file
 from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.first_line import Obstacle
 from remaphore_plugins.processes.obstacles import find_obstacle

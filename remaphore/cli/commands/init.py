@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from remaphore.cli import output
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
+
+# A resolver that does not answer blocks for up to half a minute.
+NAME_SECONDS = 3.0
 
 SUMMARY = "create this node's configuration and key, and print its peer line"
 EXAMPLE = """\
@@ -61,7 +65,6 @@ def run(options: Init) -> int:
     """Create them; print the peer line; return 0."""
     import os
     import shlex
-    import socket
     from pathlib import Path
 
     from remaphore.config import creation, peer_line, search
@@ -75,7 +78,7 @@ def run(options: Init) -> int:
     by_default = str(config) in default_paths
     node = creation.NewNode(
         config=config,
-        destination=options.destination or creation.destination_of(socket.getfqdn()),
+        destination=options.destination or creation.destination_of(*host_names()),
         servers=options.servers,
         credentials=os.path.abspath(options.credentials) if options.credentials else "",  # noqa: PTH100 - keeps links
         state_dir=default_root(os.environ) if by_default else config.with_suffix(".state"),
@@ -86,6 +89,7 @@ def run(options: Init) -> int:
 
     how = "" if options.destination else ", from the host name (to change it, delete these files and use --destination)"
     output.notice(f"this node is {node.destination}{how}")
+    warn_of_destination(node.destination)
     output.notice(f"configuration: {node.config}")
     output.notice(f"private key:   {node.key_file} ({'already existed, and is used' if key_existed else 'mode 0600'})")
     output.notice(f"state:         {node.state_dir} (mode 0700)")
@@ -95,3 +99,37 @@ def run(options: Init) -> int:
     output.notice(f"    remaphore peer add --verbs ping,deploy {shlex.join(line.split())}")
     output.write(f"{line}\n")
     return 0
+
+
+def host_names() -> tuple[str, ...]:
+    """Return the names of this machine, the best first: that of the resolver, if it answers in time, and the kernel's.
+
+    Either may be unusable: a host can have any name, for which the resolver may raise anything.
+    """
+    import socket
+    import threading
+
+    found: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found.append(socket.getfqdn())
+
+    with contextlib.suppress(RuntimeError):  # no further thread is allowed
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(NAME_SECONDS)
+    names = found[:1]
+    with contextlib.suppress(OSError, UnicodeError):
+        names.append(socket.gethostname())
+    return tuple(names)
+
+
+def warn_of_destination(destination: str) -> None:
+    """Warn of a destination that has to be quoted in a shell, or that a person could misread."""
+    from remaphore.config.characters import find_unusual
+
+    unusual = find_unusual(destination)
+    if unusual:
+        output.notice(f"warning: the destination contains {unusual}, which has to be quoted in commands or is misread")
+        output.notice("hint: use only letters, digits, ., _ and - in a new destination")

@@ -157,6 +157,7 @@ def add(options: PeerAdd) -> None:
     """Add peers, and report what they may send."""
     import os
 
+    from remaphore.cli.commands.init import warn_of_destination
     from remaphore.config import editing, peer_line, search
     from remaphore.protocol.peers import Peer
 
@@ -168,6 +169,7 @@ def add(options: PeerAdd) -> None:
     changed = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
     own = load_config(path).identities
     for peer in peers:
+        warn_of_destination(peer.destination)
         if any(identity.key == peer.key for identity in own):
             output.notice(f"{peer.destination} is this node itself, which may now send these verbs to itself")
         output.notice(f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(verbs))}")

@@ -89,13 +89,11 @@ def run(options: Plugins) -> int:
 def _enabled_plugins(path: str | None) -> tuple[str, ...]:
     """Return the plugins that the configuration enables; none without a configuration."""
     import os
-    from pathlib import Path
 
     from remaphore.cli.configuration import load_config
     from remaphore.config import search
 
-    places = search.default_paths(os.environ, user=os.geteuid())
-    if path is None and not os.environ.get(search.VARIABLE) and not any(Path(place).exists() for place in places):
+    if path is None and not os.environ.get(search.VARIABLE) and search.find_default(os.environ)[0] is None:
         output.notice("no configuration found: only the bundled plugins are enabled; name one with -c FILE")
         return ()
     return load_config(path).enabled_plugins

@@ -73,12 +73,13 @@ def run(options: Run) -> int:
     from remaphore.receiving.ledger import state
 
     output.configure_logs(options.log_format)
-    config = load_daemon_config(options.config, options.hooks)
+    config = load_daemon_config(options.config, options.hooks, trusted=True)
     config.identity().load()
     plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config)
     folder = state.directory(config, options.instance, os.environ)
     if options.check:
+        state.check(folder)
         output.notice(f"{config.source}: {len(config.peers)} peers; the daemon would start")
         return 0
     enable_gc()
@@ -151,7 +152,7 @@ def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
         notifier.reloading()
         applied = False
         try:
-            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks))
+            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks, trusted=True))
         finally:  # the service manager waits for it
             state = "receiving" if daemon.stats().connected else WAITING
             notifier.ready(state if applied else f"{state}; the reload failed, see the log")

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from remaphore.config import files
 from remaphore.config.settings import Config
 from remaphore.errors import StateError, UsageError
 from remaphore.receiving.ledger import locks
+from remaphore.trust import UnsafeError
 
 DEFAULT_INSTANCE = "main"
 SYSTEM_DIR = Path("/var/lib/remaphore")
@@ -47,15 +49,22 @@ def default_root(environ: Mapping[str, str]) -> Path:
     raise StateError("no state directory: this user has no home", hint="set state_dir in the configuration, or HOME")
 
 
+def check(folder: Path) -> None:
+    """Raise StateError if a daemon of our user cannot use *folder*, or must not. Nothing is created."""
+    with _reporting(folder):
+        files.check_private(folder)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """Create *folder* with mode 0700 and hold its lock. Raises StateError, also if another process holds the lock."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StateError(f"state directory {folder}: {error.strerror}", hint=locks.hint(error)) from error
+    with _reporting(folder):
+        opened = files.open_private(folder)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(_LOCK, flags, 0o600, dir_fd=opened)
+        finally:
+            os.close(opened)
     try:
         if not locks.acquire(descriptor, folder):
             hint = "stop it, or start this one with --instance NAME"
@@ -67,6 +76,16 @@ def locked(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _reporting(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnsafeError as error:
+        raise StateError(f"state directory {folder}: {error}", hint=error.hint) from None
+    except OSError as error:
+        raise StateError(f"state directory {folder}: {error.strerror}", hint=locks.hint(error)) from error
 
 
 def holder(folder: Path) -> str:

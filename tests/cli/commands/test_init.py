@@ -2,10 +2,12 @@
 
 import shlex
 import socket
+import threading
 
 import pytest
 
 from remaphore.cli import arguments
+from remaphore.cli.commands import init
 from remaphore.cli.commands.init import Init
 from remaphore.config import peer_line, search
 from tests.cli.commands.typed import RIGHT, rejected
@@ -56,6 +58,42 @@ def test_init_derives_the_destination_from_the_host_name_and_reports_it(run, mon
     _, out, err = run("init")
     assert out.split()[1] == "com.example.us.left"
     assert "this node is com.example.us.left, from the host name" in err
+
+
+@pytest.mark.parametrize(
+    "fqdn", ["localhost", UnicodeError("label too long"), OSError("no such file"), "hang"], ids=str
+)
+def test_init_needs_no_resolver(run, monkeypatch, fqdn):
+    waiting = threading.Event()
+
+    def ask():
+        if fqdn == "hang":
+            waiting.wait()
+        elif isinstance(fqdn, Exception):
+            raise fqdn
+        return fqdn
+
+    monkeypatch.setattr(init, "NAME_SECONDS", 0.1 if fqdn == "hang" else 30)
+    monkeypatch.setattr(socket, "getfqdn", ask)
+    monkeypatch.setattr(socket, "gethostname", lambda: "web")
+    _, out, _ = run("init")
+    waiting.set()
+    assert out.split()[1] == "web"
+
+
+def test_init_without_any_name_asks_for_one(run, monkeypatch):
+    def fail():
+        raise OSError
+
+    monkeypatch.setattr(socket, "getfqdn", fail)
+    monkeypatch.setattr(socket, "gethostname", fail)
+    rejected(run("init"), "no destination can be derived", "add --destination com.example.host")
+
+
+def test_init_warns_of_a_destination_that_a_shell_would_run(run):
+    _, _, err = run("init --destination com.$(reboot)")
+    assert "warning: the destination contains U+0024 dollar sign" in err
+    assert "peer add --verbs ping,deploy remaphore-peer:1 'com.$(reboot)' " in err
 
 
 def test_init_creates_the_file_that_commands_find_and_the_default_state_directory(run, monkeypatch, tmp_path):

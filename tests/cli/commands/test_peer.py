@@ -196,3 +196,10 @@ def test_removing_one_of_two_keys_needs_the_key(run, left):
     assert [peer.key for peer in search.load(str(left), {}).peers] == [make_key(3).public]
     assert run("peer remove com.right --all")[0] == 0
     assert search.load(str(left), {}).peers == ()
+
+
+def test_a_destination_that_a_shell_would_run_is_a_warning(run, left):
+    line = peer_line.write(destination="com.$(reboot)", key=make_key(7).public)
+    code, _, err = run("peer add --verbs ping " + line)
+    assert code == 0
+    assert "warning: the destination contains U+0024 dollar sign" in err
