@@ -6,15 +6,12 @@ Nothing else of the text is quoted, as it may be a secret.
 
 from __future__ import annotations
 
-import string
-import unicodedata
-
 # Categories that nothing shows, or that look like a space: control, format, surrogate, private, unassigned, separators.
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 # Quotes and dashes of typography.
 _TYPOGRAPHIC = {"Pi", "Pf", "Pd"}
 _LOOK_ALIKES = "\u201a\u201e\u2032\u2033\u00b4\u02b9\u02ba\u2044\u2215\u2212\u3002"
-_USUAL = frozenset(f"{string.ascii_letters}{string.digits}._-")
+_USUAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 def find(text: str) -> int | None:
@@ -40,6 +37,8 @@ def find_unusual(destination: str) -> str:
 
 def name(character: str) -> str:
     """Return code point and name, such as `U+200B zero width space`."""
+    import unicodedata  # only for an error: every command imports this module when it starts
+
     known = unicodedata.name(character, "control character" if unicodedata.category(character) == "Cc" else "")
     return f"U+{ord(character):04X} {known.lower()}".rstrip()
 
@@ -70,6 +69,8 @@ def describe(text: str, *, line: int = 1) -> str:
 def _is_deceptive(character: str) -> bool:
     if character.isascii():
         return not character.isprintable()
+    import unicodedata
+
     category = unicodedata.category(character)
     full_width = unicodedata.normalize("NFKC", character).isascii()
     return category in _INVISIBLE | _TYPOGRAPHIC or character in _LOOK_ALIKES or full_width

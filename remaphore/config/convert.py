@@ -56,7 +56,7 @@ def convert(path: str, output: Path) -> Converted:
             files.NewFile(path=output, text=text, mode=_CONFIG_MODE),
         ]
     )
-    return Converted(config=output, key_files=tuple(secrets), warnings=config.warnings)
+    return Converted(config=output, key_files=tuple(secrets), warnings=(*config.warnings, *config.unsafe))
 
 
 def to_toml(config: Config, key_files: Sequence[str]) -> str:
@@ -81,4 +81,6 @@ def to_toml(config: Config, key_files: Sequence[str]) -> str:
 def comparable(config: Config) -> Config:
     """Return *config* without what differs between the formats: name, warnings, strictness, relative paths."""
     file = config.auth.file and config.auth.file.absolute()
-    return replace(config, source="", warnings=(), legacy=False, auth=replace(config.auth, lenient=False, file=file))
+    return replace(
+        config, source="", warnings=(), unsafe=(), legacy=False, auth=replace(config.auth, lenient=False, file=file)
+    )

@@ -120,3 +120,11 @@ def test_names_tell_which_way_it_goes(tmp_path):
         convert(str(tmp_path / "a.toml"), tmp_path / "b.toml")
     with pytest.raises(ConfigError, match=r"must end in \.toml$"):
         convert(str(tmp_path / "a.conf"), tmp_path / "b.conf")
+
+
+def test_one_that_others_can_change_is_converted_with_a_warning(tmp_path):
+    path = write(tmp_path / "old.conf", HEAD + IDENTITIES)
+    Path(path).chmod(0o620)
+    made = convert(path, tmp_path / "new.toml")
+    assert f"{path}: writable by its group" in [warning.what for warning in made.warnings]
+    assert stat.S_IMODE((tmp_path / "new.toml").stat().st_mode) == 0o644
