@@ -24,7 +24,17 @@ EVIL = [
     b"\xff\xfe",
     b"%s%n$HOME ~ *",
 ]
-NAMES = {"PATH", "REMAPHORE_SENDER", "REMAPHORE_VERB", "REMAPHORE_TIME", "REMAPHORE_UUID", "REMAPHORE_MSG"}
+NAMES = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "REMAPHORE_SENDER",
+    "REMAPHORE_VERB",
+    "REMAPHORE_TIME",
+    "REMAPHORE_UUID",
+    "REMAPHORE_MSG",
+}
 
 
 async def answer(folder, body, **values):

@@ -227,6 +227,8 @@ EXPRESSIONS = {
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
     "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
+    "plugins/remaphore_plugins/processes/first_line.py": "256 bytes of a file are looked at",
+    "plugins/remaphore_plugins/processes/obstacles.py": "names of mount points, as the kernel lists them",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
     "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
     "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],

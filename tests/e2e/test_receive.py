@@ -1,6 +1,8 @@
 """What a receiver accepts, what it runs, and with which arguments."""
 
 import json
+import os
+import pwd
 
 import pytest
 
@@ -84,6 +86,8 @@ def test_the_script_gets_its_arguments_and_exactly_this_environment(fleet, nodes
     seen = dict(entry.partition("=")[::2] for entry in (fleet.folder / "env").read_text().split("\0") if entry)
     assert seen.pop("REMAPHORE_TIME").isdecimal()
     assert seen.pop("PATH")
+    user = pwd.getpwuid(os.geteuid())
+    assert (seen.pop("HOME"), seen.pop("USER"), seen.pop("LOGNAME")) == (user.pw_dir, user.pw_name, user.pw_name)
     assert {name: value for name, value in seen.items() if name not in ("PWD", "SHLVL", "_", "OLDPWD")} == {
         "REMAPHORE_SENDER": make_key(1).public,
         "REMAPHORE_VERB": "Deploy",

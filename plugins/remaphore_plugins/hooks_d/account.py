@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from pathlib import Path
 
 from remaphore import PluginError
-from remaphore_plugins.processes.account import Account
+from remaphore_plugins.processes.account import Account, has_capability
 
 _CAP_SETUID = 7  # capabilities(7)
 
@@ -38,12 +37,11 @@ def _can_become(uid: int) -> bool:
     """Return whether root here can change to *uid*: a container may drop the capabilities, and map few uids."""
     try:
         os.setgroups(os.getgroups())  # changes nothing, and fails as it would for a handler
-        status = Path("/proc/self/status").read_text(errors="replace")
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
     except PermissionError:
         return False
     except OSError:  # without /proc, the start of the handler shows it
         return True
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
-    capable = effective is None or bool(int(effective[1], 16) >> _CAP_SETUID & 1)
-    return capable and any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)
+    return has_capability(_CAP_SETUID) and any(
+        int(first) <= uid < int(first) + int(count) for first, _, count in ranges
+    )

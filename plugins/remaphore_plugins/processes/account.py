@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,16 @@ class Account:
         """Return HOME, USER and LOGNAME. Not SHELL: for a service user that is nologin, which programs would start."""
         name = os.fsencode(self.name)
         return {"HOME": os.fsencode(self.home), "USER": name, "LOGNAME": name}
+
+
+def has_capability(number: int) -> bool:
+    """Return whether we have the capability *number* of capabilities(7), also if that cannot be seen."""
+    try:
+        lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return True
+    masks = [line.split()[1] for line in lines if line.startswith("CapEff:")]
+    return not masks or bool(int(masks[0], 16) >> number & 1)
 
 
 def own_account() -> Account:

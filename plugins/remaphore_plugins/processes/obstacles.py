@@ -7,7 +7,6 @@ known here, as with an access control list, nothing is reported.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shlex
@@ -15,12 +14,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from remaphore_plugins.processes.account import Account
+from remaphore_plugins.processes.account import Account, has_capability
 from remaphore_plugins.processes.first_line import LINE_BYTES, Interpreter, Obstacle, read_first_line
 
 _MAX_INTERPRETERS = 5  # an interpreter may itself be a script: as deep as the kernel goes
 _ACL = "system.posix_acl_access"
-_CAP_DAC_OVERRIDE = 1  # capabilities(7)
+_CAP_DAC_OVERRIDE = 1  # modes do not bind root, but in a container that has dropped it
 _EXECUTE, _READ = 1, 4
 _NO_FILE = "no such file"
 
@@ -133,7 +132,7 @@ def _directories(path: str) -> Iterator[str]:
 def _may(found: os.stat_result, account: Account, right: int, path: str) -> bool:
     """Return whether *account* has *right* (as in a mode, of others) on what has the status *found*."""
     mode = found.st_mode
-    if account.uid == 0 and _root_overrides():
+    if account.uid == 0 and has_capability(_CAP_DAC_OVERRIDE):
         return stat.S_ISDIR(mode) or right == _READ or bool(mode & 0o111)
     granted = mode >> {"u": 6, "g": 3, "o": 0}[_class(found, account)]
     return bool(granted & right) or _has_acl(path)
@@ -151,17 +150,6 @@ def _has_acl(path: str) -> bool:
         return _ACL in os.listxattr(path)
     except OSError:
         return False
-
-
-@functools.cache
-def _root_overrides() -> bool:
-    """Return whether modes do not bind us as root; they do in a container without CAP_DAC_OVERRIDE."""
-    try:
-        status = Path("/proc/self/status").read_text(errors="replace")
-    except OSError:
-        return True
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
-    return effective is None or bool(int(effective[1], 16) >> _CAP_DAC_OVERRIDE & 1)
 
 
 def _modes(found: os.stat_result) -> str:
