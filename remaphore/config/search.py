@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def find(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
         assert named is not None
         what = "configuration" if path is not None else f"configuration, named by ${VARIABLE}"
         if not _exists(named):
+            check_current_directory((named,))
             raise ConfigError(f"{named}: {what}: no such file", hint=f"check the name, or {_CREATE}")
         return named, what
     if defaults is None:
@@ -115,6 +116,18 @@ def _exists(path: str) -> bool:
     except (OSError, ValueError):
         return True  # it exists, or may exist: reading it will report the problem
     return True
+
+
+def check_current_directory(paths: Iterable[str]) -> None:
+    """Raise ConfigError if one of *paths* is relative and the current directory cannot be used: it has been deleted."""
+    if all(path.startswith("/") for path in paths):
+        return
+    try:
+        os.getcwd()  # noqa: PTH109 - one call, for every command that starts
+    except OSError as error:
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be used: {error.strerror}"
+        hint = "change to a directory that exists, or name files by absolute paths"
+        raise ConfigError(f"the current directory {why}", hint=hint) from None
 
 
 def utf8(raw: bytes, path: str) -> str:
