@@ -1,7 +1,7 @@
 """Logging: structlog to stderr, for people or as JSON lines, with the records of the standard library's loggers.
 
-Event names are `noun_verb` with key-value pairs. Keys and payloads are never logged. Control characters are escaped:
-text of a peer or a script must not control a terminal.
+Event names are `noun_verb` with key-value pairs. Keys and payloads are never logged. What a terminal interprets or does
+not show is escaped: text of a peer or a script must not control a terminal.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, Literal, TextIO
 
+from remaphore.text import escape, to_json
+
 Format = Literal["console", "json"]
 
 # Characters of one value in a log line: four times the longest verb, so that a long value of a peer or a plugin cannot
@@ -21,20 +23,13 @@ Format = Literal["console", "json"]
 MAX_VALUE = 1024
 MAX_TRACEBACK = 16 * 1024
 
-# The control characters, and those of Unicode that end a line or change the direction of the text after them.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))
-}
 
-
-def configure(
-    log_format: Format, *, level: int = logging.INFO, colorize: Callable[[str, str], str] | None = None
-) -> None:
+def configure(log_format: Format, *, level: int = logging.INFO, fit: Callable[[str, str], str] | None = None) -> None:
     """Send all logs of *level* and above to stderr in *log_format*.
 
-    colorize: returns a line for people with its level in colour.
+    fit: returns a line for people as its terminal shows it; its second argument is the level of the line.
     """
-    import structlog  # imported here, because all commands use `escape`, but not all of them log
+    import structlog
 
     structlog.configure(
         processors=[
@@ -42,7 +37,7 @@ def configure(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _shorten,
-            structlog.processors.JSONRenderer() if log_format == "json" else partial(_for_people, colorize=colorize),
+            structlog.processors.JSONRenderer(to_json) if log_format == "json" else partial(_for_people, fit=fit),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(_Stream(sys.stderr)),  # type: ignore[arg-type]
@@ -52,12 +47,6 @@ def configure(
     root.handlers[:] = [_Forward()]
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(max(level, logging.INFO))  # on debug it logs its own startup
-
-
-def escape(text: str) -> str:
-    """Return *text* with control characters written out, newlines and tabs too: one event is one line."""
-    # Most text is printable, and this check is five times as fast.
-    return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -70,13 +59,15 @@ def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _for_people(
-    _logger: Any, _method: str, event: MutableMapping[str, Any], *, colorize: Callable[[str, str], str] | None = None
+    _logger: Any, _method: str, event: MutableMapping[str, Any], *, fit: Callable[[str, str], str] | None = None
 ) -> str:
     time, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", "")
     details = "".join(f" {key}={value}" for key, value in event.items() if value is not None)
     line = escape(f"{time[:19]}Z {level:<7} {what}{details}")
-    return "\n".join([colorize(line, level) if colorize else line, *map(escape, trace.splitlines())])
+    # A traceback quotes messages of errors, which may have lines of their own: indented, none of them is an event.
+    lines = [(line, level), *((f"  {escape(each)}", "") for each in trace.split("\n") if each)]
+    return "\n".join(fit(each, label) if fit else each for each, label in lines)
 
 
 class _Stream:

@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from remaphore.cli.commands import COMMANDS
-from remaphore.cli.output import DEFAULT_WIDTH
 from remaphore.errors import DurationError, RemaphoreError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 # A private key is 64 bytes in base58. argparse quotes arguments that it does not understand.
 _PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
 
+_SMALLEST_WIDTH = 40  # of a help text, however narrow the window is
+
 CONFIG_HELP = "configuration file (default: see remaphore --help)"
 
 
@@ -29,13 +30,19 @@ class _HelpFormatter(argparse.HelpFormatter):
     """Prints `-c, --config FILE`, and not FILE twice."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=25)
+        super().__init__(prog, max_help_position=25, width=_help_width())
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
             return super()._format_action_invocation(action)
         value = "" if action.nargs == 0 else " " + self._format_args(action, action.dest.upper())
         return ", ".join(action.option_strings) + value
+
+
+def _help_width() -> int:
+    import shutil
+
+    return max(_SMALLEST_WIDTH, shutil.get_terminal_size().columns - 2)  # the margin of argparse
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,11 +66,10 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help."""
-        import shutil
         import textwrap
 
         text = super().format_help()
-        width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns - 2  # as argparse does
+        width = _help_width()
         if self.exit_codes:
             text += "\nexit codes (others: see remaphore --help):\n"
             for code, meaning in self.exit_codes.items():

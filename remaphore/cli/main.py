@@ -34,6 +34,12 @@ EXIT_CODES = {
 # They run until they are stopped, so a signal that stops them before they have begun is no failure either.
 _SERVICES = ("run", "broker")
 
+# Of the interpreter that is started with -X utf8: the encoding in which text is written.
+_ENCODING = "remaphore_encoding"
+
+# The fields of options that are paths, or tuples of paths.
+_PATHS = ("config", "credentials", "data", "file", "files", "hooks", "output", "source")
+
 # Errors of our own output. Where other files are written, they are reported there.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -48,10 +54,28 @@ def command() -> NoReturn:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it: what is written to it is lost, without an error
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - importing pathlib takes time
+    _use_utf8()
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
     interrupts.begin(reloads=sys.argv[1:2] == ["run"])
     os._exit(main())
+
+
+def _use_utf8() -> None:
+    """Use UTF-8 for arguments, file names and files in every locale, and escape what stdout cannot encode.
+
+    Python decodes all of these as the locale says: `zürich` would be another text with a locale of ISO-8859-1 than
+    with one of UTF-8, and `東京` an error. Its UTF-8 mode (PEP 540) can be chosen at the start of the interpreter only,
+    so that with such a locale it is started again, in the same process; -X does not reach the processes that we start,
+    as $PYTHONUTF8 would. Text is still written in the encoding of the locale, for its terminals.
+    """
+    encoding = sys._xoptions.get(_ENCODING)  # noqa: SLF001 - documented, and the only place of options of our own
+    if sys.getfilesystemencoding() != "utf-8" and encoding is None and sys.executable:
+        options = ("-X", "utf8", "-X", f"{_ENCODING}={sys.stdout.encoding}")
+        with contextlib.suppress(OSError):  # it cannot be executed again: bytes that the locale does not have fail
+            os.execv(sys.executable, (sys.executable, *options, *sys.orig_argv[1:]))  # noqa: S606 - no shell
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=encoding, errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def enable_gc() -> None:
@@ -96,15 +120,14 @@ def _run_and_report(arguments: list[str]) -> int:
 
 def _fail(error: RemaphoreError, code: int) -> int:
     """Write *error* and its hint to stderr; return *code*."""
-    from remaphore.logs import escape
+    from remaphore.cli.output import notice
 
     with contextlib.suppress(OSError):
         sys.stdout.flush()  # results before the error
-    # Both may quote a server or a file, hence `escape`. If stderr is closed, the exit code still reports the error.
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"remaphore: error: {escape(str(error))}\n")
+    with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
+        notice(f"error: {error}")
         if error.hint:
-            sys.stderr.write(f"remaphore: hint: {escape(error.hint)}\n")
+            notice(f"hint: {error.hint}", whole=True)
     return code
 
 
@@ -126,5 +149,23 @@ def run_command(arguments: list[str]) -> int:
     # A command must be the very first argument; any other line has the syntax of the Go implementation.
     syntax = "remaphore.cli.arguments" if first in COMMANDS else "remaphore.cli.legacy.flags"
     options = import_module(syntax).read(arguments)
-    # The class of the options is defined in the module of the command.
-    return int(import_module(type(options).__module__).run(options))
+    try:
+        # The class of the options is defined in the module of the command.
+        return int(import_module(type(options).__module__).run(options))
+    except (RemaphoreError, OSError) as error:
+        _check_current_directory(options, error)
+        raise
+
+
+def _check_current_directory(options: object, error: Exception) -> None:
+    """Raise ConfigError in place of *error* if its cause is that the current directory has been deleted.
+
+    That is certain where os.getcwd() failed, whose error names no file, and where a path of *options* is relative.
+    """
+    from remaphore.config.search import check_current_directory
+
+    given = (getattr(options, name, None) or () for name in _PATHS)
+    paths = [path for value in given for path in ((value,) if isinstance(value, str) else value) if path != "-"]
+    if isinstance(error, OSError) and error.errno == errno.ENOENT and error.filename is None:
+        paths.append(os.curdir)
+    check_current_directory(paths)

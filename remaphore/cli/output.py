@@ -1,6 +1,7 @@
 """Output: results on stdout, notices on stderr. The only place that decides on width and colour.
 
-Text is wrapped and coloured on a terminal only. In a pipe or a file one row is one line, for scripts to rely on.
+Text is wrapped and coloured on a terminal only. In a pipe or a file one row is one line, for scripts to rely on. What
+the encoding of a stream does not have is escaped, see `command` in `remaphore.cli.main`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from remaphore.logs import Format
 
-DEFAULT_WIDTH = 80
 _SMALLEST_COLUMN = 24  # columns that a wrapped cell needs to be readable
 
 _RED, _GREEN, _YELLOW = 31, 32, 33
@@ -28,19 +28,23 @@ _COLOURS = {
 }
 
 
-def notice(line: str) -> None:
-    """Write one line to stderr. It may quote a server or a file, so control characters are escaped."""
-    from remaphore.logs import escape
+def notice(line: str, *, whole: bool = False) -> None:
+    """Write one line to stderr. It may quote a server or a file, so it is escaped, and on a terminal wrapped.
 
-    sys.stderr.write(f"remaphore: {escape(line)}\n")
+    whole: it is a command to copy, and is never wrapped.
+    """
+    from remaphore.text import escape
+
+    shown = escape(f"remaphore: {line}")
+    sys.stderr.write((shown if whole else _fit(shown, sys.stderr, indent=4)) + "\n")
     sys.stderr.flush()
 
 
 def printable(text: str) -> str:
-    """Return *text* as one line that no terminal interprets, and that can be encoded: bytes of no encoding too."""
-    from remaphore.logs import escape
+    """Return *text* as one line that no terminal interprets."""
+    from remaphore.text import escape
 
-    return escape(text).encode(errors="backslashreplace").decode()
+    return escape(text)
 
 
 def write(text: str) -> None:
@@ -49,11 +53,21 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_json(*rows: object) -> None:
-    """Write each of *rows* to stdout as one line of JSON."""
-    import json
+def write_exact(text: str) -> None:
+    """Write *text* that is read by programs, such as a peer line: to files and pipes in UTF-8, whatever the locale."""
+    if sys.stdout.isatty():
+        write(text)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
+        sys.stdout.buffer.flush()
 
-    write("".join(json.dumps(row, default=str) + "\n" for row in rows))
+
+def write_json(*rows: object) -> None:
+    """Write each of *rows* to stdout as one line of JSON in ASCII."""
+    from remaphore.text import to_json
+
+    write("".join(to_json(row) + "\n" for row in rows))
 
 
 def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -62,33 +76,37 @@ def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     On a terminal that is too narrow, the last column is wrapped within itself; if it would have less than
     `_SMALLEST_COLUMN` columns, the row is wrapped as a whole.
     """
+    from remaphore.text import columns_of, width
+
     table = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
     last = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    terminal = _width(sys.stdout)
+    terminal = columns_of(sys.stdout)
     indent = last if terminal and terminal - last >= _SMALLEST_COLUMN else 4
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
-    write("".join(wrap(line, indent=indent) for line in lines))
+    for row in table:
+        cells = (cell + " " * (room - width(cell)) for cell, room in zip(row, widths, strict=True))
+        sys.stdout.write(wrap("  ".join(cells).rstrip(), indent=indent))
+    sys.stdout.flush()
 
 
 def wrap(line: str, *, indent: int = 0, label: str = "") -> str:
     """Return the printable *line* for stdout, with its end.
 
-    On a terminal it is wrapped at words, the second line and later ones are indented by *indent*, and the level
-    *label*, with which it begins, has its colour.
+    On a terminal it is wrapped between words, which stay whole; the second line and later ones are indented by
+    *indent*, and the level *label*, with which it begins, has its colour.
     """
-    width = _width(sys.stdout)
-    if width is not None and len(line) > width:
-        import textwrap
+    return _fit(line, sys.stdout, indent=indent, label=label, whole_words=True) + "\n"
 
-        line = textwrap.fill(
-            line,
-            max(width, indent + _SMALLEST_COLUMN),
-            subsequent_indent=" " * indent,
-            break_long_words=False,  # a path or a key stays in one piece, to be copied
-            break_on_hyphens=False,
-        )
-    return (colorize(line, label, sys.stdout) if label else line) + "\n"
+
+def _fit(line: str, stream: TextIO, *, indent: int, label: str = "", whole_words: bool = False) -> str:
+    """Return the escaped *line* as *stream* shows it: on a terminal wrapped, and the level *label* coloured."""
+    from remaphore.text import columns_of, wrap
+
+    columns = columns_of(stream)
+    if columns is None:
+        return line
+    lines = wrap(line, columns, indent=min(indent, max(1, columns - _SMALLEST_COLUMN)), whole_words=whole_words)
+    return colorize("\n".join(lines), label, stream)
 
 
 def colorize(line: str, label: str, stream: TextIO) -> str:
@@ -109,14 +127,7 @@ def configure_logs(log_format: Format = "console", *, level: str = "INFO") -> No
 
     stream = sys.stderr
     logs.configure(
-        log_format, level=getattr(logging, level), colorize=lambda line, label: colorize(line, label, stream)
+        log_format,
+        level=getattr(logging, level),
+        fit=lambda line, label: _fit(line, stream, indent=4, label=label),
     )
-
-
-def _width(stream: TextIO) -> int | None:
-    """Return the columns of the terminal *stream*, 80 if they are unknown; None if it is not a terminal."""
-    if not stream.isatty():
-        return None
-    import shutil
-
-    return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns

@@ -41,7 +41,8 @@ def read_all(text: str, source: str, *, bare: bool = False) -> tuple[tuple[str, 
     source: its origin, for messages. bare: accept `DESTINATION PUBLICKEY` too, as the Go implementation has no peer
     lines. Raise UsageError, which quotes nothing of the text.
     """
-    rows = [(number, row) for number, row in enumerate(text.splitlines(), 1) if row.strip() and row.strip()[0] != "#"]
+    # Only a new line ends a line: with str.splitlines() a comment could hide a peer behind a character like U+2028.
+    rows = [(number, row) for number, row in enumerate(text.split("\n"), 1) if row.strip() and row.strip()[0] != "#"]
     if not rows:
         raise UsageError(f"no peer line in {source}", hint=_HINT)
     found = []

@@ -7,7 +7,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def find(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
         assert named is not None
         what = "configuration" if path is not None else f"configuration, named by ${VARIABLE}"
         if not _exists(named):
+            check_current_directory((named,))
             raise ConfigError(f"{named}: {what}: no such file", hint=f"check the name, or {_CREATE}")
         return named, what
     found, tried = find_default(environ, defaults=defaults)
@@ -190,6 +191,18 @@ def _exists(path: str) -> bool:
     except (OSError, ValueError):
         return True  # it exists, or may exist: reading it will report the problem
     return True
+
+
+def check_current_directory(paths: Iterable[str]) -> None:
+    """Raise ConfigError if one of *paths* is relative and the current directory cannot be used: it has been deleted."""
+    if all(path.startswith("/") for path in paths):
+        return
+    try:
+        os.getcwd()  # noqa: PTH109 - one call, for every command that starts
+    except OSError as error:
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be used: {error.strerror}"
+        hint = "change to a directory that exists, or name files by absolute paths"
+        raise ConfigError(f"the current directory {why}", hint=hint) from None
 
 
 def utf8(raw: bytes, path: str) -> str:

@@ -8,6 +8,7 @@ that a reply of 240 KB takes milliseconds and not an hour. CPU time is compared 
 import ast
 import contextlib
 import gc
+import io
 import re
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore import Message, Reply, logs
+from remaphore import text as shown
 from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
@@ -73,8 +75,16 @@ def reply(text):
     return Reply.parse(b"1," + octets(text), peer="com.a")
 
 
+class Tty(io.TextIOWrapper):
+    def __init__(self):
+        super().__init__(io.BytesIO(), encoding="utf-8")
+
+    def isatty(self):
+        return True
+
+
 def shown_folded(text):
-    form, counted = formats.Fold(terminal=True, color=True), request_stats.RequestStats(["com.a"])
+    form, counted = formats.Fold(terminal=Tty(), color=True), request_stats.RequestStats(["com.a"])
     counted.requested(["com.a"])
     counted.reply(reply(text))
     form.reply(REQUEST, reply(text))
@@ -126,9 +136,14 @@ SCANNERS = {
         [repeated("\x1b]", tail="\x07"), repeated("\x1b]x\x07"), repeated("x", head="\x1b]", tail="\x1b\\\x1b]")],
     ),
     "terminal, not UTF-8": (lambda text: terminal.for_terminal(octets(text)), ["\udcff\x1b]", "\udcff", "é"]),
+    "wrap": (lambda text: shown.wrap(shown.escape(text), 80, indent=4), ["a ", "a", "\u3000", "\u0301", "\x00"]),
+    "JSON": (shown.to_json, ["\udcff", "\U0001f600", '"', "\x7f"]),
     "clip": (lambda text: terminal.clip(text, 80), ["a", "\u0301", "中"]),
     "rejection": (lambda text: request_stats.classify(reply("remaphore: refused: " + text)), ["\x1b]", "\u0301", ": "]),
-    "lines": (lambda text: formats.Lines(terminal=True).reply(REQUEST, reply(text)), ["\x1b]", "\n", " ", "\udcff"]),
+    "lines": (
+        lambda text: formats.Lines(terminal=Tty()).reply(REQUEST, reply(text)),
+        ["\x1b]", "\n", " ", "\udcff", "a", "\u0301", "\t", "\x85", "\u200b"],
+    ),
     "fold": (shown_folded, ["\x1b]", "\n", "\u0301"]),
     "jsonl": (lambda text: json_formats.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
     "json": (as_document, ["\x1b]", "\udcff"]),
@@ -223,6 +238,7 @@ EXPRESSIONS = {
     "remaphore/protocol/message.py": SCANNERS["lines"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",
+    "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
     "remaphore/transport/servers.py": SCANNERS["error of a server"],

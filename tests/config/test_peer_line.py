@@ -31,6 +31,14 @@ def test_a_line_is_read_as_it_was_written_whatever_white_space_a_chat_adds():
     assert peer_line.read_all(f"\n  {LINE.replace(' ', '   ')} \r\n\n", "x") == expected
 
 
+@pytest.mark.parametrize("character", "\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+def test_only_a_new_line_ends_a_line(character):
+    hidden = peer_line.write(destination="com.evil", key=make_key(2).public)
+    shown = peer_line.write(destination="com.a", key=make_key(1).public)
+    text = f"# a comment{character}{hidden}\n{shown}\n"
+    assert peer_line.read_all(text, "stdin") == (("com.a", make_key(1).public),)
+
+
 def test_several_lines_are_read_in_order_with_comments_between():
     other = peer_line.write(destination="com.b", key=make_key(2).public)
     found = peer_line.read_all(f"# ours\n{LINE}\n\n{other}\n", "x")

@@ -58,6 +58,13 @@ def pages() -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in found)
 
 
+def fences(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Language and text of each fenced block, and what stands outside of them."""
+    parts = re.split(r"^```(.*)\n", text, flags=re.MULTILINE)
+    inside = [(parts[number], parts[number + 1]) for number in range(1, len(parts) - 1, 4)]
+    return inside, "\n".join(parts[number] for number in range(0, len(parts), 4))
+
+
 def setup_of(page: str | Path) -> Path:
     """Return the path of the setup file of a page, which need not exist."""
     return SETUP / Path(page).with_suffix(".sh")

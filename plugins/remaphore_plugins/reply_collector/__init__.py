@@ -3,7 +3,8 @@
 Only output belongs here; the logic of a request is in `remaphore.requesting`. `formats` and `json_formats` make the
 text for stdout: the lines of the Go implementation, identical replies folded, JSON. `report` makes the progress line
 and the summary from `request_stats`. `terminal` decides what may be written to a terminal, `folding` shortens lists of
-names. Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences.
+names. Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences, and no line that is
+wider than its window and could look like two.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from remaphore import Message, PluginError, Reply, Summary, hookimpl
+from remaphore.text import columns_of
 from remaphore_plugins.reply_collector import report
 from remaphore_plugins.reply_collector.folding import can_fold
 from remaphore_plugins.reply_collector.formats import Fold, Format, Lines
@@ -22,7 +24,6 @@ from remaphore_plugins.reply_collector.request_stats import RequestStats
 from remaphore_plugins.reply_collector.terminal import (
     StatusLine,
     StatusLineStream,
-    columns_of,
     supports_ansi,
     supports_color,
 )
@@ -49,7 +50,7 @@ class ReplyCollector:
     """Writes replies to stdout, one at a time and whole."""
 
     def __init__(self) -> None:
-        self._format: Format = Lines(terminal=sys.stdout.isatty())
+        self._format = _format("lines")
         self._options = Options()
         self._stats = RequestStats()
         self._status_line: StatusLine | None = None
@@ -101,8 +102,7 @@ class ReplyCollector:
         self._stats.interrupted = reason == INTERRUPTED
         self._write(self._format.end(self._stats))
         if self._options.summary:
-            columns = columns_of(self._stderr) if self._stderr.isatty() else None
-            text = report.summary(self._stats, color=supports_color(self._stderr), columns=columns)
+            text = report.summary(self._stats, color=supports_color(self._stderr), columns=columns_of(self._stderr))
             with contextlib.suppress(OSError):  # a closed stderr: the result is on stdout
                 self._stderr.write(text)
                 self._stderr.flush()
@@ -120,13 +120,14 @@ class ReplyCollector:
 
 
 def _format(name: str) -> Format:
+    terminal = sys.stdout if sys.stdout.isatty() else None
     if name == "lines":
-        return Lines(terminal=sys.stdout.isatty())
+        return Lines(terminal=terminal)
     if name == "fold":
         if not can_fold():
             hint = "pip install 'remaphore[operator]', or use --jsonl"
             raise PluginError("--fold needs ClusterShell to fold names", hint=hint)
-        return Fold(terminal=sys.stdout.isatty(), color=supports_color(sys.stdout))
+        return Fold(terminal=terminal, color=supports_color(sys.stdout))
     from remaphore_plugins.reply_collector.json_formats import Json, JsonLines
 
     return Json() if name == "json" else JsonLines()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TextIO
 
 from remaphore import Message, Reply, Summary
+from remaphore.text import columns_of, cut, escape, fitting, wrap
 from remaphore_plugins.reply_collector.folding import fold
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats, Verdict, classify
 from remaphore_plugins.reply_collector.terminal import colorize, for_terminal
@@ -36,24 +38,36 @@ class Format:
 
 
 class Lines(Format):
-    """`destination,exit-code,output`; several lines are framed by 32 hex characters that no responder can predict."""
+    """`destination,exit-code,output`; several lines are framed by 32 hex characters that no responder can predict.
 
-    def __init__(self, *, terminal: bool) -> None:
+    So is on a *terminal* a line that is wider than its window: what continues in the first column could be taken for
+    the reply of another destination. terminal: None for files and pipes.
+    """
+
+    def __init__(self, *, terminal: TextIO | None) -> None:
         self._terminal = terminal
         self._nonce = secrets.token_hex(_NONCE_BYTES).encode()
 
     def reply(self, request: Message, reply: Reply) -> bytes:  # noqa: ARG002 - a line does not name its request
         """Return the line, or the framed lines, of *reply*."""
         text = reply.peer.encode() + b"," + reply.text
-        if b"\n" in text:
-            text = b"--> %b\n%b\n--< %b" % (self._nonce, text, self._nonce)
-        return (for_terminal(text) if self._terminal else text) + b"\n"
+        wide = False
+        if self._terminal:
+            text = for_terminal(text, self._terminal)
+            wide = _is_wide(text.decode(self._terminal.encoding), self._terminal)
+        return (b"--> %b\n%b\n--< %b\n" % (self._nonce, text, self._nonce)) if wide or b"\n" in text else text + b"\n"
+
+
+def _is_wide(text: str, terminal: TextIO) -> bool:
+    """Return whether a line with this *text* is wider than the *terminal*, or may be: a tab has up to 8 columns."""
+    text = text.replace("\t", " " * 8)
+    return fitting(text, columns_of(terminal) or 0) < len(text)
 
 
 class Fold(Format):
     """Each exit code and output once, with all destinations that returned it; what needs attention comes last."""
 
-    def __init__(self, *, terminal: bool, color: bool) -> None:
+    def __init__(self, *, terminal: TextIO | None, color: bool) -> None:
         self._terminal = terminal
         self._color = color
         self._groups: defaultdict[tuple[Verdict, bytes], list[str]] = defaultdict(list)
@@ -72,13 +86,26 @@ class Fold(Format):
         groups = sorted(self._groups.items(), key=lambda group: (rank.index(group[0][0].kind), -len(group[1]), group))
         shown = []
         for (verdict, output), names in groups:
-            text = for_terminal(output) if self._terminal else output
-            body = _MARGIN + text.replace(b"\n", b"\n" + _MARGIN) + b"\n" if text else b""
-            shown.append(self._head(verdict, names) + body)
+            shown.append(self._head(verdict, names) + self._body(output))
         silent: tuple[Kind, ...] = ("missing", "not_asked")
         shown += [self._head(Verdict(kind), stats.names(kind)) for kind in silent if stats.count(kind)]
         return b"".join(shown)
 
+    def _body(self, output: bytes) -> bytes:
+        """Return the lines of *output* behind the margin; on a terminal cut at its width, so that none leaves it."""
+        if self._terminal and output:
+            room = (columns_of(self._terminal) or 0) - len(_MARGIN)
+            text = for_terminal(output).decode().expandtabs()
+            pieces = (piece for line in text.split("\n") for piece in cut(line, room))
+            output = "\n".join(pieces).encode(self._terminal.encoding, "backslashreplace")
+        return _MARGIN + output.replace(b"\n", b"\n" + _MARGIN) + b"\n" if output else b""
+
     def _head(self, verdict: Verdict, names: Sequence[str]) -> bytes:
         what = "exit code 0" if verdict.kind == "ok" else str(verdict)
-        return f"{fold(names)} ({len(names)}): {colorize(what, verdict.kind) if self._color else what}\n".encode()
+        line = f"{fold(names)} ({len(names)}): {what}"
+        if self._terminal is None:
+            return f"{line}\n".encode()
+        lines = wrap(escape(line), columns_of(self._terminal) or 0, indent=2 * len(_MARGIN), whole_words=True)
+        if self._color and what in lines[0]:
+            lines[0] = lines[0].replace(what, colorize(what, verdict.kind))
+        return "".join(f"{each}\n" for each in lines).encode(self._terminal.encoding, "backslashreplace")

@@ -7,10 +7,10 @@ a terminal unescaped. An output that is not UTF-8 is included twice: as text wit
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from remaphore import Message, Reply, Summary
+from remaphore.text import to_json
 from remaphore_plugins.reply_collector.formats import Format
 from remaphore_plugins.reply_collector.request_stats import LABELS, RequestStats, parse_rejection
 
@@ -115,4 +115,4 @@ def _line(record: Record) -> bytes:
 
 
 def _encode(value: Record, *, indent: int | None) -> bytes:
-    return json.dumps(value, indent=indent).encode() + b"\n"
+    return to_json(value, indent=indent).encode() + b"\n"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import islice
 
+from remaphore.text import escape, wrap
 from remaphore_plugins.reply_collector.folding import format_names
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
 from remaphore_plugins.reply_collector.terminal import colorize
 
 _NOT_OK: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
 _PREFIX = "remaphore: "
-_MARGIN = "    "  # of the further lines of a long list of names
+_MARGIN = 4  # columns before the further lines of a long list of names
 _SHOWN = 50  # destinations in the progress line; no terminal shows more of them in one line
 
 
@@ -51,11 +52,6 @@ def summary(stats: RequestStats, *, color: bool, columns: int | None = None) -> 
 
 
 def _wrap(text: str, columns: int | None) -> list[str]:
-    if columns is None:
-        return [_PREFIX + text]
-    import textwrap  # most requests succeed, or are not on a terminal
-
+    line = _PREFIX + escape(text)
     # Names are never broken: a part of one could be taken for another.
-    return textwrap.wrap(
-        _PREFIX + text, columns, subsequent_indent=_MARGIN, break_long_words=False, break_on_hyphens=False
-    )
+    return [line] if columns is None else wrap(line, columns, indent=_MARGIN, whole_words=True)

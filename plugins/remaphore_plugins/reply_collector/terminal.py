@@ -7,26 +7,31 @@ import os
 import re
 from typing import Any, TextIO
 
+from remaphore.text import DEFAULT_COLUMNS, CharacterTable, columns_of, fitting, show
+
 # ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings up to BEL or ST; every other escape of two characters.
 _CSI, _STRING, _OTHER = r"\x1b\[[0-?]*[ -/]*[@-~]", r"\x1b[\]PX^_].*?(?:\x07|\x1b\\)", r"\x1b.?"
 _SEQUENCES = re.compile(f"{_CSI}|{_STRING}|{_OTHER}", re.DOTALL)
 _TERMINATORS = ("\x07", "\x1b\\")  # BEL and ST
 _WITHOUT_STRINGS = re.compile(f"{_CSI}|{_OTHER}", re.DOTALL)
-# The control characters, and those of Unicode that end a line or change the direction of the text after them.
-_CONTROLS = {
-    code: None
-    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-    if chr(code) not in "\n\t"
-}
+# Control characters are removed, except those that end a line somewhere. Variation selectors too: they choose the style
+# of an emoji, which is still there without them.
+_LINE_ENDS = (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85)
+_REMOVED = {*range(0x20), *range(0x7F, 0xA0), 0xFE0E, 0xFE0F} - {*_LINE_ENDS}
+_SHOWN = CharacterTable(show, {**dict.fromkeys(_REMOVED, ""), 0x09: "\t", 0x0A: "\n"})
 _COLORS = {"ok": "32", "failed": "31", "rejected": "31", "without_code": "33", "missing": "33", "not_asked": "33"}
 _ERASE = "\r\x1b[K"  # to the first column, and nothing to the right of it
-_USUAL_COLUMNS = 80  # of a terminal that does not report its width
 _ELLIPSIS = "\u2026"
 
 
-def for_terminal(output: bytes) -> bytes:
-    """Return *output* without control sequences and control characters, but for new lines and tabs."""
-    return _without_sequences(output.decode(errors="replace")).translate(_CONTROLS).encode()
+def for_terminal(output: bytes, stream: TextIO | None = None) -> bytes:
+    """Return *output* as a terminal may show it: every line whole, and nothing that is interpreted or not visible.
+
+    Control sequences and control characters are removed, but for new lines and tabs. Other characters that end a line
+    or that are not visible are escaped, as are those that the encoding of *stream* (default: UTF-8) does not have.
+    """
+    text = _without_sequences(output.decode(errors="replace")).translate(_SHOWN)
+    return text.encode(stream.encoding if stream else "utf-8", "backslashreplace")
 
 
 def _without_sequences(text: str) -> str:
@@ -55,14 +60,6 @@ def supports_color(stream: TextIO) -> bool:
     return supports_ansi(stream) and not os.environ.get("NO_COLOR")
 
 
-def columns_of(stream: TextIO) -> int:
-    """Return the width of the terminal *stream*, or the usual 80 if it does not report one."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS
-
-
 def colorize(text: str, kind: str) -> str:
     """Return *text* in the color for destinations of this *kind*."""
     return f"\x1b[{_COLORS[kind]}m{text}\x1b[0m"
@@ -70,24 +67,9 @@ def colorize(text: str, kind: str) -> str:
 
 def clip(text: str, columns: int) -> str:
     """Return as much of *text* as fits into *columns*, with an ellipsis if that is not all."""
-    used = kept = 0  # columns of the characters so far; characters that leave room for the ellipsis
-    for number, character in enumerate(text, start=1):
-        used += _width(character)
-        if used > columns:  # stop here: the rest may be a megabyte from a peer
-            return text[:kept] + _ELLIPSIS if columns > 0 else ""
-        if used < columns:
-            kept = number
-    return text
-
-
-def _width(character: str) -> int:
-    if character.isascii():
-        return 1
-    import unicodedata  # a shared library, which most names do not need
-
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    if fitting(text, columns) == len(text):
+        return text
+    return text[: fitting(text, columns - 1)] + _ELLIPSIS if columns > 0 else ""
 
 
 class StatusLine:
@@ -102,7 +84,7 @@ class StatusLine:
         """Show *text*, or what fits of it: the width is read each time, as windows are resized."""
         self._text = text
         # One column less: after its last column a terminal may already be on the next line.
-        self._write(_ERASE + clip(text, columns_of(self._stream) - 1))
+        self._write(_ERASE + clip(text, (columns_of(self._stream) or DEFAULT_COLUMNS) - 1))
 
     def erase(self) -> None:
         """Erase the line."""

@@ -96,8 +96,8 @@ def run(options: Init) -> int:
     if not node.servers or not node.credentials:
         output.notice(f"next, here: set servers and credentials in {node.config}")
     output.notice("next, on each node that should accept messages from this one, with the verbs that it may send:")
-    output.notice(f"    remaphore peer add --verbs ping,deploy {shlex.join(line.split())}")
-    output.write(f"{line}\n")
+    output.notice(f"    remaphore peer add --verbs ping,deploy {shlex.join(line.split())}", whole=True)
+    output.write_exact(f"{line}\n")
     return 0
 
 

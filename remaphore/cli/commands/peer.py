@@ -246,4 +246,4 @@ def show(options: PeerShow) -> None:
     if not found:
         found = [(peer.destination, peer.key) for peer in editing.choose(config, options.peer, every=True)]
     lines = (peer_line.write(destination=destination, key=key) for destination, key in dict.fromkeys(found))
-    output.write("".join(f"{line}\n" for line in lines))
+    output.write_exact("".join(f"{line}\n" for line in lines))

@@ -120,13 +120,12 @@ async def ping(options: Ping, config: Config) -> PingStats:
 
 
 def to_line(number: int, answer: Answer) -> str:
-    """Return *answer* to the ping *number* as one printable line, with its end."""
-    from remaphore.logs import escape
-
+    """Return *answer* to the ping *number* as one printable line, on a terminal wrapped."""
     reply = answer.reply
     code = "" if reply.exit_code is None else f" exit={reply.exit_code}"
     times = f"time={_ms(answer.round_trip_ns):.1f} ms skew={_ms(answer.skew_ns):+.1f} ms"
-    return escape(f"{reply.peer}: seq={number} {times}{code} {_first_line(reply.output)}").rstrip() + "\n"
+    line = f"{reply.peer}: seq={number} {times}{code} {_first_line(reply.output)}"
+    return output.wrap(output.printable(line).rstrip(), indent=4)
 
 
 def to_row(number: int, answer: Answer) -> dict[str, object]:

@@ -209,7 +209,6 @@ def batch_plan(options: Request) -> BatchPlan | None:
 
 
 def _print_targets(options: Request, config: Config, plan: BatchPlan | None) -> None:
-    from remaphore.logs import escape
     from remaphore.requesting.requester import preview
 
     targets = preview(config, options.verb, options.to, key=options.key)
@@ -217,6 +216,6 @@ def _print_targets(options: Request, config: Config, plan: BatchPlan | None) -> 
     batches = plan.batches(asked) if plan else (asked,)
     for number, batch in enumerate(batches, start=1):
         note = f"  batch {number} of {len(batches)}" if plan else ""
-        sys.stdout.writelines(escape(f"ask   {name}{note}") + "\n" for name in batch)
+        sys.stdout.writelines(output.printable(f"ask   {name}{note}") + "\n" for name in batch)
     skipped = (target for target in targets if target.skip_reason)
-    sys.stdout.writelines(escape(f"skip  {name}: {reason}") + "\n" for name, reason in skipped)
+    sys.stdout.writelines(output.printable(f"skip  {name}: {reason}") + "\n" for name, reason in skipped)

@@ -1,1 +1,1 @@
-# not typed, it makes this environment, and runs the tests: git clone <this repository> && cd remaphore
+# not typed, it makes this environment, and runs the tests: git clone REPOSITORY remaphore && cd remaphore

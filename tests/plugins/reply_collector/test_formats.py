@@ -1,6 +1,8 @@
 """What reply-collector writes to stdout and stderr: folded, JSON, the summary, and only what did not succeed."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from remaphore import PluginError, Reply, Summary
 from remaphore.testing import PluginHarness, make_message, make_reply
+from remaphore.text import width
 from remaphore_plugins.reply_collector import ReplyCollector, folding
-from remaphore_plugins.reply_collector.formats import Fold
+from remaphore_plugins.reply_collector.formats import Fold, Lines
 from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
 from tests.harness.factories import bounded
 
@@ -71,11 +74,21 @@ async def test_no_output_can_look_like_the_head_of_a_group(capfdbinary):
     assert heads == [b"com.a (1): exit code 0"]
 
 
+class Stdout(io.TextIOWrapper):
+    """A terminal of 80 columns, or of $COLUMNS if that is less."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+    def isatty(self):
+        return True
+
+
 def test_folded_outputs_are_escaped_on_a_terminal_and_unchanged_in_a_file():
     evil = make_reply(1, b"\x1b[2J\x1b]0;owned\x07red\r\xff\nnext\x08", peer="com.a")
     shown = {}
     for terminal in (True, False):
-        form = Fold(terminal=terminal, color=False)
+        form = Fold(terminal=Stdout() if terminal else None, color=False)
         form.reply(REQUEST, evil)
         shown[terminal] = form.end(RequestStats())
     head = b"com.a (1): failed (exit code 1)\n"
@@ -86,8 +99,62 @@ def test_folded_outputs_are_escaped_on_a_terminal_and_unchanged_in_a_file():
 async def test_no_rejection_can_write_a_second_line(capfdbinary):
     evil = make_reply(77, REJECTED + "busy\n\x1b[2Jcom.b (1): exit code 0\r\u2028x", peer="com.a")
     out, err = await shown(capfdbinary, evil, names=("com.a",), format="fold")
-    assert out.decode() == "com.a (1): rejected (busy com.b (1): exit code 0 x)\n".replace("0 x", "0x")
-    assert err.decode().splitlines()[1:] == ["remaphore: rejected (busy com.b (1): exit code 0x): com.a"]
+    assert out.decode() == "com.a (1): rejected (busy com.b (1): exit code 0\\u2028x)\n"
+    assert err.decode().splitlines()[1:] == ["remaphore: rejected (busy com.b (1): exit code 0\\u2028x): com.a"]
+
+
+@pytest.mark.parametrize(
+    ("output", "framed"),
+    [
+        (" " * 70 + "com.b,0,ok", True),
+        ("x" * (80 - len("com.a,0,")), False),
+        ("x" * (81 - len("com.a,0,")), True),
+        ("\u6771" * 37, True),  # 37 characters of two columns each
+        ("e\u0301" * 72, False),  # marks have no columns
+        ("\t" * 10 + "com.b,0,ok", True),
+        ("\u200b" * 12, False),  # escaped: 72 columns
+        ("\u200b" * 13, True),
+    ],
+)
+def test_a_line_that_is_wider_than_the_window_is_framed_as_several_lines_are(output, framed):
+    form = Lines(terminal=Stdout())
+    first, *others = form.reply(REQUEST, make_reply(0, output, peer="com.a")).decode().split("\n")
+    assert first.startswith("--> " if framed else "com.a,0,")
+    assert others[-2].startswith("--< ") if framed else others == [""]
+    file = Lines(terminal=None).reply(REQUEST, make_reply(0, output, peer="com.a"))
+    assert file == f"com.a,0,{output}\n".encode()
+
+
+def test_the_width_of_the_window_counts_when_the_reply_comes(monkeypatch):
+    form = Lines(terminal=Stdout())
+    for columns, framed in (("80", False), ("40", True), ("0", False), ("x", False), ("1", True)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert form.reply(REQUEST, make_reply(0, "x" * 50, peer="com.a")).startswith(b"--> ") == framed
+
+
+def test_folded_no_line_is_wider_than_the_terminal_or_leaves_its_margin():
+    form = Fold(terminal=Stdout(), color=True)
+    form.reply(
+        REQUEST, make_reply(0, " " * 78 + "com.b (1): exit code 0\n" + "\u6771" * 60 + "\t" * 30 + "x", peer="com.a")
+    )
+    form.reply(REQUEST, make_reply(77, f"{REJECTED}busy: {'x ' * 30}com.b (1): exit code 0", peer="com.c"))
+    lines = re.sub(r"\x1b\[[0-9]*m", "", form.end(RequestStats()).decode()).split("\n")
+    assert max(map(width, lines)) <= 80
+    assert [line for line in lines if not line.startswith("  ")] == [
+        "com.a (1): exit code 0",
+        f"com.c (1): rejected (busy: {'x ' * 26}x",
+        "",
+    ]
+
+
+def test_what_the_encoding_of_a_terminal_does_not_have_is_escaped_and_a_file_gets_the_bytes():
+    reply = make_reply(0, "z\u00fcrich \u6771\u009d", peer="com.a")
+    shown = Lines(terminal=Stdout("iso-8859-1")).reply(REQUEST, reply)
+    assert shown == b"com.a,0,z\xfcrich \\u6771\n"  # its UTF-8 has the byte 0x9d, a control character in ISO-8859-1
+    assert Lines(terminal=None).reply(REQUEST, reply) == "com.a,0,z\u00fcrich \u6771\u009d\n".encode()
+    form = Fold(terminal=Stdout("ascii"), color=False)
+    form.reply(REQUEST, reply)
+    assert form.end(RequestStats()) == b"com.a (1): exit code 0\n  z\\xfcrich \\u6771\n"
 
 
 @bounded
@@ -203,7 +270,7 @@ def test_only_exit_code_0_is_a_success(reply, kind):
 def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
     stats = RequestStats(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
     stats.requested(stats.expected)
-    (line,) = Fold(terminal=False, color=False).end(stats).decode().splitlines()
+    (line,) = Fold(terminal=None, color=False).end(stats).decode().splitlines()
     assert line.endswith(" (1000): missing")
 
 
