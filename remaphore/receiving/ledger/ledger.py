@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 
@@ -25,6 +25,7 @@ from remaphore.errors import LedgerError
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import store
+from remaphore.receiving.ledger.batch import Write, copy_error, settle, worth_keeping
 from remaphore.receiving.ledger.schema import ENTERED, STARTED
 from remaphore.receiving.ledger.store import Row, Statement, Store
 from remaphore.receiving.threads import start_threads
@@ -41,8 +42,6 @@ RECORDED_OUTPUT = 64 * 1024
 # Bytes of all recorded outputs. Beyond it the oldest are forgotten: a repeated request gets no reply then, but does not
 # run again either.
 RECORDED_BYTES = 64 * 1024 * 1024
-# Statements that could not be written and are retried with the next ones. Beyond this only low-water marks are kept.
-MAX_UNWRITTEN = 10_000
 # Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
 # Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
@@ -53,13 +52,6 @@ MAX_RECENT = 10_000
 _CLOSED = "ledger is closed: the daemon is stopping"
 
 _log = structlog.get_logger()
-
-
-class _Write(NamedTuple):
-    """A statement, and the future that gets the number of rows it changed once that is durable."""
-
-    statement: Statement
-    durable: asyncio.Future[int] | None = None
 
 
 class Ledger:
@@ -81,7 +73,7 @@ class Ledger:
         self.abandoned: list[Row] = []
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
-        self._pending: list[_Write] = []
+        self._pending: list[Write] = []
         self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         start_threads(self._thread, 1)
@@ -208,7 +200,7 @@ class Ledger:
         self.abandoned = [row for row in rows if row.state == ENTERED]
         _log_abandoned(self.abandoned)
         self.window.expire(now)
-        self._pending += [_Write((store.ABANDON, ())), _Write((store.SWEEP, ()))]
+        self._pending += [Write((store.ABANDON, ())), Write((store.SWEEP, ()))]
         try:
             opened.apply([write.statement for write in self._pending])
             self._pending.clear()
@@ -234,16 +226,16 @@ class Ledger:
         self._failure = error
 
     def _record(self, *statements: Statement) -> None:
-        self._add([_Write(statement) for statement in statements])
+        self._add([Write(statement) for statement in statements])
 
     async def _write(self, statement: Statement) -> int:
         if self._store is None:
-            raise _copy(self._failure)
+            raise copy_error(self._failure)
         durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._add([_Write(statement, durable)])
+        self._add([Write(statement, durable)])
         return await durable
 
-    def _add(self, writes: Sequence[_Write]) -> None:
+    def _add(self, writes: Sequence[Write]) -> None:
         if self._store is None and self._failure is not None:
             return  # there is no file, and there will be none before the next start
         self._pending.extend(writes)
@@ -256,7 +248,7 @@ class Ledger:
         Whatever happens between taking a batch and its end, every future of the batch gets a result or an error: each
         belongs to a message that waits for it.
         """
-        batch: list[_Write] = []
+        batch: list[Write] = []
         try:
             while self._pending:
                 # So that what the rest of this iteration of the loop records is in the same transaction.
@@ -267,20 +259,20 @@ class Ledger:
                 batch = []
         except BaseException as error:  # such as a plugin that cancels all tasks
             left, self._pending = [*batch, *self._pending], []
-            _settle(left, LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
-            self._pending = _worth_keeping(left)
+            settle(left, LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
+            self._pending = worth_keeping(left)
             raise
 
-    async def _write_batch(self, opened: Store, batch: Sequence[_Write]) -> bool:
+    async def _write_batch(self, opened: Store, batch: Sequence[Write]) -> bool:
         """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
         statements = [write.statement for write in batch]
         try:
             changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
         except LedgerError as error:
             self._fail(error)
-            _settle(batch, error)
+            settle(batch, error)
             more = any(write.durable for write in self._pending)
-            self._pending[:0] = _worth_keeping(batch)
+            self._pending[:0] = worth_keeping(batch)
             return more  # no later write would wake what began to wait during this one
         except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
             _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
@@ -289,10 +281,10 @@ class Ledger:
         if self._failure is not None:
             _log.info("ledger_recovered")
             self._failure = None
-        _settle(batch, changed)
+        settle(batch, changed)
         return True
 
-    async def _write_singly(self, opened: Store, batch: Sequence[_Write]) -> None:
+    async def _write_singly(self, opened: Store, batch: Sequence[Write]) -> None:
         """Write a batch that failed unexpectedly statement by statement, and give up those that fail again."""
         for number, write in enumerate(batch):
             statements = [write.statement]
@@ -300,14 +292,14 @@ class Ledger:
                 changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
             except LedgerError as failure:  # the disk: all that is left waits for it, as in `_write_all`
                 self._fail(failure)
-                _settle(batch[number:], failure)
-                self._pending[:0] = _worth_keeping(batch[number:])
+                settle(batch[number:], failure)
+                self._pending[:0] = worth_keeping(batch[number:])
                 return
             except Exception as failure:  # noqa: BLE001 - the same
                 _log.error("ledger_write_lost", error=repr(failure), statement=write.statement[0].split(" SET ")[0])
-                _settle([write], LedgerError(f"ledger {opened.path}: {failure!r}"))
+                settle([write], LedgerError(f"ledger {opened.path}: {failure!r}"))
             else:
-                _settle([write], changed)
+                settle([write], changed)
 
 
 def _log_abandoned(rows: Sequence[Row]) -> None:
@@ -318,35 +310,3 @@ def _log_abandoned(rows: Sequence[Row]) -> None:
     if counts[MAX_VERBS:]:
         more = counts[MAX_VERBS:]
         _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))
-
-
-def _settle(batch: Sequence[_Write], outcome: Sequence[int] | LedgerError) -> None:
-    """Give the futures of *batch* their numbers of changed rows, or an error object each."""
-    for number, write in enumerate(batch):
-        if write.durable is not None and not write.durable.done():
-            if isinstance(outcome, LedgerError):
-                write.durable.set_exception(_copy(outcome))
-            else:
-                write.durable.set_result(outcome[number])
-
-
-def _copy(error: LedgerError | None) -> LedgerError:
-    # An exception that is raised at several places would collect the tracebacks of all of them.
-    return LedgerError(str(error), hint=error.hint if error else "")
-
-
-def _worth_keeping(batch: Sequence[_Write]) -> list[_Write]:
-    """Return what is retried later: all of *batch*, or, if that is too much, the low-water marks that replace it.
-
-    A mark replaces the rows of its sender, because it rejects all that was signed at or before it. No start is kept:
-    the requester was notified that its message was rejected, and the message must not count as started.
-    """
-    kept = [statement for statement, _ in batch if statement[0] != store.START]
-    if len(kept) <= MAX_UNWRITTEN:
-        return [_Write(statement) for statement in kept]
-    marks: dict[object, int] = {}
-    for statement, values in kept:
-        if statement in (store.ENTER, store.RAISE_LOW_WATER_MARK):
-            sender, mark = values[0], int(str(values[3 if statement == store.ENTER else 1]))
-            marks[sender] = max(mark, marks.get(sender, mark))
-    return [_Write((store.RAISE_LOW_WATER_MARK, (sender, mark))) for sender, mark in marks.items()]

@@ -17,8 +17,8 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
+from remaphore.receiving.ledger import batch, store
 from remaphore.receiving.ledger import ledger as module
-from remaphore.receiving.ledger import store
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED
 from remaphore.tasks import spawn
@@ -390,7 +390,7 @@ async def test_a_ledger_that_opens_without_room_recovers_and_starts_nothing_that
 
 
 async def test_of_too_much_that_could_not_be_written_the_low_water_marks_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_UNWRITTEN", 10)
+    monkeypatch.setattr(batch, "MAX_UNWRITTEN", 10)
     async with make_ledger(tmp_path) as ledger:
         with no_room(tmp_path):
             accepted = []
