@@ -152,6 +152,12 @@ def wrap(line: str, columns: int, *, indent: int = 0, whole_words: bool = False)
     return lines
 
 
+def encodable(text: str, encoding: str | None) -> str:
+    """Return *text* with escapes for what *encoding* does not have: they count when it is measured."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def columns_of(stream: TextIO) -> int | None:
     """Return the columns of the terminal *stream*; None if it is none.
 

@@ -100,11 +100,12 @@ def wrap(line: str, *, indent: int = 0, label: str = "") -> str:
 
 def _fit(line: str, stream: TextIO, *, indent: int, label: str = "", whole_words: bool = False) -> str:
     """Return the escaped *line* as *stream* shows it: on a terminal wrapped, and the level *label* coloured."""
-    from remaphore.text import columns_of, wrap
+    from remaphore.text import columns_of, encodable, wrap
 
     columns = columns_of(stream)
     if columns is None:
         return line
+    line = encodable(line, stream.encoding)
     lines = wrap(line, columns, indent=min(indent, max(1, columns - _SMALLEST_COLUMN)), whole_words=whole_words)
     return colorize("\n".join(lines), label, stream)
 

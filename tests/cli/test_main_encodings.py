@@ -55,14 +55,15 @@ def surroundings(request, tmp_path):
 
 
 def run(environ, *words):
-    command = [sys.executable, "-m", "remaphore", *words]
+    typed = [word.encode() if isinstance(word, str) else os.fsencode(word) for word in words]
+    command = [sys.executable, "-m", "remaphore", *typed]
     return subprocess.run(command, env=environ, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """Return the configuration of a node whose destination, key file and handlers have names that are not ASCII."""
-    path = tmp_path_factory.mktemp("node") / "z\u00fcrich" / "remaphore.toml"
+    path = tmp_path_factory.mktemp("node") / os.fsdecode("z\u00fcrich".encode()) / "remaphore.toml"
     done = run(environment(LC_ALL="C.UTF-8"), "init", "-c", path, "--destination", NAME)
     assert done.returncode == 0, done.stderr
     verb = path.parent / "hooks.d" / "odd"

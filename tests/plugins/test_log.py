@@ -108,12 +108,13 @@ def test_the_loggers_of_the_standard_library_write_to_the_same_stream(capsys):
 def test_a_traceback_on_the_console_is_escaped_line_by_line(capsys):
     logs.configure("console")
     try:
-        raise ValueError("evil\x1b[2J")
+        raise ValueError("evil\x1b[2J\n2026-01-01T00:00:00Z info    forged\u2028line")
     except ValueError:
         logging.getLogger("x").exception("it failed")
-    shown = capsys.readouterr().err
-    assert "\x1b" not in shown
-    assert "ValueError: evil\\x1b[2J" in shown
+    event, *trace = capsys.readouterr().err.split("\n")[:-1]
+    assert event.endswith("it failed logger=x")
+    assert trace[-2:] == ["  ValueError: evil\\x1b[2J", "  2026-01-01T00:00:00Z info    forged\\u2028line"]
+    assert all(line.startswith("  ") for line in trace)  # so that none looks like an event
 
 
 class Gone(io.TextIOBase):

@@ -14,7 +14,7 @@ REQUEST = Message(sender="k", destination="**", verb="v", uuid=b"u", time_ns=0)
 
 class Stdout(io.TextIOWrapper):
     def __init__(self, *, terminal):
-        super().__init__(io.BytesIO())
+        super().__init__(io.BytesIO(), encoding="utf-8")
         self._terminal = terminal
 
     def isatty(self):

@@ -102,7 +102,8 @@ class ReplyCollector:
         self._stats.interrupted = reason == INTERRUPTED
         self._write(self._format.end(self._stats))
         if self._options.summary:
-            text = report.summary(self._stats, color=supports_color(self._stderr), columns=columns_of(self._stderr))
+            color, columns, encoding = supports_color(self._stderr), columns_of(self._stderr), self._stderr.encoding
+            text = report.summary(self._stats, color=color, columns=columns, encoding=encoding)
             with contextlib.suppress(OSError):  # a closed stderr: the result is on stdout
                 self._stderr.write(text)
                 self._stderr.flush()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from remaphore import Message, Reply, Summary
-from remaphore.text import columns_of, cut, escape, fitting, wrap
+from remaphore.text import columns_of, cut, encodable, escape, fitting, wrap
 from remaphore_plugins.reply_collector.folding import fold
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats, Verdict, classify
 from remaphore_plugins.reply_collector.terminal import colorize, for_terminal
@@ -95,9 +95,9 @@ class Fold(Format):
         """Return the lines of *output* behind the margin; on a terminal cut at its width, so that none leaves it."""
         if self._terminal and output:
             room = (columns_of(self._terminal) or 0) - len(_MARGIN)
-            text = for_terminal(output).decode().expandtabs()
+            text = for_terminal(output, self._terminal).decode(self._terminal.encoding).expandtabs()
             pieces = (piece for line in text.split("\n") for piece in cut(line, room))
-            output = "\n".join(pieces).encode(self._terminal.encoding, "backslashreplace")
+            output = "\n".join(pieces).encode(self._terminal.encoding)
         return _MARGIN + output.replace(b"\n", b"\n" + _MARGIN) + b"\n" if output else b""
 
     def _head(self, verdict: Verdict, names: Sequence[str]) -> bytes:
@@ -105,7 +105,12 @@ class Fold(Format):
         line = f"{fold(names)} ({len(names)}): {what}"
         if self._terminal is None:
             return f"{line}\n".encode()
-        lines = wrap(escape(line), columns_of(self._terminal) or 0, indent=2 * len(_MARGIN), whole_words=True)
+        lines = wrap(
+            encodable(escape(line), self._terminal.encoding),
+            columns_of(self._terminal) or 0,
+            indent=2 * len(_MARGIN),
+            whole_words=True,
+        )
         if self._color and what in lines[0]:
             lines[0] = lines[0].replace(what, colorize(what, verdict.kind))
-        return "".join(f"{each}\n" for each in lines).encode(self._terminal.encoding, "backslashreplace")
+        return "".join(f"{each}\n" for each in lines).encode(self._terminal.encoding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import islice
 
-from remaphore.text import escape, wrap
+from remaphore.text import encodable, escape, wrap
 from remaphore_plugins.reply_collector.folding import format_names
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
 from remaphore_plugins.reply_collector.terminal import colorize
@@ -28,22 +28,22 @@ def progress(stats: RequestStats) -> str:
     return ", ".join(parts)
 
 
-def summary(stats: RequestStats, *, color: bool, columns: int | None = None) -> str:
+def summary(stats: RequestStats, *, color: bool, columns: int | None = None, encoding: str | None = None) -> str:
     """Return the lines of the summary: the numbers, then a line for each kind of failure, with all names.
 
     columns: of the terminal, at which lines are wrapped between names; None leaves each of them whole, for files and
-    programs.
+    programs. encoding: of the terminal.
     """
     counts = [f"{len(stats.expected)} expected", f"{stats.count('ok')} ok"]
     counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _NOT_OK if stats.count(kind)]
     first = ("interrupted: " if stats.interrupted else "") + ", ".join(counts)
-    lines = _wrap(first, columns)
+    lines = _wrap(encodable(first, encoding), columns)
     for kind in _NOT_OK:
         groups: defaultdict[str, list[str]] = defaultdict(list)
         for name in stats.names(kind):
             groups[str(stats.verdicts[name]) if name in stats.verdicts else LABELS[kind]].append(name)
         for what, names in sorted(groups.items(), key=lambda group: -len(group[1])):
-            head, *rest = _wrap(f"{what}: {format_names(names)}", columns)
+            head, *rest = _wrap(encodable(f"{what}: {format_names(names)}", encoding), columns)
             if color:  # after wrapping, as escape sequences have no width
                 end = len(_PREFIX) + len(what)
                 head = _PREFIX + colorize(head[len(_PREFIX) : end], kind) + head[end:]

@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, TextIO
 
-from remaphore.text import DEFAULT_COLUMNS, CharacterTable, columns_of, fitting, show
+from remaphore.text import DEFAULT_COLUMNS, CharacterTable, columns_of, encodable, fitting, show
 
 # ECMA-48: CSI sequences; OSC, DCS, SOS, PM and APC strings up to BEL or ST; every other escape of two characters.
 _CSI, _STRING, _OTHER = r"\x1b\[[0-?]*[ -/]*[@-~]", r"\x1b[\]PX^_].*?(?:\x07|\x1b\\)", r"\x1b.?"
@@ -83,8 +83,12 @@ class StatusLine:
     def show(self, text: str) -> None:
         """Show *text*, or what fits of it: the width is read each time, as windows are resized."""
         self._text = text
+        encoding = self._stream.encoding
         # One column less: after its last column a terminal may already be on the next line.
-        self._write(_ERASE + clip(text, (columns_of(self._stream) or DEFAULT_COLUMNS) - 1))
+        shown = clip(encodable(text, encoding), (columns_of(self._stream) or DEFAULT_COLUMNS) - 1)
+        if encodable(_ELLIPSIS, encoding) != _ELLIPSIS:  # its escape has more than one column
+            shown = shown.replace(_ELLIPSIS, "~")
+        self._write(_ERASE + shown)
 
     def erase(self) -> None:
         """Erase the line."""

@@ -69,7 +69,7 @@ def terminal(monkeypatch):
     own, end = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    with os.fdopen(end, "w") as stream:
+    with os.fdopen(end, "w", encoding="utf-8") as stream:
         yield own, stream
     os.close(own)
 
@@ -82,6 +82,14 @@ def test_the_width_is_read_for_each_line(terminal):
         line.show("x" * 100)
         shown = os.read(own, 65536).decode().removeprefix(ERASE)
         assert len(shown) == (columns or 80) - 1  # one that does not say has the usual 80
+
+
+def test_no_escape_makes_the_line_wider_than_the_terminal(terminal):
+    own, stream = terminal
+    stream.reconfigure(encoding="iso-8859-1", errors="backslashreplace")
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+    StatusLine(stream).show("1/3 \u6771\u4eac\u6771\u4eac")
+    assert os.read(own, 65536).decode("iso-8859-1") == f"{ERASE}1/3 \\u6771\\u4eac\\u~"
 
 
 def test_color_and_progress_are_for_terminals_that_support_them(terminal, monkeypatch):
