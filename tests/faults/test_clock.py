@@ -17,7 +17,7 @@ from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import InlineAdmission
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
-from tests.harness.factories import NOW, make_encoded
+from tests.harness.factories import NOW, make_encoded, sign_again
 from tests.harness.nodes import make_config
 from tests.harness.plugins import plugin_manager
 
@@ -67,8 +67,13 @@ async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:
 
 
 async def again(broker: MemoryBroker, number: int) -> None:
-    """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged."""
-    await broker.connect().publish(*[entry for entry in broker.published if entry[0] == SUBJECT][number])
+    """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged.
+
+    Once more with another signature, too: the ledger alone, without the window, would take that for another message.
+    """
+    where, raw = [entry for entry in broker.published if entry[0] == SUBJECT][number]
+    await broker.connect().publish(where, raw)
+    await broker.connect().publish(where, sign_again(raw))
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
