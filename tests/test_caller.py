@@ -49,9 +49,11 @@ SAMPLE = (
 )
 
 
-def test_a_sample_passes_under_a_hostile_caller() -> None:
+def test_a_sample_passes_under_a_hostile_caller(tmp_path: Path) -> None:
     environment = {name: text for name, text in os.environ.items() if name not in UNSET} | VARIABLES
-    command = [sys.executable, "-c", HOSTILE, "000", "-m", "pytest", "-q", "-p", "no:cacheprovider", *SAMPLE]
+    command = [sys.executable, "-c", HOSTILE, "000", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # Not in the folder of these tests, whose modes pytest sets when it starts.
+    command += [f"--basetemp={tmp_path / 'inner'}", *SAMPLE]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=120)
     shown = ran.stdout.decode(errors="replace")
     assert ran.returncode == 0, shown

@@ -5,8 +5,12 @@ sender is answered; rejections keep to 5 a second for each key and 20 in all; a 
 at most, and no reply is ever answered.
 """
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
+from remaphore.config.settings import VerbSettings
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.peers import Peer
 from remaphore.receiving import responses as module
@@ -120,3 +124,18 @@ async def test_of_many_requests_that_are_sent_again_at_once_few_are_worked_on(ta
         assert 0 < daemon.daemon._responses.pending <= module.MAX_PENDING
         await daemon.quiet()
         assert 150 < len(daemon.replies()) <= 150 + module.MAX_PENDING
+
+
+async def test_of_many_requests_that_find_a_full_queue_few_are_answered_at_a_time(target):
+    config = replace(make_config(2), verbs={"wait": VerbSettings(queue=1)})
+    async with target(config) as daemon:
+        bus = daemon.broker.connect()
+        most = 0
+        for number in range(3 * module.MAX_PENDING):
+            await bus.publish("remaphore.all", make_encoded(verb="wait", wants_reply=True, time_ns=NOW + number))
+            most = max(most, daemon.daemon._responses.pending)
+        while daemon.daemon._admission.checking:
+            await asyncio.sleep(0)
+            most = max(most, daemon.daemon._responses.pending)
+        assert most <= module.MAX_PENDING
+        assert sum(daemon.status.rejected.values()) > 2 * module.MAX_PENDING

@@ -69,11 +69,11 @@ async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:
 async def again(broker: MemoryBroker, number: int) -> None:
     """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged.
 
-    Once more with another signature, too: the ledger alone, without the window, would take that for another message.
+    With another signature first: the ledger alone, without the window, would take that for another message.
     """
     where, raw = [entry for entry in broker.published if entry[0] == SUBJECT][number]
-    await broker.connect().publish(where, raw)
     await broker.connect().publish(where, sign_again(raw))
+    await broker.connect().publish(where, raw)
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])

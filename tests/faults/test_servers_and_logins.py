@@ -58,6 +58,17 @@ async def test_a_list_with_dead_silent_refusing_and_good_servers_works_in_every_
     assert found == [server.url] * 24
 
 
+async def test_of_several_servers_each_is_used_by_some_nodes(server: NatsServer, tmp_path: Path) -> None:
+    async with running(tmp_path / "other") as other:
+
+        async def used() -> str:
+            async with connected(server.url, other.url) as bus:
+                return bus.about["address"]
+
+        found = {await used() for _ in range(30)}  # all the same: once in 500 million times
+    assert found == {server.url, other.url}
+
+
 def password(folder: Path, user: str, word: str) -> str:
     """Return the table of a login by password."""
     file = write_private(folder / f"{user}.password", word)
