@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,11 +24,13 @@ from tests.harness.fresh_venv import FreshVenv, clean_environment
 from tests.mutations.catalogue import ROOT, Mutation
 
 WORKERS = 2
-# For one test: a mutant that hangs is ended by the time limit of its test, which turns red by that. Most tests give up
+# For one test: a mutant that hangs is ended by the time limit of its test, which counts as red. Most tests give up
 # waiting by themselves after half a minute.
 ORIGINAL_SECONDS = 300
 MUTANT_SECONDS = 40  # and three times as long as the test takes without a mutation
 RUN_SECONDS = 1200  # for one run of pytest, which ends by itself unless that time limit does not work
+MEMORY = 4 * 1024**3  # for each process: some mutants keep whatever they are sent
+_TIMED_OUT = "+ Timeout +"  # what pytest-timeout writes before it ends the process
 NOT_COPIED = (".git", ".venv*", ".bench", ".site", ".hypothesis", ".coverage*", "*_cache", "__pycache__", "dist")
 
 _KINDS = {"failure": "failed", "error": "error", "skipped": "skipped"}
@@ -93,12 +96,24 @@ class Site:
                 stderr=output,
                 start_new_session=True,
             )
-            try:
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(RUN_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        return _read(report) if report.exists() else {}
+            self._end_all(process)
+        if report.exists():
+            return _read(report)
+        timed_out = len(tests) == 1 and _TIMED_OUT in (self._folder / "output").read_text(errors="replace")
+        return {tests[0]: [("failed", 0)]} if timed_out else {}
+
+    def _end_all(self, process: subprocess.Popen[bytes]) -> None:
+        """End pytest and what it has left: its process group, and programs of this site in groups of their own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if os.fsencode(self._folder) + b"/" in command.read_bytes():
+                    os.kill(int(command.parent.name), signal.SIGKILL)
 
 
 def run(chosen: Sequence[Mutation], *, report: Callable[[str], None]) -> list[str]:
@@ -121,9 +136,11 @@ def run(chosen: Sequence[Mutation], *, report: Callable[[str], None]) -> list[st
 
         def judge(site: Site, mutation: Mutation) -> str:
             tests = [name for name in mutation.tests if name in passing]
-            longest = max((seconds for name in tests for _, seconds in original[name]), default=0)
+            results: Results = {}
             with site.mutated(mutation):
-                results = site.run(tests, MUTANT_SECONDS + 3 * longest) if tests else {}
+                for name in tests:
+                    longest = max(seconds for _, seconds in original[name])
+                    results |= site.run([name], MUTANT_SECONDS + 3 * longest)
             return ", ".join(f"{name} {state}" for name in tests if (state := _state(results, name)) != "failed")
 
         for mutation, survived in zip(chosen, on_copies(judge, chosen), strict=True):
