@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m compileall -q remaphore plugins
-	$(BIN)/coverage run -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/coverage run -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS) </dev/null
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include='remaphore/protocol/*' --fail-under=100

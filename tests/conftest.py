@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,19 +15,39 @@ import structlog
 
 from remaphore import logs
 from remaphore.embedded.broker import Broker
+from tests.harness.caller import forget_the_caller
 from tests.harness.fleet import DESTINATIONS, Fleet, running_fleet
 from tests.harness.nats_server import NatsServer, running
 
-# What the caller ignores or blocks, as nohup and background jobs do, the commands that the tests start would inherit.
-signal.pthread_sigmask(signal.SIG_SETMASK, ())
-for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+forget_the_caller()
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("long", deadline=None, print_blob=True, max_examples=20_000)
 hypothesis.settings.load_profile("default")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Keep the tests of a file with the mark `xdist_group` in one worker, where they share what took seconds to make.
+
+    xdist's own `--dist loadgroup` has no effect with pytest 9.2, which has other names for its tests inside.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if _is_grouped(config.rootpath / file) else nodeid
+
+    return ByFile(config, log)
+
+
+@functools.cache
+def _is_grouped(file: Path) -> bool:
+    return "xdist_group(" in file.read_text()
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +76,17 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def broker_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """The broker that the tests share: it keeps nothing, so what one test has sent, no other receives."""
+    with running_fleet(tmp_path_factory.mktemp("broker")) as fleet:
+        yield fleet
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """The broker of three nodes, in a process of its own."""
-    with running_fleet(tmp_path) as fleet:
+def fleet(tmp_path: Path, broker_of_all: Fleet) -> Iterator[Fleet]:
+    """Three nodes, and the broker of all tests, which runs in a process of its own and must not be stopped."""
+    with running_fleet(tmp_path, like=broker_of_all) as fleet:
         yield fleet
 
 

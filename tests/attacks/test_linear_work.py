@@ -37,9 +37,9 @@ from tests.harness.nodes import make_config
 
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[2]
-SHORT, TWICE = 256 * 1024, 512 * 1024
+SHORT, TWICE = 128 * 1024, 256 * 1024
 MOST = 2.5  # times the work for twice the text
-NOTICEABLE = 0.03  # seconds; less than that measures the machine; quadratic work takes longer
+NOTICEABLE = 0.015  # seconds; less than that measures the machine; quadratic work takes longer
 
 KEY = make_key(1)
 REQUEST = Message(sender="k", destination="**", verb="v", uuid=b"u", time_ns=0, digest=bytes(32))

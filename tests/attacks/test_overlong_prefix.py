@@ -37,5 +37,6 @@ def test_a_pattern_longer_than_the_name_is_no_match_and_no_crash(pattern):
 async def test_the_daemon_accepts_the_next_message_after_all_of_them(target):
     async with target() as daemon:
         await daemon.hit(*(make_encoded(destination=pattern, payload=b"evil") for pattern in PATTERNS))
+        assert daemon.status.dropped == {DropReason.NOT_ADDRESSED: len(PATTERNS)}
         await daemon.hit(make_encoded(destination="com.two", payload=b"good"))
         assert daemon.ran == [("ping", b"good")]

@@ -11,6 +11,7 @@ import pytest
 
 from remaphore.protocol.keys import PrivateKey
 from tests.harness.factories import make_key
+from tests.harness.fleet import running_fleet
 
 
 def rejected(done, code, *parts):
@@ -169,18 +170,26 @@ def test_a_name_service_that_never_answers_does_not_keep_a_sender_beyond_its_lim
     rejected(done, 3, "no broker within 0.1 s")
 
 
-def test_a_receiver_survives_a_restart_of_its_broker(fleet, nodes):
-    port = int(fleet.server.rpartition(":")[2])
-    receiver = fleet.start("-c", nodes["two"], "-o")
-    fleet.processes[0].stop()
+@pytest.fixture
+def separate(tmp_path):
+    """A fleet whose broker a test may stop."""
+    with running_fleet(tmp_path) as fleet:
+        yield fleet
+
+
+def test_a_receiver_survives_a_restart_of_its_broker(separate):
+    port = int(separate.server.rpartition(":")[2])
+    one, two = separate.config("one"), separate.config("two")
+    receiver = separate.start("-c", two, "-o")
+    separate.processes[0].stop()
     receiver.wait_for("broker")
-    again = fleet.start("broker", "--data", fleet.folder / "broker", "--port", port, ready=None)
+    again = separate.start("broker", "--data", separate.folder / "broker", "--port", port, ready=None)
     again.popen.stdout.readline()
     stop = threading.Event()
 
     def keep_sending():  # what is sent before the receiver is back is lost, as NATS has it
         while not stop.is_set():
-            fleet.run("-s", "-c", nodes["one"])
+            separate.run("-s", "-c", one)
 
     sender = threading.Thread(target=keep_sending)
     sender.start()

@@ -21,18 +21,18 @@ from tests.harness.processes import Process
 DAEMON, REQUESTER = "com.daemon", "com.requester"
 SKEW = "30s"
 
-# The installed command with a ping interval that suits a test, and one addition: on SIGUSR1 it prints how many
-# tasks it has.
+# The installed command with intervals that suit a test, and one addition: on SIGUSR1 it prints how many tasks it has.
 _LAUNCH = """
 import asyncio, signal, sys
 from remaphore import tasks
-from remaphore.transport import nats_connection
-nats_connection.PING_INTERVAL = {ping}
+from remaphore.transport import nats_connection, outage
+nats_connection.PING_INTERVAL, outage.FLAPPING_AGAIN = {ping}, {quiet}
 signal.signal(signal.SIGUSR1, lambda *_: print("tasks", len(asyncio.all_tasks()), file=sys.stderr, flush=True))
 from remaphore.cli.main import command
 command()
 """
 PING_INTERVAL = 10
+QUIET = 15.0  # seconds between two lines about an unstable connection
 
 
 class FaultSite:
@@ -81,22 +81,23 @@ class FaultSite:
         return Counter(self.log.read_text().split())
 
     async def daemon(
-        self, extra: str = "", *, ping: float = PING_INTERVAL, env: dict[str, str] | None = None
+        self, extra: str = "", *, ping: float = PING_INTERVAL, quiet: float = QUIET, env: dict[str, str] | None = None
     ) -> Process:
         """Start a daemon with metrics, and return once it is ready."""
         metrics = '[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "127.0.0.1:0"\n'
         config = self.config(DAEMON, extra + metrics)
-        return await self.again(config, ping=ping, env=env)
+        return await self.again(config, ping=ping, quiet=quiet, env=env)
 
     async def again(
         self,
         config: Path,
         *,
         ping: float = PING_INTERVAL,
+        quiet: float = QUIET,
         env: dict[str, str] | None = None,
     ) -> Process:
         """Start a daemon with an existing configuration."""
-        command = (sys.executable, "-c", _LAUNCH.format(ping=ping))
+        command = (sys.executable, "-c", _LAUNCH.format(ping=ping, quiet=quiet))
         process = Process(["run", "-c", config], command=command, env={**os.environ, **(env or {})})
         self.processes.append(process)
         await said(process, " ready")

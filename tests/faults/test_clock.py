@@ -17,7 +17,7 @@ from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import InlineAdmission
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
-from tests.harness.factories import NOW, make_encoded
+from tests.harness.factories import NOW, make_encoded, sign_again
 from tests.harness.nodes import make_config
 from tests.harness.plugins import plugin_manager
 
@@ -67,8 +67,13 @@ async def ask(broker: MemoryBroker, clock: Clock, payload: str) -> str:
 
 
 async def again(broker: MemoryBroker, number: int) -> None:
-    """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged."""
-    await broker.connect().publish(*[entry for entry in broker.published if entry[0] == SUBJECT][number])
+    """Send what was sent as the *number*th message once more, as an attacker would, and then let it be judged.
+
+    With another signature first: the ledger alone, without the window, would take that for another message.
+    """
+    where, raw = [entry for entry in broker.published if entry[0] == SUBJECT][number]
+    await broker.connect().publish(where, sign_again(raw))
+    await broker.connect().publish(where, raw)
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
@@ -99,14 +104,19 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
     broker, clock = MemoryBroker(), Clock()
     async with daemon(tmp_path, broker, clock) as recorder:
         assert await ask(broker, clock, "before") == "done"
-        assert recorder.started == [b"before"]
+        clock.now += 1
+        assert await ask(broker, clock, "second") == "done"
+        assert recorder.started == [b"before", b"second"]
     clock.now += step
     async with daemon(tmp_path, broker, clock) as recorder:
-        await again(broker, 0)
+        await again(broker, 0)  # which is rejected, and remembered as that; the second one is not seen now
         assert await ask(broker, clock, "after") == "done"
         clock.now -= step
         await again(broker, 0)
-        assert recorder.started == [b"after"]
+        await again(broker, 1)
+        clock.now += SECOND
+        assert await ask(broker, clock, "last") == "done"  # messages of one verb are handled in the order of arrival
+        assert recorder.started == [b"after", b"last"]
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])

@@ -138,7 +138,7 @@ async def test_logins_that_expire_are_revoked_or_rotated_are_read_again(tmp_path
         site = sites(server.url)
         site.login = f'credentials = "{file}"'
         # It has been let in by the time that the login expires, or not yet, on a busy machine.
-        starting = spawn(site.daemon(site.counting("note")), name="starting")
+        starting = spawn(site.daemon(site.counting("note"), quiet=1.0), name="starting")
         await until(lambda: site.processes and any("no broker yet" in line for line in site.processes[0].lines))
         expired, *_ = await said(site.processes[0], "no broker yet")
         assert server.url in expired  # and mostly "expired", but a client in its last second is let in, and closed

@@ -82,18 +82,26 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(folder: Path) -> Iterator[Fleet]:
-    """A fleet whose broker runs, for the length of a block; every process that it started is ended after it."""
-    fleet = Fleet(folder)
+def running_fleet(folder: Path, *, like: Fleet | None = None) -> Iterator[Fleet]:
+    """A fleet for the length of a block; every process that it started is ended after it.
+
+    like: a fleet whose broker is used; without one, a broker of its own is started.
+    """
+    fleet = Fleet(folder, like.server, like.credentials) if like else Fleet(folder)
     try:
-        broker = fleet.start("broker", "--data", folder / "broker", "--port", 0, ready=None)
-        fleet.server = broker.popen.stdout.readline().partition(": ")[2].strip()
-        fleet.credentials = broker.popen.stdout.readline().partition(": ")[2].strip()
-        assert fleet.server, broker.lines
+        if like is None:
+            _start_broker(fleet)
         yield fleet
     finally:
         for process in reversed(fleet.processes):
             process.end()
+
+
+def _start_broker(fleet: Fleet) -> None:
+    broker = fleet.start("broker", "--data", fleet.folder / "broker", "--port", 0, ready=None)
+    fleet.server = broker.popen.stdout.readline().partition(": ")[2].strip()
+    fleet.credentials = broker.popen.stdout.readline().partition(": ")[2].strip()
+    assert fleet.server, broker.lines
 
 
 @asynccontextmanager

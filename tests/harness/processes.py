@@ -46,10 +46,15 @@ class Process:
         return matching[0]
 
     def finish(self):
-        """Wait for the end; return exit code and stdout."""
-        with self.popen.stdout:
-            out = self.popen.stdout.read()
-        code = self.popen.wait(SECONDS)
+        """Wait for the end; return exit code and stdout. After twice SECONDS it is killed, and the exit code is -9."""
+        limit = threading.Timer(2 * SECONDS, self.popen.kill)
+        limit.start()
+        try:
+            with self.popen.stdout:
+                out = self.popen.stdout.read()
+            code = self.popen.wait()
+        finally:
+            limit.cancel()
         self._reader.join(SECONDS)
         return code, out
 

@@ -188,6 +188,9 @@ def test_a_destination_with_two_keys_answers_once_with_either(first: int, second
     assert taken(exchange.admit(make_encoded_reply(first, REQUEST), NOW)).sender == make_key(first).public
     assert exchange.missing == ("com.right",)
     assert reason(exchange.admit(make_encoded_reply(second, REQUEST), NOW)) is DropReason.ANSWERED_ALREADY
+    assert not exchange.complete
+    taken(exchange.admit(make_encoded_reply(3, REQUEST), NOW))
+    assert exchange.complete
 
 
 @pytest.mark.parametrize("key", [2, 4])

@@ -53,7 +53,11 @@ def test_an_instance_cannot_name_a_path(name):
         state.directory(make_config(), name, {})
 
 
-def test_the_directory_is_its_owners_alone(tmp_path):
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_directory_is_its_owners_alone(tmp_path, exists):
+    if exists:
+        (tmp_path / "a" / "main").mkdir(parents=True)
+        (tmp_path / "a" / "main").chmod(0o755)
     with state.locked(tmp_path / "a" / "main") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
 
