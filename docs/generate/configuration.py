@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
 from remaphore.protocol import duration
-from remaphore.transport.stream import INFO_WAIT
+from remaphore.transport.servers import INFO_WAIT
 
 _VERB = DEFAULT_VERB_SETTINGS
 

@@ -15,7 +15,7 @@ from remaphore.errors import BrokerRefusedError, SubjectDeniedError, TransportEr
 from remaphore.messaging.signer import Outgoing
 from remaphore.protocol import subject, wire
 from remaphore.transport.nats_client import NatsBus
-from remaphore.transport.stream import INFO_WAIT
+from remaphore.transport.servers import INFO_WAIT
 
 _DIGEST_BYTES = 32
 

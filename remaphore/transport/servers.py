@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from remaphore.transport.addresses import Address
 
 DEFAULT_PORT = 4222
+# Seconds for a server's first line where TLS is required; without one, TLS is tried before it. Together with the
+# handshake it takes less than the second after which a command reports that it has no broker.
+INFO_WAIT = 0.5
 # Characters: four times the longest host name (RFC 1035). A broker may report servers, and the codec of
 # internationalized names takes a hundred times as long for a character as anything else here.
 MAX_ADDRESS = 1024

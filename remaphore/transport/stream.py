@@ -15,11 +15,8 @@ from urllib.parse import ParseResult
 from nats.aio.transport import TcpTransport
 
 from remaphore.transport.addresses import Address
-from remaphore.transport.servers import DialError, Failure, LateInfoError, is_alert, reason
+from remaphore.transport.servers import INFO_WAIT, DialError, Failure, LateInfoError, is_alert, reason
 
-# Seconds for a server's first line where TLS is required; without one, TLS is tried before it. Together with the
-# handshake it takes less than the second after which a command reports that it has no broker.
-INFO_WAIT = 0.5
 _HANDSHAKE_FIRST = "remove handshake_first from [tls], or configure it on the server"
 _NEITHER = "check host and port in servers"
 

@@ -194,6 +194,6 @@ def test_a_destination_in_a_command_of_a_hint_is_one_argument(tmp_path, name, le
 
 async def test_the_key_of_a_stranger_is_compared_on_the_node_and_never_copied_from_the_report(site):
     await has_a_new_key(site)
-    (finding,) = await site.found(Code.UNKNOWN_KEY)
+    (finding,) = await site.found(Code.UNKNOWN_KEY, timeout=SOME)
     assert "run remaphore peer show there, and add the line that it prints, not this key" in finding.hint
     assert KEY not in finding.hint
