@@ -116,7 +116,8 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.status(line)
 
     def ready() -> None:
-        log.info("ready")
+        # With the word that the Go implementation and `receive` print: scripts wait for it.
+        log.info("ready", detail=f"Ready, receiving as {config.destination}")
         notifier.receiving(config.destination)
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
