@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from remaphore import trust
 from remaphore.config.settings import Problem
 
 # Names of descriptors that are already open, such as of a pipe: no path leads to what they name.
-_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_DESCRIPTOR = re.compile(r"/dev/stdin|(?:/dev/fd|/proc/self/fd)/[0-9]+")
 
 
 def file_problems(path: str, info: os.stat_result, *, look: trust.Look | None = trust.lstat) -> Iterator[Problem]:
@@ -24,7 +25,7 @@ def file_problems(path: str, info: os.stat_result, *, look: trust.Look | None = 
         trust.check_writers(path, info)
     except trust.UnsafeError as error:
         yield _problem(error)
-    if look is not None and not path.startswith(_DESCRIPTORS):
+    if look is not None and not _DESCRIPTOR.fullmatch(path):
         try:
             trust.walk(path, user=user, look=look)
         except trust.UnsafeError as error:

@@ -142,7 +142,7 @@ class Daemon:
                 "reload_rejected",
                 error=describe(error, str if isinstance(error, RemaphoreError) else repr),
                 effect="the old configuration stays in effect",
-                hint=hint_of(error) or "restart the daemon in a directory that exists, and report it if that fails too",
+                hint=hint_of(error) or "report this bug, and restart the daemon to apply the new configuration",
             )
             return False
         for name in changed:
