@@ -1,4 +1,8 @@
-"""Writing files atomically: a reader, also after a crash, finds all of the new content or all of the old."""
+"""Writing files atomically, and making directories whose modes do not depend on the umask.
+
+A reader of a file, also after a crash, finds all of the new content or all of the old. A directory that is to be
+private is checked before it is used: another user may have prepared it, or a link in its place.
+"""
 
 from __future__ import annotations
 
