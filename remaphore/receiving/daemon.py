@@ -87,6 +87,11 @@ class Daemon:
         )
         self._stopping = asyncio.Event()
 
+    @property
+    def destination(self) -> str:
+        """The name of this node in the configuration that is in effect."""
+        return self._config.destination
+
     def stats(self) -> DaemonStats:
         """Return the current statistics."""
         counters = self._counters

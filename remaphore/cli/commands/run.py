@@ -117,7 +117,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
     def ready() -> None:
         log.info("ready")
-        notifier.receiving(config.destination)
+        notifier.receiving(daemon.destination)
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     bus = NatsBus.start(
@@ -154,7 +154,7 @@ def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
         try:
             applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks, trusted=True))
         finally:  # the service manager waits for it
-            state = "receiving" if daemon.stats().connected else WAITING
+            state = f"receiving as {daemon.destination}" if daemon.stats().connected else WAITING
             notifier.ready(state if applied else f"{state}; the reload failed, see the log")
 
     loop = asyncio.get_running_loop()
