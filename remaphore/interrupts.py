@@ -43,7 +43,7 @@ def begin(*, reloads: bool) -> None:
     for number in {*heeded(), signal.SIGTERM}:
         signal.signal(number, _raise)
     if reloads:
-        signal.signal(signal.SIGHUP, lambda number, _frame: hangups.append(number))
+        signal.signal(signal.SIGHUP, _note_hangup)
     # An ignored SIGCHLD makes the kernel discard the exit status of each child.
     for number in (signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
@@ -51,8 +51,8 @@ def begin(*, reloads: bool) -> None:
 
 
 def heeded() -> tuple[signal.Signals, ...]:
-    """Return those of ENDING that are not ignored."""
-    return tuple(number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
+    """Return those of ENDING that end this process: neither ignored, nor noted as a request to reload."""
+    return tuple(number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, _note_hangup))
 
 
 def on_interrupt(
@@ -111,6 +111,10 @@ def _work() -> tuple[float, float, int]:
 def _read(path: str) -> str:
     with open(path) as file:  # noqa: PTH123 - importing pathlib takes time
         return file.read()
+
+
+def _note_hangup(number: int, _frame: FrameType | None) -> None:
+    hangups.append(number)
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:

@@ -85,6 +85,24 @@ def test_a_hangup_before_there_is_a_configuration_is_remembered_also_under_nohup
         assert end(process) == "continued [1]\n"
 
 
+STARTING = """
+import os, signal
+from remaphore import interrupts, tasks
+interrupts.begin(reloads=True)
+async def start():
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("started", interrupts.hangups, flush=True)
+tasks.run(start())
+os.kill(os.getpid(), signal.SIGHUP)
+print("ended", interrupts.hangups, flush=True)
+"""
+
+
+def test_a_hangup_while_the_event_loop_has_begun_and_no_reload_is_possible_yet_is_remembered_too() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "started [1]\nended [1, 1]\n")
+
+
 COMPUTING = """
 import time
 from remaphore import interrupts

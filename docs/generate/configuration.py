@@ -123,7 +123,8 @@ TABLES = (
             Key(
                 "verbs",
                 "array of strings",
-                'Verbs that it may send to us; ["*"] is every verb, [] none. Required.',
+                'Verbs that it may send to us; ["*"] is every verb, [] none. A verb has no comma, no invisible'
+                " character, and no white space but spaces within it. Required.",
             ),
             Key(
                 "compatibility",
@@ -161,7 +162,8 @@ TABLES = (
             Key(
                 "payload",
                 '"argument" or "stdin"',
-                f"How handlers get it; stdin accepts bytes that an argument cannot contain (default: {_VERB.payload}).",
+                "How handlers get it: as an argument, which every local user can read, or on stdin only, which accepts"
+                f" any bytes (default: {_VERB.payload}).",
             ),
             Key(
                 "user",

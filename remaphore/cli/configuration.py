@@ -32,7 +32,7 @@ def report(warnings: Iterable[Problem]) -> None:
     for warning in warnings:
         output.notice(f"warning: {warning.what}")
         if warning.hint:
-            output.notice(f"hint: {warning.hint}")
+            output.notice(f"hint: {warning.hint}", whole=True)
 
 
 def load_daemon_config(path: str | None, hooks: Sequence[str], *, trusted: bool = False) -> Config:

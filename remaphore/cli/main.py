@@ -27,8 +27,10 @@ EXIT_CODES = {
     1: "no message or reply before the timeout, or a problem was found",
     EXIT_USAGE: "usage or configuration error",
     EXIT_ERROR: "any other error",
-    130: "interrupted (Ctrl-C)",
+    129: "SIGHUP",
+    130: "Ctrl-C",
     EXIT_PIPE: "stdout was closed (SIGPIPE)",
+    143: "SIGTERM",
 }
 
 # They run until they are stopped, so a signal that stops them before they have begun is no failure either.

@@ -33,9 +33,7 @@ def notice(line: str, *, whole: bool = False) -> None:
 
     whole: it is a command to copy, and is never wrapped.
     """
-    from remaphore.text import escape
-
-    shown = escape(f"remaphore: {line}")
+    shown = printable(f"remaphore: {line}")
     sys.stderr.write((shown if whole else _fit(shown, sys.stderr, indent=4)) + "\n")
     sys.stderr.flush()
 

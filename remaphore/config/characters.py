@@ -6,10 +6,8 @@ Nothing else of the text is quoted, as it may be a secret.
 
 from __future__ import annotations
 
-# Categories that nothing shows, or that look like a space: control, format, surrogate, private, unassigned, separators.
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
-# Quotes and dashes of typography.
-_TYPOGRAPHIC = {"Pi", "Pf", "Pd"}
+# Categories of Unicode: quotes and dashes of typography.
+_TYPOGRAPHIC = ("Pi", "Pf", "Pd")
 _LOOK_ALIKES = "\u201a\u201e\u2032\u2033\u00b4\u02b9\u02ba\u2044\u2215\u2212\u3002"
 _USUAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -71,6 +69,9 @@ def _is_deceptive(character: str) -> bool:
         return not character.isprintable()
     import unicodedata
 
-    category = unicodedata.category(character)
+    from remaphore.text import is_visible
+
+    if not character.isprintable() or not is_visible(character):  # not printable: also the spaces, which are visible
+        return True
     full_width = unicodedata.normalize("NFKC", character).isascii()
-    return category in _INVISIBLE | _TYPOGRAPHIC or character in _LOOK_ALIKES or full_width
+    return unicodedata.category(character) in _TYPOGRAPHIC or character in _LOOK_ALIKES or full_width

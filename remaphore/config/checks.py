@@ -61,15 +61,13 @@ def verb_problem(text: str) -> Problem | None:
     """Return why *text* cannot be a verb in a list of permitted verbs, or None."""
     if "," in text:
         return Problem("a verb cannot contain a comma", 'write ["ping", "deploy"]')
-    if text == text.strip(" "):  # the Go implementation permits a space within a verb
-        text = text.replace(" ", "_")
-    return _character_problem(text, "a verb")
+    return _character_problem(text, "a verb", inner_spaces=True)  # as the Go implementation permits
 
 
-def _character_problem(text: str, what: str, hint: str = "") -> Problem | None:
+def _character_problem(text: str, what: str, hint: str = "", *, inner_spaces: bool = False) -> Problem | None:
     """Return the problem if *text* contains white space, or a character that is invisible or resembles another."""
     found = characters.find(text)
-    if found is None and " " in text:
+    if found is None and " " in text and not inner_spaces:
         found = text.index(" ")
     if found is None:
         return None

@@ -14,7 +14,6 @@ from remaphore.errors import ConfigError, KeyFormatError, UsageError
 from remaphore.protocol.keys import PrivateKey
 
 SECRET_MODE = 0o600
-STATE_MODE = 0o700
 _CONFIG_MODE = 0o644  # it contains no secret, only the names of the files that do
 
 _SERVERS = ("nats://localhost:4222",)
@@ -129,7 +128,7 @@ def _exists(path: Path) -> bool:
 @contextlib.contextmanager
 def _new_folders(node: NewNode) -> Iterator[None]:
     """Create the missing directories, and delete them again if the body fails."""
-    folders = ((node.config.parent, 0o755), (node.state_dir, STATE_MODE))
+    folders = ((node.config.parent, files.FOLDER_MODE), (node.state_dir, files.PRIVATE_MODE))
     made = []
     try:
         for folder, mode in folders:

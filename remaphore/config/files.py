@@ -1,4 +1,8 @@
-"""Writing files atomically: a reader, also after a crash, finds all of the new content or all of the old."""
+"""Writing files atomically, and making directories whose modes do not depend on the umask.
+
+A reader of a file, also after a crash, finds all of the new content or all of the old. A directory that is to be
+private is checked before it is used: another user may have prepared it, or a link in its place.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +77,9 @@ def make_folder(path: Path, *, mode: int = FOLDER_MODE) -> None:
 def check_private(path: Path) -> None:
     """Check whether `open_private` can use the directory *path*. Nothing is created. Raise UnsafeError or OSError."""
     user = os.geteuid()
-    way = path = path.absolute()
-    while way == path or not os.path.lexists(way):
+    path = path.absolute()
+    way = path.parent
+    while not os.path.lexists(way):
         way = way.parent
     trust.check_way(str(way), user=user)
     if os.path.lexists(path):
@@ -133,7 +138,8 @@ def _open_own(path: Path) -> int:
         shared = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
         with os.scandir(descriptor) as entries:
             for entry in entries:
-                _check_entry(path / entry.name, entry.stat(follow_symlinks=False), user=user, shared=shared)
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, such as by a daemon that ends
+                    _check_entry(path / entry.name, entry.stat(follow_symlinks=False), user=user, shared=shared)
     except BaseException:
         os.close(descriptor)
         raise

@@ -9,7 +9,7 @@ from remaphore import trust
 from remaphore.config.settings import Problem
 
 # Names of descriptors that are already open, such as of a pipe: no path leads to what they name.
-_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 
 
 def file_problems(path: str, info: os.stat_result, *, look: trust.Look | None = trust.lstat) -> Iterator[Problem]:
@@ -24,7 +24,7 @@ def file_problems(path: str, info: os.stat_result, *, look: trust.Look | None = 
         trust.check_writers(path, info)
     except trust.UnsafeError as error:
         yield _problem(error)
-    if look is not None and not path.startswith(_DESCRIPTORS):
+    if look is not None and path != "/dev/stdin" and path.rpartition("/")[0] not in _DESCRIPTORS:
         try:
             trust.walk(path, user=user, look=look)
         except trust.UnsafeError as error:

@@ -77,9 +77,9 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
 def _missing_hint(path: str) -> str:
     if any(part.startswith(("~", "$")) for part in path.split("/")):
         return "write the full path: neither ~ nor a variable is replaced in a file name"
-    deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")
-    if deceptive or path.endswith(" "):
-        return f"delete or replace {characters.name(deceptive or ' ')} in the name"
+    deceptive = characters.find(path)
+    if deceptive is not None:
+        return f"delete or replace {characters.name(path[deceptive])} in the name"
     return "check the name, or create the file"
 
 

@@ -108,7 +108,7 @@ class Config:
     source: the file, for messages. default_identity: its base58 public key; empty for that of the first identity.
     allow_skew_ns: nanoseconds, in both directions. verbs: the verbs that have a table. plugins: the table of each
     plugin, unchecked. warnings: likely mistakes that the reader accepted; a command prints each once. unsafe: the files
-    and directories of the configuration that another user could have changed: the daemon refuses, a command warns.
+    and directories of the configuration that another user could have changed: the daemon rejects them, a command warns.
     legacy: the file is in the legacy .conf format, so every peer counts as running the Go implementation.
     notify_rejections: whether the daemon reports to a known peer why it rejected its message. origins: the file and
     line, or file and key path, of each setting in the file.

@@ -44,7 +44,7 @@ class TokenBucket:
         self._last = now
         return self._tokens >= 1
 
-    def take(self) -> None:
+    def spend(self) -> None:
         """Use a token that is available."""
         self._tokens -= 1
 
@@ -93,8 +93,8 @@ class RejectionPolicy:
         """Return whether *sender*, the verified key of a peer, may get a rejection at *now*, and charge it then."""
         if not self._available(sender, now):
             return False
-        self._all.take()
-        self._senders[sender].take()
+        self._all.spend()
+        self._senders[sender].spend()
         return True
 
     def _available(self, sender: str, now: int) -> bool:

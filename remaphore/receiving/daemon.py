@@ -87,6 +87,11 @@ class Daemon:
         )
         self._stopping = asyncio.Event()
 
+    @property
+    def destination(self) -> str:
+        """The name of this node in the configuration that is in effect."""
+        return self._config.destination
+
     def stats(self) -> DaemonStats:
         """Return the current statistics."""
         counters = self._counters
@@ -142,7 +147,7 @@ class Daemon:
                 "reload_rejected",
                 error=describe(error, str if isinstance(error, RemaphoreError) else repr),
                 effect="the old configuration stays in effect",
-                hint=hint_of(error) or "restart the daemon in a directory that exists, and report it if that fails too",
+                hint=hint_of(error) or "report this bug, and restart the daemon to apply the new configuration",
             )
             return False
         for name in changed:

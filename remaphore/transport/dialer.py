@@ -96,9 +96,10 @@ class Dialer:
         lookups = {spawn(self._addresses(server), name="nats-resolve"): server for server in servers}
         dials: dict[asyncio.Task[Connection], Server] = {}
         waiting: list[Server] = []
+        connection: Connection | None = None
         try:
             await asyncio.wait(lookups, timeout=HEAD_START)  # to shuffle all together, unless a name service is slow
-            while True:
+            while connection is None:
                 for lookup in [task for task in lookups if task.done()]:
                     waiting += self._draw(lookup, lookups.pop(lookup), failures, valid)
                     self._arrange(waiting)
@@ -114,11 +115,10 @@ class Dialer:
                 for dial in [task for task in dials if task.done()]:
                     connection = await self._accepted(dial, dials.pop(dial), prepare, failures)
                     if connection is not None:
-                        return connection
+                        break
         finally:
-            # Not awaited itself: a cancellation of this task must not end it before it has closed what is open.
-            await asyncio.wait({spawn(_abandon(lookups, dials), name="nats-abandon")})
-        return None
+            await _end_others(connection, lookups, dials)
+        return connection
 
     async def unusable_addresses(self) -> dict[str, str]:
         """Dial the addresses of each configured server that has several; return those that fail, with the cause."""
@@ -232,6 +232,17 @@ class Dialer:
                 self._sends_info.add(server)
             return None
         return connection
+
+
+async def _end_others(made: Connection | None, *attempts: Iterable[asyncio.Task[Any]]) -> None:
+    """Return once *attempts* have ended. If this is cancelled meanwhile, close *made*, which then reaches no caller."""
+    try:
+        # Not awaited itself: a cancellation of this task must not end it before it has closed what is open.
+        await asyncio.wait({spawn(_abandon(*attempts), name="nats-abandon")})
+    except asyncio.CancelledError:
+        if made is not None:
+            await made.close()
+        raise
 
 
 async def _abandon(*attempts: Iterable[asyncio.Task[Any]]) -> None:

@@ -7,6 +7,7 @@ import ssl
 from remaphore.config.secrets import read_secret
 from remaphore.config.settings import Tls
 from remaphore.errors import ConfigError
+from remaphore.transport.servers import reason
 
 
 def wanted(tls: Tls) -> bool:
@@ -22,7 +23,7 @@ def context(tls: Tls) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:  # ssl.SSLError is one
-        text = f"tls.ca_file {tls.ca_file} cannot be used: {_reason(error)}"
+        text = f"tls.ca_file {tls.ca_file} cannot be used: {reason(error).lower()}"
         raise ConfigError(text, hint="name a readable file of CA certificates in PEM format") from None
     if tls.cert_file:
         read_secret(tls.key_file or tls.cert_file, what="tls.key_file")  # for its mode: ssl reads the file itself
@@ -32,10 +33,5 @@ def context(tls: Tls) -> ssl.SSLContext:
         except OSError as error:
             names = f"tls.cert_file {tls.cert_file}, tls.key_file {tls.key_file or tls.cert_file}"
             hint = "name a certificate and its unencrypted private key, both in PEM format"
-            raise ConfigError(f"{names} cannot be used: {_reason(error)}", hint=hint) from None
+            raise ConfigError(f"{names} cannot be used: {reason(error).lower()}", hint=hint) from None
     return made
-
-
-def _reason(error: OSError) -> str:
-    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else error.strerror
-    return str(reason or error).lower()

@@ -22,6 +22,9 @@ DECEPTIVE = {
     "\u2013": "U+2013 en dash",
     "\uff1a": "U+FF1A fullwidth colon",
     "\x85": "U+0085 control character",
+    "\u3164": "U+3164 hangul filler",
+    "\u2800": "U+2800 braille pattern blank",
+    "\ufe0f": "U+FE0F variation selector-16",
 }
 
 

@@ -1,5 +1,6 @@
 """Files are made and replaced whole or not at all, and nothing is left beside them."""
 
+import contextlib
 import os
 import stat
 
@@ -245,6 +246,22 @@ def test_a_directory_that_another_user_could_have_prepared_is_left_as_it_is(tmp_
         with pytest.raises((UnsafeError, NotADirectoryError)):
             use(folder)
     assert {path: path.lstat().st_mode for path in tmp_path.rglob("*")} == before
+
+
+def test_what_a_daemon_deletes_while_its_directory_is_checked_is_no_problem(tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir(mode=0o700)
+    scan, log = os.scandir, tmp_path / "state" / "ledger.sqlite3-wal"
+
+    @contextlib.contextmanager
+    def listed(descriptor):
+        log.touch()
+        with scan(descriptor) as entries:
+            found = list(entries)
+        log.unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", listed)
+    files.check_private(tmp_path / "state")
 
 
 def test_a_directory_may_be_reached_by_a_link_of_ours(tmp_path):

@@ -97,6 +97,16 @@ def test_a_drop_in_that_is_a_link_is_followed_too(main, tmp_path):
 
 
 @only_root
+def test_a_way_through_an_open_directory_is_followed_too(main, tmp_path):
+    shutil.rmtree(main.parent / "peers.d")  # its own way leads through the same directories
+    tmp_path.chmod(0o777)
+    folder = os.open(main.parent, os.O_RDONLY)
+    try:
+        assert unsafe(f"/dev/fd/{folder}/{main.name}") == [f"{tmp_path}: writable by others"]
+    finally:
+        os.close(folder)
+
+
 def test_a_link_of_another_user_is_unsafe_wherever_it_leads(main):
     link = main.with_name("link.toml")
     link.symlink_to(main)

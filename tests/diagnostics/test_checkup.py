@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from remaphore.config import search
 from remaphore.diagnostics.clock import check_clock
 from remaphore.diagnostics.findings import Code, Level, to_line
+from remaphore.diagnostics.state import check_state
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
 from tests.diagnostics.checkup_files import claim, tls
@@ -46,6 +48,22 @@ def test_checking_changes_nothing(machine):
     before = {path: path.stat().st_mtime_ns for path in machine.folder.rglob("*")}
     machine.findings()
     assert {path: path.stat().st_mtime_ns for path in machine.folder.rglob("*")} == before
+
+
+def test_a_state_directory_below_one_that_our_user_cannot_enter_is_a_finding(machine):
+    config = search.load(str(machine.config), {})
+    machine.state.parent.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.setresuid(OTHER_USER, OTHER_USER, 0)
+        (found,) = check_state(config, machine.state, now=machine.now)
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+        machine.state.parent.chmod(0o700)
+    assert (found.level, found.code) == (Level.ERROR, Code.STATE_UNUSABLE)
+    assert found.what.startswith("cannot be created in ")
 
 
 CASES = [*checkup_files.CASES, *checkup_services.CASES]

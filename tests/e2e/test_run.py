@@ -170,7 +170,7 @@ def test_systemd_is_notified_of_every_state(fleet, nodes):
         hear("READY=1", "WATCHDOG=1", "STATUS=receiving as com.example.two")
         assert states[0] == ["READY=1", "STATUS=waiting for the broker"]
         daemon.popen.send_signal(signal.SIGHUP)
-        hear("RELOADING=1", "READY=1")
+        hear("RELOADING=1", "READY=1", "STATUS=receiving as com.example.two")
         hear("WATCHDOG=1")
         daemon.popen.terminate()
         hear("STOPPING=1")

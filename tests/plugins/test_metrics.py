@@ -119,7 +119,7 @@ async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
     async with serving(replace(make_config(2), verbs={"deploy": VerbSettings()})) as served:
         series = await served.scrape()
     assert {key[1] for key in series if key[0] == "remaphore_messages_dropped_total"} == set(map(str, DropReason))
-    for rejection in ("busy", "evicted", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
+    for rejection in ("busy", "error", "evicted", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
         assert series["remaphore_messages_rejected_total", rejection] == 0
     assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0
     assert series["remaphore_replies_total", "sent"] == series["remaphore_replies_total", "failed"] == 0

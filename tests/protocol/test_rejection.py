@@ -175,7 +175,7 @@ def taken(bucket: TokenBucket, now: int) -> bool:
     """Take a token if there is one, and return whether there was."""
     available = bucket.available(now)
     if available:
-        bucket.take()
+        bucket.spend()
     return available
 
 

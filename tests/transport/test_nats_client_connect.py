@@ -12,7 +12,7 @@ import pytest
 from remaphore.config.settings import Auth
 from remaphore.embedded.broker import Broker
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError
-from remaphore.transport import nats_connection, outage
+from remaphore.transport import dialer, nats_connection, outage
 from remaphore.transport.nats_client import NatsBus
 from tests.harness.fake_server import FakeServer, fake_server
 from tests.harness.nats_server import NO_LOGIN, NatsServer, Realm, connected, open_sockets, running
@@ -223,6 +223,23 @@ async def test_nothing_is_left_of_an_attempt_that_failed_or_was_cancelled(dead: 
         assert attempt.cancelled()
     await until(lambda: open_sockets() <= before)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_while_the_other_attempts_are_ended_closes_the_connection_that_was_made(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = asyncio.Event()
+
+    async def end_slowly(*_attempts: object) -> None:
+        ending.set()
+        await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(dialer, "_abandon", end_slowly)
+    before = open_sockets()
+    bus = NatsBus.start([server.url], auth=NO_LOGIN, on_notice=lambda _line: None)
+    await ending.wait()
+    await bus.close()
+    await until(lambda: open_sockets() <= before)
 
 
 async def test_a_bus_that_connects_in_the_background_carries_out_what_waited_for_it(server: NatsServer) -> None:

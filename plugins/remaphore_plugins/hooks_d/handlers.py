@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remaphore import Action, Config, Message, PluginError, Reply, Step, VerbSettings
+from remaphore.text import escape
 from remaphore.trust import UnsafeError
 from remaphore_plugins.hooks_d.account import look_up
 from remaphore_plugins.hooks_d.plan import (
@@ -20,7 +21,6 @@ from remaphore_plugins.hooks_d.plan import (
     make_argv,
     nothing_runs,
     prepare,
-    show,
     to_steps,
     with_hint,
 )
@@ -91,7 +91,7 @@ class _Report:
 
     def note(self, handler: TrustedFile, text: str) -> None:
         """Add *text* about *handler* to the reply and to the log."""
-        _log.warning("%s: %s", show(handler.path), text)
+        _log.warning("%s: %s", escape(handler.path), text)
         self._write(f"{handler.path.rpartition('/')[2]}: {text}")
 
     def reply(self) -> Reply:
@@ -176,7 +176,7 @@ class Handlers:
         settings, account = self._setup.config.verb(message.verb), self._account(message.verb)
         rejection = _reject(message, plan, settings=settings, account=account)
         if rejection is not None:
-            _log.warning("%s", show(rejection.output.decode()))
+            _log.warning("%s", escape(rejection.output.decode()))
             return rejection
         if not plan.handlers:
             _log.warning("%s", nothing_runs(message.verb, plan))
@@ -260,7 +260,7 @@ def _reject(message: Message, plan: Plan, *, settings: VerbSettings, account: Ac
     """
     faults = [with_hint(fault) for fault in plan.faults]
     if isinstance(account, PluginError):
-        faults.append(show(f"{account}; {account.hint}"))
+        faults.append(escape(f"{account}; {account.hint}"))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return Reply(UNSAFE, f"remaphore: refused: unsafe: {faults[0]}{more}".encode(errors="replace"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remaphore import Action, Message, PluginError, Step
+from remaphore.text import escape
 from remaphore.trust import UnsafeError, check_directory, lstat
 from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
 from remaphore_plugins.hooks_d.trust import TrustedFile, check_file
@@ -69,7 +70,8 @@ def make_argv(handler: TrustedFile, message: Message, *, stdin: bool) -> list[by
 def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> list[Step]:
     """Return *plan*, run by *account*, as the steps of `remaphore_plan`: what is unsafe, runs, fails, is skipped."""
     steps = [
-        Step(action=Action.UNSAFE, name=show(fault.path), reason=fault.reason, hint=fault.hint) for fault in plan.faults
+        Step(action=Action.UNSAFE, name=escape(fault.path), reason=fault.reason, hint=fault.hint)
+        for fault in plan.faults
     ]
     for handler in () if plan.faults else plan.handlers:
         argv = tuple(map(os.fsdecode, make_argv(handler, message, stdin=stdin)))
@@ -78,7 +80,8 @@ def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> 
         fault = find_handler_obstacle(handler, account)
         steps.append(step if fault is None else replace(step, action=Action.FAIL, reason=fault.reason, hint=fault.hint))
     return steps + [
-        Step(action=Action.SKIP, name=show(entry.name), reason=entry.reason, hint=entry.hint) for entry in plan.skipped
+        Step(action=Action.SKIP, name=escape(entry.name), reason=entry.reason, hint=entry.hint)
+        for entry in plan.skipped
     ]
 
 
@@ -104,12 +107,12 @@ def _list_problems_of(verb: str, plan: Plan, account: Account | PluginError) -> 
     for fault in plan.faults:
         yield f"verb {verb} rejected: {with_hint(fault)}"
     if isinstance(account, PluginError):
-        yield show(f"verb {verb} rejected: {account}; {account.hint}")
+        yield escape(f"verb {verb} rejected: {account}; {account.hint}")
         return
     for handler in plan.handlers:
         obstacle = find_handler_obstacle(handler, account)
         if obstacle is not None:
-            yield show(f"handler cannot start: {handler.path}: {obstacle.reason}; {obstacle.hint}")
+            yield escape(f"handler cannot start: {handler.path}: {obstacle.reason}; {obstacle.hint}")
     for entry in plan.skipped:
         if entry.kind is Kind.SKIP:
             yield f"handler skipped: {with_hint(entry)}"
@@ -129,12 +132,7 @@ def nothing_runs(verb: str, plan: Plan) -> str:
 
 def with_hint(problem: UnsafeError | Entry) -> str:
     """Return *problem* as one line, `PATH: REASON; HINT`, that is safe to print."""
-    return show(f"{problem.path}: {problem.reason}; {problem.hint}")
-
-
-def show(text: str) -> str:
-    """Return *text* with everything escaped that is not printable: a file can have any name."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return escape(f"{problem.path}: {problem.reason}; {problem.hint}")
 
 
 def _unreadable(error: OSError) -> UnsafeError:

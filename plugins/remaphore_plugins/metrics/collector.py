@@ -38,6 +38,7 @@ LOOP_SECONDS = 1.0
 # reason that is missing here is served too, from its first event on.
 _REJECTIONS = (
     "busy",
+    "error",
     "evicted",
     "expired",
     "ledger",

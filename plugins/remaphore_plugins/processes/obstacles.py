@@ -99,7 +99,8 @@ def _find_in_first_line(path: str, account: Account, *, search_path: str, cwd: s
 
 
 def _find_missing_command(command: str, search_path: str, name: str) -> Obstacle | None:
-    if not command or any(Path(folder, command).exists() for folder in search_path.split(":")):
+    # Not Path.exists, which raises where we may not enter a directory of PATH.
+    if not command or any(os.path.exists(Path(folder, command)) for folder in search_path.split(":")):  # noqa: PTH110
         return None
     hint = f"install it, or write its path into the first line of {name}"
     if " " in command:

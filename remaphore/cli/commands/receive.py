@@ -20,9 +20,6 @@ remaphore receive --verb deploy ./deploy.sh"""
 EXIT_CODES = {
     0: "a message was received",
     1: "no message before the timeout",
-    129: "ended by SIGHUP",
-    130: "ended by SIGINT (Ctrl-C)",
-    143: "ended by SIGTERM",
 }
 
 

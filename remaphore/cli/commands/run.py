@@ -117,8 +117,8 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
     def ready() -> None:
         # With the word that the Go implementation and `receive` print: scripts wait for it.
-        log.info("ready", detail=f"Ready, receiving as {config.destination}")
-        notifier.receiving(config.destination)
+        log.info("ready", detail=f"Ready, receiving as {daemon.destination}")
+        notifier.receiving(daemon.destination)
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     bus = NatsBus.start(
@@ -155,7 +155,7 @@ def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
         try:
             applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks, trusted=True))
         finally:  # the service manager waits for it
-            state = "receiving" if daemon.stats().connected else WAITING
+            state = f"receiving as {daemon.destination}" if daemon.stats().connected else WAITING
             notifier.ready(state if applied else f"{state}; the reload failed, see the log")
 
     loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ The tables are those of `schema`. A `Store` is used in the ledger's one thread.
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from remaphore.errors import LedgerError
-from remaphore.receiving.ledger import schema
+from remaphore.receiving.ledger import locks, schema
 from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED, VERSION
 
 # Bytes that the write-ahead log keeps on the disk after a large transaction has been copied into the file.
@@ -185,6 +186,9 @@ class Store:
         self._database.close()
 
     def _error(self, error: Exception) -> LedgerError:
-        return LedgerError(
-            f"ledger {self.path}: {error}", hint="free space on the disk, or stop the daemon and move the file away"
-        )
+        hint = "free space on the disk, or stop the daemon and move the file away"
+        if isinstance(error, OSError):
+            hint = locks.hint(error)
+        elif getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # the low byte is the primary code
+            hint = f"end the other program that uses the file, such as a backup: fuser {shlex.quote(str(self.path))}"
+        return LedgerError(f"ledger {self.path}: {error}", hint=hint)

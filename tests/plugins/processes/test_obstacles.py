@@ -103,6 +103,15 @@ def test_access_control_list_is_left_to_the_kernel(base):
     assert obstacle(script) is None
 
 
+def test_a_directory_of_path_that_cannot_be_examined_is_passed_over(base):
+    script = base / "go"
+    script.write_text("#!/usr/bin/env nosuch\n")
+    script.chmod(0o755)
+    found = find_obstacle(str(script), OWN, search_path=f"/{'x' * 300}:/bin")
+    assert found is not None
+    assert "'nosuch', which is not found in PATH" in found.reason
+
+
 def test_root_without_capabilities_is_bound_by_modes(base, monkeypatch):
     script = Path(write_script(base / "go", "exit 0"))
     script.chmod(0o700)

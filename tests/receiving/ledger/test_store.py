@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import sqlite3
@@ -190,9 +191,21 @@ def test_a_ledger_that_could_not_be_created_for_lack_of_room_begins_when_there_i
 
 def test_a_link_is_not_followed(path, tmp_path):
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(LedgerError, match="symbolic link"):
+    with pytest.raises(LedgerError, match="symbolic link") as caught:
         Store(path, now=1000)
+    assert caught.value.hint.startswith("replace the symbolic link")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_that_another_program_has_locked_is_not_blamed_on_the_disk(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, timeout=0))
+    store = Store(path, now=1000)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked") as caught:
+            store.apply([])
+    store.close()
+    assert caught.value.hint == f"end the other program that uses the file, such as a backup: fuser {path}"
 
 
 def test_the_error_names_the_file_and_what_is_wrong_and_its_hint_the_fix(path):
