@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
-from remaphore.errors import BrokerRefusedError, SubjectDeniedError, TransportError
+from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError, hint_of
 from remaphore.messaging.signer import Outgoing
 from remaphore.protocol import subject, wire
 from remaphore.transport.nats_client import NatsBus
@@ -53,9 +53,10 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
         async with asyncio.timeout(timeout):
             findings = [finding async for finding in use_server(config, url, bus, message)]
         findings += [address_failure(*unusable) for unusable in (await bus.unusable_addresses()).items()]
-    except (TimeoutError, TransportError) as error:
+    except (TimeoutError, TransportError, ConfigError) as error:  # ConfigError: a file of the login has changed
         await bus.close()
-        reason = error if isinstance(error, TransportError) else TransportError(f"no confirmation within {timeout:g} s")
+        text = f"no confirmation within {timeout:g} s" if isinstance(error, TimeoutError) else str(error)
+        reason = error if isinstance(error, TransportError) else TransportError(text, hint=hint_of(error))
         return ServerProbe((server_failure(config, url, reason),))
     except BaseException:
         await bus.close()

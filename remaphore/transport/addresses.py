@@ -17,6 +17,7 @@ from remaphore.transport.servers import DialError, Failure
 
 RESOLVE_LIMIT = 2.0  # seconds that one round waits for a name; a later round gets what is found after that
 FRESH = 5.0  # seconds for which such a late result is used: longer than the longest pause between two rounds
+MAX_LOOKUPS = 16  # threads: a broker may report a hundred names that a name service never answers
 _NO_INTERFACE = "correct the zone in servers, or bring that interface up"
 _NO_THREAD = "raise the limit of processes and threads (ulimit -u, TasksMax=), or write an IP address in servers"
 _NAME_SERVICE = "check the host name in servers, and the name service of this machine"
@@ -73,6 +74,8 @@ class Resolver:
         if address is not None:
             return [address]
         lookup = self._lookups.get((host, port))
+        if lookup is None and len(self._lookups) >= MAX_LOOKUPS:
+            raise DialError(Failure(f"host name not looked up: {MAX_LOOKUPS} others are not answered", _NAME_SERVICE))
         if lookup is None or lookup.stale:
             try:
                 lookup = self._lookups[host, port] = _Lookup(host, port)

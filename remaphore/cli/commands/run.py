@@ -116,8 +116,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.status(line)
 
     def ready() -> None:
-        # With the word that the Go implementation and `receive` print: scripts wait for it.
-        log.info("ready", detail=f"Ready, receiving as {daemon.destination}")
+        log.info("ready", detail=f"Ready, receiving as {daemon.destination}")  # scripts wait for the word of `receive`
         notifier.receiving(daemon.destination)
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,13 +36,18 @@ def hint(error: OSError) -> str:
 
 def acquire(descriptor: int, folder: Path) -> bool:
     """Lock the open file of *folder*; return False if another process has its lock. Raise StateError."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise _unlocked(error, folder) from error
-    return True
+    # `remaphore check` holds the lock for a moment, to see whether a daemon does: that is no other daemon.
+    for pause in (0.05, 0.1, 0.2, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        except OSError as error:
+            raise _unlocked(error, folder) from error
+        else:
+            return True
+    return False
 
 
 def probe(folder: Path) -> None:

@@ -49,6 +49,16 @@ def test_a_file_system_without_locks_is_the_cause_and_no_other_daemon(kind, numb
     assert state.holder(tmp_path) == ""
 
 
+def test_a_check_that_holds_the_lock_for_a_moment_is_no_other_daemon(tmp_path, monkeypatch):
+    with state.locked(tmp_path):
+        pass
+    with (tmp_path / "lock").open("rb") as checking:
+        fcntl.flock(checking, fcntl.LOCK_SH)
+        monkeypatch.setattr(locks.time, "sleep", lambda _seconds: fcntl.flock(checking, fcntl.LOCK_UN))
+        with state.locked(tmp_path):
+            pass
+
+
 def test_an_error_of_the_disk_while_locking_is_that(tmp_path, monkeypatch):
     def broken(*_arguments):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
