@@ -41,8 +41,8 @@ IMPATIENT = "from remaphore import tasks; tasks.BLOCKED_SECONDS = 0.5"
 EARLY = """
 import remaphore.cli.configuration as module
 load = module.load_daemon_config
-def early(*arguments):
-    config = load(*arguments)
+def early(*arguments, **options):
+    config = load(*arguments, **options)
     {signals}
     return config
 module.load_daemon_config = early
