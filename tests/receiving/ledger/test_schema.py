@@ -146,8 +146,10 @@ def test_a_conversion_that_is_killed_at_any_step_is_repeated(old, tmp_path):
     assert ends == [-signal.SIGKILL] * 2 * STEPS
 
 
-def test_a_conversion_for_which_there_is_no_room_leaves_the_old_ledger_and_is_repeated(old):
-    with no_room(old), pytest.raises(LedgerError) as caught:
+@pytest.mark.parametrize("frames", [0, 4])  # of the write-ahead log, for which there is room; all need more
+def test_a_conversion_for_which_there_is_no_room_leaves_the_old_ledger_and_is_repeated(old, frames):
+    size = (old / WAL).stat().st_size + frames * (24 + 4096)  # with the header of each
+    with no_room(old, size), pytest.raises(LedgerError) as caught:
         Store(old / FILE, now=NOW)
     assert "free space on the disk" in caught.value.hint
     assert Store.inspect(old / FILE) == (1, "", MARK)
