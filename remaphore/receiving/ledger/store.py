@@ -14,13 +14,23 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from remaphore.errors import LedgerError
-from remaphore.receiving.ledger import schema
+from remaphore.receiving.ledger import locks, schema
 from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED, VERSION
 
 # Bytes that the write-ahead log keeps on the disk after a large transaction has been copied into the file.
 WAL_BYTES = 16 * 1024 * 1024
 # Free pages (of 4 KiB) that stay in the file to be used again.
 MAX_FREE_PAGES = 4096
+
+# By the primary result code of SQLite. Anything else is damage.
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "end the program that uses the file (fuser names it), such as a backup or sqlite3",
+    sqlite3.SQLITE_FULL: "free space on the disk",
+    sqlite3.SQLITE_IOERR: "free space on the disk (df, quota), or check it: dmesg shows what the kernel reports",
+    sqlite3.SQLITE_CANTOPEN: "let the daemon's user write to the file and to its directory",
+    sqlite3.SQLITE_READONLY: "let the daemon's user write to the file and to its directory",
+    sqlite3.SQLITE_NOMEM: "free some memory, or raise its limit (MemoryMax of the unit)",
+}
 
 ENTER = f"""INSERT OR IGNORE INTO messages (sender, signed_hash, digest, time_ns, state, verb, wants_reply)
             VALUES (?, ?, ?, ?, '{ENTERED}', ?, ?)"""
@@ -185,6 +195,8 @@ class Store:
         self._database.close()
 
     def _error(self, error: Exception) -> LedgerError:
-        return LedgerError(
-            f"ledger {self.path}: {error}", hint="free space on the disk, or stop the daemon and move the file away"
-        )
+        if isinstance(error, OSError):
+            return LedgerError(f"ledger {self.path}: {error.strerror}", hint=locks.hint(error))
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # only errors that SQLite itself found have one
+        hint = _HINTS.get(code, "stop the daemon and move the file away")
+        return LedgerError(f"ledger {self.path}: {error}", hint=hint)
