@@ -7,6 +7,7 @@ contains a private key or a payload. Exit codes are not decided here: `remaphore
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -114,6 +115,21 @@ class PayloadTooLargeError(TransportError):
 
 class ConnectionLostError(TransportError):
     """The connection ended before the broker confirmed: the message may or may not have been delivered."""
+
+
+# Of errors that say nothing about the file in whose use they occur.
+_RESOURCE_HINTS = {
+    errno.EMFILE: "raise LimitNOFILE of the unit, or ulimit -n",
+    errno.ENFILE: "close files of other processes, or raise the sysctl fs.file-max",
+    errno.ENOMEM: "free some memory, or raise its limit: MemoryMax of the unit, that of the container, or ulimit -v",
+}
+
+
+def resource_hint(error: BaseException) -> str:
+    """Return the hint if *error* means that a resource of the process or machine is used up, else an empty string."""
+    if isinstance(error, MemoryError):
+        return _RESOURCE_HINTS[errno.ENOMEM]
+    return _RESOURCE_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def with_hint(text: str, hint: str) -> str:

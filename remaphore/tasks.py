@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,8 @@ T = TypeVar("T")
 END_SECONDS = 2.0
 # Seconds in which the event loop runs nothing, after which a process that was asked to end is considered blocked.
 BLOCKED_SECONDS = 3.0
+# Descriptors of an event loop: epoll, and the two ends of the socket that wakes it.
+LOOP_DESCRIPTORS = 3
 
 _running: set[asyncio.Task[Any]] = (
     set()
@@ -51,6 +54,11 @@ def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
     time used nor bytes written, and ends the process with 130. Had *main* written 1 MB to a slow reader meanwhile, the
     timer would look again at 1.8 s. patient: a running event loop is progress too, as while *main* waits for processes.
     """
+    try:
+        _check_descriptors()
+    except OSError:
+        main.close()
+        raise
     runner = asyncio.Runner()
     received: list[int] = []
     try:
@@ -64,6 +72,13 @@ def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
             runner.close()
         if signal.getitimer(signal.ITIMER_REAL)[1]:  # a timer that repeats is ours, see `on_interrupt`
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _check_descriptors() -> None:
+    """Raise OSError unless there are the descriptors that an event loop needs: what is half made cannot be closed."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(LOOP_DESCRIPTORS):
+            stack.callback(os.close, os.open("/", os.O_RDONLY | os.O_CLOEXEC))
 
 
 async def _interruptible(main: Coroutine[Any, Any, T], received: list[int], *, patient: bool) -> T:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from remaphore import interrupts
-from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError
+from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError, resource_hint
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_and_report(given)
     except KeyboardInterrupt as interrupt:  # also while an error is written to a stderr that is not read
         number = interrupt.number if isinstance(interrupt, interrupts.Interrupted) else 2  # SIGINT
-        return EXIT_OK if given[:1] and given[0] in _SERVICES else EXIT_SIGNAL + number
+        serving = given[:1] and given[0] in _SERVICES and "--check" not in given
+        return EXIT_OK if serving else EXIT_SIGNAL + number
 
 
 def _run_and_report(arguments: list[str]) -> int:
@@ -112,12 +113,18 @@ def _run_and_report(arguments: list[str]) -> int:
         return _fail(error, EXIT_ERROR)
     except BrokenPipeError:
         return EXIT_PIPE
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
+    except (OSError, MemoryError) as error:
+        what, hint = f"cannot write output: {os.strerror(_errno(error))}", "free some space and run the command again"
+        if _errno(error) not in _NO_SPACE:
+            what, hint = os.strerror(_errno(error)).lower(), resource_hint(error)
+        if not hint:
             raise
-        hint = "free some space and run the command again"
-        return _fail(RemaphoreError(f"cannot write output: {error.strerror}", hint=hint), EXIT_ERROR)
+        return _fail(RemaphoreError(what, hint=hint), EXIT_ERROR)
     return code
+
+
+def _errno(error: OSError | MemoryError) -> int:
+    return (error.errno or 0) if isinstance(error, OSError) else errno.ENOMEM
 
 
 def _fail(error: RemaphoreError, code: int) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from remaphore import trust
 from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
-from remaphore.errors import ConfigError, KeyFormatError
+from remaphore.errors import ConfigError, KeyFormatError, resource_hint
 from remaphore.protocol.keys import PrivateKey
 
 # More than ten times a configuration of 10,000 peers. It keeps a name such as /dev/zero from filling the memory.
@@ -66,7 +66,7 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
         raise ConfigError(f"{path}: {what}: is a directory", hint="name a file in it") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        hint = "check the name, and who may read the file"
+        hint = resource_hint(error) or "check the name, and who may read the file"
         if isinstance(error, PermissionError):
             hint = _denied_hint(Path(path))
         raise ConfigError(f"{path}: {what}: cannot be read: {reason}", hint=hint) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -61,9 +63,15 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
     except PluginError:
         return  # `check_plugins` has reported it
     for directory in config.hooks:
-        if not directory.is_dir():
-            hint = f"mkdir -p {shlex.quote(str(directory))}"
-            yield Finding(Level.WARNING, Code.HOOKS_MISSING, str(directory), "no such directory", hint)
+        where = str(directory)
+        try:
+            os.scandir(where).close()
+        except FileNotFoundError:
+            hint = f"mkdir -p {shlex.quote(where)}"
+            yield Finding(Level.WARNING, Code.HOOKS_MISSING, where, "no such directory", hint)
+        except OSError as error:
+            hint = "make it readable for the daemon's user, or remove it from hooks"
+            yield Finding(Level.ERROR, Code.HANDLER_UNSAFE, where, f"cannot be read: {error.strerror}", hint)
     runs = 0
     for verb in sorted(verbs_of(config)):
         steps = plan(plugins, verb)
@@ -77,8 +85,8 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
 def verbs_of(config: Config) -> Iterator[str]:
     """Yield the name of each verb that has a directory for handlers, once for each hook directory that has it."""
     for directory in config.hooks:
-        if directory.is_dir():
-            yield from (entry.name for entry in directory.iterdir() if entry.is_dir())
+        with contextlib.suppress(OSError):  # reported by `check_handlers`
+            yield from (entry.name for entry in os.scandir(directory) if entry.is_dir())
 
 
 def plan(plugins: pluggy.PluginManager, verb: str) -> list[Step]:

@@ -27,7 +27,7 @@ DAEMON_THREADS = 1 + THREADS  # that of the ledger, and those that verify signat
 def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Finding]:
     """Check *directory*, that of one instance, for a daemon of our user. now: Unix nanoseconds."""
     where, name = str(directory), shlex.quote(str(directory))
-    # Not Path.exists, which raises where a directory on the way may not be entered.
+    # Not Path.exists, which raises where we may not search, such as below a HOME of another user.
     existing = next(each for each in (directory, *directory.parents) if os.path.exists(each))  # noqa: PTH110
     owner = existing.stat().st_uid
     if os.geteuid() == _ROOT and owner != _ROOT:

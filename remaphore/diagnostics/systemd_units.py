@@ -71,8 +71,16 @@ def command_problems(command: str, root: Path) -> Iterator[str]:
     named += [word.partition("=")[2] for word in words if word.startswith(("--config=", "--hooks="))]
     for name in named:
         # What systemd substitutes (%i) or searches in its own path cannot be checked here.
-        if name.startswith("/") and "%" not in name and not (root / name[1:]).exists():
+        if name.startswith("/") and "%" not in name and _is_missing(root / name[1:]):
             yield f"ExecStart names {name}, which does not exist"
+
+
+def _is_missing(path: Path) -> bool:
+    """Return whether *path* does not exist; False if we may not look."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def read_unit(path: Path, root: Path) -> dict[str, list[str]]:

@@ -140,6 +140,13 @@ async def test_a_signal_before_there_is_an_event_loop_is_not_lost(signals: str, 
         assert (await asyncio.to_thread(daemon.finish))[0] == 0
 
 
+async def test_a_check_that_a_signal_ends_is_no_success(sites: MakeSite) -> None:
+    site = sites("nats://127.0.0.1:1")
+    first = EARLY.format(signals="os.kill(os.getpid(), signal.SIGTERM)")
+    with run(site, "run", "--check", "-c", site.config(), first=first) as check:
+        assert (await asyncio.to_thread(check.finish))[0] == 143
+
+
 OTHERS = ("receive", "request", "send", "ping", "doctor", "broker", "demo")
 
 
@@ -213,9 +220,10 @@ async def blocked_and_ended(process: subprocess.Popen[bytes]) -> None:
     assert await asyncio.to_thread(process.wait, SECONDS) == 143
 
 
-async def test_without_threads_run_refuses_with_the_limit_to_raise(sites: MakeSite) -> None:
+@pytest.mark.parametrize("words", ["run", "run --check"])
+async def test_without_threads_run_refuses_with_the_limit_to_raise(words: str, sites: MakeSite) -> None:
     site = sites("nats://127.0.0.1:1")
-    with run(site, "run", "-c", site.config(), first=NO_THREADS) as daemon:
+    with run(site, *words.split(), "-c", site.config(), first=NO_THREADS) as daemon:
         await until(lambda: daemon.popen.poll() is not None)
         assert (await asyncio.to_thread(daemon.finish))[0] == 3
         error, hint = daemon.lines
@@ -230,6 +238,18 @@ async def test_without_threads_the_other_commands_work_or_say_why(server: NatsSe
     async with asyncio.TaskGroup() as group:
         for words, code in expected.items():
             group.create_task(ends_with(code, site, words, config))
+
+
+async def test_without_descriptors_commands_say_which_limit_to_raise(server: NatsServer, sites: MakeSite) -> None:
+    """Two free ones are enough to read files, and not for an event loop."""
+    site = sites(server.url)
+    first = "import resource; at = os.dup(0); resource.setrlimit(resource.RLIMIT_NOFILE, (at + 2,) * 2); os.close(at)"
+    for words in ("send", "receive --timeout 10ms", "ping --count 1"):
+        with run(site, *words.split(), "-c", site.config(), first=first) as process:
+            code, _ = await asyncio.to_thread(process.finish)
+        assert (code, process.lines) == (
+            3, ["remaphore: error: too many open files", "remaphore: hint: raise LimitNOFILE of the unit, or ulimit -n"]
+        ), words  # fmt: skip
 
 
 async def ends_with(code: int, site: FaultSite, words: str, config: Path) -> None:

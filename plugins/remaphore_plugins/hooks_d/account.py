@@ -9,7 +9,7 @@ from pathlib import Path
 from remaphore import PluginError
 from remaphore_plugins.processes.account import Account, has_capability
 
-_CAP_SETUID = 7  # capabilities(7)
+_CAP_KILL, _CAP_SETUID = 5, 7  # capabilities(7)
 
 
 def look_up(name: str, *, setting: str) -> Account:
@@ -28,6 +28,11 @@ def look_up(name: str, *, setting: str) -> Account:
         raise PluginError(
             f"{setting}: root cannot change to user {name!r} here",
             hint="give remaphore CAP_SETUID and CAP_SETGID, and a user namespace that maps this user; or delete it",
+        )
+    if entry.pw_uid != 0 and not has_capability(_CAP_KILL):
+        raise PluginError(
+            f"{setting}: root cannot end the processes of user {name!r} here",
+            hint="give remaphore CAP_KILL (a container drops it); or delete it",
         )
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, home=entry.pw_dir or "/")

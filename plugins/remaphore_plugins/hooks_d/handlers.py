@@ -73,6 +73,8 @@ class _Report:
             code, note = NOT_STARTED, result.error + (f"; {result.hint}" if result.hint else "")
         elif result.signal is not None:
             note = f"killed by signal {result.signal}"
+        if result.survived:
+            note = f"{note.removeprefix('terminated because ')}, but {result.error}; {result.hint}"
         if note:
             self.note(handler, note)
         self.code = self.code or code

@@ -1,9 +1,9 @@
 """Run one program to its end: with its output capped, its time limited, and nothing left behind.
 
 Linux only. `subprocess.Popen` starts it (with vfork, so a large parent costs nothing); `exit_watch` notices that it has
-exited. It leads its own session and process group, and inherits nothing of our signals (`signals`). `run` returns only
-when the program has exited and was reaped. What the program left running in the background is left alone if the program
-ended by itself, and ended with it if the program had to be ended.
+exited. It leads its own session and process group, and inherits nothing of our signals (`signals`). `run` returns when
+the program has exited and was reaped, or cannot be killed. What the program left running in the background is left
+alone if the program ended by itself, and ended with it if the program had to be ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ from remaphore_plugins.processes.subreaper import HandlerRun, Subreaper, leaders
 
 _SIGNALLED = 128  # added to the number of the signal, as shells do
 _LOST = ("exit status was lost", "look for a plugin that waits for all children (waitpid -1), or that ignores SIGCHLD")
+# kill(2) is denied for processes of another user, and one that waits for a file system ends when that answers.
+_UNKILLED = "pid {} still runs, because it cannot be killed"
+_UNKILLED_HINT = "end it as root; it is another user's (sudo, setuid), or waits for a disk or a network file system"
+_MOMENT = 0.1  # seconds in which a killed program has exited, unless it cannot be killed
 _UNWATCHED_HINT = (
     "the daemon lacks a resource: look at its memory, and at its limits of descriptors and of epoll watches"
 )
@@ -37,14 +42,15 @@ class RunResult:
 
     exit_code: 128 + the number of the signal that killed it; None if there is none, and then `error` states why (it
     could not be started, could not be watched, or its status was lost) and `hint` how to fix it. timed_out, stopped: it
-    was ended because its time limit was reached, or because the caller requested it. output: the first bytes that it
-    wrote, up to the cap; output_bytes: how many bytes it wrote.
+    was ended because its time limit was reached, or because the caller requested it. survived: it could not be ended.
+    output: the first bytes that it wrote, up to the cap; output_bytes: how many bytes it wrote.
     """
 
     exit_code: int | None
     signal: int | None = None
     timed_out: bool = False
     stopped: bool = False
+    survived: bool = False
     output: bytes = b""
     output_bytes: int = 0
     error: str = ""
@@ -96,7 +102,7 @@ async def run(
                 await child.end()
     finally:
         status = child.close()
-    return _result(status, child.output, stopped=stopped, timed_out=not ended and not stopped)
+    return _result(child, status, stopped=stopped, timed_out=not ended and not stopped)
 
 
 def _start(
@@ -125,16 +131,19 @@ def _start(
         )
 
 
-def _result(status: int | None, output: Output, *, stopped: bool, timed_out: bool) -> RunResult:
+def _result(child: _Child, status: int | None, *, stopped: bool, timed_out: bool) -> RunResult:
     number = -status if status is not None and status < 0 else None
     error, hint = _LOST if status is None else ("", "")
+    if child.survived:
+        error, hint = _UNKILLED.format(child.pid), _UNKILLED_HINT
     return RunResult(
         exit_code=status if number is None else _SIGNALLED + number,
         signal=number,
         timed_out=timed_out,
         stopped=stopped,
-        output=bytes(output.kept),
-        output_bytes=output.total,
+        survived=child.survived,
+        output=bytes(child.output.kept),
+        output_bytes=child.output.total,
         error=error,
         hint=hint,
     )
@@ -149,6 +158,9 @@ class _Child:
         self._process = process
         self._handler_run = handler_run
         self._input: Input | None = None
+        self._status: int | None = None
+        self.pid = process.pid
+        self.survived = False
         leaders.add(process.pid)
         with contextlib.ExitStack() as undo:
             undo.callback(self._abandon)
@@ -169,31 +181,50 @@ class _Child:
         leaders.discard(self._process.pid)
 
     async def end(self) -> None:
-        """End it and all its descendants; return when it has exited. Being cancelled only cuts the grace short."""
+        """End it and all its descendants; return when it has exited, or cannot be killed.
+
+        Being cancelled only cuts the grace short.
+        """
 
         def find(seen: frozenset[tree.Process]) -> frozenset[tree.Process]:
             orphans = frozenset() if self._handler_run is None else self._handler_run.orphans()
-            return tree.process_tree(self._process.pid, seen | orphans)
+            return tree.process_tree(self.pid, seen | orphans)
 
-        await tree.kill_tree(find, tree.GRACE_SECONDS, leader=self._process.pid, exited=self.exited)
+        await tree.kill_tree(find, tree.GRACE_SECONDS, leader=self.pid, exited=self.exited)
 
     def close(self) -> int | None:
-        """Close all descriptors and reap it. Return its status as Popen counts it, None if the status was lost."""
+        """Close its pipes and reap it. Return its status as Popen counts it, None if that was lost, or if it survived.
+
+        One that cannot be killed is reaped when it exits: waiting for it here would stop all else that we do.
+        """
+        until = time.monotonic()
         if not self.exited.done():
-            tree.signal_group(self._process.pid, signal.SIGKILL)
+            tree.signal_group(self.pid, signal.SIGKILL)
+            until += _MOMENT
         if self._input is not None:
             self._input.close()
         self.output.close()
-        self._watch.close()
+        while not self._reap():
+            if time.monotonic() > until:
+                self.survived = True
+                self.exited.add_done_callback(lambda _exited: self._reap())
+                break
+            time.sleep(0.001)
+        return self._status
+
+    def _reap(self) -> bool:
+        """Reap it, and watch it no longer; return False if it has not exited."""
         # Not Popen.wait: it reports a lost status as success. A status is lost if other code of this process took it.
         try:
-            _, status = os.waitpid(self._process.pid, 0)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
             self._process.returncode = 0  # else Popen warns that it still runs
-            code = None
         else:
-            code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        leaders.discard(self._process.pid)
+            if not pid:
+                return False
+            self._status = self._process.returncode = os.waitstatus_to_exitcode(status)
+        self._watch.close()
+        leaders.discard(self.pid)
         if self._handler_run is not None:
             self._handler_run.finish()
-        return code
+        return True

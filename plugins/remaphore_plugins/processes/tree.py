@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+# After KILL: enough for the end of a large process. One that waits for a file system, or is another user's, stays.
+KILLED_SECONDS = 2.0
 GRACE_SECONDS = 2.0  # between TERM and KILL: enough to remove a lock file, not to finish the work
 
 _POLL_SECONDS = 0.02  # how often it is checked whether all have ended before the grace is over
@@ -54,7 +56,7 @@ async def kill_tree(
     signal, because a process whose parent dies of the signal can no longer be attributed afterwards.
     leader: a child of ours whose process group is signalled even if *find* returns nothing, as without /proc.
     exited: done once that child has exited; without one, the caller waits. Being cancelled cuts the grace short, but
-    STOP, KILL and the wait for *exited* still happen.
+    STOP, KILL and the wait for *exited*, of at most KILLED_SECONDS, still happen.
 
     Why STOP before KILL: a supervisor starts a new worker whenever one dies. If its groups were killed one after the
     other, then while workers 1 to 3 die, it forks 4, and dies before 4 is seen; 4 survives as a child of init.
@@ -83,7 +85,7 @@ async def kill_tree(
             stopped |= found
         signal_all(signal.SIGKILL, seen | stopped)
         if exited is not None:
-            await asyncio.wait({exited})
+            await asyncio.wait({exited}, timeout=KILLED_SECONDS)
     return stopped
 
 

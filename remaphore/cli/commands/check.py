@@ -79,7 +79,7 @@ def find(options: Check) -> Iterator[Finding]:
     except ConfigError as error:
         yield from_error(Code.CONFIGURATION_UNUSABLE, options.config or "configuration", error)
         return
-    present = tuple(folder for folder in DEFAULT_HOOKS if folder.is_dir())
+    present = tuple(folder for folder in DEFAULT_HOOKS if os.path.isdir(folder))  # noqa: PTH112 - never raises
     config = replace(config, hooks=tuple(map(Path, options.hooks)) or config.hooks or present)
     plugins = (*PLUGINS, *config.enabled_plugins)
     yield from check(config, plugins=plugins, environ=os.environ, now=time.time_ns())

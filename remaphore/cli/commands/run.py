@@ -67,19 +67,18 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Run) -> int:
     """Run until SIGTERM or SIGINT; return 0. With --check, only report whether the daemon would start."""
     from remaphore import tasks
-    from remaphore.cli.configuration import load_daemon_config
     from remaphore.cli.main import enable_gc
     from remaphore.hooks.manager import configure, load
     from remaphore.receiving.ledger import state
 
     output.configure_logs(options.log_format)
-    config = load_daemon_config(options.config, options.hooks, trusted=True)
-    config.identity().load()
+    config = _load_config(options)
     plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config)
     folder = state.directory(config, options.instance, os.environ)
     if options.check:
         state.check(folder)
+        _check_machine(folder)
         output.notice(f"{config.source}: {len(config.peers)} peers; the daemon would start")
         return 0
     enable_gc()
@@ -88,11 +87,31 @@ def run(options: Run) -> int:
     return 0
 
 
+def _check_machine(folder: Path) -> None:
+    """Raise RemaphoreError if the ledger in *folder* would have no locks or no thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from remaphore.receiving.ledger import locks
+    from remaphore.receiving.threads import start_threads
+
+    locks.probe(next(each for each in (folder, *folder.parents) if os.path.exists(each)))  # noqa: PTH110
+    with ThreadPoolExecutor(1) as threads:
+        start_threads(threads, 1)
+
+
+def _load_config(options: Run) -> Config:
+    """Return the configuration, whose key can be read: without it, handlers would run, and no reply be sent."""
+    from remaphore.cli.configuration import load_daemon_config
+
+    config = load_daemon_config(options.config, options.hooks, trusted=True)
+    config.identity().load()
+    return config
+
+
 async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, folder: Path) -> None:
     """Run the daemon with the state directory *folder* until a signal stops it.
 
-    Nothing waits before the signals are handled, and the service manager is told that the service is up before the
-    broker is reached: a broker that is away for an hour is no reason to end and restart the daemon.
+    Nothing waits before the signals are handled, and the service is reported as up before its broker is reached.
     """
     import signal
     from contextlib import AsyncExitStack
@@ -146,13 +165,12 @@ def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
     import signal
 
     from remaphore import interrupts
-    from remaphore.cli.configuration import load_daemon_config
 
     def reload() -> None:
         notifier.reloading()
         applied = False
         try:
-            applied = daemon.reload(lambda: load_daemon_config(options.config, options.hooks, trusted=True))
+            applied = daemon.reload(lambda: _load_config(options))
         finally:  # the service manager waits for it
             state = f"receiving as {daemon.destination}" if daemon.stats().connected else WAITING
             notifier.ready(state if applied else f"{state}; the reload failed, see the log")

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from remaphore.errors import StateError
+from remaphore.errors import StateError, resource_hint
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_SPACE = "free some space, or inodes, on the file system (df, df -i)"
@@ -24,14 +24,13 @@ _HINTS = {
     errno.EIO: "check the disk: dmesg shows what the kernel reports about it",
     errno.ELOOP: "replace the symbolic link by a directory or file of its own, or set state_dir to another directory",
     errno.ENAMETOOLONG: "set state_dir to a shorter path",
-    errno.EMFILE: "raise LimitNOFILE of the unit, or ulimit -n",
-    errno.ENFILE: "close files of other processes, or raise the sysctl fs.file-max",
 }
 
 
 def hint(error: OSError) -> str:
     """Return how to fix *error*, which concerns the state directory."""
-    return _HINTS.get(error.errno or 0, "set state_dir to a directory that this user can write to")
+    known = resource_hint(error) or _HINTS.get(error.errno or 0, "")
+    return known or "set state_dir to a directory that this user can write to"
 
 
 def acquire(descriptor: int, folder: Path) -> bool:

@@ -6,7 +6,6 @@ The tables are those of `schema`. A `Store` is used in the ledger's one thread.
 from __future__ import annotations
 
 import os
-import shlex
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -22,6 +21,16 @@ from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED, 
 WAL_BYTES = 16 * 1024 * 1024
 # Free pages (of 4 KiB) that stay in the file to be used again.
 MAX_FREE_PAGES = 4096
+
+# By the primary result code of SQLite. Anything else is damage.
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "end the program that uses the file (fuser names it), such as a backup or sqlite3",
+    sqlite3.SQLITE_FULL: "free space on the disk",
+    sqlite3.SQLITE_IOERR: "free space on the disk (df, quota), or check it: dmesg shows what the kernel reports",
+    sqlite3.SQLITE_CANTOPEN: "let the daemon's user write to the file and to its directory",
+    sqlite3.SQLITE_READONLY: "let the daemon's user write to the file and to its directory",
+    sqlite3.SQLITE_NOMEM: "free some memory, or raise its limit (MemoryMax of the unit)",
+}
 
 ENTER = f"""INSERT OR IGNORE INTO messages (sender, signed_hash, digest, time_ns, state, verb, wants_reply)
             VALUES (?, ?, ?, ?, '{ENTERED}', ?, ?)"""
@@ -186,9 +195,8 @@ class Store:
         self._database.close()
 
     def _error(self, error: Exception) -> LedgerError:
-        hint = "free space on the disk, or stop the daemon and move the file away"
         if isinstance(error, OSError):
-            hint = locks.hint(error)
-        elif getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # the low byte is the primary code
-            hint = f"end the other program that uses the file, such as a backup: fuser {shlex.quote(str(self.path))}"
+            return LedgerError(f"ledger {self.path}: {error.strerror}", hint=locks.hint(error))
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # only errors that SQLite itself found have one
+        hint = _HINTS.get(code, "stop the daemon and move the file away")
         return LedgerError(f"ledger {self.path}: {error}", hint=hint)

@@ -1,6 +1,9 @@
 """The options of `check`, and that plugins do not disturb its output."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +49,25 @@ def test_handler_directories_of_the_command_line_override_those_of_the_file(tmp_
     main(["check", "-c", str(machine.config), "--hooks", str(tmp_path / "other.d"), "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["where"] for row in rows if row["code"] == Code.HOOKS_MISSING] == [str(tmp_path / "other.d")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
+def test_directories_that_we_may_not_search_are_findings_and_no_traceback(tmp_path):
+    """Such as below a HOME of another user."""
+    without = "--{0}=-dac_override,-dac_read_search"
+    first = ["setpriv", without.format("bounding-set"), without.format("inh-caps")]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 65534, 65534)
+    machine = Machine(tmp_path)
+    machine.edit('state_dir = "state"', f'state_dir = "{closed}/state"')
+    machine.edit('hooks = ["hooks.d"]', f'hooks = ["{closed}/hooks.d"]')
+    command = [*first, sys.executable, "-m", "remaphore", "check", "--json", "-c", machine.config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "setpriv" in done.stderr:
+        pytest.skip(done.stderr)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [(row["code"], row["where"]) for row in rows if row["level"] in ("error", "warning")]
+    assert (Code.HANDLER_UNSAFE, f"{closed}/hooks.d") in found, done
+    assert (Code.STATE_UNUSABLE, f"{closed}/state/main") in found
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)

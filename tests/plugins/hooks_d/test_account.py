@@ -97,6 +97,16 @@ def test_root_that_cannot_become_the_user_does_not_start(how, tmp_path):
     assert f"PluginError: verbs.deploy.user: root cannot change to user {USER!r} here" in done.stderr
 
 
+def test_root_that_cannot_end_the_processes_of_the_user_does_not_start():
+    """Their timeout would have no effect."""
+    prefix = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
+    if os.geteuid() != 0 or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root, and setpriv")
+    source = f"from remaphore_plugins.hooks_d.account import look_up; look_up({USER!r}, setting='verbs.deploy.user')"
+    done = subprocess.run([*prefix, sys.executable, "-c", source], check=False, capture_output=True, text=True)
+    assert f"PluginError: verbs.deploy.user: root cannot end the processes of user {USER!r} here" in done.stderr
+
+
 @pytest.fixture
 def as_user(tmp_path):
     """Return a function that makes handlers of the verb `deploy`, which run as USER."""

@@ -279,3 +279,25 @@ async def test_it_returns_only_when_the_leader_has_exited(signals):
     assert not task.done()
     exited.set_result(None)
     assert await task == frozenset()
+
+
+async def test_program_that_cannot_be_killed_blocks_nothing_and_is_reaped_when_it_ends(tmp_path, monkeypatch):
+    """One of another user, such as after `exec sudo`, or one that waits for a network file system."""
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(tree, "KILLED_SECONDS", 0.05)
+    monkeypatch.setattr(os, "killpg", deny)
+    os.mkfifo(tmp_path / "go")
+    before = held()
+    task = start("echo $$ >$1; exec cat <$2 >/dev/null 2>&1", tmp_path / "pid", tmp_path / "go", timeout=0.5)
+    pid = await pid_in(tmp_path / "pid")
+    result = await asyncio.wait_for(task, 30)
+    assert (result.timed_out, result.survived, result.exit_code) == (True, True, None)
+    assert result.error == f"pid {pid} still runs, because it cannot be killed"
+    assert alive(pid)
+    (tmp_path / "go").write_text("")
+    await until(lambda: not Path(f"/proc/{pid}").exists())
+    assert held() == before
+
+
+def deny(_group, _number):
+    raise PermissionError(1, "Operation not permitted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import random
 import sqlite3
@@ -197,23 +196,22 @@ def test_a_link_is_not_followed(path, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_file_that_another_program_has_locked_is_not_blamed_on_the_disk(path, monkeypatch):
-    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, timeout=0))
-    store = Store(path, now=1000)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerError, match="locked") as caught:
-            store.apply([])
-    store.close()
-    assert caught.value.hint == f"end the other program that uses the file, such as a backup: fuser {path}"
-
-
 def test_the_error_names_the_file_and_what_is_wrong_and_its_hint_the_fix(path):
     path.write_bytes(b"no database " * 1000)
     with pytest.raises(LedgerError) as caught:
         Store(path, now=1000)
     assert str(caught.value) == f"ledger {path}: file is not a database"
-    assert caught.value.hint == "free space on the disk, or stop the daemon and move the file away"
+    assert caught.value.hint == "stop the daemon and move the file away"
+
+
+def test_a_file_that_another_program_uses_is_not_blamed_on_the_disk(opened, path):
+    opened._database.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="database is locked") as caught:
+            opened.apply([enter("m")])
+    assert caught.value.hint == "end the program that uses the file (fuser names it), such as a backup or sqlite3"
+    opened.apply([enter("m")])
 
 
 @pytest.fixture
