@@ -12,7 +12,7 @@ from remaphore_plugins.processes.obstacles import find_obstacle
 
 # Of execve(2), where the file itself shows no cause.
 _EXEC_HINTS = {
-    errno.EACCES: "the modes permit it, so look for what denies it: SELinux or AppArmor (audit log), NFS (root_squash)",
+    errno.EACCES: "the modes permit it: look at ACLs (getfacl), SELinux or AppArmor (audit log), NFS (root_squash)",
     errno.EPERM: "look for what denies it: a security module (audit log), or a seccomp profile",
     errno.ENOENT: "install what it needs (ldd names missing libraries), or correct the name",
     errno.ENOEXEC: "add a first line such as #!/bin/sh; for a binary: install the one for this machine (uname -m)",
