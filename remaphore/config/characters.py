@@ -6,10 +6,10 @@ Nothing else of the text is quoted, as it may be a secret.
 
 from __future__ import annotations
 
-# Categories that nothing shows, or that look like a space: control, format, surrogate, private, unassigned, separators.
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
-# Quotes and dashes of typography.
-_TYPOGRAPHIC = {"Pi", "Pf", "Pd"}
+from remaphore.text import is_visible
+
+# Quotes and dashes of typography, and the spaces of Unicode.
+_TYPOGRAPHIC = {"Pi", "Pf", "Pd", "Zs"}
 _LOOK_ALIKES = "\u201a\u201e\u2032\u2033\u00b4\u02b9\u02ba\u2044\u2215\u2212\u3002"
 _USUAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -73,4 +73,4 @@ def _is_deceptive(character: str) -> bool:
 
     category = unicodedata.category(character)
     full_width = unicodedata.normalize("NFKC", character).isascii()
-    return category in _INVISIBLE | _TYPOGRAPHIC or character in _LOOK_ALIKES or full_width
+    return not is_visible(character) or category in _TYPOGRAPHIC or character in _LOOK_ALIKES or full_width
