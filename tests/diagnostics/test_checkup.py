@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import pwd
 import shutil
+import subprocess
 import sys
 import time
 
@@ -143,8 +145,20 @@ def test_the_state_of_a_daemon_with_another_user_is_not_taken_from_it(machine, m
         machine.state.rmdir()
     (finding,) = machine.found(Code.STATE_UNUSABLE)
     assert (finding.level, f"uid {OTHER_USER}" in finding.what) == (Level.WARNING, True)
-    assert finding.hint.startswith(f"check as that user: setpriv --reuid {OTHER_USER} ")
+    as_user = f"check as that user: setpriv --reuid {OTHER_USER} --regid {OTHER_USER} --clear-groups remaphore check"
+    assert finding.hint.startswith(as_user)
     assert "chown" not in finding.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_hint_to_check_as_another_user_gives_it_the_groups_of_that_user(machine):
+    """The configuration of a service is often of mode 0750, and readable for its group alone."""
+    nobody = pwd.getpwnam("nobody")
+    os.chown(machine.state, nobody.pw_uid, 0)
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    command = finding.hint.partition(": ")[2].partition(" remaphore ")[0].split()
+    done = subprocess.run([*command, "id", "-g"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == nobody.pw_gid
 
 
 @pytest.mark.parametrize(
