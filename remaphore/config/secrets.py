@@ -61,7 +61,7 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
                 raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
             return _contents(raw, path, what), os.fstat(file.fileno())
     except FileNotFoundError:
-        raise ConfigError(f"{path}: {what}: no such file", hint=_missing_hint(str(path))) from None
+        raise ConfigError(f"{path}: {what}: no such file", hint=missing_hint(str(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: {what}: is a directory", hint="name a file in it") from None
     except OSError as error:
@@ -74,13 +74,14 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
         raise ConfigError(f"{str(path)!r}: {what}: not a valid file name", hint="correct the name") from None
 
 
-def _missing_hint(path: str) -> str:
+def missing_hint(path: str, *, create: str = "check the name, or create the file") -> str:
+    """Return how to fix the name *path*, which does not exist. create: the hint if nothing is wrong with the name."""
     if any(part.startswith(("~", "$")) for part in path.split("/")):
         return "write the full path: neither ~ nor a variable is replaced in a file name"
     deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")
     if deceptive or path.endswith(" "):
         return f"delete or replace {characters.name(deceptive or ' ')} in the name"
-    return "check the name, or create the file"
+    return create
 
 
 def _denied_hint(path: Path) -> str:

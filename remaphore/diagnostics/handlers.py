@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from remaphore.config.secrets import missing_hint
 from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
@@ -62,7 +63,7 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
         return  # `check_plugins` has reported it
     for directory in config.hooks:
         if not directory.is_dir():
-            hint = f"mkdir -p {shlex.quote(str(directory))}"
+            hint = missing_hint(str(directory), create=f"mkdir -p {shlex.quote(str(directory))}")
             yield Finding(Level.WARNING, Code.HOOKS_MISSING, str(directory), "no such directory", hint)
     runs = 0
     for verb in sorted(verbs_of(config)):

@@ -101,7 +101,8 @@ def check_locks(directory: Path, existing: Path) -> Iterator[Finding]:
 def check_ledger(path: Path, *, now: int, allow_skew_ns: int) -> Finding:
     """Return the state of the ledger *path*. It is only read, also while a daemon writes it."""
     where = str(path)
-    if not path.exists():
+    # An empty one is what a daemon leaves that found no room on the disk: the next one creates its tables.
+    if not path.exists() or path.stat().st_size == 0:
         return Finding(Level.OK, Code.STATE_OK, where, "will be created when the daemon starts")
     move_away = f"stop the daemon, and run: mv {shlex.quote(where)} {shlex.quote(where)}.old"
     found = Store.inspect(path)

@@ -150,15 +150,29 @@ def test_the_state_of_a_daemon_with_another_user_is_not_taken_from_it(machine, m
     assert "chown" not in finding.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a\u200b.d", "delete or replace U+200B"), ("~/a.d", "write the full path")]
+)
+def test_no_hint_creates_a_hook_directory_whose_name_is_a_mistake(machine, name, hint):
+    machine.config.write_text(machine.config.read_text().replace("hooks.d", name))
+    (finding,) = machine.found(Code.HOOKS_MISSING)
+    assert finding.hint.startswith(hint)
+
+
+def test_an_empty_ledger_of_a_daemon_without_room_is_not_damaged(machine):
+    (machine.state / "ledger.sqlite3").touch(mode=0o600)
+    assert machine.found(Code.LEDGER_DAMAGED) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_the_hint_to_check_as_another_user_gives_it_the_groups_of_that_user(machine):
     """The configuration of a service is often of mode 0750, and readable for its group alone."""
-    nobody = pwd.getpwnam("nobody")
-    os.chown(machine.state, nobody.pw_uid, 0)
+    other = pwd.getpwuid(65534)
+    os.chown(machine.state, other.pw_uid, 0)
     (finding,) = machine.found(Code.STATE_UNUSABLE)
     command = finding.hint.partition(": ")[2].partition(" remaphore ")[0].split()
     done = subprocess.run([*command, "id", "-g"], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == nobody.pw_gid
+    assert int(done.stdout) == other.pw_gid
 
 
 @pytest.mark.parametrize(
