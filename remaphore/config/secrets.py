@@ -90,11 +90,13 @@ def _denied_hint(path: Path) -> str:
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             info = place.stat()
-            name = shlex.quote(str(place))
+            name = _real_name(place)
             if stat.S_ISDIR(info.st_mode):
                 return f"let uid {user} enter {name}, or run this command as uid {info.st_uid}"
             if trust.is_read_only(str(place)):
                 return f"let uid {user} read it: {_mount_hint(user)}"
+            if info.st_uid not in (_ROOT, user):
+                return f"run this command as uid {info.st_uid}, which owns {name}, or name a file of uid {user}"
             group = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
             return f"let uid {user} read it ({group}), or run this command as uid {info.st_uid}"
     return "check the name, and who may read the file"
@@ -147,13 +149,19 @@ def _mode_hint(info: os.stat_result, path: str | Path, *, user: int) -> str:
     """Return how to fix the mode of the file *path*: on a read-only mount, as of a container's secret, no chmod can."""
     if trust.is_read_only(os.fspath(path)):
         return _mount_hint(user)
-    name = shlex.quote(str(path))
+    name = _real_name(path)
     fix = f"chmod 0600 {name}"
     if info.st_uid != user:  # it is root's: without "others", only its group lets us read it
         fix = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others may have changed it: look at {name}, install it again if they have, and then: {fix}"
     return fix
+
+
+def _real_name(path: str | Path) -> str:
+    """Return what *path* leads to, for a command: who typed the name of a link would not see what it changes."""
+    real = os.path.realpath(path)
+    return shlex.quote(str(path) if real == os.path.abspath(path) else real)  # noqa: PTH100 - `..` must be resolved
 
 
 def _mount_hint(user: int) -> str:
