@@ -40,7 +40,7 @@ VARIABLES = {
 UNSET = ("TERM", "LANG", "LC_CTYPE")
 # Ctrl-C, a reload, handlers that are ended and waited for, modes of new files, files of the user, texts in Unicode.
 SAMPLE = (
-    "tests/test_tasks.py::test_one_ctrl_c_ends_a_process_whose_loop_is_blocked",
+    "tests/test_tasks.py::test_one_signal_ends_a_process_whatever_holds_its_loop",
     "tests/e2e/test_run.py::test_a_reload_applies_new_peers_and_rejects_an_invalid_file",
     "tests/plugins/processes/test_tree.py::test_timeout_ends_with_term_and_keeps_the_output",
     "tests/plugins/metrics/test_settings.py",

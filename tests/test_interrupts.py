@@ -104,13 +104,14 @@ def test_a_hangup_while_the_event_loop_has_begun_and_no_reload_is_possible_yet_i
 
 
 COMPUTING = """
-import time
+import signal, time
 from remaphore import interrupts
 interrupts.on_interrupt(lambda number: None, signals=interrupts.ENDING, seconds=0.2)
 print("computing", flush=True)
 until = time.process_time() + 0.5
 while time.process_time() < until:
     pass
+signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 

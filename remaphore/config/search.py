@@ -137,6 +137,10 @@ def load(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
     if len(config.peers) > MAX_PEERS:
         hint = "remove peers that no longer exist"
         raise ConfigError(f"{place}: {len(config.peers)} peers, the limit is {MAX_PEERS}", hint=hint)
+    if config.tls.ca_file is not None:  # it decides which server is the broker
+        unsafe += [
+            problem.at(where) for where, problem in safety.unsafe_places(str(config.tls.ca_file), safety.check_file)
+        ]
     return replace(config, unsafe=tuple(dict.fromkeys(unsafe))) if unsafe else config
 
 

@@ -6,6 +6,7 @@ A file is checked through the descriptor that it is read from, so that it cannot
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import shlex
@@ -61,7 +62,7 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
                 raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
             return _contents(raw, path, what), os.fstat(file.fileno())
     except FileNotFoundError:
-        raise ConfigError(f"{path}: {what}: no such file", hint=_missing_hint(str(path))) from None
+        raise ConfigError(f"{path}: {what}: no such file", hint=missing_hint(str(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: {what}: is a directory", hint="name a file in it") from None
     except OSError as error:
@@ -74,13 +75,14 @@ def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
         raise ConfigError(f"{str(path)!r}: {what}: not a valid file name", hint="correct the name") from None
 
 
-def _missing_hint(path: str) -> str:
+def missing_hint(path: str, *, create: str = "check the name, or create the file") -> str:
+    """Return how to fix the name *path*, which does not exist. create: the hint if nothing is wrong with the name."""
     if any(part.startswith(("~", "$")) for part in path.split("/")):
         return "write the full path: neither ~ nor a variable is replaced in a file name"
-    deceptive = characters.find(path)
-    if deceptive is not None:
-        return f"delete or replace {characters.name(path[deceptive])} in the name"
-    return "check the name, or create the file"
+    deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")
+    if deceptive or path.endswith(" "):
+        return f"delete or replace {characters.name(deceptive or ' ')} in the name"
+    return create
 
 
 def _denied_hint(path: Path) -> str:
@@ -89,11 +91,13 @@ def _denied_hint(path: Path) -> str:
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             info = place.stat()
-            name = shlex.quote(str(place))
+            name = _real_name(place)
             if stat.S_ISDIR(info.st_mode):
                 return f"let uid {user} enter {name}, or run this command as uid {info.st_uid}"
             if trust.is_read_only(str(place)):
                 return f"let uid {user} read it: {_mount_hint(user)}"
+            if info.st_uid not in (_ROOT, user):
+                return f"run this command as uid {info.st_uid}, which owns {name}, or name a file of uid {user}"
             group = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
             return f"let uid {user} read it ({group}), or run this command as uid {info.st_uid}"
     return "check the name, and who may read the file"
@@ -110,7 +114,13 @@ def read_stdin(*, what: str) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY)
+    """Open *path*, also the pipe of `-c <(...)`. A FIFO that has a name would block until another process opens it."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not os.path.realpath(path).startswith("/proc/"):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "is a FIFO, not a file")
+    return descriptor
 
 
 def _contents(raw: bytes, path: str | Path, what: str) -> bytes:
@@ -146,13 +156,19 @@ def _mode_hint(info: os.stat_result, path: str | Path, *, user: int) -> str:
     """Return how to fix the mode of the file *path*: on a read-only mount, as of a container's secret, no chmod can."""
     if trust.is_read_only(os.fspath(path)):
         return _mount_hint(user)
-    name = shlex.quote(str(path))
+    name = _real_name(path)
     fix = f"chmod 0600 {name}"
     if info.st_uid != user:  # it is root's: without "others", only its group lets us read it
         fix = f"as root: chgrp {os.getegid()} {name} && chmod 0640 {name}"
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others may have changed it: look at {name}, install it again if they have, and then: {fix}"
     return fix
+
+
+def _real_name(path: str | Path) -> str:
+    """Return what *path* leads to, for a command: who typed the name of a link would not see what it changes."""
+    real = os.path.realpath(path)
+    return shlex.quote(str(path) if real == os.path.abspath(path) else real)  # noqa: PTH100 - `..` must be resolved
 
 
 def _mount_hint(user: int) -> str:

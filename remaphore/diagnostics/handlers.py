@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from remaphore.config.secrets import missing_hint
 from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
@@ -67,7 +68,7 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
         try:
             os.scandir(where).close()
         except FileNotFoundError:
-            hint = f"mkdir -p {shlex.quote(where)}"
+            hint = missing_hint(where, create=f"mkdir -p {shlex.quote(where)}")
             yield Finding(Level.WARNING, Code.HOOKS_MISSING, where, "no such directory", hint)
         except OSError as error:
             hint = "make it readable for the daemon's user, or remove it from hooks"

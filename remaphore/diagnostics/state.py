@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +30,12 @@ def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Findin
     where, name = str(directory), shlex.quote(str(directory))
     # Not Path.exists, which raises where we may not search, such as below a HOME of another user.
     existing = next(each for each in (directory, *directory.parents) if os.path.exists(each))  # noqa: PTH110
-    owner = existing.stat().st_uid
+    found = existing.stat()
+    owner = found.st_uid
     if os.geteuid() == _ROOT and owner != _ROOT:
         # Its owner is likely the daemon's user. A new owner would keep that daemon from starting.
         what = f"{existing} is owned by uid {owner}: a daemon of root rejects it, one of that user can use it"
-        hint = f"check as that user: setpriv --reuid {owner} --clear-groups remaphore check"
+        hint = f"check as that user: setpriv {_as_user(owner, found.st_gid)} remaphore check"
         yield Finding(Level.WARNING, Code.STATE_UNUSABLE, where, what, f"{hint} -c {shlex.quote(config.source)}")
         return
     if existing != directory:
@@ -60,6 +62,17 @@ def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Findin
         hint = "start a second one with --instance NAME"
         yield Finding(Level.NOTE, Code.DAEMON_RUNNING, where, what, hint)
     yield check_ledger(directory / FILE, now=now, allow_skew_ns=config.allow_skew_ns)
+
+
+def _as_user(uid: int, gid: int) -> str:
+    """Return the options of setpriv(1) for the user *uid* with its groups, of which one may read the configuration.
+
+    gid: that of its files, for a user that is not in the user database.
+    """
+    try:
+        return f"--reuid {uid} --regid {pwd.getpwuid(uid).pw_gid} --init-groups"
+    except KeyError:
+        return f"--reuid {uid} --regid {gid} --clear-groups"
 
 
 def check_parents(directory: Path, parent: Path) -> Finding:
@@ -89,7 +102,8 @@ def check_locks(directory: Path, existing: Path) -> Iterator[Finding]:
 def check_ledger(path: Path, *, now: int, allow_skew_ns: int) -> Finding:
     """Return the state of the ledger *path*. It is only read, also while a daemon writes it."""
     where = str(path)
-    if not path.exists():
+    # An empty one is what a daemon leaves that found no room on the disk: the next one creates its tables.
+    if not path.exists() or path.stat().st_size == 0:
         return Finding(Level.OK, Code.STATE_OK, where, "will be created when the daemon starts")
     move_away = f"stop the daemon, and run: mv {shlex.quote(where)} {shlex.quote(where)}.old"
     found = Store.inspect(path)

@@ -111,7 +111,8 @@ def _text(value: str, name: str, limit: int) -> bytes:
     try:
         encoded = value.encode()
     except UnicodeEncodeError:
-        raise EncodeError(f"the {name} is not valid UTF-8: {value!r}") from None
+        hint = "type it in UTF-8, or check the encoding of the terminal or file that it comes from"
+        raise EncodeError(f"the {name} is not valid UTF-8: {value!r}", hint=hint) from None
     if len(encoded) > limit:
         raise EncodeError(f"the {name} has {len(encoded)} bytes, the limit is {limit}")
     return encoded

@@ -91,11 +91,12 @@ class Connection:
                     **options,
                 )
         except BaseException as error:
+            cause = _cause(error, stream) if isinstance(error, ConnectionError) else error
             stream.abort()  # nothing is worth sending any more
             await connection.close()
             if isinstance(error, DialError) or not isinstance(error, Exception):
                 raise
-            raise DialError(explain(error, source=source, timeout=CONNECT_TIMEOUT)) from None
+            raise DialError(explain(cause, source=source, timeout=CONNECT_TIMEOUT)) from None
         if not connection._client.is_connected:  # connect() accepts an end of file in place of PONG
             await connection.close()
             raise DialError(Failure("connection closed during the login"))
@@ -236,3 +237,12 @@ class Connection:
     def _end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _cause(lost: ConnectionError, stream: Stream) -> Exception:
+    """Return the error that the server wrote before it closed *stream*, such as that it has too many connections.
+
+    nats-py writes the login before it reads that line, and fails there: *lost*, which is returned if there is no line.
+    """
+    operation, _, text = stream.unread_line().decode(errors="replace").strip().partition(" ")
+    return errors.Error(f"nats: {text}") if operation == "-ERR" else lost

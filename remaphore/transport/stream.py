@@ -103,6 +103,11 @@ class Stream(TcpTransport):
             return await self._io_reader.readline()
         return first + await self._io_reader.readline() if first not in (b"", b"\n") else first
 
+    def unread_line(self) -> bytes:
+        """Return the line that has arrived and was not read, empty if there is none."""
+        # Once a write has failed, asyncio's reader raises that error instead of returning what it still has.
+        return bytes(getattr(self._io_reader, "_buffer", b"")).partition(b"\n")[0]
+
     async def wait_closed(self) -> None:
         """Wait until the stream is closed; not after `abort`, whose end is not reported during a TLS handshake."""
         if not self._aborted:

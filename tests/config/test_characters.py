@@ -14,6 +14,9 @@ DECEPTIVE = {
     "\u00a0": "U+00A0 no-break space",
     "\ufeff": "U+FEFF zero width no-break space",
     "\u200f": "U+200F right-to-left mark",
+    "\ufe0f": "U+FE0F variation selector-16",
+    "\u3164": "U+3164 hangul filler",
+    "\u2800": "U+2800 braille pattern blank",
     "\u00ad": "U+00AD soft hyphen",
     "\u2028": "U+2028 line separator",
     "\u3000": "U+3000 ideographic space",
@@ -22,9 +25,6 @@ DECEPTIVE = {
     "\u2013": "U+2013 en dash",
     "\uff1a": "U+FF1A fullwidth colon",
     "\x85": "U+0085 control character",
-    "\u3164": "U+3164 hangul filler",
-    "\u2800": "U+2800 braille pattern blank",
-    "\ufe0f": "U+FE0F variation selector-16",
 }
 
 

@@ -96,6 +96,18 @@ def test_a_drop_in_that_is_a_link_is_followed_too(main, tmp_path):
     assert unsafe(main) == [f"{shared}: writable by others"]
 
 
+def test_the_file_of_cas_is_judged_like_the_configuration(main, tmp_path):
+    """Who can add a CA to it can pose as the broker, and gets the daemon's login."""
+    authorities = tmp_path / "ca.pem"
+    authorities.touch(mode=0o644)
+    main.write_text(f"{main.read_text()}\n[tls]\nca_file = '{authorities}'\n")
+    assert unsafe(main) == []
+    authorities.chmod(0o664)
+    assert unsafe(main) == [f"{authorities}: writable by its group"]
+    with pytest.raises(ConfigError, match=r"^unsafe configuration: .*/ca\.pem: writable by its group"):
+        load_daemon_config(str(main), (), trusted=True)
+
+
 @only_root
 def test_a_way_through_an_open_directory_is_followed_too(main, tmp_path):
     shutil.rmtree(main.parent / "peers.d")  # its own way leads through the same directories

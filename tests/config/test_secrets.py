@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,39 @@ def test_a_file_without_end_is_not_read_to_its_end():
     assert secrets.MAX_FILE_BYTES < 2**26
     with pytest.raises(ConfigError, match=r"/dev/zero: the token: larger than \d+ bytes$"):
         secrets.read_file("/dev/zero", what="the token")
+
+
+def test_a_command_of_a_hint_names_what_a_link_leads_to(tmp_path):
+    """Typed with the name of a link that a local user has made, it would open /etc/shadow to them."""
+    link = tmp_path / "link"
+    link.symlink_to(write(tmp_path / "shadow", mode=0o644))
+    problem = secrets.mode_problem(link.stat(), link, user=OWN)
+    assert problem is not None
+    assert problem.hint == f"chmod 0600 {tmp_path / 'shadow'}"
+
+
+@pytest.mark.skipif(OWN != 0, reason="only root can give a file away")
+def test_who_may_not_read_gets_no_chgrp_of_a_third_users_file_and_none_of_a_link(tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(secret := write(tmp_path / "shadow"))
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    ours = secrets._denied_hint(link)
+    os.chown(secret, 4343, -1)
+    theirs = secrets._denied_hint(link)
+    assert f"chmod 0640 {secret}" in ours
+    assert str(link) not in ours
+    assert theirs == f"run this command as uid 4343, which owns {secret}, or name a file of uid 4242"
+
+
+def test_a_fifo_is_reported_and_never_waited_for_but_the_pipe_of_a_shell_is_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "link").symlink_to("fifo")
+    for name in ("fifo", "link"):
+        with pytest.raises(ConfigError, match="cannot be read: is a FIFO, not a file"):
+            secrets.read_file(tmp_path / name, what="configuration")
+    read, write = os.pipe()
+    writer = threading.Timer(0.05, lambda: (os.write(write, b"text"), os.close(write)))
+    writer.start()
+    assert secrets.read_file(f"/dev/fd/{read}", what="configuration")[0] == b"text"  # as in -c <(...)
+    writer.join()
+    os.close(read)

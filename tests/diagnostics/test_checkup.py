@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import pwd
 import shutil
+import subprocess
 import sys
 import time
 
@@ -161,8 +163,34 @@ def test_the_state_of_a_daemon_with_another_user_is_not_taken_from_it(machine, m
         machine.state.rmdir()
     (finding,) = machine.found(Code.STATE_UNUSABLE)
     assert (finding.level, f"uid {OTHER_USER}" in finding.what) == (Level.WARNING, True)
-    assert finding.hint.startswith(f"check as that user: setpriv --reuid {OTHER_USER} ")
+    as_user = f"check as that user: setpriv --reuid {OTHER_USER} --regid {OTHER_USER} --clear-groups remaphore check"
+    assert finding.hint.startswith(as_user)
     assert "chown" not in finding.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a\u200b.d", "delete or replace U+200B"), ("~/a.d", "write the full path")]
+)
+def test_no_hint_creates_a_hook_directory_whose_name_is_a_mistake(machine, name, hint):
+    machine.config.write_text(machine.config.read_text().replace("hooks.d", name))
+    (finding,) = machine.found(Code.HOOKS_MISSING)
+    assert finding.hint.startswith(hint)
+
+
+def test_an_empty_ledger_of_a_daemon_without_room_is_not_damaged(machine):
+    (machine.state / "ledger.sqlite3").touch(mode=0o600)
+    assert machine.found(Code.LEDGER_DAMAGED) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_hint_to_check_as_another_user_gives_it_the_groups_of_that_user(machine):
+    """The configuration of a service is often of mode 0750, and readable for its group alone."""
+    other = pwd.getpwuid(65534)
+    os.chown(machine.state, other.pw_uid, 0)
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    command = finding.hint.partition(": ")[2].partition(" remaphore ")[0].split()
+    done = subprocess.run([*command, "id", "-g"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == other.pw_gid
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,9 @@ def test_a_message_of_the_largest_size_is_accepted_and_of_one_byte_more_is_not()
     ],
 )
 def test_what_no_receiver_could_take_is_not_signed(values: dict[str, object], detail: str) -> None:
-    with pytest.raises(EncodeError, match=detail):
+    with pytest.raises(EncodeError, match=detail) as caught:
         make_encoded(1, **values)
+    assert ("UTF-8" in caught.value.hint) == ("UTF-8" in detail)
 
 
 def test_the_form_is_the_original_s() -> None:

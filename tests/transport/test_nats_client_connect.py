@@ -104,6 +104,11 @@ async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause:
     assert fake.connections > 1
 
 
+async def test_a_server_that_has_too_many_connections_is_quoted(tmp_path: Path) -> None:
+    async with running(tmp_path, "max_connections: 1") as full, connected(full):
+        assert "maximum connections exceeded" in str(await unavailable(full.url))
+
+
 @pytest.mark.parametrize(
     ("url", "cause"),
     [

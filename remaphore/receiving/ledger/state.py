@@ -91,7 +91,7 @@ def _reporting(folder: Path) -> Iterator[None]:
 def holder(folder: Path) -> str:
     """Return the pid that the daemon holding the lock of *folder* wrote into it; empty if none holds it."""
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     try:

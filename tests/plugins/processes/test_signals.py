@@ -12,6 +12,8 @@ from tests.harness.programs import CAP, ENV, pid_in, run_sh
 
 CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 SETS = (b"SigBlk", b"SigIgn", b"SigCgt")
+# In such a set, signal n is bit n - 1. The C library keeps two for itself, which `make` passes on as ignored.
+OURS = sum(1 << number - 1 for number in CATCHABLE)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def test_program_starts_with_an_empty_mask_and_default_actions(case, inher
     result = await run([b"cat", b"/proc/self/status"], env=ENV, timeout=30, cap=CAP)
     now = signal.pthread_sigmask(signal.SIG_BLOCK, ()), [signal.getsignal(number) for number in CATCHABLE]
     sets = [line.split() for line in result.output.splitlines() if line.startswith(SETS)]
-    assert [(name, int(mask, 16)) for name, mask in sets] == [(b"%b:" % name, 0) for name in SETS]
+    assert [(name, int(mask, 16) & OURS) for name, mask in sets] == [(b"%b:" % name, 0) for name in SETS]
     if case != "everything":  # SIGCHLD stays at its default
         assert now == before
 
