@@ -121,7 +121,20 @@ class Gate:
         if not verified:
             return self._drop(SIGNATURE, "", frame.raw)
         digest = wire.digest(frame.raw)
-        if not self.window.accept(
+        if not self.remember(frame, digest=digest, now=now):
+            return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame.raw)
+        return frame.message(
+            digest,
+            sender_name=self.policy.peers[frame.sender].destination,
+            own_destination=self.own_destination(frame),
+        )
+
+    def remember(self, frame: wire.Frame, *, digest: bytes, now: int) -> bool:
+        """Record in the replay window that *frame* is accepted or rejected; return False if it must not be.
+
+        digest: of the whole message. The caller has verified its signature.
+        """
+        return self.window.accept(
             frame.sender,
             frame.signed,
             digest=digest,
@@ -129,12 +142,6 @@ class Gate:
             now=now,
             verb=frame.verb,
             wants_reply=frame.wants_reply,
-        ):
-            return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame.raw)
-        return frame.message(
-            digest,
-            sender_name=self.policy.peers[frame.sender].destination,
-            own_destination=self.own_destination(frame),
         )
 
     def own_destination(self, frame: wire.Frame) -> str:

@@ -75,16 +75,7 @@ class RejectionPolicy:
         if not self.may_reject(gate, frame, drop, now):
             return None
         digest = wire.digest(frame.raw)
-        accepted = gate.window.accept(
-            frame.sender,
-            frame.signed,
-            digest=digest,
-            time_ns=frame.time_ns,
-            now=now,
-            verb=frame.verb,
-            wants_reply=frame.wants_reply,
-        )
-        if not accepted:
+        if not gate.remember(frame, digest=digest, now=now):
             return None
         self.try_acquire(frame.sender, now)
         return frame.message(digest, sender_name=gate.policy.peers[frame.sender].destination)

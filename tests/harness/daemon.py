@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pluggy
 
@@ -16,6 +17,20 @@ from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 from tests.harness.factories import NOW
 from tests.harness.nodes import clock, make_config
+
+
+class Mute:
+    """A bus that publishes nothing: each attempt raises *error*."""
+
+    def __init__(self, bus: Bus, error: Exception | type[Exception]) -> None:
+        self._bus = bus
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
+        raise self._error
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from remaphore.receiving.queues import VerbQueues
 from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.harness.daemon import running_daemon
+from tests.harness.daemon import Mute, running_daemon
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 from tests.harness.waiting import until
@@ -166,23 +166,10 @@ async def test_a_report_that_fails_later_costs_no_message(running, monkeypatch):
     assert len(echo.notified) == 10
 
 
-class Mute:
-    """A bus that publishes no reply."""
-
-    def __init__(self, bus):
-        self._bus = bus
-
-    def __getattr__(self, name):
-        return getattr(self._bus, name)
-
-    async def publish(self, subject, data, *, timeout=None):
-        raise UnshowableError
-
-
 async def test_a_bus_that_raises_costs_the_reply_and_the_plugins_are_notified(running):
     broker, echo = MemoryBroker(), Echo()
     with structlog.testing.capture_logs() as logs:
-        async with running(broker, bus=Mute(broker.connect()), echo=echo):
+        async with running(broker, bus=Mute(broker.connect(), UnshowableError), echo=echo):
             asked = spawn(ask_five(sender(broker)), name="asked")
             await until(lambda: len(echo.notified) == 5)
             asked.cancel()

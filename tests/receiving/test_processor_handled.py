@@ -18,7 +18,7 @@ from remaphore.receiving import receiver as receiver_module
 from remaphore.receiving.receiver import Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
-from tests.harness.daemon import running_daemon
+from tests.harness.daemon import Mute, running_daemon
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 from tests.harness.waiting import until
@@ -141,24 +141,11 @@ async def test_it_is_called_once_with_the_outcomes_of_all_plugins_and_the_reply(
     ]
 
 
-class Mute:
-    """A bus that publishes no reply."""
-
-    def __init__(self, bus):
-        self._bus = bus
-
-    def __getattr__(self, name):
-        return getattr(self._bus, name)
-
-    async def publish(self, subject, data, *, timeout=None):
-        raise RuntimeError("broken on purpose")
-
-
 async def test_a_reply_that_was_not_sent_is_reported_as_such(tmp_path):
     broker, slow = MemoryBroker(), Slow()
     slow.release.set()
     plugins = plugin_manager(echo=Echo, slow=slow)
-    async with running_daemon(Mute(broker.connect()), tmp_path, plugins=plugins):
+    async with running_daemon(Mute(broker.connect(), RuntimeError("broken on purpose")), tmp_path, plugins=plugins):
         asked = spawn(ask(sender(broker), "x"), name="asked")
         await until(lambda: slow.ended)
         assert slow.ended == [(b"x", ["echo"], [], Reply(0, b"x"), False)]
