@@ -115,7 +115,9 @@ def _folder(path: str) -> Path:
 def _read(path: str) -> _Texts:
     check_format(path)
     raw, _ = secrets.read_file(path, what="configuration")
-    return _Texts(path, {path: search.utf8(raw, path), **dict(search.drop_ins(_folder(path)))})
+    # Who else could have changed them does not matter to an edit: `check` reports it, and `run` refuses to start.
+    drop_ins = search.drop_ins(_folder(path), warn=lambda _problem: None)
+    return _Texts(path, {path: search.utf8(raw, path), **dict(drop_ins)})
 
 
 def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:

@@ -144,7 +144,7 @@ def load(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
     return replace(config, unsafe=tuple(dict.fromkeys(unsafe))) if unsafe else config
 
 
-def drop_ins(base: Path, *, warn: Callable[[Problem], object] = id) -> tuple[tuple[str, str], ...]:
+def drop_ins(base: Path, *, warn: Callable[[Problem], object]) -> tuple[tuple[str, str], ...]:
     """Return name and text of each `peers.d/*.toml` in *base*, sorted by name. Raise ConfigError.
 
     warn: called for each file that another user could have changed, and for `peers.d` itself.
