@@ -59,6 +59,7 @@ class Dialer:
         self._discovered: tuple[Server, ...] = ()
         self._latest: Server | None = None
         self._tried: set[Server] = set()
+        self._resolved: set[Server] = set()  # in any round
         self._sends_info: set[Server] = set()  # before TLS, and slowly
         self._resolver = Resolver()
         self._auth = auth
@@ -92,7 +93,8 @@ class Dialer:
     ) -> Connection | None:
         """Look up the names of *servers*, and dial their addresses, a next one every HEAD_START seconds."""
         for server in servers:
-            failures.setdefault(server.shown, _UNRESOLVED)
+            if server not in self._resolved:  # else the failures of its addresses are there, from the last round
+                failures.setdefault(server.shown, _UNRESOLVED)
         lookups = {spawn(self._addresses(server), name="nats-resolve"): server for server in servers}
         dials: dict[asyncio.Task[Connection], Server] = {}
         waiting: list[Server] = []
@@ -186,6 +188,7 @@ class Dialer:
             failures[server.shown] = error.failure
             valid.add(server.shown)
             return []
+        self._resolved.add(server)
         if failures.get(server.shown) is _UNRESOLVED:
             del failures[server.shown]
         number = ADDRESSES_A_ROUND if server in self._configured else 1

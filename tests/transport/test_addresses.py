@@ -20,7 +20,7 @@ from remaphore.transport import addresses, dialer, outage
 from remaphore.transport.addresses import Resolver, literal
 from remaphore.transport.dialer import ADDRESSES_A_ROUND
 from remaphore.transport.nats_client import NatsBus
-from remaphore.transport.servers import DialError
+from remaphore.transport.servers import DialError, summary
 from tests.harness.fake_server import FakeServer, fake_server
 from tests.harness.names import Names
 from tests.harness.nats_server import CA_FILE, TLS_FILES, NatsServer, connected, running
@@ -280,6 +280,24 @@ async def test_a_hanging_name_service_delays_no_other_server_and_holds_one_threa
             async with connected(url, limit=0.02):
                 pass
         assert "host name not resolved yet" in str(early.value)
+
+
+async def test_while_a_name_is_looked_up_again_the_causes_of_its_addresses_are_reported(names: Names) -> None:
+    names[NAME] = ["127.0.0.1"]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"nats://{NAME}:{unused.getsockname()[1]}"
+        bus = NatsBus.start([url], auth=Auth(kind="none"), on_notice=lambda _line: None)
+        try:
+            await until(lambda: "refused" in summary(bus._outage.failures))
+            with names.hanging():
+                before = len(names.asked)
+                await until(lambda: len(names.asked) > before)
+                with pytest.raises(BrokerUnavailableError, match="refused") as caught:
+                    await bus.publish("remaphore.all", b"x", timeout=0.01)
+            assert "name service" not in caught.value.hint
+        finally:
+            await bus.close()
 
 
 async def test_a_broker_that_reports_names_that_hang_holds_few_threads(

@@ -100,7 +100,7 @@ async def test_tls_before_the_first_line_shows_our_certificate(first: bool, soon
 async def test_a_server_that_begins_with_its_first_line_contradicts_the_setting_with_a_hint(tmp_path: Path) -> None:
     async with started(secure(tmp_path, "false")) as url:
         with pytest.raises(BrokerUnavailableError, match="does not begin with TLS") as caught:
-            async with connected(url, tls=FIRST, limit=0.3):
+            async with connected(url, tls=FIRST, limit=1.0):
                 pass
     assert caught.value.hint == "remove handshake_first from [tls], or configure it on the server"
 
