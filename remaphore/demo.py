@@ -54,6 +54,9 @@ async def _show(folder: Path) -> None:
     _comment("Start a broker for this machine only, with authentication:")
     async with _background(folder, "remaphore broker --data broker --port 0") as broker:
         lines = [(await _line(broker.stdout)) for _ in range(2)]
+        if not all(lines):
+            _, errors = await broker.communicate()
+            raise RemaphoreError(f"the broker ended before it was ready: {errors.decode().strip()}", hint=REPORT)
         for line in lines:
             _print(f"    {line}")
         _write_nodes(folder, lines)

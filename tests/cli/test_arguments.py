@@ -89,7 +89,7 @@ def test_the_hint_is_that_of_the_argument_if_it_has_one():
 def test_the_hint_names_the_action_too():
     with pytest.raises(UsageError) as caught:
         arguments.read(["peer", "remove", "--nosuch", "d"])
-    assert caught.value.hint == "remaphore peer --help lists the options"
+    assert caught.value.hint == "remaphore peer remove --help lists the options"
     with pytest.raises(UsageError) as caught:
         arguments.read(["peer", "remove"])
     assert caught.value.hint == "remaphore peer remove --help lists the options"
