@@ -28,6 +28,7 @@ NODES = {
     "right": "com.example.us.right",
     "tokyo": "com.example.jp.tokyo",
 }
+EXIT_FAILED = 5  # of `remaphore request`
 REPORT = "run remaphore demo again, and report a bug if it fails again"
 SCRIPTS = {
     "left": "echo all is well",
@@ -53,6 +54,10 @@ async def _show(folder: Path) -> None:
     _comment("Start a broker for this machine only, with authentication:")
     async with _background(folder, "remaphore broker --data broker --port 0") as broker:
         lines = [(await _line(broker.stdout)) for _ in range(2)]
+        if not all(lines):
+            _, errors = await broker.communicate()
+            error, _, hint = errors.decode().removeprefix("remaphore: error: ").partition("\nremaphore: hint: ")
+            raise RemaphoreError(error.strip(), hint=hint.strip() or REPORT)
         for line in lines:
             _print(f"    {line}")
         _write_nodes(folder, lines)
@@ -80,7 +85,8 @@ async def _show(folder: Path) -> None:
                 await _until_ready(await stack.enter_async_context(_background(folder, command)))
             _comment("The uploader sends a request, and prints destination, exit code and output of each reply:")
             request = "remaphore request -c uploader.toml --to 'com.example.*.*' --verb status --timeout 20s"
-            await _foreground(folder, request)
+            await _foreground(folder, request, expected=EXIT_FAILED)
+            _comment("The exit code is 5, because tokyo failed: a command behind && would not run.")
 
 
 def _write_nodes(folder: Path, broker_lines: list[str]) -> None:
@@ -119,10 +125,10 @@ async def _background(folder: Path, command: str) -> AsyncIterator[asyncio.subpr
         await process.communicate()
 
 
-async def _foreground(folder: Path, command: str) -> None:
+async def _foreground(folder: Path, command: str, *, expected: int = 0) -> None:
     _print(f"$ {command}")
     process = await asyncio.create_subprocess_exec(*_shell(command), cwd=folder)
-    if await process.wait() != 0:
+    if await process.wait() != expected:
         raise RemaphoreError(f"`{command}` failed with exit code {process.returncode}", hint=REPORT)
 
 

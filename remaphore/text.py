@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TextIO
@@ -36,6 +36,7 @@ _MAX_CACHED = 4096  # characters that a table remembers; the texts of a peer may
 _GAPS = re.compile(r"(\s+)")  # the spaces of Unicode too
 _ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of Unicode: marks on the character before them, and formats
 _SURROGATES = range(0xD800, 0xE000)
+_TYPED = 64  # characters of a word that are compared with what could be meant
 _JAMO = range(0x1160, 0x1200)  # Hangul vowels and final consonants, drawn within the syllable before them
 
 # Wide for newer versions of Unicode than Python's, or for some terminals: trigrams, monograms, hexagrams, counting
@@ -196,3 +197,15 @@ def _escape_json(code: int) -> str:
 
 
 _IN_JSON = CharacterTable(_escape_json, {ord("\n"): "\n"})  # only between items: within strings json escapes it
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the entry of *known* that *word* most likely means, in whatever case it is typed; an empty string if none.
+
+    difflib is slow to import and quadratic in the length of the word: for errors, and the first characters, only.
+    """
+    from difflib import get_close_matches
+
+    names = {name.casefold(): name for name in known}
+    likely = get_close_matches(word[:_TYPED].casefold(), names, n=1)
+    return names[likely[0]] if likely else ""

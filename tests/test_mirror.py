@@ -28,6 +28,7 @@ COVERED_BY = {
     "remaphore/cli/commands/receive.py": "tests/e2e/test_receive.py",
     "remaphore/cli/commands/run.py": "tests/e2e/test_run.py",
     "remaphore/cli/completers.py": "tests/cli/commands/test_completion.py",
+    "remaphore/cli/commands/version.py": "tests/cli/test_main.py",
     "remaphore/cli/configuration.py": "tests/cli/commands/test_config.py",
     "remaphore/cli/legacy/example.py": "tests/cli/legacy/test_flags.py",
     "remaphore/cli/overview.py": "tests/cli/test_main.py",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from remaphore.cli.commands import COMMANDS
 from remaphore.errors import DurationError, RemaphoreError, UsageError
+from remaphore.text import closest
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -56,13 +57,42 @@ class Parser(argparse.ArgumentParser):
         self.example = ""
         self.exit_codes: Mapping[int, str] = {}
 
+    def commands(self) -> Mapping[str, Parser]:
+        """Return the parsers of the commands, or of the actions of a command, that follow these arguments, by name."""
+        inner = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+        return inner[0] if inner else {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what argparse has read. Raises UsageError for unknown arguments, with the option that was meant.
+
+        argparse would report those of an action where only the options of its command are known.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            typed = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+            likely = closest(typed, self._option_string_actions) if typed else ""
+            raise UsageError(
+                f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
+                hint=f"did you mean {likely}?" if likely else self._help_hint(),
+            )
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            likely = closest(str(value), map(str, action.choices or ()))
+            raise error from UsageError(hint=f"did you mean {likely}?" if likely else self._help_hint())
+
+    def _help_hint(self) -> str:
+        return f"{self.prog} --help lists the options"
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, with the hint of the error that argparse is handling if that is one of ours."""
-        hint = f"{self.prog} --help lists the options"
         reason = sys.exception()  # argparse.ArgumentError <- argparse.ArgumentTypeError <- the type's own error
         while reason is not None and not isinstance(reason, RemaphoreError):
             reason = reason.__cause__ or reason.__context__
-        raise UsageError(_PRIVATE_KEY.sub("...", message), hint=hint if reason is None else reason.hint)
+        raise UsageError(hide_keys(message), hint=self._help_hint() if reason is None else reason.hint)
 
     def format_help(self) -> str:
         """Return the help."""
@@ -83,6 +113,11 @@ class Parser(argparse.ArgumentParser):
         """Write the help. Raises OSError if it cannot be written, which argparse would ignore."""
         (file or sys.stdout).write(self.format_help())
         sys.stdout.flush()
+
+
+def hide_keys(text: str) -> str:
+    """Return *text*, which quotes what was typed, without the private keys in it."""
+    return _PRIVATE_KEY.sub("...", text)
 
 
 def read(arguments: Sequence[str]) -> object:

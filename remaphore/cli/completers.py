@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from remaphore.cli.commands import COMMANDS
 from remaphore.cli.requests import DEFAULT_VERB
 from remaphore.config.search import load
 from remaphore.config.settings import Config
@@ -54,6 +55,8 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
         return FilesCompleter()
     if "DIR" in kinds:
         return DirectoriesCompleter()
+    if "COMMAND" in kinds:
+        return lambda **_: COMMANDS
     sources = [_SOURCES[kind] for kind in kinds if kind in _SOURCES]
 
     def complete(prefix: str, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace, **_: Any) -> Values:

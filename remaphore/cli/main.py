@@ -33,6 +33,9 @@ EXIT_CODES = {
     143: "SIGTERM",
 }
 
+_HELP = ("--help", "-help", "-h", "--h")
+_VERSION = ("--version", "-version")
+
 # They run until they are stopped, so a signal that stops them before they have begun is no failure either.
 _SERVICES = ("run", "broker")
 
@@ -143,18 +146,20 @@ def _fail(error: RemaphoreError, code: int) -> int:
 def run_command(arguments: list[str]) -> int:
     """Run the command line *arguments* in either syntax; return its exit code. Raises RemaphoreError."""
     first = arguments[0] if arguments else ""
-    if first in ("--help", "-help", "-h", "--h"):
-        from remaphore.cli.overview import overview
+    if first in _HELP:
+        from remaphore.cli.commands import help as help_command
 
-        sys.stdout.write(overview())
-        return EXIT_OK
-    if first in ("--version", "-version"):
-        from importlib.metadata import version
+        return help_command.run(help_command.Help())
+    if first in _VERSION:
+        from remaphore.cli.commands import version
 
-        sys.stdout.write(f"remaphore {version('remaphore')}\n")
-        return EXIT_OK
+        return version.run(version.Version())
     from remaphore.cli.commands import COMMANDS
 
+    if arguments and (first == "-" or not first.startswith("-")):
+        from remaphore.cli import first_word
+
+        first_word.check(first)
     # A command must be the very first argument; any other line has the syntax of the Go implementation.
     syntax = "remaphore.cli.arguments" if first in COMMANDS else "remaphore.cli.legacy.flags"
     options = import_module(syntax).read(arguments)

@@ -38,6 +38,11 @@ def notice(line: str, *, whole: bool = False) -> None:
     sys.stderr.flush()
 
 
+def at_terminal() -> bool:
+    """Return whether a person is at stdin and stderr, who can be told what a command waits for."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def printable(text: str) -> str:
     """Return *text* as one line that no terminal interprets."""
     from remaphore.text import escape

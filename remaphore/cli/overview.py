@@ -38,7 +38,6 @@ def overview() -> str:
         f"remaphore: {TITLE}",
         "",
         "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]",
-        "       remaphore COMMAND --help",
         "",
         "commands:",
         *(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()),

@@ -176,8 +176,8 @@ class Table:
 def _unknown_key_hint(key: str, known: Collection[str], top: Collection[str]) -> str:
     if key in top and top is not known:
         return f"move {key} to the top of the file, above the first [table]"
-    from difflib import get_close_matches
+    from remaphore.text import closest
 
-    likely = get_close_matches(key[:64], known, n=1)
-    hint = f"did you mean {likely[0]}?" if likely else f"known keys: {', '.join(known)}"
+    likely = closest(key, known)
+    hint = f"did you mean {likely}?" if likely else f"known keys: {', '.join(known)}"
     return f"{hint} (if a newer remaphore knows this key, update this one)"

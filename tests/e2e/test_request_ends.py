@@ -48,13 +48,40 @@ def run(three, *words, word="request", timeout="1s", **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "plain", "checked"), [("ooo", 0, 0), ("rrr", 1, 6), ("ofr", 0, 5), ("osf", 0, 4)])
-def test_the_exit_code_is_that_of_the_go_program_and_with_check_it_shows_what_failed(three, said, plain, checked):
+@pytest.mark.parametrize(
+    ("said", "form", "code", "lenient"),
+    [
+        ("ooo", "--json", 0, 0),
+        ("osf", "--jsonl", 4, 0),
+        ("ofr", "--failed", 5, 0),
+        ("noo", "--fold", 5, 0),  # NO_DATA, which a receiver without a script replies, is no success
+        ("rrr", "--batch=2", 6, 1),
+    ],
+)
+def test_the_exit_code_shows_what_failed_and_with_no_check_it_is_that_of_the_go_program(
+    three, said, form, code, lenient
+):
     # If every peer replies, there is time for all: the limit only ends a request that a peer does not answer.
     limit = "6s" if "s" in said else "30s"
     with ThreadPoolExecutor() as pool:
-        codes = pool.map(lambda word: run(three, word, said, timeout=limit).returncode, ("--jsonl", "--check"))
-    assert list(codes) == [plain, checked]
+        codes = pool.map(
+            lambda words: run(three, *words, said, timeout=limit).returncode,
+            ((form,), ("--no-check", form)),
+        )
+    assert list(codes) == [code, lenient]
+
+
+def test_in_a_shell_the_next_command_runs_only_after_success(three):
+    lines = f'remaphore() {{ {sys.executable} -m remaphore "$@"; }}\n'
+    for name, words in {
+        "failed": "request -c {0} ofo",
+        "failed in batches": "request -c {0} --batch 1 --stop-on-failure 1 ofo",
+        "passed": "request -c {0} ooo",
+        "flag": "-r -c {0} -t 30s ofo",
+    }.items():
+        lines += f"remaphore {words.format(three.config)} >/dev/null && echo {name}\n"
+    done = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.stdout.splitlines() == ["passed", "flag"]
 
 
 @pytest.mark.parametrize(

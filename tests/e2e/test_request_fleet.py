@@ -88,26 +88,22 @@ def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_an
         assert screens[200].text.split("\n") == [*GROUPS, *INTERRUPTED]
 
 
-def ask_through_a_pipe(many, path, *words):
+def ask_into_a_file(many, path, *words):
     """Return stdout and the lines of stderr of a request that is interrupted after the last reply that comes."""
     words = ("request", "-c", many.config, "--timeout", "0", *words)
-    with (
-        path.open("wb") as file,
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) as reader,
-        Terminal(*words, columns=200, stdout=reader.stdin, NO_COLOR="1") as screen,
-    ):
+    with path.open("wb") as file, Terminal(*words, columns=200, stdout=file, NO_COLOR="1") as screen:
         screen.wait_for("197/200 answered")
         screen.interrupt()
         assert screen.finish() == 130
     return path.read_text(), screen.text.split("\n")
 
 
-def test_through_pipes_all_formats_tell_the_same_without_escapes(many, tmp_path):
+def test_in_files_all_formats_tell_the_same_without_escapes(many, tmp_path):
     wishes = {form: (form,) for form in ("--fold", "--json", "--jsonl")} | {
         "lines": ("--failed",),
         "failed": ("--failed", "--jsonl"),
     }
-    asked = {name: ask_through_a_pipe(many, tmp_path / name, *words) for name, words in wishes.items()}
+    asked = {name: ask_into_a_file(many, tmp_path / name, *words) for name, words in wishes.items()}
     for out, err in asked.values():
         assert err == INTERRUPTED
         assert "\x1b" not in out
@@ -163,6 +159,23 @@ def test_the_progress_line_follows_the_width_of_the_window(many):
         screen.resize(20)
         screen.finish()
     assert b"\r\x1b[K10/11 answered, 8 \xe2\x80\xa6\r" in screen.raw
+
+
+@pytest.mark.parametrize(
+    ("shell", "drawn"),
+    [
+        ('"$@" | cat', False),  # as jq and less, it writes to the same terminal
+        ('exec 3<>"$(tty)"; set -m; "$@" & wait', False),  # the terminal controls the shell, and this is a job of it
+        ('exec 3<>"$(tty)"; set -m; "$@"', True),
+    ],
+)
+def test_progress_is_not_drawn_where_another_program_writes_to_the_same_terminal(many, shell, drawn):
+    words = ("--to", "com.db.12*", "--verb", "fine", "--timeout", "30s")
+    with Terminal("request", "-c", many.config, *words, shell=shell, columns=200, NO_COLOR="1") as screen:
+        screen.finish()
+    assert (b"answered" in screen.raw, b"\x1b[K" in screen.raw) == (drawn, drawn)
+    assert len([line for line in screen.shown if line.endswith(" is fine")]) == 11
+    assert "remaphore: 11 expected, 11 ok" in screen.text
 
 
 def test_colour_is_for_terminals_that_support_it_and_users_who_want_it(many):

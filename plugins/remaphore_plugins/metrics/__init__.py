@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remaphore import Config, DaemonStats, Message, Outcome, PluginError, hookimpl
+from remaphore.extras import install_hint
 from remaphore_plugins.metrics.settings import MetricsSettings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Metrics:
         except ModuleNotFoundError as error:
             if error.name != "prometheus_client":
                 raise
-            raise PluginError("prometheus_client is not installed", hint="pip install 'remaphore[metrics]'") from error
+            raise PluginError("prometheus_client is not installed", hint=install_hint("metrics")) from error
         self._settings = settings
         self._collector = MetricsCollector(config)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from remaphore import Message, PluginError, Reply, Summary, hookimpl
+from remaphore.extras import install_hint
 from remaphore.text import columns_of
 from remaphore_plugins.reply_collector import report
 from remaphore_plugins.reply_collector.folding import can_fold
@@ -24,6 +25,7 @@ from remaphore_plugins.reply_collector.request_stats import RequestStats
 from remaphore_plugins.reply_collector.terminal import (
     StatusLine,
     StatusLineStream,
+    feeds_program,
     supports_ansi,
     supports_color,
 )
@@ -66,7 +68,7 @@ class ReplyCollector:
         self._options = Options(**options)
         self._format = _format(self._options.format)
         self._stats = RequestStats(self._options.expected)
-        if self._options.progress and supports_ansi(sys.stderr):
+        if self._options.progress and supports_ansi(sys.stderr) and not feeds_program(sys.stdout):
             self._stderr = sys.stderr
             self._status_line = StatusLine(self._stderr)
             sys.stderr = cast("TextIO", StatusLineStream(self._stderr, self._status_line))
@@ -126,8 +128,8 @@ def _format(name: str) -> Format:
         return Lines(terminal=terminal)
     if name == "fold":
         if not can_fold():
-            hint = "pip install 'remaphore[operator]', or use --jsonl"
-            raise PluginError("--fold needs ClusterShell to fold names", hint=hint)
+            hint = f"{install_hint('operator')} (or use --jsonl)"
+            raise PluginError("ClusterShell is not installed, which --fold needs", hint=hint)
         return Fold(terminal=terminal, color=supports_color(sys.stdout))
     from remaphore_plugins.reply_collector.json_formats import Json, JsonLines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from typing import Any, TextIO
 
 from remaphore.text import DEFAULT_COLUMNS, CharacterTable, columns_of, encodable, fitting, show
@@ -55,6 +56,26 @@ def supports_ansi(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def feeds_program(stdout: TextIO) -> bool:
+    """Return whether the reader of *stdout* is a program, as in `| less`, which may write to the same terminal."""
+    try:
+        mode = os.fstat(stdout.fileno()).st_mode
+    except (OSError, ValueError):  # closed, or not a file of the system
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def in_foreground(stream: TextIO) -> bool:
+    """Return whether this process may draw on the terminal *stream*: a job in the background would draw over others.
+
+    A terminal that does not control this process has no foreground for it, and may be drawn on.
+    """
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True
+
+
 def supports_color(stream: TextIO) -> bool:
     """Return whether to write colors to *stream*; https://no-color.org defines the variable."""
     return supports_ansi(stream) and not os.environ.get("NO_COLOR")
@@ -81,7 +102,12 @@ class StatusLine:
         self._held = ""  # shown again once a line of others is complete
 
     def show(self, text: str) -> None:
-        """Show *text*, or what fits of it: the width is read each time, as windows are resized."""
+        """Show *text*, or what fits of it: the width is read each time, as windows are resized.
+
+        Show nothing in the background, which is read each time too: Ctrl-Z and `bg` change it.
+        """
+        if not in_foreground(self._stream):
+            return
         self._text = text
         encoding = self._stream.encoding
         # One column less: after its last column a terminal may already be on the next line.

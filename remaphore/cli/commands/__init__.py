@@ -9,8 +9,8 @@ Such a module defines:
     add_arguments(parser)  adds the arguments, and sets `options=` to what makes the dataclass of them
     run(options)           runs the command and returns its exit code
 
-Modules that are slow to import (asyncio, the broker, cryptography) is imported inside the functions that need it: shell
-completion and `--help` import these modules for their arguments only.
+Modules that are slow to import (asyncio, the broker, cryptography) are imported inside the functions that need them:
+shell completion and `--help` import these modules for their arguments only.
 """
 
 from __future__ import annotations
@@ -34,4 +34,6 @@ COMMANDS = {
     "broker": "run a NATS broker on this machine",
     "demo": "run a demonstration on this machine",
     "completion": "print a completion script for bash, zsh or fish",
+    "help": "list the commands, or show the help of a command",
+    "version": "print the version",
 }

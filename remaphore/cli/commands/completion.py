@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from remaphore.cli import output
 from remaphore.errors import UsageError
+from remaphore.extras import install_hint
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -34,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
         "Print a script that lets a shell complete commands, options, verbs, destinations and keys; the last three are"
-        " read from the configuration. Needs: pip install 'remaphore[operator]'."
+        " read from the configuration. Needs the extra `operator`."
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads the script")
     parser.set_defaults(options=Completion)
@@ -45,8 +46,7 @@ def run(options: Completion) -> int:
     try:
         from argcomplete.shell_integration import shellcode
     except ImportError:
-        message = "the package argcomplete is not installed"
-        raise UsageError(message, hint="pip install 'remaphore[operator]'") from None
+        raise UsageError("argcomplete is not installed", hint=install_hint("operator")) from None
     output.write(shellcode(["remaphore"], shell=options.shell).strip() + "\n")
     return 0
 

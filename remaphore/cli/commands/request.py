@@ -25,11 +25,11 @@ EXAMPLE = """\
 remaphore request --to 'com.example.**' --verb status
 remaphore request --verb deploy --batch 10% --stop-on-failure 1 v42"""
 EXIT_CODES = {
-    0: "a reply arrived; with --check: all peers replied and succeeded",
-    1: "no reply before the timeout, or only rejections",
-    EXIT_MISSING: "--check: at least one reply is missing",
-    EXIT_FAILED: "--check: at least one peer failed",
-    EXIT_REJECTED: "--check: at least one peer rejected the message",
+    0: "all peers replied and succeeded; with --no-check: at least one reply arrived",
+    1: "no reply before the timeout; with --no-check: or only rejections",
+    EXIT_MISSING: "at least one reply is missing",
+    EXIT_FAILED: "at least one peer failed, or replied without an exit code",
+    EXIT_REJECTED: "at least one peer rejected the message",
 }
 
 
@@ -37,7 +37,8 @@ EXIT_CODES = {
 class Request(requests.OutgoingMessage):
     """Options of request. timeout: seconds for everything, or with *batch* for each batch.
 
-    verbose: log each reply, and why one was dropped. failed: print failures only. check: see `exit_code`. batch: number
+    verbose: log each reply, and why one was dropped. failed: print failures only. check: whether the exit code reports
+    missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch: number
     of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
     stop_after: failed destinations that end it. dry_run: only print which peers would be asked. report: write progress
     and summary to stderr; it does not change the request, so it does not count when options are compared.
@@ -68,6 +69,9 @@ class Request(requests.OutgoingMessage):
         """Return the options of what the parser has read. Raises UsageError."""
         if batch is None and (pause is not None or stop_after is not None):
             raise UsageError("--pause and --stop-on-failure need batches", hint="add --batch N or --batch N%")
+        if stop_after is not None and not check:
+            hint = "omit --no-check: a deployment that was stopped is no success"
+            raise UsageError("--no-check and --stop-on-failure are mutually exclusive", hint=hint)
         size, percent = batch or Batch(0, percent=False)
         return cls(
             **given,
@@ -76,7 +80,7 @@ class Request(requests.OutgoingMessage):
             percent=percent,
             pause=pause or 0.0,
             stop_after=stop_after,
-            check=check or stop_after is not None,
+            check=check,
             report=True,
         )
 
@@ -90,6 +94,8 @@ class Batch(NamedTuple):
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
+    import argparse
+
     from remaphore.cli.arguments import positive_integer, seconds
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
@@ -111,7 +117,10 @@ def add_arguments(parser: Parser) -> None:
     }.items():
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="lines", help=text)
     parser.add_argument("--failed", action="store_true", help="print only replies that report a failure")
-    parser.add_argument("--check", action="store_true", help="set the exit code by the result (see below)")
+    parser.add_argument("--check", action="store_true", default=True, help=argparse.SUPPRESS)  # the default
+    parser.add_argument(
+        "--no-check", dest="check", action="store_false", help="exit with 0 if any reply arrived, as remaphore -r does"
+    )
     parser.add_argument("--verbose", action="store_true", help="log each reply, and why a reply was dropped")
     rollout = parser.add_argument_group("rollout in batches")
     rollout.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations at a time, or N percent")
@@ -121,7 +130,7 @@ def add_arguments(parser: Parser) -> None:
         dest="stop_after",
         type=positive_integer,
         metavar="N",
-        help="stop once N destinations did not succeed; implies --check",
+        help="stop once N destinations did not succeed",
     )
     parser.set_defaults(options=Request.from_arguments)
 
@@ -138,7 +147,7 @@ def _batch(text: str) -> Batch:
 
 
 def run(options: Request) -> int:
-    """Send and print; return 0 if a reply other than a rejection arrived, else 1; with --check see `exit_code`."""
+    """Send and print; return `exit_code`."""
     from remaphore import tasks
     from remaphore.cli.collecting import Reporter, collect
     from remaphore.cli.configuration import load_config
@@ -173,9 +182,10 @@ def run(options: Request) -> int:
 
 
 def exit_code(summary: Summary, *, check: bool) -> int:
-    """Return 0 if a reply other than a rejection arrived, else 1; with *check*, the first of these that applies:
+    """Return the first of these that applies, which without *check* are the Go implementation's 0 and 1.
 
     1: no reply at all; 4: some are missing; 5: some failed, or have no exit code; 6: some rejected; 0: all succeeded.
+    Without *check*: 0 if a reply other than a rejection arrived, else 1.
     """
     if not check:
         return 0 if set(summary.answered) - set(summary.rejected) else 1

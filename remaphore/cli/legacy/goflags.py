@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str], flags: Mapping[str, Kind]) -> tuple[dict[str
         if not name or name.startswith("-"):
             raise UsageError(f"bad flag syntax: {argument}")
         if name not in flags:
-            raise UsageError(f"flag provided but not defined: -{name}")
+            raise UsageError(f"flag provided but not defined: -{name}", hint=_hint(name))
         if not equals and flags[name] is Kind.BOOL:
             values[name] = True
             continue
@@ -53,6 +53,14 @@ def parse(arguments: Sequence[str], flags: Mapping[str, Kind]) -> tuple[dict[str
             text = rest.pop(0)
         values[name] = _value(name, text, flags[name])
     return values, rest
+
+
+def _hint(name: str) -> str:
+    """Return the hint for the unknown flag *name*; empty if there is no better one than that of every UsageError."""
+    from remaphore.text import closest
+
+    meant = closest(name, ("help", "version")) if len(name) > 1 else ""
+    return f"did you mean --{meant}?" if meant else ""
 
 
 def _value(name: str, text: str, kind: Kind) -> Value:

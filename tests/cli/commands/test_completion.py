@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.cli import main
+from remaphore.extras import install_hint
 from tests.harness.factories import make_key
 
 BIN = Path(sys.executable).parent
@@ -94,6 +95,8 @@ def offered(folder, script):
     [
         ("remaphore re", {"request", "receive"}),
         ("remaphore completion ", {"bash", "zsh", "fish"}),
+        ("remaphore ver", {"version"}),
+        ("remaphore help req", {"request"}),
         ("remaphore run --lo", {"--log-format"}),
         ("remaphore send --verb ", {"ping", "deploy"}),
         ("remaphore receive --verb ", {"ping", "deploy", "status", "restart"}),
@@ -184,7 +187,7 @@ def test_without_the_library_the_error_names_the_extra():
     code = WITHOUT + "sys.exit(main.main(['completion', 'bash']))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "pip install 'remaphore[operator]'" in ran.stderr
+    assert ran.stderr.splitlines()[-1] == f"remaphore: hint: {install_hint('operator')}"
 
 
 def test_the_marker_for_global_completion_is_at_the_start_of_main():

@@ -18,9 +18,13 @@ from tests.harness.fleet import Fleet
     [
         ("--json", {"format": "json"}),
         ("--jsonl --failed", {"format": "jsonl", "failed": True}),
-        ("--fold --check", {"format": "fold", "check": True}),
+        ("--fold --check", {"format": "fold"}),
+        ("--no-check", {"check": False}),
+        ("--no-check --check", {}),  # the last one counts
+        ("--check --no-check --batch 2", {"check": False, "batch": 2}),
+        ("--no-check --check --batch 2 --stop-on-failure 1", {"batch": 2, "stop_after": 1}),
         ("--batch 5 --pause 1m", {"batch": 5, "pause": 60.0}),
-        ("--batch 10% --stop-on-failure 2", {"batch": 10, "percent": True, "stop_after": 2, "check": True}),
+        ("--batch 10% --stop-on-failure 2", {"batch": 10, "percent": True, "stop_after": 2}),
         ("--batch 1 --pause 0", {"batch": 1}),
         ("--dry-run", {"dry_run": True}),
         ("@notes", {"source": "notes"}),
@@ -30,12 +34,13 @@ from tests.harness.fleet import Fleet
     ],
 )
 def test_the_options_are_read(given, fields):
-    assert arguments.read(["request", *given.split()]) == Request(timeout=30.0, **fields)
+    assert arguments.read(["request", *given.split()]) == Request(timeout=30.0, **{"check": True, **fields})
 
 
-def test_only_the_command_reports_on_stderr_and_not_the_flag():
-    assert arguments.read(["request"]).report
-    assert not flags.read(["-r"]).report
+def test_only_the_command_reports_on_stderr_and_by_its_exit_code_and_not_the_flag():
+    command, flag = arguments.read(["request"]), flags.read(["-r"])
+    assert (command.report, command.check) == (True, True)
+    assert (flag.report, flag.check) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,8 @@ def test_only_the_command_reports_on_stderr_and_not_the_flag():
         ("--batch 5 --stop-on-failure 0", "'0' is not a positive integer"),
         ("--pause 1s", "--pause and --stop-on-failure need batches"),
         ("--stop-on-failure 1", "need batches"),
+        ("--no-check --batch 1 --stop-on-failure 1", "--no-check and --stop-on-failure are mutually exclusive"),
+        ("--batch 1 --stop-on-failure 1 --check --no-check", "are mutually exclusive; hint: omit --no-check"),
         ("@", "no file name after @"),
     ],
 )

@@ -12,6 +12,8 @@ remaphore receive -c $DESK/left/etc/remaphore/remaphore.toml --verb status ./lef
 remaphore receive -c $DESK/right/etc/remaphore/remaphore.toml --verb status ./right.sh &
 remaphore receive -c $DESK/tokyo/etc/remaphore/remaphore.toml --verb status ./tokyo.sh &
 
+# exit code 5: uploader$ remaphore request --to 'com.example.*.*' --verb status
+
 # not typed, the tests are what types this; CI runs both: make demo
 # not typed, it installs; CI does it, see .ci/run: pipx install '.[operator]'
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remaphore import PluginError, Reply, Summary
+from remaphore.extras import install_hint
 from remaphore.testing import PluginHarness, make_message, make_reply
 from remaphore.text import width
 from remaphore_plugins.reply_collector import ReplyCollector, folding
@@ -205,9 +206,9 @@ async def test_without_clustershell_the_summary_lists_all_names_and_fold_is_an_e
     names = tuple(f"com.n{number}" for number in range(1, 31))
     _, err = await shown(capfdbinary, names=names)
     assert err.decode().splitlines()[1] == f"remaphore: missing: {', '.join(names)}"
-    with pytest.raises(PluginError, match="--fold needs ClusterShell") as caught:
+    with pytest.raises(PluginError, match="ClusterShell is not installed, which --fold needs") as caught:
         await PluginHarness(ReplyCollector, options={"format": "fold"}).__aenter__()
-    assert caught.value.hint == "pip install 'remaphore[operator]', or use --jsonl"
+    assert caught.value.hint == f"{install_hint('operator')} (or use --jsonl)"
 
 
 async def test_nothing_is_written_if_no_request_was_sent(capfdbinary):

@@ -108,6 +108,7 @@ def test_color_and_progress_are_for_terminals_that_support_them(terminal, monkey
 async def test_stderr_is_restored_once_the_progress_has_ended(terminal, monkeypatch):
     _, stream = terminal
     monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
     async with PluginHarness(ReplyCollector, options={"progress": True}) as harness:
         assert sys.stderr is not stream
         await harness.requested(make_message("deploy"), ("com.a",))

@@ -2,4 +2,4 @@
 
 # not typed, both machines are one here, and have one loopback: right$ ssh -f -N -L 4222:127.0.0.1:4222 left
 
-# exit code 1: left$ remaphore request --to com.example.right --verb reboot
+# exit code 6: left$ remaphore request --to com.example.right --verb reboot

@@ -3,3 +3,5 @@ fleet uploader=com.example.uploader web1=com.example.web.one web2=com.example.we
 echo 'a large file' > ../uploader/bigfile
 
 # not typed, it makes a user: useradd --system --create-home fetch                  # its home has the credentials for S3, if any
+
+# exit code 5: web1$ remaphore run &
