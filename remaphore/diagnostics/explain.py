@@ -68,7 +68,8 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The verdict on one message. reason: None if it is accepted. size: bytes, 0 for a question.
+    """The verdict on one message. reason: None if it is accepted. size: bytes, 0 for a question. exact: whether the
+    pattern is exactly our destination, False if the message is malformed.
 
     checks: one for each check of the gate, in order. frame: the fields, None if the message is malformed; *contents*
     states how far they can be trusted. peer: the one whose key the message names, None if there is none. steps: what
@@ -77,6 +78,7 @@ class Explanation:
 
     size: int
     reason: DropReason | None
+    exact: bool
     checks: tuple[CheckResult, ...]
     frame: wire.Frame | None
     contents: Contents
@@ -161,6 +163,7 @@ class Explainer:
         return Explanation(
             size=size,
             reason=None if drop is None else drop.reason,
+            exact=frame is not None and self._gate.is_exact(frame),
             checks=tuple(checks),
             frame=frame,
             contents=contents,
@@ -195,11 +198,12 @@ def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping
     return {
         "shape": _WIRE,
         "request": _WIRE,
+        "destination": "-d" if filters.any_destination else destination,
+        "own-key": config.origin("identities") if peer is None else place,
         "sender": place,
         # In the legacy format a peer is one line, without key paths below it.
         "verb": place if config.legacy else f"{place}.verbs",
         "time": config.origin("allow_skew"),
-        "destination": "-d" if filters.any_destination else destination,
         "filters": ", ".join(option for option, value in options.items() if value is not None) or "no filter was given",
         "duplicate": _MEMORY,
         "signature": place if config.legacy else f"{place}.key",

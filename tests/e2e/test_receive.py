@@ -72,8 +72,8 @@ def test_once_ends_after_the_first(fleet, nodes, note):
 def test_a_verb_that_the_peer_may_not_send_is_not_run_and_named(fleet, nodes, note):
     careful = fleet.config("two", peer_verbs="ping")
     receiver = fleet.start("-c", careful, note)
-    ran = receive_one(fleet, receiver, ("-c", nodes["one"], "-s", "-v", "wipe"), ("-c", nodes["one"], "-s", "yes"))
-    assert ran == ["ping yes"]
+    wipe = ("-c", nodes["one"], "-s", "-v", "wipe", "-D", "com.example.two")
+    assert receive_one(fleet, receiver, wipe, ("-c", nodes["one"], "-s", "yes")) == ["ping yes"]
     assert "reason=verb-not-permitted" in receiver.wait_for("message_dropped")
 
 
