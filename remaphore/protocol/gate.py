@@ -164,7 +164,8 @@ class Gate:
         return frame.destination == self.policy.destination
 
     def _drop(self, check: Check, detail: str, frame: wire.Frame) -> Drop:
-        return Drop(check.reason, detail, len(frame.raw), self.policy.subject, exact=self.is_exact(frame))
+        policy = self.policy
+        return Drop(check.reason, detail, len(frame.raw), policy.subject, 1, frame.destination == policy.destination)
 
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
@@ -182,18 +183,19 @@ def _not_a_request(_gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 
 
 def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    filters = gate.policy.filters
+    policy, pattern = gate.policy, frame.destination
+    filters = policy.filters
     if filters.any_destination:
         return None
     if filters.pattern is not None:
-        return None if frame.destination == filters.pattern else "the pattern does not match the filter"
-    return None if matches(gate.policy.destination, frame.destination) else "the pattern does not match our destination"
+        return None if pattern == filters.pattern else "the pattern does not match the filter"
+    return None if matches(policy.destination, pattern) else "the pattern does not match our destination"
 
 
 def _own_key(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     # The list of peers may contain this node, such as one that is the same on all nodes: then it is judged as a peer.
-    own = frame.sender in gate.policy.own_keys and frame.sender not in gate.policy.peers
-    return "our own key, which no peer has" if own else None
+    policy, sender = gate.policy, frame.sender
+    return "our own key, which no peer has" if sender in policy.own_keys and sender not in policy.peers else None
 
 
 def _unknown(gate: Gate, frame: wire.Frame, _now: int) -> str | None:

@@ -58,8 +58,10 @@ class RejectionPolicy:
 
     def may_reject(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> bool:
         """Return whether *frame*, which *gate* dropped, gets a rejection if its signature is valid. Nothing changes."""
+        if drop.reason not in _REJECTED or not frame.wants_reply:
+            return False
         peer = gate.policy.peers.get(frame.sender)
-        if drop.reason not in _REJECTED or not frame.wants_reply or peer is None:
+        if peer is None:
             return False
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
