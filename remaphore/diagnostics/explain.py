@@ -134,8 +134,10 @@ class Explainer:
         return self._explain(verdict, frame, size=0, contents=Contents.HYPOTHETICAL, assumed=_ASSUMED)
 
     def senders(self, name: str) -> tuple[str, ...]:
-        """Return the public keys of the peer whose destination is *name*."""
-        return tuple(peer.key for peer in self._gate.policy.peers.values() if peer.destination == name)
+        """Return the public keys of the peer whose destination is *name*, or ours, if it is our destination."""
+        known = tuple(peer.key for peer in self._gate.policy.peers.values() if peer.destination == name)
+        own = tuple(identity.key for identity in self._config.identities) if name == self._config.destination else ()
+        return known or own
 
     def _explain(
         self,

@@ -242,7 +242,7 @@ def test_a_long_claim_is_cut(config, tmp_path):
         (("--from", "com.example.one", "--verb", "reboot"), "verb-not-permitted"),
         (("--from", "com.example.one", "--to", "org.**"), "not-addressed"),
         (("--from", make_key(9).public), "unknown-sender"),
-        (("--from", make_key(2).public), "own-message"),
+        (("--from", "com.example.two"), "own-message"),
         (("--from", "com.example.one", "-u", "backup"), None),
         (("--from", "com.example.one", "-v", "deploy"), "filtered"),
     ],
