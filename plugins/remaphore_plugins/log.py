@@ -1,7 +1,9 @@
 """The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
 
-Drops that are normal operation (a message for another node, or one that a filter excludes) and invalid replies are
-debug lines; drops that may need a person to act are warnings.
+Drops that are normal operation (a message for another node, one of our own, one that a filter excludes) and invalid
+replies are debug lines; drops that may need a person to act are warnings. A pattern such as `**` also matches nodes
+that need not know the sender, or permit it the verb: these two reasons are warnings only for a message that was sent
+to exactly our destination.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import structlog
 
 from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookimpl
 
-_NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE})
+_NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE})
+_NORMAL_UNLESS_EXACT = frozenset({DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED})
 # Reasons of dropped replies: the requester sees their number, and with --verbose each of them.
 _OF_REPLIES = frozenset(
     {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
@@ -40,12 +43,13 @@ class Log:
     @hookimpl
     def remaphore_dropped(self, drop: Drop) -> None:
         """Log that something was dropped, and why."""
-        level = "debug" if drop.reason in _NORMAL | _OF_REPLIES else "warning"
-        getattr(self._log, level)(
+        normal = drop.reason in _NORMAL | _OF_REPLIES or (drop.reason in _NORMAL_UNLESS_EXACT and not drop.exact)
+        getattr(self._log, "debug" if normal else "warning")(
             "message_dropped",
             reason=str(drop.reason),
             detail=drop.detail or None,
             count=drop.count,
+            exact=drop.exact,
             size=drop.size,
             subject=drop.subject,
         )

@@ -68,7 +68,8 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The verdict on one message. reason: None if it is accepted. size: bytes, 0 for a question.
+    """The verdict on one message. reason: None if it is accepted. size: bytes, 0 for a question. exact: whether the
+    pattern is exactly our destination, False if the message is malformed.
 
     checks: one for each check of the gate, in order. frame: the fields, None if the message is malformed; *contents*
     states how far they can be trusted. peer: the one whose key the message names, None if there is none. steps: what
@@ -77,6 +78,7 @@ class Explanation:
 
     size: int
     reason: DropReason | None
+    exact: bool
     checks: tuple[CheckResult, ...]
     frame: wire.Frame | None
     contents: Contents
@@ -132,8 +134,10 @@ class Explainer:
         return self._explain(verdict, frame, size=0, contents=Contents.HYPOTHETICAL, assumed=_ASSUMED)
 
     def senders(self, name: str) -> tuple[str, ...]:
-        """Return the public keys of the peer whose destination is *name*."""
-        return tuple(peer.key for peer in self._gate.policy.peers.values() if peer.destination == name)
+        """Return the public keys of the peer whose destination is *name*, or ours, if it is our destination."""
+        known = tuple(peer.key for peer in self._gate.policy.peers.values() if peer.destination == name)
+        own = tuple(identity.key for identity in self._config.identities) if name == self._config.destination else ()
+        return known or own
 
     def _explain(
         self,
@@ -161,6 +165,7 @@ class Explainer:
         return Explanation(
             size=size,
             reason=None if drop is None else drop.reason,
+            exact=frame is not None and self._gate.is_exact(frame),
             checks=tuple(checks),
             frame=frame,
             contents=contents,
@@ -195,11 +200,12 @@ def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping
     return {
         "shape": _WIRE,
         "request": _WIRE,
+        "destination": "-d" if filters.any_destination else destination,
+        "own-key": config.origin("identities") if peer is None else place,
         "sender": place,
         # In the legacy format a peer is one line, without key paths below it.
         "verb": place if config.legacy else f"{place}.verbs",
         "time": config.origin("allow_skew"),
-        "destination": "-d" if filters.any_destination else destination,
         "filters": ", ".join(option for option, value in options.items() if value is not None) or "no filter was given",
         "duplicate": _MEMORY,
         "signature": place if config.legacy else f"{place}.key",

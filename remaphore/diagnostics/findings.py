@@ -55,7 +55,6 @@ class Code(StrEnum):
     NO_PEERS = "no-peers"
     NO_PERMITTED_VERBS = "no-permitted-verbs"
     PEER_HAS_OUR_KEY = "peer-has-our-key"
-    PEER_IS_THIS_NODE = "peer-is-this-node"
     PEER_SEVERAL_KEYS = "peer-several-keys"
     PEERS_LEGACY = "peers-legacy"
     PEERS_OK = "peers-ok"

@@ -40,16 +40,15 @@ def check_peers(config: Config) -> Iterator[Finding]:
 
 
 def check_own_keys(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:
-    """Yield the peers that have a key of this node."""
+    """Yield the peers that have a key of this node and another destination.
+
+    This node itself may be listed: with the same list on every node, each of them is its own peer.
+    """
     ours = {identity.key for identity in config.identities}
     for peer in peers:
         if peer.key in ours and peer.destination != config.destination:
             what = f"{peer.destination} has our own key: messages of that node are dropped"
             yield Finding(Level.ERROR, Code.PEER_HAS_OUR_KEY, peer.origin, what, "write that node's own public key")
-        elif peer.key in ours:
-            what = "this node is its own peer: it accepts its own messages and replies to them"
-            hint = "delete this peer if this is not intended"
-            yield Finding(Level.NOTE, Code.PEER_IS_THIS_NODE, peer.origin, what, hint)
 
 
 def check_legacy_peers(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:

@@ -11,10 +11,11 @@ class DropReason(StrEnum):
 
     MALFORMED = "malformed"
     NOT_A_REQUEST = "not-a-request"
+    NOT_ADDRESSED = "not-addressed"
+    OWN_MESSAGE = "own-message"
     UNKNOWN_SENDER = "unknown-sender"
     VERB_NOT_PERMITTED = "verb-not-permitted"
     OUTSIDE_WINDOW = "outside-window"
-    NOT_ADDRESSED = "not-addressed"
     FILTERED = "filtered"
     DUPLICATE = "duplicate"
     BAD_SIGNATURE = "bad-signature"
@@ -30,8 +31,9 @@ class DropReason(StrEnum):
 class Drop:
     """A dropped message or reply, or *count* of one kind if they arrive often.
 
-    detail: our own words and numbers only. size: in bytes. subject: the NATS subject that it arrived on. Its claims
-    and its claimed sender are not here: nothing of it is verified.
+    detail: our own words and numbers only. size: in bytes. subject: the NATS subject that it arrived on. exact: whether
+    the pattern of the message is exactly our destination, so that it was sent to this node alone; False for replies and
+    for bytes without a readable pattern. Its claims and its claimed sender are not here: nothing of it is verified.
     """
 
     reason: DropReason
@@ -39,6 +41,7 @@ class Drop:
     size: int = 0
     subject: str = ""
     count: int = 1
+    exact: bool = False
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)

@@ -46,9 +46,13 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The gate's settings: our destination, the peers by the text of their key, the allowed skew, and the filters."""
+    """The gate's settings.
+
+    destination: ours. own_keys: the public keys of all our identities. peers: by the text of their key.
+    """
 
     destination: str
+    own_keys: frozenset[str]
     peers: Mapping[str, Peer]
     allow_skew_ns: int
     filters: Filters
@@ -75,14 +79,18 @@ class Gate:
 
     1. shape: eight fields, each as an encoder writes it, within the limits of `wire`
     2. request: it has a destination, which replies do not have
-    3. sender: its key, as text, is that of a peer
-    4. verb: that peer may send this verb to us
-    5. time: within the allowed skew of our clock, at arrival
-    6. destination: the pattern matches our destination (or is the filtered one)
-    7. filters: uuid, verb and sender that this receiver waits for
-    8. duplicate: exactly these bytes were not accepted before
-    9. signature: made with that key over the bytes that arrived
-    10. replay: the signed bytes were not accepted before
+    3. destination: the pattern matches our destination (or is the filtered one)
+    4. own-key: its key, as text, is not one of ours, unless a peer has it too
+    5. sender: its key, as text, is that of a peer
+    6. verb: that peer may send this verb to us
+    7. time: within the allowed skew of our clock, at arrival
+    8. filters: uuid, verb and sender that this receiver waits for
+    9. duplicate: exactly these bytes were not accepted before
+    10. signature: made with that key over the bytes that arrived
+    11. replay: the signed bytes were not accepted before
+
+    The destination comes before the sender: all nodes of a site share a subject, and what other nodes send to each
+    other, with keys that we need not know, is no concern of ours.
 
     `admit` runs all of them. A receiver that verifies in another thread (a signature takes 50 microseconds, everything
     else 5) calls `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` checks
@@ -106,23 +114,23 @@ class Gate:
         try:
             return wire.decode(raw)
         except DecodeError as error:
-            return self._drop(SHAPE, str(error), raw)
+            return Drop(SHAPE.reason, str(error), len(raw), self.policy.subject)
 
     def precheck(self, frame: wire.Frame, now: int) -> Drop | None:
         """Run every check that needs no signature and changes nothing; return the first failure, or None."""
         for check in PRECHECKS:
             failure = check.test(self, frame, now)
             if failure is not None:
-                return self._drop(check, failure, frame.raw)
+                return self._drop(check, failure, frame)
         return None
 
     def commit(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Drop:
         """Accept a prechecked *frame*, unless it was accepted before. *verified*: whether its signature is valid."""
         if not verified:
-            return self._drop(SIGNATURE, "", frame.raw)
+            return self._drop(SIGNATURE, "", frame)
         digest = wire.digest(frame.raw)
         if not self.remember(frame, digest=digest, now=now):
-            return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame.raw)
+            return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame)
         return frame.message(
             digest,
             sender_name=self.policy.peers[frame.sender].destination,
@@ -151,8 +159,13 @@ class Gate:
         addressed = filters.pattern is None or matches(own, frame.destination)
         return own if addressed and not filters.any_destination else ""
 
-    def _drop(self, check: Check, detail: str, raw: bytes) -> Drop:
-        return Drop(check.reason, detail, len(raw), self.policy.subject)
+    def is_exact(self, frame: wire.Frame) -> bool:
+        """Return whether the pattern of *frame* is exactly our destination."""
+        return frame.destination == self.policy.destination
+
+    def _drop(self, check: Check, detail: str, frame: wire.Frame) -> Drop:
+        policy = self.policy
+        return Drop(check.reason, detail, len(frame.raw), policy.subject, 1, frame.destination == policy.destination)
 
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
@@ -169,6 +182,22 @@ def _not_a_request(_gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     return None if frame.destination else "no destination: only replies have none"
 
 
+def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
+    policy, pattern = gate.policy, frame.destination
+    filters = policy.filters
+    if filters.any_destination:
+        return None
+    if filters.pattern is not None:
+        return None if pattern == filters.pattern else "the pattern does not match the filter"
+    return None if matches(policy.destination, pattern) else "the pattern does not match our destination"
+
+
+def _own_key(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
+    # The list of peers may contain this node, such as one that is the same on all nodes: then it is judged as a peer.
+    policy, sender = gate.policy, frame.sender
+    return "our own key, which no peer has" if sender in policy.own_keys and sender not in policy.peers else None
+
+
 def _unknown(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     return None if frame.sender in gate.policy.peers else "no peer has this key"
 
@@ -179,15 +208,6 @@ def _not_permitted(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 
 def _outside_window(gate: Gate, frame: wire.Frame, now: int) -> str | None:
     return skew_error(frame.time_ns, now, gate.policy.allow_skew_ns)
-
-
-def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
-    filters = gate.policy.filters
-    if filters.any_destination:
-        return None
-    if filters.pattern is not None:
-        return None if frame.destination == filters.pattern else "the pattern does not match the filter"
-    return None if matches(gate.policy.destination, frame.destination) else "the pattern does not match our destination"
 
 
 def _filtered(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
@@ -201,10 +221,11 @@ def _duplicate(gate: Gate, frame: wire.Frame, _now: int) -> str | None:
 SHAPE = Check("shape", DropReason.MALFORMED)
 PRECHECKS = (
     Precheck("request", DropReason.NOT_A_REQUEST, _not_a_request),
+    Precheck("destination", DropReason.NOT_ADDRESSED, _not_addressed),
+    Precheck("own-key", DropReason.OWN_MESSAGE, _own_key),
     Precheck("sender", DropReason.UNKNOWN_SENDER, _unknown),
     Precheck("verb", DropReason.VERB_NOT_PERMITTED, _not_permitted),
     Precheck("time", DropReason.OUTSIDE_WINDOW, _outside_window),
-    Precheck("destination", DropReason.NOT_ADDRESSED, _not_addressed),
     Precheck("filters", DropReason.FILTERED, _filtered),
     Precheck("duplicate", DropReason.DUPLICATE, _duplicate),
 )

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 def matches(destination: str, pattern: str) -> bool:
     """Return whether *pattern* matches *destination*."""
-    if "*" in destination:
-        return False
     if "*" not in pattern:
         return destination == pattern
+    # The text before the first `*` must be the same. That is compared before the segments, since it is cheaper: each
+    # node compares the patterns of all messages on the subject.
+    if not destination.startswith(pattern[: pattern.index("*")]) or "*" in destination:
+        return False
+    if pattern == "**":
+        return True
     names = destination.split(".")
     wanted = pattern.split(".")
     if wanted[-1] == "**":

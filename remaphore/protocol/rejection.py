@@ -60,7 +60,9 @@ class RejectionPolicy:
         """Return whether *frame*, which *gate* dropped, gets a rejection if its signature is valid. Nothing changes."""
         if drop.reason not in _REJECTED or not frame.wants_reply:
             return False
-        peer = gate.policy.peers[frame.sender]
+        peer = gate.policy.peers.get(frame.sender)
+        if peer is None:
+            return False
         addressed = matches(gate.policy.destination, frame.destination)
         near = abs(now - frame.time_ns) <= MAX_SKEW_NS
         if not (addressed and near) or peer.legacy:

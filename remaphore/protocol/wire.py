@@ -13,6 +13,7 @@ over that. So it accepts altered copies of a signed message, each with another d
 from __future__ import annotations
 
 import hashlib
+from binascii import hexlify, unhexlify
 from typing import NamedTuple
 
 from remaphore.errors import DecodeError, EncodeError, KeyFormatError
@@ -163,10 +164,10 @@ def _read_time(text: bytes) -> int:
 
 def _read_uuid(text: bytes) -> bytes:
     try:
-        uuid = bytes.fromhex(text.decode("ascii"))
+        uuid = unhexlify(text)
     except ValueError:
         raise DecodeError("the uuid is not hexadecimal") from None
-    if uuid.hex().encode() != text or not 1 <= len(uuid) <= UUID_BYTES:
+    if hexlify(uuid) != text or not 1 <= len(uuid) <= UUID_BYTES:
         raise DecodeError("the uuid is not in the canonical form")
     return uuid
 

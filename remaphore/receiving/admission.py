@@ -83,7 +83,7 @@ class Admission:
                 full = "" if failed is not None and not self._may_reject(failed, arrival) else self._verify(arrival)
                 if full is None:
                     return
-                drop = failed or Drop(DropReason.BUSY, full, len(raw), self.subject)
+                drop = failed or Drop(DropReason.BUSY, full, len(raw), self.subject, exact=gate.is_exact(frame))
         except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
             drop = self._lost(error, raw)
         self._on_drop(drop, arrival)

@@ -17,6 +17,7 @@ class DaemonCounters:
 
     received: int = 0
     dropped: Counter[DropReason] = field(default_factory=Counter)
+    dropped_exact: Counter[DropReason] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)

@@ -99,6 +99,7 @@ class Daemon:
             received=counters.received,
             checking=self._admission.checking,
             dropped=dict(counters.dropped),
+            dropped_exact=dict(counters.dropped_exact),
             rejected=dict(counters.rejected),
             handled=dict(counters.handled),
             replies=dict(counters.replies),

@@ -104,7 +104,8 @@ class Execution:
         else:
             # Counted first: a hook may read the numbers while the drop is shown to it.
             self._responses.reject(message, BUSY, "busy", full)
-            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject))
+            exact = message.destination == message.own_destination
+            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject, exact=exact))
 
     def stop(self) -> None:
         """Reject all messages that are accepted from now on."""

@@ -15,6 +15,7 @@ def make_gate(config: Config, filters: Filters, *, subject: str, window: ReplayW
     """
     policy = Policy(
         destination=config.destination,
+        own_keys=frozenset(identity.key for identity in config.identities),
         peers=by_key(config.peers),
         allow_skew_ns=config.allow_skew_ns,
         filters=filters,

@@ -59,7 +59,8 @@ class Inbox:
         """Queue *message*, or drop it if the queue is full."""
         size = _held_bytes(message)
         if self._bytes + size > INBOX_BYTES:
-            self._on_drop(Drop(DropReason.BUSY, "the queue is full", len(message.payload)))
+            exact = message.destination == message.own_destination
+            self._on_drop(Drop(DropReason.BUSY, "the queue is full", len(message.payload), exact=exact))
         else:
             self._bytes += size
             self._queue.put_nowait(message)

@@ -127,6 +127,8 @@ class Responses:
             self._reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
         else:
             self._counters.dropped[drop.reason] += 1
+            if drop.exact:
+                self._counters.dropped_exact[drop.reason] += 1
             if drop.reason is DropReason.DUPLICATE and arrival is not None and arrival.frame.wants_reply:
                 self._repeat(arrival)
         self._drops.add(drop)  # after it is counted: a hook may read the numbers while the drop is shown to it

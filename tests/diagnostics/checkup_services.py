@@ -102,13 +102,6 @@ CASES = [
         "peers[1]: com.three has our own key",
     ),
     Case(
-        Code.PEER_IS_THIS_NODE,
-        Level.NOTE,
-        appended(peer("com.one", make_key(1))),
-        edited(peer("com.one", make_key(1)), ""),
-        "this node is its own peer",
-    ),
-    Case(
         Code.PEER_SEVERAL_KEYS,
         Level.NOTE,
         appended(peer("com.two", ANOTHER)),

@@ -19,7 +19,8 @@ from remaphore.extras import install_hint
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
 from tests.diagnostics.checkup_files import claim, tls
-from tests.harness.machine import Machine, assert_hints, bad, days, type_in
+from tests.harness.factories import make_key
+from tests.harness.machine import Machine, assert_hints, bad, days, peer, type_in
 from tests.harness.threads import threads_allowed
 
 OTHER_USER = 4242  # the uid of another user
@@ -44,6 +45,15 @@ def test_a_valid_setup_has_no_errors_and_no_warnings(machine):
         Code.STATE_OK,
         Code.UNIT_OK,
     }
+
+
+def test_a_node_in_its_own_list_of_peers_is_no_finding(machine):
+    """As on every node of a site that distributes one list of peers."""
+    before = [finding for finding in machine.findings() if finding.code is not Code.PEERS_OK]
+    machine.append(peer("com.one", make_key(1)))
+    after = machine.findings()
+    assert [finding for finding in after if finding.code is not Code.PEERS_OK] == before
+    assert [finding.what for finding in after if finding.code is Code.PEERS_OK] == ["peers: 2"]
 
 
 def test_checking_changes_nothing(machine):

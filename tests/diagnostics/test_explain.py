@@ -112,7 +112,7 @@ def places(explanation):
 def test_every_check_of_the_gate_is_shown_in_its_order():
     explanation = explainer().explain(make_encoded(), now=NOW)
     assert [finding.check for finding in explanation.checks] == NAMES
-    documented = re.findall(r"^\s*\d+\. (\w+):", gate.Gate.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^\s*\d+\. ([\w-]+):", gate.Gate.__doc__ or "", re.MULTILINE)
     assert documented == NAMES
 
 
@@ -137,10 +137,11 @@ def faulty(name):
     return {
         "shape": [good.replace(b",_,", b",X,", 1)],
         "request": [make_encoded(destination="")],
+        "destination": [make_encoded(destination="org.*")],
+        "own-key": [make_encoded(8)],
         "sender": [make_encoded(9)],
         "verb": [make_encoded(verb="reboot")],
         "time": [make_encoded(time_ns=NOW - SKEW - 1)],
-        "destination": [make_encoded(destination="org.*")],
         "filters": [make_encoded(uuid=b"other")],
         "duplicate": [good, good],
         "signature": [sign_body(body_of(good) + b"!").removesuffix(b"!")],
@@ -200,10 +201,11 @@ def test_a_setting_is_named_by_its_path_in_toml():
     assert places(explainer(TOML, Filters()).explain(make_encoded(2), now=NOW)) == {
         "shape": "version 1 of the wire",
         "request": "version 1 of the wire",
+        "destination": "node.toml: destination",
+        "own-key": "node.toml: peers[1]",
         "sender": "node.toml: peers[1]",
         "verb": "node.toml: peers[1].verbs",
         "time": "node.toml: allow_skew",
-        "destination": "node.toml: destination",
         "filters": "no filter was given",
         "duplicate": "the messages explained before it",
         "signature": "node.toml: peers[1].key",
@@ -222,6 +224,29 @@ def test_a_setting_is_named_by_its_line_in_the_legacy_format():
         "time": "node.conf:3",
         "destination": "node.conf:1",
     }
+
+
+@pytest.mark.parametrize(("config", "place"), [(TOML, "node.toml: identities"), (CONF, "node.conf:5")])
+def test_our_own_key_is_decided_by_the_list_of_identities_unless_a_peer_has_it(config, place):
+    found = failed(explainer(config).explain(make_encoded(8), now=NOW))
+    assert (found.check, found.decided_by) == ("own-key", place)
+    listed = explainer(read_toml([*PEERS, ("com.node", make_key(8).public, ["ping"])]), Filters())
+    explanation = listed.explain(make_encoded(8), now=NOW)
+    assert (explanation.verdict, places(explanation)["own-key"]) == ("accepted", "node.toml: peers[2]")
+
+
+@pytest.mark.parametrize(
+    ("raw", "exact"),
+    [
+        (make_encoded(destination="com.node", verb="reboot"), True),
+        (make_encoded(destination="com.node"), True),
+        (make_encoded(destination="**", verb="reboot"), False),
+        (make_encoded(destination="com.node*"), False),
+        (b"garbage", False),
+    ],
+)
+def test_an_explanation_states_whether_the_pattern_is_exactly_our_destination(raw, exact):
+    assert explainer(filters=Filters()).explain(raw, now=NOW).exact is exact
 
 
 @pytest.mark.parametrize(("config", "place"), [(TOML, "node.toml: peers"), (CONF, "node.conf:7")])

@@ -68,8 +68,8 @@ def test_an_accepted_message_passes_every_check_and_exits_0(config, message):
 def test_a_rejected_message_exits_1_and_names_the_line_that_decided(config, message):
     done = explain("-c", config, *AT, message(verb="reboot"))
     assert (done.returncode, done.stderr) == (1, b"")
-    assert [state for _, state, _ in checks(done)] == ["passed"] * 3 + ["failed"] + ["not reached"] * 6
-    assert checks(done)[3][2] == f"{config}: peers[0].verbs  not among the peer's verbs"
+    assert [state for _, state, _ in checks(done)] == ["passed"] * 5 + ["failed"] + ["not reached"] * 5
+    assert checks(done)[5][2] == f"{config}: peers[0].verbs  not among the peer's verbs"
     text = done.stdout.decode()
     assert "bytes: dropped, verb-not-permitted\n" in text
     assert "claimed by the sender and not verified" in text
@@ -81,7 +81,7 @@ def test_a_legacy_configuration_is_named_by_its_line(offline, message):
     number = config.read_text().splitlines().index(f"org.example.three {make_key(3).public} [ping]") + 1
     done = explain("-c", config, *AT, message(3, verb="reboot"))
     assert done.returncode == 1
-    assert checks(done)[3][2].split("  ")[0] == f"{config}:{number}"
+    assert checks(done)[NAMES.index("verb")][2].split("  ")[0] == f"{config}:{number}"
 
 
 def test_what_would_run_is_listed_and_not_run(offline, config, message):
@@ -122,6 +122,7 @@ def test_json_is_one_object_a_message_with_verdict_and_reason(config, message):
         "wants_reply": False,
         "payload_bytes": 0,
     }
+    assert [row["exact"] for row in rows(done)] == [False] * 3
     assert rows(done)[2]["fields"] is None
 
 
@@ -241,6 +242,7 @@ def test_a_long_claim_is_cut(config, tmp_path):
         (("--from", "com.example.one", "--verb", "reboot"), "verb-not-permitted"),
         (("--from", "com.example.one", "--to", "org.**"), "not-addressed"),
         (("--from", make_key(9).public), "unknown-sender"),
+        (("--from", "com.example.two"), "own-message"),
         (("--from", "com.example.one", "-u", "backup"), None),
         (("--from", "com.example.one", "-v", "deploy"), "filtered"),
     ],

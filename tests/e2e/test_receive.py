@@ -75,8 +75,27 @@ def test_once_ends_after_the_first(fleet, nodes, note):
 def test_a_verb_that_the_peer_may_not_send_is_not_run_and_named(fleet, nodes, note):
     careful = fleet.config("two", peer_verbs="ping")
     receiver = fleet.start("-c", careful, note)
-    ran = receive_one(fleet, receiver, ("-c", nodes["one"], "-s", "-v", "wipe"), ("-c", nodes["one"], "-s", "yes"))
-    assert ran == ["ping yes"]
+    wipe = ("-c", nodes["one"], "-s", "-v", "wipe", "-D", "com.example.two")
+    assert receive_one(fleet, receiver, wipe, ("-c", nodes["one"], "-s", "yes")) == ["ping yes"]
+    assert "reason=verb-not-permitted" in receiver.wait_for("message_dropped")
+
+
+def test_messages_of_the_node_itself_are_no_alarm(fleet, nodes, note):
+    own = fleet.config("two", form="conf")
+    receiver = fleet.start("-c", own, note)
+    send = ("-c", own, "-s")
+    assert receive_one(fleet, receiver, send, (*send, "-D", "com.example.two"), ("-c", nodes["one"], "-s", "yes")) == [
+        "ping yes"
+    ]
+    assert not [line for line in receiver.lines if "message_dropped" in line]
+
+
+def test_a_node_that_is_its_own_peer_asks_itself(fleet, nodes, note):
+    own = fleet.config("two", form="conf", peers=["one", "two"], peer_verbs="ping")
+    receiver = fleet.start("-c", own, fleet.script("echo itself"))
+    done = fleet.run("-c", own, "-r", "-D", "com.example.two")
+    assert (done.returncode, done.stdout) == (0, "com.example.two,0,itself\n")
+    fleet.run("-c", own, "-s", "-v", "wipe", "-D", "com.example.two")
     assert "reason=verb-not-permitted" in receiver.wait_for("message_dropped")
 
 

@@ -23,6 +23,7 @@ from remaphore.protocol.replay import ReplayWindow
 NOW = 1_700_000_000 * SECOND
 SKEW = 5 * SECOND
 OWN = "com.crypto.us.left"
+OWN_NUMBER = 100  # of the key of a gate's node
 
 # Property tests: the same samples on each run, and no deadline that a busy machine could miss.
 bounded = settings(max_examples=150, deadline=None, derandomize=True, database=None)
@@ -80,13 +81,18 @@ def make_encoded_reply(number: int, request: Message, **fields: object) -> bytes
 def make_gate(
     *peers: Peer,
     destination: str = OWN,
+    own: tuple[int, ...] = (OWN_NUMBER,),
     filters: Filters | None = None,
     allow_skew_ns: int = SKEW,
     window: ReplayWindow | None = None,
 ) -> Gate:
-    """Return the gate of a node called *destination* that knows *peers* (none given: `make_peer()`)."""
+    """Return the gate of a node called *destination* that knows *peers* (none given: `make_peer()`).
+
+    own: the numbers of its keys.
+    """
     policy = Policy(
         destination=destination,
+        own_keys=frozenset(make_key(number).public for number in own),
         peers=by_key(peers or (make_peer(),)),
         allow_skew_ns=allow_skew_ns,
         filters=filters or Filters(),

@@ -76,19 +76,19 @@ def test_payload_and_output_are_not_logged(capsys):
     assert "hidden" not in str(lines)
 
 
+# The levels of all reasons are in tests/protocol/test_drop.py.
 @pytest.mark.parametrize(
-    ("reason", "level"),
+    ("reason", "exact", "level"),
     [
-        *((reason, "debug") for reason in (DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE)),
-        *((reason, "debug") for reason in (DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY)),
-        (DropReason.NOT_BOUND, "debug"),
-        (DropReason.BAD_SIGNATURE, "warning"),
+        (DropReason.UNKNOWN_SENDER, True, "warning"),
+        (DropReason.UNKNOWN_SENDER, False, "debug"),
+        (DropReason.BAD_SIGNATURE, False, "warning"),
     ],
 )
-def test_normal_drops_are_debug_lines_and_others_warnings(capsys, reason, level):
-    drop = Drop(reason, "detail", 7, "remaphore.all", 12)
+def test_a_drop_is_logged_with_its_reason_and_whether_it_was_for_this_node_alone(capsys, reason, exact, level):
+    drop = Drop(reason, "detail", 7, "remaphore.all", 12, exact)
     (line,) = to_json(capsys, lambda: Log().remaphore_dropped(drop))
-    assert (line["level"], line["reason"], line["count"]) == (level, reason, 12)
+    assert (line["level"], line["reason"], line["count"], line["exact"]) == (level, reason, 12, exact)
 
 
 def test_a_console_line_is_short_and_has_no_control_characters(capsys):

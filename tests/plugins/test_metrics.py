@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from remaphore_plugins.metrics.server import MetricsServer
 from remaphore_plugins.metrics.settings import Listen, MetricsSettings
 from tests.harness.factories import make_encoded, make_key
 from tests.harness.metrics import fetch, total
-from tests.harness.nodes import make_config
+from tests.harness.nodes import NAMES, make_config
 from tests.plugins import metrics_daemon
 from tests.plugins.metrics_daemon import FREE_PORT
 
@@ -74,12 +75,15 @@ async def test_received_is_the_sum_of_all_that_happened_to_messages(serving):
         await served.send("wait", "wait", "wait", "wait", "echo", "fail", "none")
         await served.bus.publish(SUBJECT, b"garbage")
         await served.bus.publish(SUBJECT, make_encoded(9))
+        for destination in (NAMES[2], NAMES[2], "com.t*"):
+            await served.bus.publish(SUBJECT, make_encoded(9, destination=destination))
         await served.handled(3)
         series = await served.scrape()
-        assert series["remaphore_messages_received_total",] == 10
+        assert series["remaphore_messages_received_total",] == 13
         assert series["remaphore_messages_rejected_total", "busy"] == 2
-        assert series["remaphore_messages_dropped_total", "malformed"] == 1
-        assert series["remaphore_messages_dropped_total", "unknown-sender"] == 1
+        assert series["remaphore_messages_dropped_total", "false", "malformed"] == 1
+        assert series["remaphore_messages_dropped_total", "false", "unknown-sender"] == 2
+        assert series["remaphore_messages_dropped_total", "true", "unknown-sender"] == 2
         assert total(series, "remaphore_messages_handled_total") == 3
         assert series["remaphore_queue_length", "wait"] == 2
         assert series["remaphore_queue_running", "wait"] == 1
@@ -93,7 +97,7 @@ async def test_received_is_the_sum_of_all_that_happened_to_messages(serving):
                 "remaphore_queue_length",
                 "remaphore_queue_running",
             )
-            == 10
+            == 13
         )
 
 
@@ -119,7 +123,8 @@ async def test_runs_are_counted_by_result_and_each_is_in_the_histogram(serving):
 async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
     async with serving(replace(make_config(2), verbs={"deploy": VerbSettings()})) as served:
         series = await served.scrape()
-    assert {key[1] for key in series if key[0] == "remaphore_messages_dropped_total"} == set(map(str, DropReason))
+    dropped = {key[1:] for key in series if key[0] == "remaphore_messages_dropped_total"}
+    assert dropped == set(product(("true", "false"), map(str, DropReason)))
     for rejection in ("busy", "error", "evicted", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
         assert series["remaphore_messages_rejected_total", rejection] == 0
     assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0

@@ -18,12 +18,16 @@ ROOT = Path(__file__).parents[2]
 # Reasons of the requesting side, and the one that the receiver's queues give.
 OF_REPLIES = {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
 OF_QUEUES = {DropReason.BUSY}
-# The level of the log line: a warning for what an administrator may have to act on.
+# The levels of the log line, for a pattern that is exactly our destination and for others: a warning for what an
+# administrator may have to act on.
 LEVELS = {
-    "debug": {*OF_REPLIES, DropReason.NOT_ADDRESSED, DropReason.FILTERED, DropReason.DUPLICATE},
-    "warning": {
-        *(DropReason.MALFORMED, DropReason.NOT_A_REQUEST, DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED),
-        *(DropReason.OUTSIDE_WINDOW, DropReason.BAD_SIGNATURE, DropReason.REPLAYED, DropReason.BUSY),
+    ("debug", "debug"): {
+        *(*OF_REPLIES, DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE)
+    },
+    ("warning", "debug"): {DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED},
+    ("warning", "warning"): {
+        *(DropReason.MALFORMED, DropReason.NOT_A_REQUEST, DropReason.OUTSIDE_WINDOW),
+        *(DropReason.BAD_SIGNATURE, DropReason.REPLAYED, DropReason.BUSY),
     },
 }
 
@@ -38,8 +42,8 @@ def test_each_reason_is_given_in_one_place(reason: DropReason) -> None:
 
 
 @pytest.mark.parametrize("reason", DropReason)
-def test_each_reason_has_a_level_in_the_log(reason: DropReason, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [level for level, reasons in LEVELS.items() if reason in reasons]
+def test_each_reason_has_its_levels_in_the_log(reason: DropReason, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [levels for levels, reasons in LEVELS.items() if reason in reasons]
     assert len(expected) == 1, f"{reason} needs a level: in LEVELS here, and in plugins/remaphore_plugins/log.py"
     written: list[str] = []
 
@@ -49,8 +53,9 @@ def test_each_reason_has_a_level_in_the_log(reason: DropReason, monkeypatch: pyt
 
     log = Log()
     monkeypatch.setattr(log, "_log", Recorder())
-    log.remaphore_dropped(Drop(reason))
-    assert written == expected
+    for exact in (True, False):
+        log.remaphore_dropped(Drop(reason, exact=exact))
+    assert [tuple(written)] == expected
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

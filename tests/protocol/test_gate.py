@@ -10,6 +10,7 @@ from remaphore.protocol.message import REPLY_VERB, Message
 from tests.harness.factories import (
     NOW,
     OWN,
+    OWN_NUMBER,
     SKEW,
     make_encoded,
     make_encoded_reply,
@@ -62,6 +63,54 @@ def test_a_peer_may_not_send_what_only_another_peer_may() -> None:
 def test_a_key_that_is_written_otherwise_is_unknown(end: bytes) -> None:
     raw = make_encoded().replace(b",", end + b",", 1)
     assert dropped(make_gate().admit(raw, NOW)).reason is DropReason.UNKNOWN_SENDER
+
+
+# Our own messages, and the destination before the sender.
+
+
+def test_each_of_our_own_keys_is_known_as_ours() -> None:
+    gate = make_gate(own=(5, 6))
+    for number in (5, 6):
+        for pattern in (OWN, "**", "com.crypto.*.left"):
+            assert dropped(gate.admit(make_encoded(number, destination=pattern), NOW)).reason is DropReason.OWN_MESSAGE
+        elsewhere = gate.admit(make_encoded(number, destination="org.other"), NOW)
+        assert dropped(elsewhere).reason is DropReason.NOT_ADDRESSED
+
+
+def test_our_own_key_in_the_list_of_peers_is_judged_as_a_peer() -> None:
+    gate = make_gate(make_peer(5, OWN, "ping"), own=(5, 6))
+    message = gate.admit(make_encoded(5, wants_reply=True), NOW)
+    assert isinstance(message, Message)
+    assert (message.sender_name, message.own_destination) == (OWN, OWN)
+    assert dropped(gate.admit(make_encoded(5, verb="deploy"), NOW)).reason is DropReason.VERB_NOT_PERMITTED
+    assert dropped(gate.admit(make_encoded(5, time_ns=NOW + 2 * SKEW), NOW)).reason is DropReason.OUTSIDE_WINDOW
+    assert dropped(gate.admit(make_encoded(6), NOW)).reason is DropReason.OWN_MESSAGE
+
+
+def test_a_message_between_other_nodes_is_not_addressed_whoever_signed_it() -> None:
+    gate = make_gate(make_peer(1, "com.sender", "ping"))
+    for number, verb in ((1, "ping"), (1, "deploy"), (9, "ping"), (OWN_NUMBER, "ping")):
+        for time_ns in (NOW, NOW - 2 * SKEW):
+            raw = make_encoded(number, verb=verb, time_ns=time_ns, destination="com.crypto.us.right")
+            assert dropped(gate.admit(raw, NOW)).reason is DropReason.NOT_ADDRESSED
+
+
+@pytest.mark.parametrize(
+    ("pattern", "exact"),
+    [(OWN, True), ("**", False), ("com.**", False), ("com.crypto.us.lef*", False), ("com.crypto.us.right", False)],
+)
+@pytest.mark.parametrize("any_destination", [True, False])
+def test_a_drop_tells_whether_the_pattern_is_exactly_our_destination(
+    pattern: str, exact: bool, any_destination: bool
+) -> None:
+    gate = make_gate(make_peer(1, None, "ping"), filters=Filters(any_destination=any_destination))
+    for number, verb in ((9, "ping"), (1, "deploy"), (OWN_NUMBER, "ping")):
+        assert dropped(gate.admit(make_encoded(number, verb=verb, destination=pattern), NOW)).exact is exact
+    raw = make_encoded(destination=pattern)
+    assert dropped(gate.admit(raw[:-1] + b",x", NOW)).exact is exact
+    if exact or any_destination:
+        gate.admit(raw, NOW)
+        assert dropped(gate.admit(raw, NOW)).exact is exact
 
 
 # Time.

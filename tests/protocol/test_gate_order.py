@@ -18,6 +18,7 @@ from remaphore.protocol.message import Message
 from tests.harness.factories import (
     NOW,
     OWN,
+    OWN_NUMBER,
     SKEW,
     body_of,
     bounded,
@@ -38,10 +39,11 @@ FOREVER = 2**64
 CHECKS = [
     ("shape", DropReason.MALFORMED),
     ("request", DropReason.NOT_A_REQUEST),
+    ("destination", DropReason.NOT_ADDRESSED),
+    ("own-key", DropReason.OWN_MESSAGE),
     ("sender", DropReason.UNKNOWN_SENDER),
     ("verb", DropReason.VERB_NOT_PERMITTED),
     ("time", DropReason.OUTSIDE_WINDOW),
-    ("destination", DropReason.NOT_ADDRESSED),
     ("filters", DropReason.FILTERED),
     ("duplicate", DropReason.DUPLICATE),
     ("signature", DropReason.BAD_SIGNATURE),
@@ -54,7 +56,7 @@ REASONS = dict(CHECKS)
 def build(faults: Iterable[str]) -> tuple[Gate, bytes]:
     """Return a gate and a message that fails exactly the checks in *faults*."""
     faults = set(faults)
-    number = 9 if "sender" in faults else 1
+    number = OWN_NUMBER if "own-key" in faults else 9 if "sender" in faults else 1
     raw = make_encoded(
         number,
         destination="" if "request" in faults else f"org.{MARK}" if "destination" in faults else "com.**",
@@ -145,7 +147,7 @@ def test_a_repeated_message_costs_one_signature_in_all(verifications: list[bytes
 
 
 def test_the_documented_order_is_the_order_of_the_code() -> None:
-    documented = re.findall(r"^\s*\d+\. (\w+):", Gate.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^\s*\d+\. ([\w-]+):", Gate.__doc__ or "", re.MULTILINE)
     assert documented == NAMES == ["shape", *(check.name for check in PRECHECKS), "signature", "replay"]
     assert [check.reason for check in PRECHECKS] == [REASONS[check.name] for check in PRECHECKS]
 

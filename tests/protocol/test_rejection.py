@@ -5,14 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.duration import MINUTE, SECOND
-from remaphore.protocol.gate import Gate
+from remaphore.protocol.gate import Filters, Gate
 from remaphore.protocol.message import Message
 from remaphore.protocol.rejection import IN_ALL, PER_SENDER, RejectionPolicy, TokenBucket
-from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
+from tests.harness.factories import (
+    NOW,
+    OWN,
+    OWN_NUMBER,
+    SKEW,
+    bounded,
+    make_encoded,
+    make_gate,
+    make_key,
+    make_peer,
+    sign_again,
+)
 
 
 def gate_for(*numbers: int) -> Gate:
@@ -67,14 +80,15 @@ def test_a_clock_that_is_further_off_is_not_told(off: int) -> None:
     ("raw", "reason"),
     [
         (ask(wants_reply=False), DropReason.VERB_NOT_PERMITTED),
-        (ask(destination="org.elsewhere"), DropReason.VERB_NOT_PERMITTED),
+        (ask(destination="org.elsewhere"), DropReason.NOT_ADDRESSED),
         (ask(2), DropReason.UNKNOWN_SENDER),
+        (ask(OWN_NUMBER), DropReason.OWN_MESSAGE),
         (ask(verb="ping", destination="org.elsewhere"), DropReason.NOT_ADDRESSED),
         (ask(destination=""), DropReason.NOT_A_REQUEST),
         (ask().replace(b",deploy,", b",remove,"), DropReason.VERB_NOT_PERMITTED),
         (ask(verb="ping", payload=b"a")[:-1] + b"b", DropReason.BAD_SIGNATURE),
     ],
-    ids=["no flag", "not addressed", "unknown", "another node's", "a reply", "not signed", "altered"],
+    ids=["no flag", "not addressed", "unknown", "our own", "another node's", "a reply", "not signed", "altered"],
 )
 def test_nobody_else_is_reported(raw: bytes, reason: DropReason) -> None:
     gate, rejections = gate_for(), RejectionPolicy()
@@ -82,6 +96,38 @@ def test_nobody_else_is_reported(raw: bytes, reason: DropReason) -> None:
     assert isinstance(verdict, Drop)
     assert verdict.reason is reason
     assert decide(rejections, gate, raw, verdict, NOW) is None
+
+
+def test_a_receiver_that_ignores_the_destination_sends_no_rejection_for_what_is_addressed_to_others() -> None:
+    gate, rejections = make_gate(make_peer(1, None, "ping"), filters=Filters(any_destination=True)), RejectionPolicy()
+    assert consider(gate, ask(destination="org.elsewhere"), rejections=rejections) is None
+    assert consider(gate, ask(destination=OWN), rejections=rejections) is not None
+
+
+@bounded
+@given(
+    st.sampled_from(DropReason),
+    st.sampled_from([make_key(number).public for number in (1, 2, 9, OWN_NUMBER)]) | st.text(max_size=50),
+    st.sampled_from([OWN, "**", "org.elsewhere", ""]) | st.text(max_size=20),
+    st.sampled_from([NOW, NOW - 2 * SKEW, NOW + 2 * SKEW]) | st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from(["ping", "deploy"]) | st.text(max_size=10),
+    st.booleans(),
+    st.booleans(),
+)
+def test_no_reason_and_no_sender_makes_the_decision_fail(
+    reason: DropReason, sender: str, destination: str, time_ns: int, verb: str, wants_reply: bool, listed: bool
+) -> None:
+    """Whatever the order of the checks is: a sender that is no peer, whatever it is dropped for, gets no rejection."""
+    fields = {"destination": destination, "time_ns": time_ns, "verb": verb, "wants_reply": wants_reply}
+    frame = wire.decode(make_encoded())._replace(sender=sender, **fields)
+    peers = (make_peer(1, None, "ping"), *([make_peer(OWN_NUMBER, OWN, "ping")] if listed else []))
+    gate, rejections, drop = make_gate(*peers), RejectionPolicy(), Drop(reason)
+    allowed = rejections.may_reject(gate, frame, drop, NOW)
+    considered = rejections.consider(gate, frame, drop, NOW)
+    assert (considered is not None) is allowed
+    if allowed:
+        assert sender in gate.policy.peers
+        assert reason in {DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW}
 
 
 def test_a_replay_is_not_told() -> None:

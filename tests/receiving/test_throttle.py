@@ -22,6 +22,17 @@ async def test_the_first_of_each_reason_is_passed_on_at_once_and_the_others_as_o
     assert len(passed) == 3
 
 
+async def test_a_flood_of_messages_to_many_does_not_hide_one_to_this_node_alone():
+    passed = []
+    groups = DropThrottle(passed.append)
+    for _ in range(1000):
+        groups.add(Drop(DropReason.UNKNOWN_SENDER))
+    groups.add(Drop(DropReason.UNKNOWN_SENDER, exact=True))
+    assert [(drop.exact, drop.count) for drop in passed] == [(False, 1), (True, 1)]
+    groups.close()
+    assert [(drop.exact, drop.count) for drop in passed[2:]] == [(False, 999)]
+
+
 async def test_while_a_flood_continues_one_drop_is_passed_on_every_interval(monkeypatch):
     monkeypatch.setattr(throttle, "INTERVAL_SECONDS", 0.01)
     passed: asyncio.Queue[Drop] = asyncio.Queue()

@@ -178,8 +178,16 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
         "remaphore_messages_received", "Messages of any kind that arrived on the subject.", now.received
     )
     yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
-    dropped = {str(reason): now.dropped.get(reason, 0) for reason in DropReason}
-    yield _counter("messages_dropped", "Messages that the gate dropped.", "reason", dropped)
+    dropped = CounterMetricFamily(
+        "remaphore_messages_dropped",
+        "Messages that the gate dropped; exact: the pattern is exactly our destination.",
+        labels=["reason", "exact"],
+    )
+    for reason in DropReason:
+        exact = now.dropped_exact.get(reason, 0)
+        dropped.add_metric([str(reason), "true"], exact)
+        dropped.add_metric([str(reason), "false"], now.dropped.get(reason, 0) - exact)
+    yield dropped
     rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
     yield _counter("messages_rejected", "Messages that were verified and rejected.", "reason", rejected)
     handled = labels.count(now.handled)

@@ -220,6 +220,7 @@ def to_row(source: str, explanation: Explanation) -> dict[str, object]:
         "size": explanation.size,
         "verdict": explanation.verdict,
         "reason": explanation.reason,
+        "exact": explanation.exact,
         "checks": [asdict(check) for check in explanation.checks],
         "contents": explanation.contents,
         "fields": _fields(explanation),
