@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,7 @@ def add(path: str, *, key_file: str = "", verbs: frozenset[str] = frozenset()) -
             raise _by_hand(path, by_hand)
         _insert(lines, tables[-1][1], table)
         if created:
-            # The daemon reads the new file as it reads the old one: as its user, or as a member of its group.
-            mode = creation.SECRET_MODE | (_mode(default.file) & 0o040)
+            mode = creation.SECRET_MODE | _group_mode(default.file)
             secret = files.NewFile(path=file, text=f"{private.reveal()}\n", mode=mode, like=default.file)
             files.create_all([secret])
         try:
@@ -170,8 +170,14 @@ def _new_name(path: str) -> Path:
     return name
 
 
-def _mode(file: Path | None) -> int:
-    return file.stat().st_mode if file is not None and file.exists() else 0
+def _group_mode(file: Path | None) -> int:
+    """Return whether the group of *file* can read it, as a mode, for a new file that root creates like it.
+
+    A daemon that reads the old key as a member of its group reads the new one so. Only root gives it the same group.
+    """
+    if file is None or os.geteuid() != 0 or not file.exists():
+        return 0
+    return file.stat().st_mode & stat.S_IRGRP
 
 
 def _check_not_of_a_peer(config: Config, key: str, file: Path) -> None:

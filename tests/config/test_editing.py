@@ -206,6 +206,36 @@ def test_a_drop_in_is_a_file_of_its_own_and_the_main_file_stays(main):
     assert peers(main)[-1].origin == f"{name}: peers[0]"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_creates_in_the_directory_of_another_user_belongs_to_that_user(main):
+    for path in (main.parent, main):
+        os.chown(path, 12345, 23456)
+    editing.add(str(main), [THREE], drop_in=True)
+    editing.add(str(main), [make_peer(4)])
+    for path in (main, main.parent / "peers.d", main.parent / "peers.d" / "com.peer3.toml"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456)
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "loop"])
+def test_peers_d_that_is_no_directory_is_an_error_and_stays(main, kind):
+    place = main.parent / "peers.d"
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to("nowhere" if kind == "dangling link" else place)
+    rejected(main, lambda: editing.add(str(main), [THREE], drop_in=True), str(place))
+    assert place.is_symlink() == (kind != "file")
+
+
+def test_peers_d_may_be_a_link_to_a_directory(main, tmp_path_factory):
+    (main.parent / "peers.d").symlink_to(tmp_path_factory.mktemp("shared"))
+    editing.add(str(main), [THREE], drop_in=True)
+    permit(main, THREE, allow="status")
+    assert peers(main)[-1].verbs == {"deploy", "ping", "status"}
+    editing.remove(str(main), [THREE])
+    assert (main.parent / "peers.d").is_symlink()
+
+
 def test_a_second_key_goes_into_the_same_drop_in(main):
     editing.add(str(main), [THREE], drop_in=True)
     second = make_peer(4, "com.peer3", "ping")

@@ -289,12 +289,20 @@ def test_the_legacy_format_is_refused_with_the_hint(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o600), (0o640, 0o640), (0o444, 0o640)])
-def test_root_gives_a_new_key_to_whoever_has_the_old_one(main, mode, expected):
+def test_root_gives_a_new_key_to_whoever_can_read_the_old_one(main, mode, expected):
     own = main.parent / "own.key"
     os.chown(own, 12345, 23456)
     own.chmod(mode)
+    os.chown(main, 12345, 23456)
     info = identities.add(str(main)).file.stat()
     assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (12345, 23456, expected)
+    assert (main.stat().st_uid, main.stat().st_gid) == (12345, 23456)
+
+
+def test_an_unprivileged_user_creates_a_key_that_no_group_can_read(main, monkeypatch):
+    (main.parent / "own.key").chmod(0o640)  # its group may be another than that of new files
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert stat.S_IMODE(identities.add(str(main)).file.stat().st_mode) == 0o600
 
 
 def test_a_configuration_that_init_creates_can_be_rotated_without_a_trace_of_the_old_key(tmp_path):
