@@ -6,6 +6,7 @@ The comparison guards against a mistake of ours or of tomlkit's: an edit changes
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ def editing(path: str) -> Iterator[Texts]:
     """Read the configuration *path*, and keep other remaphores from editing it meanwhile. Raise ConfigError."""
     check_format(path)
     # Whoever names it by a link has the lock of the same directory.
-    with files.locked(Path(path).resolve().parent):
+    with files.locked(Path(os.path.realpath(path)).parent):
         raw, _ = secrets.read_file(path, what="configuration")
         # Who else could have changed them does not matter to an edit: `check` reports it, `run` refuses to start.
         drop_ins = search.drop_ins(folder(path), warn=lambda _problem: None)

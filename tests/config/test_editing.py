@@ -434,6 +434,13 @@ def test_the_legacy_format_is_refused_with_the_hint(tmp_path):
         rejected(path, action, "a legacy .conf file cannot be edited; hint: convert it to TOML: remaphore config conv")
 
 
+def test_a_configuration_that_is_a_loop_of_links_or_missing_is_named(main):
+    loop = main.parent / "loop.toml"
+    loop.symlink_to(loop)
+    for path in (loop, main.parent / "no" / "such.toml"):
+        rejected(main, lambda path=path: editing.add(str(path), [THREE]), str(path.parent))
+
+
 def test_a_configuration_with_an_error_is_not_edited(main):
     main.write_text((HEAD + PEERS).replace("verbs =", "verb ="))
     rejected(main, lambda: editing.add(str(main), [THREE]), "identities[0].verb: unknown key")

@@ -203,6 +203,7 @@ def add(options: PeerAdd) -> None:
     rows = peer_line.read_all(*_peer_lines(options), bare=options.legacy)
     verbs = frozenset(verb.lower() for verb in options.verbs)
     peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
+    _warn_of_patterns(verbs)
     added = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
     own = load_config(path).identities
     for peer in dict.fromkeys(peers):
@@ -226,6 +227,7 @@ def permit(options: PeerPermit) -> None:
     revision.check_format(path)
     chosen = editing.choose(load_config(path), options.peer, every=True)
     allow, deny = (frozenset(verb.lower() for verb in given) for given in (options.allow, options.deny))
+    _warn_of_patterns(allow | deny)
     changed = editing.permit(path, chosen, allow=allow, deny=deny)
     for peer in dict.fromkeys(changed.peers):
         output.notice(_summary(peer))
@@ -234,6 +236,13 @@ def permit(options: PeerPermit) -> None:
         if peer.key not in keys:
             output.notice(_summary(peer))
     _report_change(changed.files)
+
+
+def _warn_of_patterns(verbs: frozenset[str]) -> None:
+    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*"):
+        output.notice(
+            f"warning: {verb} is not a pattern: verbs are compared exactly, and only '*' alone stands for all"
+        )
 
 
 def _summary(peer: Peer) -> str:

@@ -137,6 +137,13 @@ def test_permitting_and_denying_reports_the_verbs_and_whether_anything_changed(r
     rejected(run(["peer", "permit", make_key(3).reveal(), "--allow", "a"]), "this is a private key")
 
 
+def test_a_verb_that_looks_like_a_pattern_is_a_warning(run, left):
+    warning = "remaphore: warning: deploy* is not a pattern: verbs are compared exactly"
+    assert run(["peer", "add", "--verbs", "deploy*,*", RIGHT])[2].startswith(warning)
+    assert run(["peer", "permit", "com.right", "--deny", "*,deploy*", "--allow", "ping"])[2].startswith(warning)
+    assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"ping"}]
+
+
 def test_adding_the_node_itself_is_reported(run, left):
     _, own, _ = run("peer show")
     code, _, said = run("peer add --verbs ping -", own)
