@@ -33,6 +33,7 @@ COVERED_BY = {
     "remaphore/cli/legacy/example.py": "tests/cli/legacy/test_flags.py",
     "remaphore/cli/overview.py": "tests/cli/test_main.py",
     "remaphore/config/render.py": "tests/config/test_creation.py",
+    "remaphore/config/revision.py": "tests/config/test_editing.py",
     "remaphore/config/roundtrip.py": "tests/config/test_editing.py",
     "remaphore/config/tables.py": "tests/config/test_toml_mistakes.py",
     "remaphore/diagnostics/clock.py": "tests/diagnostics/test_checkup.py",

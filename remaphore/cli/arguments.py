@@ -218,8 +218,6 @@ def add_log_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_verbs(parser: argparse._ActionsContainer, *names: str, text: str) -> None:
+def add_verbs(parser: argparse._ActionsContainer, *names: str, text: str, dest: str = "verbs") -> None:
     """Add the option *names*, repeatable and with several verbs each. Without it there is an empty list."""
-    parser.add_argument(
-        *names, dest="verbs", type=verbs, metavar="VERB[,VERB...]", action="extend", default=[], help=text
-    )
+    parser.add_argument(*names, dest=dest, type=verbs, metavar="VERB[,VERB...]", action="extend", default=[], help=text)

@@ -22,7 +22,7 @@ Values = Mapping[str, str]  # completions, each with a short description, which 
 # Segments of a destination that a pattern can name, see MAX_DESTINATION_DEPTH in `remaphore.protocol.wire`.
 _MAX_DEPTH = 127
 
-_SENDING = ("send", "request", "ping", "doctor")  # commands whose KEY is that of an own identity, not of a peer
+_SENDING = {"send", "request", "ping", "doctor", "identity"}  # whose KEY is that of an own identity, not of a peer
 
 
 def attach(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
             config = load(getattr(parsed_args, "config", None), os.environ)
         except RemaphoreError:
             return {}  # the command itself reports the error
-        sending = parser.prog.rpartition(" ")[2] in _SENDING or any(getattr(parsed_args, flag, False) for flag in "sr")
+        sending = bool(_SENDING & {*parser.prog.split()}) or any(getattr(parsed_args, flag, False) for flag in "sr")
         line = Line(config, sending)
         before = prefix[: prefix.rfind(",") + 1] if "," in metavar else ""
         found = {text: about for source in sources for text, about in source(line)}

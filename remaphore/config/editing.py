@@ -1,62 +1,52 @@
-"""Adding and removing peers, in the main file or in `peers.d` next to it.
-
-Each edit is made on the texts in memory, which are parsed again and compared with the intended configuration. Only then
-are the files changed, each of them atomically.
-"""
+"""Adding, removing and permitting peers, in the main file or in `peers.d` next to it."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
-from remaphore.config import files, peer_line, render, roundtrip, search, secrets, toml
+from remaphore.config import peer_line, render, revision, roundtrip, search, toml
 from remaphore.config.settings import Config
 from remaphore.errors import ConfigError, UsageError
-from remaphore.protocol.peers import Peer
+from remaphore.protocol.peers import ANY_VERB, Peer
 
-_MODE = 0o644  # a node's peers are not secret
 # A destination that can name a drop-in: neither hidden nor in another directory, and within the limit of a file name.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """The texts of a configuration: the name of the main file, and the text of each file by its name."""
+class Edited(NamedTuple):
+    """What an edit has changed: the peers, as they are now, and the names of the files; nothing if nothing differed."""
 
-    main: str
-    by_name: Mapping[str, str]
-
-    def config(self) -> Config:
-        """Return the configuration that they make. Raise ConfigError."""
-        others = sorted(item for item in self.by_name.items() if item[0] != self.main)
-        return toml.parse(self.by_name[self.main], self.main, _folder(self.main), drop_ins=others)
+    peers: tuple[Peer, ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def add(path: str, peers: Sequence[Peer], *, drop_in: bool = False, rotate: bool = False) -> tuple[str, ...]:
-    """Add *peers* to the configuration *path*, all or none, and return the names of the changed files.
+def add(path: str, peers: Sequence[Peer], *, drop_in: bool = False, rotate: bool = False) -> Edited:
+    """Add those of *peers* that the configuration *path* does not have yet, all or none.
 
-    drop_in: write to `peers.d/DESTINATION.toml` instead of the main file. rotate: the peers are further keys of known
-    destinations, which are an error otherwise. Raise ConfigError, and then no file has changed.
+    drop_in: write to `peers.d/DESTINATION.toml` instead of the main file, which cannot be edited without tomlkit.
+    rotate: the peers are further keys of known destinations, which are an error otherwise. Raise ConfigError, and then
+    no file has changed.
     """
-    with files.locked(_folder(path)):
-        before = _read(path)
+    with revision.editing(path) as before:
         config = before.config()
-        _check_new(config, peers, rotate=rotate)
-        changed = dict(before.by_name)
-        if not drop_in:
-            changed[path] = roundtrip.append(changed[path], peers, path)
-        for peer in peers if drop_in else ():
-            if not _FILE_NAME.fullmatch(peer.destination):
-                what = f"{peer.destination!r} cannot be the name of a file in {search.DROP_INS}"
-                raise ConfigError(what, hint="omit --drop-in")
-            name = f"{_folder(path)}/{search.DROP_INS}/{peer.destination}.toml"
-            text, block = changed.get(name, ""), render.peer(peer)
-            changed[name] = f"{text.rstrip()}\n\n{block}" if text.strip() else block
-        return _write(before, _Texts(path, changed), (*config.peers, *peers))
+        new = _check_new(config, peers, rotate=rotate)
+        after = before
+        if new and not drop_in and roundtrip.is_available():
+            after = before.changed(path, roundtrip.append(before.by_name[path], new, path))
+        else:
+            for peer in new:
+                # A key is a safe file name.
+                stem = peer.destination if _FILE_NAME.fullmatch(peer.destination) else peer.key
+                name = f"{revision.folder(path)}/{search.DROP_INS}/{stem}.toml"
+                text, block = after.by_name.get(name, ""), render.peer(peer)
+                after = after.changed(name, f"{text.rstrip()}\n\n{block}" if text.strip() else block)
+        return Edited(new, revision.write(before, after, expected=replace(config, peers=(*config.peers, *new))))
 
 
 def remove(path: str, peers: Iterable[Peer]) -> tuple[str, ...]:
@@ -65,25 +55,62 @@ def remove(path: str, peers: Iterable[Peer]) -> tuple[str, ...]:
     A file in `peers.d` that has no other peers is deleted. Raise ConfigError.
     """
     gone = {(peer.destination, peer.key) for peer in peers}
-    with files.locked(_folder(path)):
-        before = _read(path)
-        left = [peer for peer in before.config().peers if (peer.destination, peer.key) not in gone]
+    with revision.editing(path) as before:
+        config = before.config()
         kept = dict(before.by_name)
         for name, text in before.by_name.items():
-            found = toml.document(text, name).get("peers", [])
-            numbers = [number for number, peer in enumerate(found) if (peer["destination"], peer["key"]) in gone]
-            if numbers and len(numbers) == len(found) and name != path:
+            found = _peers(text, name)
+            numbers = [number for number, peer in enumerate(found) if (peer.destination, peer.key) in gone]
+            left = [peer for number, peer in enumerate(found) if number not in {*numbers}]
+            if numbers and not left and name != path:
                 del kept[name]
             elif numbers:
-                kept[name] = roundtrip.remove(text, numbers, name)
-        return _write(before, _Texts(path, kept), left)
+                kept[name] = _edited(text, name, left, partial(roundtrip.remove, text, numbers, name))
+        rest = tuple(peer for peer in config.peers if (peer.destination, peer.key) not in gone)
+        return revision.write(before, revision.Texts(path, kept), expected=replace(config, peers=rest))
 
 
-def check_format(path: str) -> None:
-    """Raise ConfigError if the configuration *path* is a legacy .conf, which is never edited."""
-    if not path.endswith(".toml"):
-        hint = f"convert it to TOML: remaphore config convert {shlex.quote(path)}"
-        raise ConfigError(f"{path}: a legacy .conf file cannot be edited", hint=hint)
+def permit(path: str, peers: Iterable[Peer], *, allow: frozenset[str], deny: frozenset[str]) -> Edited:
+    """Add the verbs *allow* to those of each of *peers*, and remove *deny*. Raise ConfigError or UsageError."""
+    wanted = {(peer.destination, peer.key) for peer in peers}
+    with revision.editing(path) as before:
+        config = before.config()
+
+        def permitted(peer: Peer) -> Peer:
+            if (peer.destination, peer.key) not in wanted:
+                return peer
+            return replace(peer, verbs=permitted_verbs(peer, allow=allow, deny=deny, source=config.source))
+
+        after = before
+        for name, text in before.by_name.items():
+            found = _peers(text, name)
+            edited = [*map(permitted, found)]
+            verbs = {number: peer.verbs for number, peer in enumerate(edited) if peer != found[number]}
+            if verbs:
+                ours = _edited(text, name, edited, partial(roundtrip.set_verbs, text, verbs, name))
+                after = after.changed(name, ours)
+        expected = tuple(map(permitted, config.peers))
+        changed = tuple(peer for peer, old in zip(expected, config.peers, strict=True) if peer != old)
+        return Edited(changed, revision.write(before, after, expected=replace(config, peers=expected)))
+
+
+def permitted_verbs(peer: Peer, *, allow: frozenset[str], deny: frozenset[str], source: str) -> frozenset[str]:
+    """Return the verbs that *peer* may send with *allow* and without *deny*. Raise UsageError.
+
+    `*` stands for every verb: one that it covers is not added, and to deny one verb, `*` has to be denied, too.
+    """
+    both = allow & deny
+    if both:
+        raise UsageError(f"both allowed and denied: {', '.join(sorted(both))}", hint="give each verb only once")
+    verbs = (peer.verbs | allow) - deny
+    if ANY_VERB not in verbs:
+        return verbs
+    if deny:
+        denied, rest = ",".join(sorted(deny)), "VERB,..."
+        what = f"{peer.destination} may send every verb ('*'), so denying {denied} would have no effect"
+        command = f"remaphore peer permit -c {shlex.quote(source)} {shlex.quote(peer.destination)}"
+        raise UsageError(what, hint=f"name those that it may still send: {command} --deny '*' --allow {rest}")
+    return peer.verbs if ANY_VERB in peer.verbs else verbs
 
 
 def choose(config: Config, wanted: str, *, key: str = "", every: bool = False) -> tuple[Peer, ...]:
@@ -108,56 +135,69 @@ def choose(config: Config, wanted: str, *, key: str = "", every: bool = False) -
     return peers
 
 
-def _folder(path: str) -> Path:
-    return Path(path).absolute().parent
+def _peers(text: str, name: str) -> list[Peer]:
+    """Return the peers of one file, which has been checked, in its order."""
+    return [
+        Peer(
+            destination=table["destination"],
+            key=table["key"],
+            verbs=frozenset(verb.lower() for verb in table["verbs"]),
+            legacy="compatibility" in table,
+        )
+        for table in toml.document(text, name).get("peers", [])
+    ]
 
 
-def _read(path: str) -> _Texts:
-    check_format(path)
-    raw, _ = secrets.read_file(path, what="configuration")
-    # Who else could have changed them does not matter to an edit: `check` reports it, and `run` refuses to start.
-    drop_ins = search.drop_ins(_folder(path), warn=lambda _problem: None)
-    return _Texts(path, {path: search.utf8(raw, path), **dict(drop_ins)})
+def _edited(text: str, name: str, peers: Sequence[Peer], edit: Callable[[], str]) -> str:
+    """Return the file *name* with *peers*: written by us if it has been, which needs no tomlkit, else by *edit*."""
+    whole = "\n".join(map(render.peer, _peers(text, name)))
+    return "\n".join(map(render.peer, peers)) if whole == text else edit()
 
 
-def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> None:
+def _check_new(config: Config, peers: Sequence[Peer], *, rotate: bool) -> tuple[Peer, ...]:
+    """Return those of *peers* that are not known. Raise ConfigError for one that is known otherwise."""
     # Of several with the same key or destination the first takes precedence.
     keys = {peer.key: peer for peer in reversed(config.peers)}
     known = {peer.destination: peer for peer in reversed(config.peers)}
+    file = shlex.quote(config.source)
+    new: list[Peer] = []
     for peer in peers:
         if (other := keys.get(peer.key)) is not None:
-            what = f"the key of {peer.destination} already belongs to {other.destination}"
-            hint = f"add nothing, or first run: remaphore peer remove -c {shlex.quote(config.source)} {other.key}"
-            raise ConfigError(f"{what}: {other.origin or 'given twice'}", hint=hint)
+            place = other.origin or "given twice"
+            if other.destination != peer.destination:
+                what = f"the key of {peer.destination} already belongs to {other.destination}: {place}"
+                raise ConfigError(what, hint=f"add nothing, or first run: remaphore peer remove -c {file} {other.key}")
+            if other.legacy != peer.legacy:
+                what = (
+                    f"{peer.destination} is already known {'with' if other.legacy else 'without'} compatibility legacy"
+                )
+                hint = f"to change that, first run: remaphore peer remove -c {file} {other.key}"
+                raise ConfigError(f"{what}: {place}", hint=hint)
+            if other.verbs != peer.verbs and ANY_VERB not in other.verbs & peer.verbs:
+                may = ", ".join(sorted(other.verbs)) or "nothing"
+                what = f"{peer.destination} is already known, and may send {may}: {place}"
+                raise ConfigError(what, hint=f"to change that: {_permit_command(file, other, peer.verbs)}")
+            continue
         if (other := known.get(peer.destination)) is not None and not rotate:
             what = f"{peer.destination} is already known with another key"
             hint = "if both keys belong to it, as during a key rotation, add --rotate"
             raise ConfigError(f"{what}: {other.origin or 'given twice'}", hint=hint)
         keys[peer.key] = peer
         known.setdefault(peer.destination, peer)
-    names = Counter(peer.destination for peer in (*config.peers, *peers))
-    for peer in peers:
+        new.append(peer)
+    names = Counter(peer.destination for peer in (*config.peers, *new))
+    for peer in new:
         if rotate and names[peer.destination] == 1:
             raise ConfigError(f"{peer.destination} is not known, so it has no key to rotate", hint="omit --rotate")
+    return tuple(new)
 
 
-def _write(before: _Texts, after: _Texts, peers: Iterable[Peer]) -> tuple[str, ...]:
-    """Write the files that differ, and return their names. *peers*: what *after* must contain."""
-    old, new = before.config(), after.config()
-    # Guards against a mistake of ours or of tomlkit's: the edit may change the peers, and only as intended.
-    same = replace(old, peers=(), warnings=()) == replace(new, peers=(), warnings=())
-    if not same or Counter(new.peers) != Counter(peers):
-        hint = "nothing was changed: edit the file by hand"
-        raise ConfigError(f"{old.source}: the edit would change more than the peers", hint=hint)
-    changed = [name for name in after.by_name if after.by_name[name] != before.by_name.get(name)]
-    gone = [name for name in before.by_name if name not in after.by_name]
-    created = [Path(name) for name in changed if name not in before.by_name]
-    for folder in {path.parent for path in created}:
-        files.make_folder(folder)
-    files.create_all([files.NewFile(path=path, text=after.by_name[str(path)], mode=_MODE) for path in created])
-    for name in changed:
-        if name in before.by_name:
-            files.replace(Path(name), after.by_name[name])
-    for name in gone:
-        files.delete(Path(name))
-    return (*changed, *gone)
+def _permit_command(file: str, known: Peer, verbs: frozenset[str]) -> str:
+    """Return the command that changes the verbs of *known* to *verbs*."""
+    added, denied = verbs - known.verbs, known.verbs - verbs if ANY_VERB not in verbs else frozenset()
+    options = [
+        f"{name} {shlex.quote(','.join(sorted(some)))}"
+        for name, some in (("--allow", added), ("--deny", denied))
+        if some
+    ]
+    return f"remaphore peer permit -c {file} {known.key} {' '.join(options)}"

@@ -28,18 +28,25 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file to create. Its text may be a secret, which *mode* protects."""
+    """A file to create. Its text may be a secret, which *mode* protects.
+
+    like: the file or directory whose owner and group it gets, if we are root; None for our own.
+    """
 
     path: Path
     text: str
     mode: int
+    like: Path | None = None
 
 
 def create_all(wanted: Sequence[NewFile]) -> None:
     """Create all of these files, in this order, or none of them. Raise ConfigError, also if one of them exists."""
     made: list[Path] = []
     with contextlib.ExitStack() as stack:
-        written = [(stack.enter_context(_temporary(new.path, new.text, new.mode)), new.path) for new in wanted]
+        written = [
+            (stack.enter_context(_temporary(new.path, new.text, new.mode, owner=_owner(new.like))), new.path)
+            for new in wanted
+        ]
         try:
             for temporary, path in written:
                 with _reporting(path):
@@ -60,18 +67,22 @@ def replace(path: Path, text: str) -> None:
     with _reporting(path):
         target = path.resolve(strict=True)
         info = target.stat()
-    with _temporary(target, text, stat.S_IMODE(info.st_mode), like=(target, info)) as temporary, _reporting(path):
+    with (
+        _temporary(target, text, stat.S_IMODE(info.st_mode), owner=info, attributes_of=target) as temporary,
+        _reporting(path),
+    ):
         temporary.replace(target)
         _sync(target.parent)
 
 
-def make_folder(path: Path, *, mode: int = FOLDER_MODE) -> None:
+def make_folder(path: Path, *, mode: int = FOLDER_MODE, like: Path | None = None) -> None:
     """Create a directory of *mode*, and its parents of FOLDER_MODE, unless it exists. Raise ConfigError.
 
     The umask has no effect: with 077, the daemon's user could not read what root creates, and with 0 all could write.
+    like: as for NewFile.
     """
     with _reporting(path):
-        _make(path, mode)
+        _make(path, mode, owner=_owner(like))
 
 
 def check_private(path: Path) -> None:
@@ -100,7 +111,11 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
-def _make(path: Path, mode: int) -> None:
+def _owner(like: Path | None) -> os.stat_result | None:
+    return like.stat() if like is not None and os.geteuid() == 0 and like.exists() else None
+
+
+def _make(path: Path, mode: int, *, owner: os.stat_result | None = None) -> None:
     missing = []
     for each in (path, *path.parents):
         if each.exists():
@@ -117,6 +132,8 @@ def _make(path: Path, mode: int) -> None:
         try:
             # It may have inherited set-gid, which gives everything in it the group of the directory above.
             inherited = os.fstat(descriptor).st_mode & stat.S_ISGID
+            if owner is not None:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             os.fchmod(descriptor, inherited | (mode if each == path else FOLDER_MODE))
         finally:
             os.close(descriptor)
@@ -184,7 +201,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_result] | None = None) -> Iterator[Path]:
+def _temporary(
+    path: Path,
+    text: str,
+    mode: int,
+    *,
+    owner: os.stat_result | None = None,
+    attributes_of: Path | None = None,
+) -> Iterator[Path]:
     """Write *text* to a file with another name next to *path*, and sync it. It is deleted at the end unless renamed."""
     with _reporting(path):
         # mkstemp creates it for its owner alone (O_EXCL, 0600); peers.d ignores the name.
@@ -194,14 +218,14 @@ def _temporary(path: Path, text: str, mode: int, *, like: tuple[Path, os.stat_re
         with _reporting(path), os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
-            if like is not None:
-                original, info = like
-                os.fchown(descriptor, info.st_uid, info.st_gid)
+            if owner is not None:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            if attributes_of is not None:
                 # The ACL too: under an ACL the group bits of the mode are its mask, so that the copied mode alone would
                 # give the group everything up to the mask.
-                for attribute in os.listxattr(original):
+                for attribute in os.listxattr(attributes_of):
                     with contextlib.suppress(OSError):  # security.* may be reserved to the kernel
-                        os.setxattr(descriptor, attribute, os.getxattr(original, attribute))
+                        os.setxattr(descriptor, attribute, os.getxattr(attributes_of, attribute))
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         yield Path(name)

@@ -16,14 +16,15 @@ behind the new peer, and `remove` keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from remaphore.config import render
 from remaphore.errors import ConfigError
 from remaphore.protocol.peers import Peer
 
-_INSTEAD = "or edit it by hand (--drop-in adds a peer without changing it, in peers.d)"
+_BY_HAND = "or edit it by hand"
+_INSTEAD = f"{_BY_HAND} (peer add --drop-in adds a peer without changing it, in peers.d)"
 
 # Consecutive blank lines: tomlkit copies all of them for each of them, so that 500 KB took 11 s.
 _MAX_BLANK = 5_000
@@ -33,7 +34,6 @@ _Body = list[tuple[Any, Any]]  # tomlkit's: (key, item), and (None, item) for co
 
 def append(text: str, peers: Sequence[Peer], source: str) -> str:
     """Return *text*, of the file *source*, with *peers* after its own. Raise ConfigError."""
-    import_tomlkit(source)
     from tomlkit import inline_table, table
     from tomlkit.items import AoT, Whitespace
 
@@ -58,7 +58,8 @@ def append(text: str, peers: Sequence[Peer], source: str) -> str:
 
 def remove(text: str, numbers: Collection[int], source: str) -> str:
     """Return *text*, of the file *source*, without its peers number *numbers*. Raise ConfigError."""
-    import_tomlkit(source)
+    if not is_available():
+        raise _no_tomlkit(source, "delete the table of the peer")
     from tomlkit.items import AoT
 
     document = _parse(text, source)
@@ -73,13 +74,37 @@ def remove(text: str, numbers: Collection[int], source: str) -> str:
     return str(document.as_string())
 
 
-def import_tomlkit(source: str) -> None:
-    """Raise ConfigError, with both alternatives as the hint, if tomlkit is not installed."""
+def set_verbs(text: str, wanted: Mapping[int, frozenset[str]], source: str) -> str:
+    """Return *text*, of the file *source*, where the peer of each number may send the verbs of *wanted* (lower case).
+
+    Verbs that stay keep their place and comments. Raise ConfigError.
+    """
+    if not is_available():
+        lines = "; ".join(f"verbs = {render.array(sorted(verbs))} in peers[{at}]" for at, verbs in wanted.items())
+        raise _no_tomlkit(source, f"write {lines}")
+    document = _parse(text, source)
+    for number, verbs in wanted.items():
+        array = document["peers"][number]["verbs"]
+        for at in reversed(range(len(array))):
+            if array[at].lower() not in verbs:
+                del array[at]
+        for verb in sorted(verbs - {verb.lower() for verb in array}):
+            array.append(verb)
+    return str(document.as_string())
+
+
+def is_available() -> bool:
+    """Return whether tomlkit is installed."""
     try:
         import tomlkit  # noqa: F401 - only whether it is installed
     except ImportError:
-        hint = f"install it: pip install 'remaphore[operator]', {_INSTEAD}"
-        raise ConfigError(f"{source}: editing it needs tomlkit", hint=hint) from None
+        return False
+    return True
+
+
+def _no_tomlkit(source: str, instead: str) -> ConfigError:
+    hint = f"install it: pip install 'remaphore[operator]', {_BY_HAND}: {instead}"
+    return ConfigError(f"{source}: editing it needs tomlkit", hint=hint)
 
 
 def _parse(text: str, source: str) -> Any:

@@ -26,7 +26,10 @@ def check_peers(config: Config) -> Iterator[Finding]:
         return
     if not any(peer.verbs for peer in peers):
         what = "no peer is permitted any verb: every message is dropped"
-        yield Finding(Level.WARNING, Code.NO_PERMITTED_VERBS, config.source, what, "permit a peer a verb, such as ping")
+        hint = "permit a peer a verb, such as ping"
+        if not config.legacy:
+            hint += f": remaphore peer permit -c {shlex.quote(config.source)} DESTINATION --allow ping"
+        yield Finding(Level.WARNING, Code.NO_PERMITTED_VERBS, config.source, what, hint)
     yield from check_own_keys(config, peers)
     keys = Counter(peer.destination for peer in peers)
     last = {peer.destination: peer.origin for peer in config.peers}

@@ -134,7 +134,7 @@ def judge_no_permissions(answered: PeerAnswer) -> Iterator[Finding]:
     name, reason = answered.peer.destination, answered.rejection_reason
     if reason == DropReason.VERB_NOT_PERMITTED:
         what = f"does not permit us the verb {PERMISSIONS}, so it does not report what else it permits us"
-        hint = f'add "{PERMISSIONS}" there to the verbs of the peer with our key {answered.key}'
+        hint = f"on that node: remaphore peer permit {answered.key} --allow {PERMISSIONS}"
         yield Finding(Level.NOTE, Code.PERMISSIONS_REJECTED, name, what, hint)
     elif reason == DropReason.OUTSIDE_WINDOW:
         return  # `judge_clock` reports it

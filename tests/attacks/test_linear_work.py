@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from remaphore import Message, Reply, logs
 from remaphore import text as shown
 from remaphore.cli import arguments, completers
-from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
+from remaphore.config import checks, creation, editing, identities, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
@@ -216,6 +216,10 @@ SCANNERS = {
         lambda text: roundtrip.append(text, [Peer(destination="z", key=KEY.public, verbs=frozenset("a"))], "x"),
         [PEER, "\n", " \r\n"],
     ),
+    "configuration with identities": (
+        lambda text: identities._tables(text.split("\n")),
+        ["[[identities]]\n", "[[identities]]\nk\n\n", "\n", " ", "[[" + " "],
+    ),
     "completed patterns": (complete, ["a.", "a"]),
     "host name": (creation.destination_of, ["-", "a.", "_."]),
     "unit file": (lambda text: list(systemd_units.command_problems(text, Path("/"))), ["a", "a ", "'", "\\a"]),
@@ -230,6 +234,7 @@ EXPRESSIONS = {
     "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
     "remaphore/config/creation.py": SCANNERS["host name"],
     "remaphore/config/editing.py": "at most 201 characters are looked at",
+    "remaphore/config/identities.py": SCANNERS["configuration with identities"],
     "remaphore/config/peer_line.py": SCANNERS["secret by mistake"],
     "remaphore/config/tables.py": "at most 41 characters are looked at",
     "remaphore/config/toml.py": SCANNERS["error of TOML"],

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import tomli
@@ -45,7 +46,11 @@ TAIL = """
 [verbs.deploy]
 timeout = "10m"
 """
-ONE, TWO, THREE = make_peer(1), make_peer(2), make_peer(3, None, "deploy", "ping")
+ONE, TWO, THREE = (
+    make_peer(1, None, "ping"),
+    make_peer(2, None, "ping", "deploy"),
+    make_peer(3, None, "deploy", "ping"),
+)
 BLOCK = f"""
 [[peers]]
 destination = "com.peer3"
@@ -73,9 +78,9 @@ def files_of(path):
     return {str(each.relative_to(path.parent)): each.read_bytes() for each in path.parent.rglob("*") if each.is_file()}
 
 
-def rejected(path, action, part):
+def rejected(path, action, part, kind=ConfigError):
     before = files_of(path)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(kind) as caught:
         action()
     assert files_of(path) == before
     assert part in f"{caught.value}; hint: {caught.value.hint}"
@@ -83,7 +88,7 @@ def rejected(path, action, part):
 
 
 def test_a_peer_is_added_after_the_others_and_all_else_stays_as_it_was_written(main):
-    assert editing.add(str(main), [THREE]) == (str(main),)
+    assert editing.add(str(main), [THREE]) == ((THREE,), (str(main),))
     assert main.read_text() == HEAD + PEERS + BLOCK + TAIL
     assert peers(main)[-1] == THREE
 
@@ -143,13 +148,30 @@ def test_adding_and_removing_leaves_the_file_as_it_was(main):
     assert main.read_text() == HEAD + PEERS + TAIL
 
 
-def test_without_tomlkit_the_file_is_not_edited_and_both_ways_on_are_named(main, monkeypatch):
+def test_without_tomlkit_a_peer_is_added_in_a_file_of_its_own(main, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomlkit", None)
-    rejected(main, lambda: editing.add(str(main), [THREE]), "pip install 'remaphore[operator]'")
-    rejected(main, lambda: editing.add(str(main), [THREE]), "--drop-in")
-    rejected(main, lambda: editing.remove(str(main), [ONE]), "pip install 'remaphore[operator]'")
-    editing.add(str(main), [THREE], drop_in=True)
-    assert destinations(main)[-1] == "com.peer3"
+    name = main.parent / "peers.d" / "com.peer3.toml"
+    assert editing.add(str(main), [THREE]) == ((THREE,), (str(name),))
+    assert editing.add(str(main), [THREE, ONE]) == ((), ())
+    editing.add(str(main), [make_peer(4, "com.peer3", "ping")], rotate=True)
+    assert destinations(main)[2:] == ["com.peer3", "com.peer3"]
+    assert main.read_text() == HEAD + PEERS + TAIL
+    # A file of our own making is written again; any other would lose its comments.
+    editing.permit(str(main), [THREE], allow=frozenset({"status"}), deny=frozenset({"ping"}))
+    assert [peer.verbs for peer in peers(main)[2:]] == [{"deploy", "status"}, {"ping"}]
+    editing.remove(str(main), [THREE])
+    assert name.read_text() == BLOCK.lstrip().replace(THREE.key, make_key(4).public).replace('"deploy", ', "")
+
+
+def test_without_tomlkit_no_other_file_is_edited_and_both_ways_on_are_named(main, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    allow = {"allow": frozenset({"status"}), "deny": frozenset()}
+    rejected(main, lambda: editing.remove(str(main), [ONE]), "pip install 'remaphore[operator]', or edit it by hand")
+    rejected(main, lambda: editing.permit(str(main), [ONE], **allow), 'write verbs = ["ping", "status"] in peers[0]')
+    editing.add(str(main), [THREE])
+    name = main.parent / "peers.d" / "com.peer3.toml"
+    name.write_text("# ours\n" + name.read_text())
+    rejected(main, lambda: editing.permit(str(main), [THREE], **allow), f"{name}: editing it needs tomlkit")
     editing.remove(str(main), [THREE])
     assert len(peers(main)) == 2
 
@@ -170,25 +192,55 @@ def test_an_edit_that_would_change_anything_else_is_not_made(main, monkeypatch):
         lambda text, *_: text,
     ):
         monkeypatch.setattr(roundtrip, "append", wrong)
-        rejected(main, lambda: editing.add(str(main), [THREE]), "the edit would change more than the peers")
+        rejected(main, lambda: editing.add(str(main), [THREE]), "the edit would change more than it should")
     monkeypatch.setattr(roundtrip, "append", lambda *_: "broken")
     rejected(main, lambda: editing.add(str(main), [THREE]), "not TOML")
 
 
 def test_a_drop_in_is_a_file_of_its_own_and_the_main_file_stays(main):
     name = main.parent / "peers.d" / "com.peer3.toml"
-    assert editing.add(str(main), [THREE], drop_in=True) == (str(name),)
+    assert editing.add(str(main), [THREE], drop_in=True).files == (str(name),)
     assert main.read_text() == HEAD + PEERS + TAIL
     assert name.read_text() == BLOCK.lstrip()
     assert name.stat().st_mode & 0o777 == 0o644
     assert peers(main)[-1].origin == f"{name}: peers[0]"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_creates_in_the_directory_of_another_user_belongs_to_that_user(main):
+    for path in (main.parent, main):
+        os.chown(path, 12345, 23456)
+    editing.add(str(main), [THREE], drop_in=True)
+    editing.add(str(main), [make_peer(4)])
+    for path in (main, main.parent / "peers.d", main.parent / "peers.d" / "com.peer3.toml"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456)
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "loop"])
+def test_peers_d_that_is_no_directory_is_an_error_and_stays(main, kind):
+    place = main.parent / "peers.d"
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to("nowhere" if kind == "dangling link" else place)
+    rejected(main, lambda: editing.add(str(main), [THREE], drop_in=True), str(place))
+    assert place.is_symlink() == (kind != "file")
+
+
+def test_peers_d_may_be_a_link_to_a_directory(main, tmp_path_factory):
+    (main.parent / "peers.d").symlink_to(tmp_path_factory.mktemp("shared"))
+    editing.add(str(main), [THREE], drop_in=True)
+    permit(main, THREE, allow="status")
+    assert peers(main)[-1].verbs == {"deploy", "ping", "status"}
+    editing.remove(str(main), [THREE])
+    assert (main.parent / "peers.d").is_symlink()
+
+
 def test_a_second_key_goes_into_the_same_drop_in(main):
     editing.add(str(main), [THREE], drop_in=True)
     second = make_peer(4, "com.peer3", "ping")
     name = main.parent / "peers.d" / "com.peer3.toml"
-    assert editing.add(str(main), [second], drop_in=True, rotate=True) == (str(name),)
+    assert editing.add(str(main), [second], drop_in=True, rotate=True).files == (str(name),)
     assert [peer.key for peer in peers(main)[2:]] == [THREE.key, second.key]
     editing.remove(str(main), [THREE])
     assert peers(main)[2:] == (second,)
@@ -197,26 +249,146 @@ def test_a_second_key_goes_into_the_same_drop_in(main):
 
 
 @pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc/passwd", ".hidden", "..", "z\u00fcrich", "x" * 300])
-def test_a_destination_that_is_no_safe_file_name_makes_no_drop_in(main, name):
+def test_a_drop_in_has_the_name_of_the_key_if_the_destination_is_no_safe_file_name(main, name):
     peer = make_peer(3, name)
-    rejected(main, lambda: editing.add(str(main), [peer], drop_in=True), "omit --drop-in")
-    editing.add(str(main), [peer])
+    place = main.parent / "peers.d" / f"{peer.key}.toml"
+    assert editing.add(str(main), [peer], drop_in=True) == ((peer,), (str(place),))
     assert peers(main)[-1] == peer
+    assert [*files_of(main)] == ["main.toml", f"peers.d/{peer.key}.toml"]
 
 
 @pytest.mark.parametrize("drop_in", [False, True])
-def test_a_key_that_is_known_is_refused_with_its_place(main, drop_in):
-    for rotate in (False, True):
-        for name in ("com.peer1", "com.another"):
-            rejected(
-                main,
-                lambda name=name, rotate=rotate: editing.add(
-                    str(main), [make_peer(1, name)], drop_in=drop_in, rotate=rotate
-                ),
-                f"already belongs to com.peer1: {main}: peers[0]; hint: add nothing, or first run: remaphore peer",
-            )
+@pytest.mark.parametrize("rotate", [False, True])
+def test_a_peer_that_is_known_is_not_added_again(main, drop_in, rotate):
+    before = files_of(main)
+    assert editing.add(str(main), [ONE, ONE], drop_in=drop_in, rotate=rotate) == ((), ())
+    assert files_of(main) == before
+    # One that is given twice, and one that is known, keep no other from being added.
+    if not rotate:
+        assert editing.add(str(main), [ONE, THREE, THREE], drop_in=drop_in).peers == (THREE,)
+        assert destinations(main) == ["com.peer1", "com.peer2", "com.peer3"]
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+@pytest.mark.parametrize("rotate", [False, True])
+def test_a_key_that_is_known_otherwise_is_refused_with_its_place(main, drop_in, rotate):
+    key = make_key(1).public
+    for peer, part in (
+        (
+            make_peer(1, "com.another"),
+            "already belongs to com.peer1: PLACE; hint: add nothing, or first run: remaphore",
+        ),
+        (
+            replace(ONE, legacy=True),
+            "already known without compatibility legacy: PLACE; hint: to change that, first ru",
+        ),
+        (
+            make_peer(1, None, "deploy"),
+            f"may send ping: PLACE; hint: to change that: COMMAND {key} --allow deploy --de",
+        ),
+        (replace(ONE, verbs=frozenset()), f"may send ping: PLACE; hint: to change that: COMMAND {key} --deny ping"),
+        (make_peer(1, None, "*"), f"may send ping: PLACE; hint: to change that: COMMAND {key} --allow '*'"),
+    ):
+        expected = part.replace("PLACE", f"{main}: peers[0]").replace("COMMAND", f"remaphore peer permit -c {main}")
+        new = [THREE, peer] if not rotate else [peer]
+        rejected(main, lambda new=new: editing.add(str(main), new, drop_in=drop_in, rotate=rotate), expected)
+
+
+def permit(path, peer, allow="", deny=""):
+    return editing.permit(str(path), [peer], allow=frozenset(allow.split()), deny=frozenset(deny.split()))
+
+
+def test_verbs_are_permitted_and_denied_and_the_file_keeps_its_comments(main):
+    changed = make_peer(1, None, "ping", "deploy")
+    assert permit(main, ONE, allow="deploy") == ((changed,), (str(main),))
+    assert permit(main, TWO, allow="status", deny="ping").peers == (make_peer(2, None, "deploy", "status"),)
+    shown = PEERS.replace('["ping"]', '["ping", "deploy"]').replace('  "deploy",', '  "deploy",\n  "status",')
+    assert main.read_text().replace("\n  # why not", "") == (HEAD + shown + TAIL).replace('\n  "ping",  # why not', "")
+
+
+@pytest.mark.parametrize(
+    "before", ['["ping"]', "['Ping']", '[\n  "ping",  # only\n]', '["ping",]', "[ # none\n'ping' ]", '["ping", "ping"]']
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_list_of_verbs_of_any_layout_can_be_changed_and_emptied(main, before, newline):
+    text = (HEAD + PEERS.replace('["ping"]', before) + TAIL).replace("\n", newline)
+    main.write_bytes(text.encode())
+    permit(main, ONE, allow="deploy status")
+    assert peers(main)[0].verbs == {"ping", "deploy", "status"}
+    permit(main, ONE, deny="deploy ping status")
+    assert peers(main)[0].verbs == frozenset()
+    permit(main, ONE, allow="a b")
+    assert [peer.verbs for peer in peers(main)] == [{"a", "b"}, {"ping", "deploy"}]
+    assert main.read_bytes().startswith(HEAD.replace("\n", newline).encode())
+    assert main.read_bytes().endswith(TAIL.replace("\n", newline).encode())
+
+
+@pytest.mark.parametrize("name", ["com.peer1.toml", "ansible.toml"])
+def test_verbs_in_peers_d_are_changed_there_in_every_entry_of_the_peer(main, name):
+    (main.parent / "peers.d").mkdir()
+    place = main.parent / "peers.d" / name
+    place.write_text("# managed\n" + BLOCK.replace("com.peer3", "com.peer1").replace(THREE.key, ONE.key))
+    assert permit(main, ONE, allow="status").files == (str(main), str(place))
+    assert [peer.verbs for peer in peers(main)] == [
+        {"ping", "status"},
+        {"ping", "deploy"},
+        {"deploy", "ping", "status"},
+    ]
+    assert place.read_text().startswith("# managed\n")
+
+
+def test_verbs_of_peers_that_stand_in_an_array_can_be_changed(main):
+    main.write_text(f'peers = [{{ destination = "com.peer1", key = "{ONE.key}", verbs = ["ping"] }}]\n{HEAD}')
+    permit(main, ONE, allow="status")
+    assert peers(main)[0].verbs == {"ping", "status"}
+
+
+@pytest.mark.parametrize(
+    ("verbs", "allow", "deny", "result"),
+    [
+        ("ping", "ping", "", "ping"),
+        ("ping", "", "deploy", "ping"),
+        ("*", "deploy", "", "*"),
+        ("* ping", "deploy", "", "* ping"),
+        ("ping", "*", "", "* ping"),
+        ("*", "deploy", "*", "deploy"),
+        ("* ping", "", "*", "ping"),
+        ("* ping", "", "* ping", ""),
+    ],
+)
+def test_a_star_covers_every_verb_until_it_is_denied(main, verbs, allow, deny, result):
+    peer = make_peer(3, None, *verbs.split())
+    editing.add(str(main), [peer])
+    before = files_of(main)
+    permit(main, peer, allow, deny)
+    assert peers(main)[-1].verbs == {*result.split()}
+    assert (files_of(main) == before) == ({*verbs.split()} == {*result.split()})
+
+
+@pytest.mark.parametrize(
+    ("verbs", "allow", "deny", "part"),
+    [
+        (
+            "*",
+            "",
+            "ping",
+            "may send every verb ('*'), so denying ping would have no effect; hint: name those that it may",
+        ),
+        ("* ping", "", "ping", "so denying ping would have no effect"),
+        ("status", "*", "ping", "so denying ping would have no effect"),
+        ("ping", "a b", "b c", "both allowed and denied: b; hint: give each verb only once"),
+        ("ping", "a\tb", "", "verbs[1]: a verb cannot contain U+0009"),
+    ],
+)
+def test_verbs_that_cannot_be_permitted_or_denied_change_nothing(main, verbs, allow, deny, part):
+    peer = make_peer(3, None, *verbs.split())
+    editing.add(str(main), [peer])
+    allowed = frozenset(allow.split(" ")) - {""}
     rejected(
-        main, lambda: editing.add(str(main), [THREE, THREE], drop_in=drop_in), "the key of com.peer3 already belongs to"
+        main,
+        lambda: editing.permit(str(main), [peer], allow=allowed, deny=frozenset(deny.split())),
+        part,
+        kind=(ConfigError, UsageError),
     )
 
 
@@ -239,7 +411,8 @@ def test_a_rotation_of_a_destination_that_is_not_known_is_refused(main):
 
 def test_a_peer_in_peers_d_counts_as_known(main):
     editing.add(str(main), [THREE], drop_in=True)
-    rejected(main, lambda: editing.add(str(main), [THREE]), "peers.d/com.peer3.toml: peers[0]")
+    other = make_peer(3, "com.other")
+    rejected(main, lambda: editing.add(str(main), [other]), "peers.d/com.peer3.toml: peers[0]")
 
 
 def test_removing_takes_a_peer_out_of_every_file_that_has_it(main):
@@ -261,6 +434,13 @@ def test_the_legacy_format_is_refused_with_the_hint(tmp_path):
         rejected(path, action, "a legacy .conf file cannot be edited; hint: convert it to TOML: remaphore config conv")
 
 
+def test_a_configuration_that_is_a_loop_of_links_or_missing_is_named(main):
+    loop = main.parent / "loop.toml"
+    loop.symlink_to(loop)
+    for path in (loop, main.parent / "no" / "such.toml"):
+        rejected(main, lambda path=path: editing.add(str(path), [THREE]), str(path.parent))
+
+
 def test_a_configuration_with_an_error_is_not_edited(main):
     main.write_text((HEAD + PEERS).replace("verbs =", "verb ="))
     rejected(main, lambda: editing.add(str(main), [THREE]), "identities[0].verb: unknown key")
@@ -275,8 +455,14 @@ def test_a_link_is_followed_and_stays(main, tmp_path):
     assert destinations(main)[-1] == "com.peer3"
 
 
-def test_others_are_held_off_from_reading_to_writing(main, monkeypatch):
+@pytest.mark.parametrize("by_link", [False, True])
+def test_others_are_held_off_from_reading_to_writing(main, monkeypatch, tmp_path, by_link):
     held = []
+    given = main
+    if by_link:  # by its own name it must be locked, too
+        (tmp_path / "etc").mkdir()
+        given = tmp_path / "etc" / "link.toml"
+        given.symlink_to(main)
 
     def watched(function):
         def call(*given, **options):
@@ -293,9 +479,10 @@ def test_others_are_held_off_from_reading_to_writing(main, monkeypatch):
 
     monkeypatch.setattr(secrets, "read_file", watched(secrets.read_file))
     monkeypatch.setattr(files, "replace", watched(files.replace))
-    editing.add(str(main), [THREE])
-    editing.remove(str(main), [THREE])
-    assert held == [True] * 4
+    editing.add(str(given), [THREE])
+    permit(given, THREE, allow="status")
+    editing.remove(str(given), [THREE])
+    assert held == [True] * 6
 
 
 def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_named(main):

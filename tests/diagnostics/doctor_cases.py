@@ -260,7 +260,7 @@ CASES = [
         Code.PERMISSIONS_REJECTED,
         N,
         does_not_permit_the_verb,
-        f'add "permissions" there to the verbs of the peer with our key {US}',
+        f"on that node: remaphore peer permit {US} --allow permissions",
     ),
     (
         Code.PERMISSIONS_UNAVAILABLE,

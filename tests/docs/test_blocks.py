@@ -38,6 +38,9 @@ verbs = ["ping"]
 """
 ALERT = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}  # keys of a rule of Prometheus
 
+TASK = {"name", "notify", "register", "changed_when", "delegate_to", "become", "loop"}  # keys of a task of Ansible
+GIVEN = {"destination", "may_send", "item", "playbook_dir"}  # variables of the inventory, and of Ansible itself
+
 
 def read_shell(_page, text):
     done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
@@ -74,11 +77,32 @@ def read_toml(_page, text):
 
 
 def read_yaml(_page, text):
-    (group,) = yaml.safe_load(text)["groups"]
+    found = yaml.safe_load(text)
+    if isinstance(found, list):
+        read_playbook(found)
+        return
+    (group,) = found["groups"]
     assert group["name"]
     assert group["rules"]
     for rule in group["rules"]:
         assert {"alert", "expr"} <= rule.keys() <= ALERT
+
+
+def read_playbook(plays):
+    """Check the structure of a playbook of Ansible, and that what a task notifies or reads exists."""
+    for play in plays:
+        assert {"name", "hosts", "tasks"} <= play.keys() <= {"name", "hosts", "become", "vars", "tasks", "handlers"}
+        handlers = play.get("handlers", [])
+        for task in (*play["tasks"], *handlers):
+            (module,) = task.keys() - TASK
+            assert re.fullmatch(r"ansible\.builtin\.[a-z_]+", module), f"write the full name of {module}"
+            assert isinstance(task[module], dict)
+            assert task["name"]
+            assert task.get("notify") in {None, *(handler["name"] for handler in handlers)}
+        whole = yaml.safe_dump(play)
+        variables = {*re.findall(r"{{ ([a-z_]+)[ .]", whole)}
+        registered = {task["register"] for task in play["tasks"] if "register" in task}
+        assert variables <= {*play.get("vars", {}), *registered, *GIVEN}
 
 
 def read_text(page, text):
@@ -120,6 +144,9 @@ def test_every_block_is_accepted_by_what_reads_it(page, language, text):
     READERS[language](page, text)
 
 
+PLAY = "[{{name: p, hosts: all, tasks: [{{name: t, {}}}]}}]"
+
+
 @pytest.mark.parametrize(
     ("language", "mistake"),
     [
@@ -130,6 +157,9 @@ def test_every_block_is_accepted_by_what_reads_it(page, language, text):
         ("python", "def"),
         ("toml", "[verbs.deploy]\nconcurency = 1\n"),
         ("yaml", "- alert: A\n  expr: up == 0\n"),
+        ("yaml", PLAY.format("copy: {src: a}")),
+        ("yaml", PLAY.format("ansible.builtin.copy: {src: a}, notify: Reload")),
+        ("yaml", PLAY.format("ansible.builtin.copy: {src: '{{ versoin }}'}")),
         ("text", "remaphore run [--no-such-option]"),
         ("text", "anything"),
     ],

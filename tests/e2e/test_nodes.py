@@ -77,6 +77,7 @@ for capability in (1, 2) if os.geteuid() == 0 else ():
     [
         ADD,
         [*ADD, "--drop-in"],
+        ["identity", "add"],
         ["init", "-c", "new.toml", "--destination", "com.new"],
         ["init", "-c", "deep/new.toml", "--destination", "com.new"],
         ["keygen", "new.key"],
@@ -93,7 +94,9 @@ def test_a_disk_that_is_full_changes_nothing(left, words):
 
 
 @pytest.mark.parametrize(
-    "words", [ADD, ["init", "-c", "new.toml", "--destination", "com.new"], ["keygen", "new.key"]], ids=" ".join
+    "words",
+    [ADD, ["identity", "add"], ["init", "-c", "new.toml", "--destination", "com.new"], ["keygen", "new.key"]],
+    ids=" ".join,
 )
 def test_a_folder_that_is_read_only_is_named(left, words):
     before = contents(left.parent)
@@ -120,7 +123,21 @@ def test_a_drop_in_that_we_may_not_read_is_named(left):
     )
 
 
-@pytest.mark.parametrize("words", [ADD, ["peer", "remove", "com.old"]], ids=" ".join)
+def test_edits_at_the_same_time_are_all_made(left):
+    lines = [peer_line.write(destination=f"com.new{number}", key=make_key(number).public) for number in (5, 6)]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "remaphore", *words], stdout=subprocess.DEVNULL)
+        for words in (*(["peer", "add", "--verbs", "ping", line] for line in lines), ["identity", "add"])
+    ]
+    assert [process.wait(SECONDS) for process in started] == [0, 0, 0]
+    config = search.load(str(left), {})
+    assert {peer.destination for peer in config.peers} == {"com.new5", "com.new6"}
+    assert len(config.identities) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [ADD, ["peer", "remove", "com.old"], ["peer", "permit", "com.old", "--allow", "status"]], ids=" ".join
+)
 def test_a_kill_before_the_rename_leaves_the_old_file(left, words, capsys):
     assert main(["peer", "add", "--compatibility", "legacy", "--verbs", "ping", "com.old", make_key(3).public]) == 0
     before = left.read_bytes()

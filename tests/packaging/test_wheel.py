@@ -1,8 +1,11 @@
 """The wheel holds man pages, systemd files and sample handlers, where nothing runs or reads them by itself."""
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import PurePosixPath
 
@@ -16,9 +19,14 @@ SYSTEMD = ROOT / "docs" / "systemd"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def wheel_file(tmp_path_factory):
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def shared(wheel_file):
     """Return what is installed below the prefix, by its path there."""
-    with zipfile.ZipFile(build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))) as wheel:
+    with zipfile.ZipFile(wheel_file) as wheel:
         parts = {name: name.partition(".data/data/") for name in wheel.namelist()}
         return {PurePosixPath(inside): wheel.read(name) for name, (_, found, inside) in parts.items() if found}
 
@@ -28,6 +36,21 @@ def test_it_has_a_man_page_for_each_command(shared):
     pages = {path.name for path in shared if path.match("share/man/man1/*")}
     assert pages == {"remaphore.1", *(f"remaphore-{name}.1" for name in COMMANDS)}
     assert PurePosixPath("share/man/man5/remaphore.toml.5") in shared
+
+
+@pytest.mark.xdist_group("wheel")
+def test_its_metadata_is_what_an_index_accepts_and_names_only_web_addresses(wheel_file):
+    (metadata,) = importlib.metadata.distributions(name="remaphore", path=[str(wheel_file)])
+    urls = [line.split(", ") for line in metadata.metadata.get_all("Project-URL")]
+    assert urls
+    for label, url in urls:
+        assert len(label) <= 32  # PyPI's limit
+        assert re.fullmatch(r"https://[a-z0-9.-]+/[\w./-]*", url)
+        assert "example" not in url
+    pytest.importorskip("twine", reason="twine is in the dependency group dev")
+    check = [sys.executable, "-m", "twine", "check", "--strict", wheel_file]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.xdist_group("wheel")

@@ -1,4 +1,4 @@
-"""`remaphore peer`: add, remove, list and show peers."""
+"""`remaphore peer`: add, remove, list and show peers, and change what they may send."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
+    from remaphore.protocol.peers import Peer
 
-SUMMARY = "add, remove, list and show peers"
+SUMMARY = "add, remove, list and show peers, and change what they may send"
 EXAMPLE = """\
 remaphore peer list
 remaphore peer show | ssh right remaphore peer add --verbs ping,deploy -"""
@@ -51,6 +52,23 @@ class PeerAdd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerPermit:
+    """Options of peer permit. peer: destination, with all of its keys, or a public key."""
+
+    config: str | None = None
+    peer: str
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arguments(cls, **given: Any) -> PeerPermit:
+        """Return the options of what the parser has read. Raises UsageError."""
+        if not given["allow"] and not given["deny"]:
+            raise UsageError("no verbs to allow or deny", hint="add --allow deploy, --deny ping, or both")
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRemove:
     """Options of peer remove. peer: destination or public key; key: which of several keys; every: all of them."""
 
@@ -78,14 +96,28 @@ class PeerShow:
 
 def add_arguments(parser: Parser) -> None:
     """Add the actions and their arguments to *parser*."""
-    from remaphore.cli.arguments import add_config, add_json
+    from remaphore.cli.arguments import add_config, add_json, add_verbs
 
-    parser.description = "Add, remove, list and show the peers of this node."
+    parser.description = "Add, remove, list and show the peers of this node, and change what they may send."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     _add_arguments_of_add(
         actions.add_parser("add", help="add a peer by its peer line, with the verbs that it may send")
     )
+
+    permitted = actions.add_parser("permit", help="change the verbs that a peer may send")
+    permitted.description = (
+        "Change the verbs that a peer may send to this node, with each of its keys if it has several. The other verbs"
+        " stay."
+    )
+    permitted.example = "remaphore peer permit com.example.left --allow deploy,status --deny ping"
+    add_config(permitted)
+    permitted.add_argument("peer", metavar="DESTINATION|KEY", help="the peer")
+    add_verbs(permitted, "--allow", dest="allow", text="verbs to add; '*' for all")
+    add_verbs(
+        permitted, "--deny", dest="deny", text="verbs to remove; '*' for the permission of all, not for each of them"
+    )
+    permitted.set_defaults(options=PeerPermit.from_arguments)
 
     removed = actions.add_parser("remove", help="remove a peer, or one of its keys")
     removed.description = "Remove a peer: its messages are dropped, and requests no longer include it."
@@ -119,6 +151,7 @@ def _add_arguments_of_add(parser: Parser) -> None:
 
     parser.description = (
         "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
+        " Repeated, it changes nothing."
     )
     parser.example = "remaphore peer add --verbs ping,deploy --file right.peer"
     add_config(parser)
@@ -134,16 +167,20 @@ def _add_arguments_of_add(parser: Parser) -> None:
         "--rotate", action="store_true", help="add another key to a known peer; both are valid until one is removed"
     )
     parser.add_argument(
-        "--drop-in", action="store_true", help="write to peers.d/DESTINATION.toml instead of the main file"
+        "--drop-in",
+        action="store_true",
+        help="write to peers.d/DESTINATION.toml instead of the main file, which needs the extra `operator`",
     )
     parser.set_defaults(options=PeerAdd.from_arguments)
 
 
-def run(options: PeerAdd | PeerRemove | PeerList | PeerShow) -> int:
+def run(options: PeerAdd | PeerPermit | PeerRemove | PeerList | PeerShow) -> int:
     """Run the action; return 0."""
     match options:
         case PeerAdd():
             add(options)
+        case PeerPermit():
+            permit(options)
         case PeerRemove():
             remove(options)
         case PeerList():
@@ -158,22 +195,62 @@ def add(options: PeerAdd) -> None:
     import os
 
     from remaphore.cli.commands.init import warn_of_destination
-    from remaphore.config import editing, peer_line, search
+    from remaphore.config import editing, peer_line, revision, search
     from remaphore.protocol.peers import Peer
 
     path, _ = search.find(options.config, os.environ)
-    editing.check_format(path)  # fail before the user pastes a line
+    revision.check_format(path)  # fail before the user pastes a line
     rows = peer_line.read_all(*_peer_lines(options), bare=options.legacy)
     verbs = frozenset(verb.lower() for verb in options.verbs)
     peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
-    changed = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
+    _warn_of_patterns(verbs)
+    added = editing.add(path, peers, drop_in=options.drop_in, rotate=options.rotate)
     own = load_config(path).identities
-    for peer in peers:
+    for peer in dict.fromkeys(peers):
+        if peer not in added.peers:
+            output.notice(f"already known: {_summary(peer)}")
+            continue
         warn_of_destination(peer.destination)
         if any(identity.key == peer.key for identity in own):
             output.notice(f"{peer.destination} is this node itself, which may now send these verbs to itself")
-        output.notice(f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(verbs))}")
-    output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
+        output.notice(_summary(peer))
+    _report_change(added.files)
+
+
+def permit(options: PeerPermit) -> None:
+    """Change the verbs that a peer may send, and report them."""
+    import os
+
+    from remaphore.config import editing, revision, search
+
+    path, _ = search.find(options.config, os.environ)
+    revision.check_format(path)
+    chosen = editing.choose(load_config(path), options.peer, every=True)
+    allow, deny = (frozenset(verb.lower() for verb in given) for given in (options.allow, options.deny))
+    _warn_of_patterns(allow | deny)
+    changed = editing.permit(path, chosen, allow=allow, deny=deny)
+    for peer in dict.fromkeys(changed.peers):
+        output.notice(_summary(peer))
+    keys = {peer.key for peer in changed.peers}
+    for peer in dict.fromkeys(chosen):
+        if peer.key not in keys:
+            output.notice(_summary(peer))
+    _report_change(changed.files)
+
+
+def _warn_of_patterns(verbs: frozenset[str]) -> None:
+    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*"):
+        output.notice(
+            f"warning: {verb} is not a pattern: verbs are compared exactly, and only '*' alone stands for all"
+        )
+
+
+def _summary(peer: Peer) -> str:
+    return f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(peer.verbs)) or 'nothing'}"
+
+
+def _report_change(files: tuple[str, ...]) -> None:
+    output.notice(f"changed: {', '.join(files)}; {RELOAD}" if files else "nothing changed")
 
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
@@ -195,15 +272,15 @@ def remove(options: PeerRemove) -> None:
     """Remove a peer, or one of its keys."""
     import os
 
-    from remaphore.config import editing, search
+    from remaphore.config import editing, revision, search
 
     path, _ = search.find(options.config, os.environ)
-    editing.check_format(path)
+    revision.check_format(path)
     peers = editing.choose(load_config(options.config), options.peer, key=options.key, every=options.every)
     changed = editing.remove(path, peers)
     for peer in dict.fromkeys(peers):
         output.notice(f"removed: {peer.destination} ({peer.key})")
-    output.notice(f"changed: {', '.join(changed)}; {RELOAD}")
+    _report_change(changed)
 
 
 def list_peers(options: PeerList) -> None:

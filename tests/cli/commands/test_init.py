@@ -124,5 +124,6 @@ def test_a_hint_can_be_typed_whatever_the_name_of_the_file(run, left, tmp_path):
     rejected(run(["peer", "remove", "-c", str(spaced), "com.unknown"]), f"remaphore peer list -c '{spaced}'")
     assert run(["peer", "add", "-c", str(spaced), "--verbs", "ping", RIGHT])[0] == 0
     hint = f"remaphore peer remove -c '{spaced}' {make_key(2).public}"
-    rejected(run(["peer", "add", "-c", str(spaced), "--verbs", "ping", RIGHT]), hint)
+    other = peer_line.write(destination="com.other", key=make_key(2).public)
+    rejected(run(["peer", "add", "-c", str(spaced), "--verbs", "ping", other]), hint)
     assert run(shlex.split(hint)[1:])[0] == 0

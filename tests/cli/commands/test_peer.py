@@ -3,13 +3,14 @@
 import io
 import json
 import re
+import shlex
 import sys
 
 import pytest
 
 from remaphore.cli import arguments
 from remaphore.cli import main as cli
-from remaphore.cli.commands.peer import PeerAdd, PeerList, PeerRemove, PeerShow
+from remaphore.cli.commands.peer import PeerAdd, PeerList, PeerPermit, PeerRemove, PeerShow
 from remaphore.config import peer_line, search, secrets
 from remaphore.errors import UsageError
 from tests.cli.commands.typed import RIGHT, rejected
@@ -25,6 +26,8 @@ from tests.harness.factories import make_key
             "peer add -c f --file g --verbs a --compatibility legacy --rotate --drop-in",
             PeerAdd(config="f", file="g", verbs=("a",), legacy=True, rotate=True, drop_in=True),
         ),
+        ("peer permit d --allow a,b --allow c", PeerPermit(peer="d", allow=("a", "b", "c"))),
+        ("peer permit -c f d --deny * --allow a", PeerPermit(config="f", peer="d", allow=("a",), deny=("*",))),
         ("peer remove d", PeerRemove(peer="d")),
         ("peer remove d --key k", PeerRemove(peer="d", key="k")),
         ("peer remove d --all -c f", PeerRemove(config="f", peer="d", every=True)),
@@ -49,6 +52,9 @@ def test_the_options_are_read(line, options):
         ("peer add --verbs a --file f x", "both a peer line and --file are given; hint: give only one of the two"),
         ("peer add --verbs a --compatibility new x", "invalid choice"),
         ("peer remove d --key k --all", "not allowed with"),
+        ("peer permit d", "no verbs to allow or deny; hint: add --allow deploy, --deny ping, or both"),
+        ("peer permit d --allow , --deny ,", "no verbs to allow or deny"),
+        ("peer permit --allow a", "required: DESTINATION|KEY"),
     ],
 )
 def test_mistakes_are_usage_errors(line, message):
@@ -81,6 +87,60 @@ def test_a_peer_line_can_be_given_in_five_ways(run, left, tmp_path, way):
     assert (code, out) == (0, "")
     assert f"com.right ({make_key(2).public}) may send: ping" in err
     assert "changed: " in err
+    assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"ping"}]
+
+
+def test_adding_a_peer_again_changes_nothing_and_says_so(run, left, tmp_path):
+    run(["peer", "add", "--verbs", "ping,deploy", RIGHT])
+    before = left.read_bytes(), left.stat().st_ino
+    known = f"remaphore: already known: com.right ({make_key(2).public}) may send: deploy, ping\n"
+    for extra in ([], ["--rotate"], ["--drop-in"]):
+        done = run(["peer", "add", "--verbs", "Deploy,ping", *extra, RIGHT])
+        assert done == (0, "", f"{known}remaphore: nothing changed\n")
+    assert (left.read_bytes(), left.stat().st_ino) == before
+    more = peer_line.write(destination="com.more", key=make_key(5).public)
+    (tmp_path / "all.peers").write_text(f"{RIGHT}\n{more}\n{more}\n")
+    code, _, said = run("peer add --verbs ping,deploy --file all.peers")
+    assert (code, said.splitlines()[:2]) == (
+        0,
+        [known.rstrip(), f"remaphore: com.more ({make_key(5).public}) may send: deploy, ping"],
+    )
+    assert len(search.load(str(left), {}).peers) == 2
+
+
+def test_the_hint_for_a_peer_that_is_known_with_other_verbs_makes_the_command_succeed(run, left):
+    run(["peer", "add", "--verbs", "ping,deploy", RIGHT])
+    for verbs in ("ping,status", "*", "deploy", "*", "*,ping"):
+        done = run(["peer", "add", "--verbs", verbs, RIGHT])
+        if done[0]:
+            rejected(done, "com.right is already known, and may send ")
+            assert run(shlex.split(done[2].partition("to change that: remaphore ")[2]))[0] == 0
+        assert run(["peer", "add", "--verbs", verbs, RIGHT])[0] == 0
+
+
+def test_permitting_and_denying_reports_the_verbs_and_whether_anything_changed(run, left):
+    second = make_key(3).public
+    run(["peer", "add", "--verbs", "ping", RIGHT])
+    run(["peer", "add", "--rotate", "--verbs", "ping", peer_line.write(destination="com.right", key=second)])
+    one, two = (f"remaphore: com.right ({key}) may send: " for key in (make_key(2).public, second))
+    code, out, said = run("peer permit com.right --allow Deploy,status --deny ping")
+    assert (code, out) == (0, "")
+    assert said.splitlines()[:2] == [f"{one}deploy, status", f"{two}deploy, status"]
+    assert said.splitlines()[2].startswith(f"remaphore: changed: {left}; to apply it to a running daemon: ")
+    again = run("peer permit com.right --deny ping --allow status")
+    assert again == (0, "", f"{one}deploy, status\n{two}deploy, status\nremaphore: nothing changed\n")
+    assert run(["peer", "permit", second, "--deny", "deploy,status"])[2].splitlines()[0] == f"{two}nothing"
+    assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"deploy", "status"}, frozenset()]
+    run(["peer", "permit", second, "--allow", "*"])
+    rejected(run(["peer", "permit", second, "--deny", "ping"]), "may send every verb ('*')", "--deny '*' --allow VERB")
+    rejected(run("peer permit com.nosuch --allow a"), "no peer com.nosuch in")
+    rejected(run(["peer", "permit", make_key(3).reveal(), "--allow", "a"]), "this is a private key")
+
+
+def test_a_verb_that_looks_like_a_pattern_is_a_warning(run, left):
+    warning = "remaphore: warning: deploy* is not a pattern: verbs are compared exactly"
+    assert run(["peer", "add", "--verbs", "deploy*,*", RIGHT])[2].startswith(warning)
+    assert run(["peer", "permit", "com.right", "--deny", "*,deploy*", "--allow", "ping"])[2].startswith(warning)
     assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"ping"}]
 
 
@@ -144,6 +204,7 @@ def test_a_legacy_configuration_is_not_edited_and_reported_before_a_line_is_past
     (tmp_path / "old.conf").write_text("")
     rejected(run("peer add -c old.conf --verbs ping", RIGHT), "remaphore config convert old.conf")
     rejected(run("peer remove -c old.conf com.a"), "remaphore config convert old.conf")
+    rejected(run("peer permit -c old.conf com.a --allow a"), "remaphore config convert old.conf")
 
 
 def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
@@ -174,9 +235,8 @@ def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
 
 def test_show_prints_a_peer_line_for_each_identity_the_default_one_first_or_for_a_peer(run, left):
     old = search.load(str(left), {}).default_identity
-    new = run("keygen next.key")[1].strip()
-    table = f'\n[[identities]]\nkey = "{new}"\nprivate_key_file = "next.key"\nverbs = []\n'
-    left.write_text(left.read_text().replace(f'default_identity = "{old}"', f'default_identity = "{new}"') + table)
+    new = run("identity add")[1].split()[2]
+    run(["identity", "default", new])
     run(["peer", "add", "--verbs", "ping", RIGHT])
     lines = [peer_line.write(destination="com.left", key=key) + "\n" for key in (new, old)]
     assert run("peer show")[1] == "".join(lines)

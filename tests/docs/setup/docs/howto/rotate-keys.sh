@@ -7,6 +7,3 @@ remaphore peer add -c $DESK/right/etc/remaphore/remaphore.toml --verbs ping,depl
 sed -i 's/^allow_skew = .*/allow_skew = "10m"/' $DESK/left/etc/remaphore/remaphore.toml $DESK/right/etc/remaphore/remaphore.toml
 HOME=$DESK/left REMAPHORE_CONFIG=$DESK/left/etc/remaphore/remaphore.toml systemctl start remaphore
 HOME=$DESK/right REMAPHORE_CONFIG=$DESK/right/etc/remaphore/remaphore.toml systemctl start remaphore
-
-# before: left$ rm /etc/remaphore/remaphore.key
-sed -i '0,/^verbs/{/^\[\[identities\]\]/,/^verbs/d}' $DESK/left/etc/remaphore/remaphore.toml
