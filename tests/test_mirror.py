@@ -51,6 +51,7 @@ COVERED_BY = {
     "remaphore/hooks/stats.py": "tests/receiving/test_daemon.py",
     "remaphore/messaging/replier.py": "tests/receiving/test_receiver.py",
     "remaphore/receiving/admission.py": "tests/receiving/test_daemon.py",
+    "remaphore/receiving/default_reply.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/counters.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/gates.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/inline.py": "tests/receiving/test_receiver.py",

@@ -26,7 +26,7 @@ from remaphore.config import checks, creation, editing, legacy, peer_line, round
 from remaphore.diagnostics import credentials as jwt
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
-from remaphore.protocol import duration, keys, match, subject, wire
+from remaphore.protocol import duration, keys, match, ping, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
@@ -156,6 +156,7 @@ SCANNERS = {
         ["a"],
     ),
     "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
+    "invocation": (lambda text: ping.parse_reply(octets(text)), [repeated("a", "remaphore 1, up "), "remaphore "]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
     "message": (lambda text: wire.decode(octets(text)), [",", "a"]),
     "time": (lambda text: parse_frame(time_ns=text), ["f", "1", "0"]),
@@ -237,6 +238,7 @@ EXPRESSIONS = {
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
+    "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",
     "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
