@@ -38,6 +38,7 @@ COVERED_BY = {
     "remaphore/diagnostics/credentials.py": "tests/diagnostics/test_checkup.py",
     "remaphore/diagnostics/files.py": "tests/diagnostics/test_checkup.py",
     "remaphore/diagnostics/handlers.py": "tests/diagnostics/test_checkup.py",
+    "remaphore/diagnostics/machines.py": "tests/diagnostics/test_pinger.py",
     "remaphore/diagnostics/peers.py": "tests/diagnostics/test_checkup.py",
     "remaphore/diagnostics/probe.py": "tests/diagnostics/test_pinger.py",
     "remaphore/diagnostics/replies.py": "tests/diagnostics/test_doctor.py",

@@ -24,6 +24,7 @@ from remaphore import text as shown
 from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
+from remaphore.diagnostics import folding as finding_folding
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
 from remaphore.protocol import duration, keys, match, ping, subject, wire
@@ -155,6 +156,10 @@ SCANNERS = {
         lambda text: folding.fold([f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)]),
         ["a"],
     ),
+    "names, folded for a finding": (
+        lambda text: finding_folding.fold_names(text.split(",")),
+        ["com.db.%d,", "1.", "1,"],
+    ),
     "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
     "invocation": (lambda text: ping.parse_reply(octets(text)), [repeated("a", "remaphore 1, up "), "remaphore "]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
@@ -237,6 +242,7 @@ EXPRESSIONS = {
     "remaphore/hooks/settings.py": "at most 41 characters are looked at",
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
+    "remaphore/diagnostics/folding.py": SCANNERS["names, folded for a finding"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
     "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",

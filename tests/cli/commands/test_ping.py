@@ -8,6 +8,7 @@ from remaphore.cli.commands import ping
 from remaphore.cli.commands.ping import Ping
 from remaphore.diagnostics.probe import Answer
 from remaphore.errors import UsageError
+from remaphore.protocol.ping import Invocation, format_reply
 
 NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
 
@@ -30,6 +31,16 @@ def test_the_options_are_read(typed, options):
 def test_a_count_is_a_whole_number_from_1_on(value):
     with pytest.raises(UsageError, match=r"is not a positive integer|expected one argument"):
         arguments.read(["ping", "--count", value])
+
+
+def test_a_further_reply_of_a_peer_is_marked():
+    output = format_reply(Invocation("0123456789abcdef", "main"), version="0.1.0", uptime_seconds=1)
+    reply = Reply(0, output, peer="com.two")
+    for further in (False, True):
+        answer = Answer(reply=reply, round_trip_ns=1, skew_ns=0, further=further)
+        assert (" seq=1 (DUP) time=" in ping.to_line(1, answer)) is further
+        row = ping.to_row(1, answer)
+        assert (row["duplicate"], row["invocation"], row["instance"]) == (further, "0123456789abcdef", "main")
 
 
 @pytest.mark.parametrize(
