@@ -172,6 +172,8 @@ class Pinger:
             self.stop()
         finally:
             self.stats.asked.update(probe.missing)
+            with contextlib.suppress(ValueError):  # not complete, or stopped
+                self._listening.remove(probe)
 
 
 def reported_version(output: bytes) -> str | None:
