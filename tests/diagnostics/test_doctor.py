@@ -15,6 +15,8 @@ from remaphore import Reply, hookimpl
 from remaphore.cli import arguments
 from remaphore.diagnostics import replies
 from remaphore.diagnostics.findings import Code, Level, to_line
+from remaphore.diagnostics.survey import PeerSurvey
+from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.protocol.peers import Peer
@@ -104,6 +106,20 @@ async def test_a_node_with_two_keys_is_one_peer(site):
     await site.start()
     (finding,) = await site.examine()
     assert (finding.code, finding.where) == (Code.PEER_OK, TWO)
+
+
+async def test_findings_about_peers_are_reported_before_the_wait_for_further_replies(site):
+    await site.start()
+    found, stops = [], []
+    signer, bus = Signer(site.config, time.time_ns), site.broker.connect()
+    options = {"to": "**", "timeout": LONG, "on_listening": stops.append}
+    survey = PeerSurvey(bus, site.config, signer, site.config.peers, **options)
+    running = spawn(survey.run(lambda *findings: found.extend(findings)), name="survey")
+    await until(lambda: found or running.done())
+    assert (found[0].code, running.done()) == (Code.PEER_OK, False)
+    stops[0]()
+    await running
+    assert len(found) == 1
 
 
 async def test_two_machines_with_one_destination_and_different_keys_are_an_error(site):
