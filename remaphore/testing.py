@@ -31,7 +31,8 @@ from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
-from remaphore.receiving.execution import NO_HANDLER
+from remaphore.protocol.ping import Invocation
+from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.processor import choose_reply, validate_outcome
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
@@ -50,6 +51,7 @@ START_NS = 1_700_000_000 * SECOND  # 14 November 2023, 22:13:20 UTC
 SENDER = "com.example.sender"
 RECEIVER = "com.example.receiver"
 HARNESS_SECONDS = 10.0
+_INVOCATION = Invocation("0123456789abcdef", "main")
 
 
 class Clock:
@@ -186,7 +188,7 @@ class PluginHarness:
         """Call `remaphore_configure` and `remaphore_startup`."""
         settings = build(self.plugin, self._table, name=self.name, source=self.config.source)
         self._plain("configure", config=self.config, settings=settings, options=self._options)
-        context = PluginContext(config=self.config, instance="main")
+        context = PluginContext(config=self.config, instance=_INVOCATION.instance, invocation=_INVOCATION.number)
         await self._waiting("startup", stats=lambda: self.stats, context=context)
         return self
 
@@ -209,7 +211,7 @@ class PluginHarness:
         outcome = validate_outcome(outcome)
         handled = {**self.stats.handled, message.verb: self.stats.handled.get(message.verb, 0) + 1}
         self.stats = replace(self.stats, handled=handled)
-        default = Reply(NO_HANDLER, b"no handler\n") if message.wants_reply else None
+        default = DefaultReply(_INVOCATION)(message) if message.wants_reply else None
         reply = choose_reply([outcome]) or default
         await self.handled(message, (outcome,), reply, sent=message.wants_reply and reply is not None)
         return cast("Reply | None", _result(outcome))

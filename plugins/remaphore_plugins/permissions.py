@@ -10,7 +10,7 @@ import json
 import time
 from importlib.metadata import version
 
-from remaphore import Action, Config, Message, Reply, Step, hookimpl
+from remaphore import Action, Config, Message, PluginContext, Reply, Step, hookimpl
 
 VERB = "permissions"
 SCHEMA = 1
@@ -22,11 +22,17 @@ class Permissions:
     def __init__(self) -> None:
         self._config: Config | None = None
         self._version = version("remaphore")
+        self._invocation = self._instance = ""  # until the daemon has started
 
     @hookimpl
     def remaphore_configure(self, config: Config) -> None:
         """Reply from *config*."""
         self._config = config
+
+    @hookimpl
+    async def remaphore_startup(self, context: PluginContext) -> None:
+        """Report the invocation of *context*: two machines with one key are told apart by it."""
+        self._invocation, self._instance = context.invocation, context.instance
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:
@@ -53,6 +59,8 @@ class Permissions:
             "verbs": sorted(peer.verbs) if peer else [],
             "allow_skew_ns": config.allow_skew_ns,
             "version": self._version,
+            "invocation": self._invocation,
+            "instance": self._instance,
             "time_ns": time.time_ns(),
         }
         return Reply(0, json.dumps(answer).encode())

@@ -1,11 +1,14 @@
-"""What check and doctor share: printing findings, and the exit code that they lead to."""
+"""What check, doctor and ping share: printing findings, and the exit code that they lead to."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from remaphore.cli import output
-from remaphore.diagnostics.findings import Finding, Level, to_line
+from remaphore.diagnostics.findings import Code, Finding, Level, to_line
+from remaphore.diagnostics.folding import fold
+
+EXIT_MISSING = 4  # as of `request`
 
 
 class FindingPrinter:
@@ -14,29 +17,42 @@ class FindingPrinter:
     def __init__(self, *, to_json: bool) -> None:
         self._to_json = to_json
         self._levels: Counter[Level] = Counter()
+        self._silent = 0
 
-    def show(self, finding: Finding) -> None:
-        """Print *finding* as one line, on a terminal wrapped. What it quotes is escaped."""
-        self._levels[finding.level] += 1
+    def show(self, *findings: Finding) -> None:
+        """Print *findings*, equal ones as one line, on a terminal wrapped. What they quote is escaped."""
+        for finding in findings:
+            self._levels[finding.level] += 1
+            self._silent += finding.code is Code.PEER_SILENT and finding.level is Level.WARNING
         if self._to_json:
-            row = {
-                "level": finding.level,
-                "code": finding.code,
-                "where": finding.where,
-                "what": finding.what,
-                "hint": finding.hint,
-                "facts": dict(finding.facts),
-            }
-            output.write_json(row)
-        else:
+            output.write_json(*map(to_row, findings))
+            return
+        for finding in fold(findings):
             output.write(output.wrap(output.printable(to_line(finding)), indent=9, label=finding.level))
 
     def conclude(self) -> int:
-        """Print the number of findings of each level to stderr; return the exit code, 1 if there is an error."""
+        """Print the number of findings of each level to stderr; return the exit code.
+
+        It is 1 if there is an error, else 4 if a peer that should have replied did not.
+        """
         counts = ", ".join(
             f"{number} {level}{'s' if number > 1 else ''}"
             for level in (Level.ERROR, Level.WARNING, Level.NOTE)
             if (number := self._levels[level])
         )
         output.notice(counts or "no problems found")
-        return 1 if self._levels[Level.ERROR] else 0
+        if self._levels[Level.ERROR]:
+            return 1
+        return EXIT_MISSING if self._silent else 0
+
+
+def to_row(finding: Finding) -> dict[str, object]:
+    """Return *finding* as the object that --json prints."""
+    return {
+        "level": finding.level,
+        "code": finding.code,
+        "where": finding.where,
+        "what": finding.what,
+        "hint": finding.hint,
+        "facts": dict(finding.facts),
+    }

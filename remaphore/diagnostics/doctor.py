@@ -14,17 +14,26 @@ from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.diagnostics.servers import ServerProbe, probe_server
-from remaphore.diagnostics.survey import PeerSurvey, Report
+from remaphore.diagnostics.survey import OnListening, PeerSurvey, Report
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.requesting.requester import expect
 from remaphore.tasks import spawn
 
 
-async def examine(config: Config, *, to: str, timeout: float, report: Report, clock: Clock = time.time_ns) -> None:
+async def examine(
+    config: Config,
+    *,
+    to: str,
+    timeout: float,
+    report: Report,
+    on_listening: OnListening = lambda _stop: None,
+    clock: Clock = time.time_ns,
+) -> None:
     """Examine each server and the peers that the pattern *to* matches; call *report* with each finding as it is made.
 
     timeout: seconds for each server, and for the replies of the peers; with several identities, silent peers get it
-    twice. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used.
+    twice. on_listening: called when all peers have replied and only further replies are awaited, with a function that
+    ends that. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used.
     """
     responders = expect(config, to)
     signer = Signer(config, clock)
@@ -32,7 +41,10 @@ async def examine(config: Config, *, to: str, timeout: float, report: Report, cl
     try:
         bus = next((probe.bus for probe in probes if probe.usable), None)
         if bus is not None:
-            await PeerSurvey(bus, config, signer, responders, to=to, timeout=timeout, clock=clock).run(report)
+            survey = PeerSurvey(
+                bus, config, signer, responders, to=to, timeout=timeout, on_listening=on_listening, clock=clock
+            )
+            await survey.run(report)
     finally:
         for probe in probes:
             await probe.close()

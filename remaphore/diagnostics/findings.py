@@ -96,6 +96,9 @@ class Code(StrEnum):
     IDENTITY_NOT_PERMITTED = "identity-not-permitted"
     PEER_OK = "peer-ok"
     PEER_SILENT = "peer-silent"
+    PEER_SEVERAL_MACHINES = "peer-several-machines"
+    PEER_SEVERAL_RECEIVERS = "peer-several-receivers"
+    PEER_SEVERAL_INSTANCES = "peer-several-instances"
     PEER_REJECTS = "peer-rejects"
     PEER_EXPECTS_OTHER_KEY = "peer-expects-other-key"
     PEER_DESTINATION_MISMATCH = "peer-destination-mismatch"
@@ -121,7 +124,8 @@ class Finding:
     """One finding. where: a file, a key path, a server or a peer.
 
     what: what was found. hint: a command that can be run, or else how to fix it, imperative; errors and warnings always
-    have one. facts: what was measured, for machines.
+    have one. facts: what was measured, for machines. common: *what* without what was measured, if that is in it: the
+    text that stands for several nodes with the same finding.
     """
 
     level: Level
@@ -130,6 +134,7 @@ class Finding:
     what: str
     hint: str = ""
     facts: Mapping[str, object] = field(default_factory=_no_facts)
+    common: str = ""
 
 
 def from_error(

@@ -114,7 +114,7 @@ def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
 
 def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
     """Yield the verbs that a peer may send and that have no directory and no plugin."""
-    # `ping` needs no handler: `remaphore ping` counts the exit code 127 as a reply like any other.
+    # `ping` needs no handler: the daemon has a built-in reply.
     sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, PING}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):

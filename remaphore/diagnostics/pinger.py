@@ -7,11 +7,13 @@ import contextlib
 import itertools
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from remaphore.config.settings import Config
+from remaphore.diagnostics.findings import Finding, Level
+from remaphore.diagnostics.machines import judge_replies
 from remaphore.diagnostics.probe import Answer, Probe
 from remaphore.diagnostics.replies import PING
 from remaphore.errors import ConnectionLostError, TransportError
@@ -20,6 +22,9 @@ from remaphore.requesting.requester import expect
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
+# Pings with all answers that listen for further ones at the same time: each is a subscription. At an interval of 1 ms
+# the oldest of them end before their timeout.
+MAX_LISTENING = 100
 # What a handler can choose to write, as the sample hooks.d/ping does.
 _VERSION = re.compile(rb"\bremaphore ([0-9][0-9A-Za-z.+-]{0,40})")
 
@@ -28,13 +33,15 @@ _VERSION = re.compile(rb"\bremaphore ([0-9][0-9A-Za-z.+-]{0,40})")
 class PingStats:
     """The counts so far. pings: how many were sent. asked, answered: how often, by destination.
 
-    round_trips_ns: the shortest, the sum and the longest.
+    round_trips_ns: the shortest, the sum and the longest. findings: by destination, the worst of what several replies
+    to one ping show.
     """
 
     pings: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     round_trips_ns: list[int] = field(default_factory=lambda: [0, 0, 0])
+    findings: dict[str, Finding] = field(default_factory=dict)
 
     def count(self, answer: Answer) -> None:
         """Count one answer."""
@@ -42,6 +49,12 @@ class PingStats:
         round_trip = answer.round_trip_ns
         self.round_trips_ns = [min(least or round_trip, round_trip), total + round_trip, max(most, round_trip)]
         self.answered[answer.reply.peer] += 1
+
+    def note(self, finding: Finding | None) -> None:
+        """Keep *finding*, if none that is worse is known of its destination."""
+        if finding is not None:
+            known = self.findings.setdefault(finding.where, finding)
+            self.findings[finding.where] = max(known, finding, key=lambda each: list(Level).index(each.level))
 
     @property
     def missing(self) -> dict[str, int]:
@@ -53,8 +66,9 @@ class PingStats:
 class Pinger:
     """Sends *count* pings (None: until `stop`), one every *interval* seconds, to the peers that *to* matches.
 
-    Each waits *timeout* seconds for its answers, while the next ones are sent. Raises NoReceiversError if *to* matches
-    no peer, NotPermittedError if our identity may not send `ping`, ConfigError if its key cannot be used.
+    Each waits *timeout* seconds for its answers, while the next ones are sent: also for further answers of a peer that
+    has answered, see `machines`. Raises NoReceiversError if *to* matches no peer, NotPermittedError if our identity may
+    not send `ping`, ConfigError if its key cannot be used.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Pinger:
         self._last = count
         self._interval = interval
         self._timeout = timeout
+        self._listening: deque[Probe] = deque()
         self._clock = clock
         self._signer = Signer(config, clock)
         self._arrived: asyncio.Queue[tuple[int, Answer] | None] = asyncio.Queue()
@@ -89,7 +104,7 @@ class Pinger:
         self._stopping.set()
 
     async def answers(self) -> AsyncIterator[tuple[int, Answer]]:
-        """Yield each answer with the number of its ping, as it arrives. Raise TransportError."""
+        """Yield each answer with the number of its ping, as it arrives, further ones too. Raise TransportError."""
         sending = spawn(self._send_all(), name="ping")
         try:
             while (arrived := await self._arrived.get()) is not None:
@@ -134,11 +149,21 @@ class Pinger:
         self.stats.pings += 1
 
         def on_answer(answer: Answer) -> None:
-            self.stats.asked[answer.reply.peer] += 1
-            self.stats.count(answer)
+            if answer.further:
+                self.stats.note(judge_replies(probe.replies[answer.reply.peer]))
+            else:
+                self.stats.asked[answer.reply.peer] += 1
+                self.stats.count(answer)
             self._arrived.put_nowait((number, answer))
 
-        probe = Probe(outgoing, self.responders, self._config, clock=self._clock, on_answer=on_answer)
+        def on_complete() -> None:
+            self._listening.append(probe)
+            if len(self._listening) > MAX_LISTENING:
+                self._listening.popleft().stop()
+
+        probe = Probe(
+            outgoing, self.responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
+        )
         try:
             with contextlib.suppress(ConnectionLostError):  # this ping is lost; its answers count as missing
                 await probe.run(self._bus, timeout=self._timeout)
@@ -147,6 +172,8 @@ class Pinger:
             self.stop()
         finally:
             self.stats.asked.update(probe.missing)
+            with contextlib.suppress(ValueError):  # not complete, or stopped
+                self._listening.remove(probe)
 
 
 def reported_version(output: bytes) -> str | None:

@@ -12,14 +12,14 @@ from remaphore.config.settings import Config
 from remaphore.diagnostics.clock import SYNCHRONIZE
 from remaphore.diagnostics.findings import Code, Finding, Level, quote
 from remaphore.diagnostics.probe import Answer
-from remaphore.protocol import duration
+from remaphore.protocol import duration, ping
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import REJECTED
 from remaphore.protocol.peers import Peer
 
 # The verb that the plugin of this name answers, see docs/running.md.
 PERMISSIONS = "permissions"
-PING = "ping"
+PING = ping.VERB
 _SCHEMA = 1  # of its answers: the one that we can read
 
 _MILLISECOND = duration.MILLISECOND
@@ -96,11 +96,12 @@ def describe(answered: PeerAnswer, reported: ReportedPermissions | None) -> Find
         "version": None if reported is None else reported.version,
         "bound": answer.reply.bound,
     }
-    what = f"replies in {answer.round_trip_ns / _MILLISECOND:.1f} ms, clock {format_skew(answer.skew_ns)}"
-    what += f"; we permit it {format_verbs(answered.peer.verbs)}"
+    measured = f" in {answer.round_trip_ns / _MILLISECOND:.1f} ms, clock {format_skew(answer.skew_ns)}"
+    permits = f"; we permit it {format_verbs(answered.peer.verbs)}"
     if reported is not None:
-        what += f"; it permits us {format_verbs(reported.verbs)}; remaphore {quote(reported.version)}"
-    return Finding(Level.OK, Code.PEER_OK, answered.peer.destination, what, facts=facts)
+        permits += f"; it permits us {format_verbs(reported.verbs)}; remaphore {quote(reported.version)}"
+    what, common = f"replies{measured}{permits}", f"replies{permits}"
+    return Finding(Level.OK, Code.PEER_OK, answered.peer.destination, what, facts=facts, common=common)
 
 
 def judge_clock(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
@@ -108,12 +109,14 @@ def judge_clock(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
     name, answer, allowed = answered.peer.destination, answered.answer, config.allow_skew_ns
     hint = f"on the machine whose clock is wrong: {SYNCHRONIZE}"
     if answered.rejection_reason == DropReason.OUTSIDE_WINDOW:
-        what = f"rejects the time of our messages: {quote(answered.rejection)}"
-        yield Finding(Level.ERROR, Code.TIME_REJECTED, name, what, hint)
+        common = "rejects the time of our messages"
+        what = f"{common}: {quote(answered.rejection)}"
+        yield Finding(Level.ERROR, Code.TIME_REJECTED, name, what, hint, common=common)
     elif answer.least_skew_ns > allowed // 2:
         level = Level.ERROR if answer.least_skew_ns > allowed else Level.WARNING
-        what = f"clock is {format_skew(answer.skew_ns)} (allowed: {allowed / duration.SECOND:g} s)"
-        yield Finding(level, Code.PEER_CLOCK_SKEW, name, what, hint)
+        limit = f" (allowed: {allowed / duration.SECOND:g} s)"
+        what, facts = f"clock is {format_skew(answer.skew_ns)}{limit}", {"skew_ms": answer.skew_ns / _MILLISECOND}
+        yield Finding(level, Code.PEER_CLOCK_SKEW, name, what, hint, facts, common=f"clock is wrong{limit}")
 
 
 def judge_names(config: Config, name: str, reported: ReportedPermissions) -> Iterator[Finding]:

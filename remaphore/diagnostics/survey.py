@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from remaphore.config.settings import Config, Identity
 from remaphore.diagnostics.findings import Code, Finding, Level
-from remaphore.diagnostics.probe import DroppedReplies, Probe
+from remaphore.diagnostics.machines import judge_replies
+from remaphore.diagnostics.probe import Answer, DroppedReplies, Probe
 from remaphore.diagnostics.replies import PERMISSIONS, PeerAnswer, judge, judge_own_clock, judge_silent
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol.peers import Peer, by_key
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
-Report = Callable[[Finding], None]
+OnListening = Callable[[Callable[[], None]], None]
+
+
+class Report(Protocol):
+    """A callback for findings, which gets those together that may be folded into one."""
+
+    def __call__(self, *findings: Finding) -> None:
+        """Report *findings*, in this order."""
 
 
 class PeerSurvey:
@@ -31,6 +40,7 @@ class PeerSurvey:
         *,
         to: str,
         timeout: float,
+        on_listening: OnListening = lambda _stop: None,
         clock: Clock = time.time_ns,
     ) -> None:
         self._bus = bus
@@ -42,54 +52,74 @@ class PeerSurvey:
         self._responders = responders
         self._to = to
         self._timeout = timeout
+        self._on_listening = on_listening
         self._clock = clock
         self._answers: dict[str, PeerAnswer] = {}
+        self._several: dict[str, Finding] = {}
+        self._reported = False
         self._dropped = DroppedReplies()
 
     async def run(self, report: Report) -> None:
-        """Ask, and *report* each finding."""
+        """Ask, and *report* the findings: those about each peer as soon as all have replied, at the timeout at most."""
         own = self._config.identity()
         if not own.may_send(PERMISSIONS):
             what = f"our identity {own.key} may not send {PERMISSIONS}, so peers cannot be asked"
             hint = f'add "{PERMISSIONS}" to the verbs of this identity'
             report(Finding(Level.WARNING, Code.IDENTITY_NOT_PERMITTED, self._config.source, what, hint))
             return
-        await self._ask(own)
+        await self._ask(own, report)
         if self._silent():
             others = [other for other in self._config.identities if other != own and other.may_send(PERMISSIONS)]
-            await asyncio.gather(*(spawn(self._ask(other), name="probe") for other in others))
+            await asyncio.gather(*(spawn(self._ask(other, report), name="probe") for other in others))
         self._report_peers(report)
-        self._report_all(report)
+        report(*self._judge_all())
 
     def _silent(self) -> list[str]:
         return [name for name in self._peers if name not in self._answers]
 
-    async def _ask(self, identity: Identity) -> None:
+    async def _ask(self, identity: Identity, report: Report) -> None:
         silent = self._silent()
         responders = [peer for peer in self._responders if peer.destination in silent]
         outgoing = self._signer.compose(PERMISSIONS, to=self._to, payload=b"", key=identity.key, wants_reply=True)
-        probe = Probe(outgoing, responders, self._config, clock=self._clock)
+        peers = by_key(responders)
+
+        def on_answer(answer: Answer) -> None:
+            peer = peers[answer.reply.sender]
+            answered = PeerAnswer(peer=peer, key=identity.key, answer=answer)
+            self._answers.setdefault(peer.destination, answered)
+
+        def on_complete() -> None:
+            self._on_listening(probe.stop)
+            self._report_peers(report)
+
+        probe = Probe(
+            outgoing, responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
+        )
         await probe.run(self._bus, timeout=self._timeout)
-        for name, answer in probe.answers.items():
-            peer = by_key(responders)[answer.reply.sender]
-            self._answers.setdefault(name, PeerAnswer(peer=peer, key=identity.key, answer=answer))
+        for finding in filter(None, map(judge_replies, probe.replies.values())):
+            self._several[finding.where] = finding
         self._dropped.unbound |= probe.dropped.unbound
         self._dropped.strangers |= probe.dropped.strangers
         self._dropped.forged += probe.dropped.forged
 
     def _report_peers(self, report: Report) -> None:
+        if not self._reported:
+            self._reported = True
+            report(*self._judge_peers())
+
+    def _judge_peers(self) -> Iterator[Finding]:
         for name, peer in self._peers.items():
             if name in self._answers:
-                for finding in judge(self._config, self._answers[name]):
-                    report(finding)
+                yield from judge(self._config, self._answers[name])
             elif name in self._dropped.unbound:
                 what = "its replies do not name the request, like those of the Go implementation, and are dropped"
                 hint = f'write compatibility = "legacy" to {peer.origin}'
-                report(Finding(Level.ERROR, Code.REPLY_UNBOUND, name, what, hint))
+                yield Finding(Level.ERROR, Code.REPLY_UNBOUND, name, what, hint)
             else:
-                report(judge_silent(self._config, peer, timeout=self._timeout))
+                yield judge_silent(self._config, peer, timeout=self._timeout)
 
-    def _report_all(self, report: Report) -> None:
+    def _judge_all(self) -> Iterator[Finding]:
+        yield from self._several.values()
         silent = self._silent()
         for key in sorted(self._dropped.strangers):
             node = f"one of {', '.join(map(shlex.quote, silent))}" if silent else "one of our nodes"
@@ -98,15 +128,14 @@ class PeerSurvey:
             hint = (
                 f"if {node} has a new key, run remaphore peer show there, and add the line that it prints, not this key"
             )
-            report(Finding(Level.ERROR, Code.UNKNOWN_KEY, self._config.source, what, hint))
+            yield Finding(Level.ERROR, Code.UNKNOWN_KEY, self._config.source, what, hint)
         if self._dropped.forged:
             what = f"replies with the key of a peer and an invalid signature: {self._dropped.forged}"
             hint = "find out who else may publish on this broker"
-            report(Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, hint))
+            yield Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, hint)
         if not self._answers and not all(peer.legacy for peer in self._responders):
             what, hint = "no peer replied", "check what they share first: broker, subject, our key"
             if len(self._peers) == 1:
                 what, hint = "the only peer that was asked did not reply", "follow the hint of that peer"
-            report(Finding(Level.ERROR, Code.NO_REPLIES, "peers", what, hint))
-        for finding in judge_own_clock(self._config, [answered.answer for answered in self._answers.values()]):
-            report(finding)
+            yield Finding(Level.ERROR, Code.NO_REPLIES, "peers", what, hint)
+        yield from judge_own_clock(self._config, [answered.answer for answered in self._answers.values()])

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginContext:
-    """The environment of a plugin. config: the daemon's at its start. instance: the name given by `--instance`."""
+    """The environment of a plugin. config: the daemon's at its start. instance: the name given by `--instance`.
+
+    invocation: a random number of this run of the daemon, 16 hexadecimal digits, as in the built-in reply to `ping`.
+    """
 
     config: Config
     instance: str
+    invocation: str

@@ -7,6 +7,7 @@ plugins), `Responses.send`. A message that is not accepted leaves that path at `
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -20,10 +21,13 @@ from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.stats import DaemonStats
 from remaphore.messaging.signer import Clock
+from remaphore.protocol.ping import INVOCATION_BYTES, Invocation
 from remaphore.receiving.admission import Admission
 from remaphore.receiving.counters import DaemonCounters
+from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.execution import Execution
 from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.ledger.state import DEFAULT_INSTANCE
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.responses import Responses
 from remaphore.receiving.throttle import DropThrottle
@@ -57,12 +61,12 @@ class Daemon:
         *,
         plugins: pluggy.PluginManager,
         ledger: Ledger,
-        instance: str = "",
+        instance: str = DEFAULT_INSTANCE,
         clock: Clock = time.time_ns,
     ) -> None:
         """*instance*: the name of this daemon among those of this machine, for the plugins."""
         self._counters = counters = DaemonCounters()
-        self._instance = instance
+        self._invocation = Invocation(secrets.token_hex(INVOCATION_BYTES), instance)
         self._bus = bus
         self._clock = clock
         self._ledger = ledger
@@ -74,7 +78,14 @@ class Daemon:
         )
         self._responses = Responses(bus, config, ledger, counters, drops=self._drops, clock=clock)
         self._execution = Execution(
-            config, plugins, ledger, counters, responses=self._responses, drops=self._drops, errors=errors
+            config,
+            plugins,
+            ledger,
+            counters,
+            responses=self._responses,
+            drops=self._drops,
+            errors=errors,
+            default_reply=DefaultReply(self._invocation),
         )
         self._admission = Admission(
             config,
@@ -172,7 +183,9 @@ class Daemon:
                 _log.error("expire_failed", error=describe(error))
 
     async def _start_plugins(self) -> None:
-        context = PluginContext(config=self._config, instance=self._instance)
+        context = PluginContext(
+            config=self._config, instance=self._invocation.instance, invocation=self._invocation.number
+        )
         startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
         self._errors.report(await startup)
 

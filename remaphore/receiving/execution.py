@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import pluggy
 
 EVICTED = "it made room for a peer with fewer messages waiting"
-# The exit code in a reply when no plugin had one: the shell's "command not found".
-NO_HANDLER = 127
-
 # Seconds on top of a verb's own limit, so that a plugin that keeps the limit itself can still report that.
 GRACE_SECONDS = 5.0
 
@@ -54,8 +51,12 @@ class Execution:
         responses: Responses,
         drops: DropThrottle,
         errors: PluginErrorReporter,
+        default_reply: Callable[[Message], Reply],
     ) -> None:
-        """*drops*: gets a message that finds its queue full, since its sender would otherwise not be notified."""
+        """*drops*: gets a message that finds its queue full, since its sender would otherwise not be notified.
+
+        *default_reply*: returns the reply to a request that no plugin replied to.
+        """
         self._config = config
         self._peers = by_key(config.peers)
         self._hook = plugins.hook
@@ -65,7 +66,7 @@ class Execution:
         self._drops = drops
         self._errors = errors
         self._subject = subject.for_messages(config.subject)
-        self._processor = MessageProcessor(plugins, errors, default_reply=Reply(NO_HANDLER, b"no handler\n"))
+        self._processor = MessageProcessor(plugins, errors, default_reply=default_reply)
         self._queues = VerbQueues(
             lambda verb: self._config.verb(verb),  # noqa: PLW0108 - of the configuration at the time
             on_message=self._run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,9 +41,15 @@ class Result(NamedTuple):
 
 
 class MessageProcessor:
-    """Passes messages to the plugins. *default_reply*: what a requester gets if no plugin returned a reply."""
+    """Passes messages to the plugins. *default_reply*: returns what a requester gets if no plugin returned a reply."""
 
-    def __init__(self, plugins: pluggy.PluginManager, errors: PluginErrorReporter, *, default_reply: Reply) -> None:
+    def __init__(
+        self,
+        plugins: pluggy.PluginManager,
+        errors: PluginErrorReporter,
+        *,
+        default_reply: Callable[[Message], Reply],
+    ) -> None:
         self._hook = plugins.hook
         self._errors = errors
         self._default_reply = default_reply
@@ -54,7 +60,9 @@ class MessageProcessor:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
         outcomes = tuple(map(validate_outcome, called))
-        return Result(outcomes, choose_reply(outcomes) or (self._default_reply if message.wants_reply else None))
+        return Result(
+            outcomes, choose_reply(outcomes) or (self._default_reply(message) if message.wants_reply else None)
+        )
 
     def notify_handled(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.

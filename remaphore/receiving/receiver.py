@@ -51,7 +51,7 @@ class Receiver:
         self._hook = hook = plugins.hook
         self._once = once
         self._signer = Signer(config, clock)
-        self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=Reply(None, NO_DATA))
+        self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=lambda _: Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
         self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))
         self._inbox = Inbox(

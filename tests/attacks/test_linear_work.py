@@ -24,9 +24,10 @@ from remaphore import text as shown
 from remaphore.cli import arguments, completers
 from remaphore.config import checks, creation, editing, identities, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
+from remaphore.diagnostics import folding as finding_folding
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
-from remaphore.protocol import duration, keys, match, subject, wire
+from remaphore.protocol import duration, keys, match, ping, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
@@ -155,7 +156,12 @@ SCANNERS = {
         lambda text: folding.fold([f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)]),
         ["a"],
     ),
+    "names, folded for a finding": (
+        lambda text: finding_folding.fold_names(text.split(",")),
+        ["com.db.%d,", "1.", "1,"],
+    ),
     "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
+    "invocation": (lambda text: ping.parse_reply(octets(text)), [repeated("a", "remaphore 1, up "), "remaphore "]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
     "message": (lambda text: wire.decode(octets(text)), [",", "a"]),
     "time": (lambda text: parse_frame(time_ns=text), ["f", "1", "0"]),
@@ -241,7 +247,9 @@ EXPRESSIONS = {
     "remaphore/hooks/settings.py": "at most 41 characters are looked at",
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
+    "remaphore/diagnostics/folding.py": SCANNERS["names, folded for a finding"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
+    "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",
     "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],

@@ -10,7 +10,11 @@ import time
 import pytest
 
 from remaphore.diagnostics.findings import Code, to_line
+from remaphore.diagnostics.probe import MAX_FURTHER_REPLIES
+from remaphore.protocol import wire
+from remaphore.tasks import spawn
 from tests.diagnostics.doctor_cases import REPORTED, TWO, US, DoctorSite, respond
+from tests.harness.factories import make_encoded_reply
 
 LONGEST = 1500  # characters of a line, however much a peer says
 
@@ -58,6 +62,35 @@ async def test_whatever_a_peer_says_each_finding_is_a_line_that_can_be_read_and_
     assert max(len(to_line(finding)) for finding in found) < LONGEST
     for finding in found:
         json.dumps([finding.what, dict(finding.facts)], allow_nan=False)
+
+
+async def test_a_peer_that_replies_very_often_is_one_line_and_few_of_its_replies_are_verified(site, monkeypatch):
+    checked, verify = [], wire.verify
+    monkeypatch.setattr(wire, "verify", lambda frame: checked.append(frame.sender) or verify(frame))
+    for number in range(100):
+        run = {"invocation": f"{number:016x}", "instance": f"{number}".rjust(64, "x")}
+        await respond(site, 2, accepts={US}, payload=reported(**run))
+    found = await site.examine(replies=100)
+    (finding,) = [finding for finding in found if finding.code is Code.PEER_SEVERAL_INSTANCES]
+    assert len(to_line(finding)) < LONGEST
+    assert 0 < checked.count(finding.facts["keys"][0]) <= 1 + MAX_FURTHER_REPLIES
+
+
+async def test_a_forged_further_reply_makes_no_second_machine(site):
+    run = {"invocation": "a" * 16, "instance": "main"}
+    await respond(site, 2, accepts={US}, payload=reported(**run))
+    bus = site.broker.connect()
+
+    def forge(raw):
+        request = wire.decode(raw).message()
+        genuine = make_encoded_reply(2, request, time_ns=time.time_ns(), payload=reported(**run))
+        forged = genuine.replace(b"a" * 16, b"b" * 16)
+        other = make_encoded_reply(2, request, time_ns=time.time_ns(), uuid=b"other", payload=reported())
+        for data in (forged, other):  # the second one is a genuine reply to another request
+            spawn(bus.publish(f"remaphore.{request.digest.hex()}", data), name="forgery")
+
+    await bus.subscribe("remaphore.all", forge)
+    assert {finding.code for finding in await site.examine(replies=3)} == {Code.PEER_OK}
 
 
 @pytest.mark.parametrize("year", [1678, 1970, 2100, 2262])

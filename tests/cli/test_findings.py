@@ -10,6 +10,29 @@ from remaphore.diagnostics.findings import Code, Finding, Level
 NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
 
 
+def test_equal_findings_are_one_line_and_in_json_one_object_each(capsys):
+    findings = [Finding(Level.NOTE, Code.PERMISSIONS_REJECTED, f"com.{number}", "text") for number in (1, 2)]
+    FindingPrinter(to_json=False).show(*findings)
+    assert capsys.readouterr().out == "note     com.[1-2] (2): text\n"
+    FindingPrinter(to_json=True).show(*findings)
+    assert [json.loads(line)["where"] for line in capsys.readouterr().out.splitlines()] == ["com.1", "com.2"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "code"),
+    [
+        ([Level.WARNING], 4),
+        ([Level.NOTE], 0),  # a peer that runs the Go implementation
+        ([Level.NOTE, Level.WARNING], 4),
+        ([Level.WARNING, Level.ERROR], 1),
+    ],
+)
+def test_a_silent_peer_is_exit_code_4_unless_there_is_an_error(levels, code):
+    printer = FindingPrinter(to_json=False)
+    printer.show(*(Finding(level, Code.PEER_SILENT, "com.two", "text") for level in levels))
+    assert printer.conclude() == code
+
+
 def test_control_characters_of_a_finding_are_escaped(capsys):
     FindingPrinter(to_json=False).show(Finding(Level.ERROR, Code.PEER_REJECTS, NASTY, NASTY, NASTY))
     (line,) = capsys.readouterr().out.splitlines()

@@ -22,6 +22,7 @@ from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
 from tests.harness.factories import make_encoded_reply, make_key
 from tests.harness.nodes import NAMES, make_config
+from tests.harness.waiting import until
 
 LONG = 30.0  # seconds; never reached if every peer replies
 BRIEF = 0.05  # if a peer does not reply
@@ -62,21 +63,32 @@ class DoctorSite:
         self.config = make_config(1, peers=(knows(2),))
         self.daemons = AsyncExitStack()
 
-    async def start(self, number=2, *, config=None, plugins=("permissions",), own=None, off=0.0):
-        """Start the daemon of node *number*, whose clock is *off* seconds ahead; return it."""
+    async def start(
+        self, number=2, *, config=None, plugins=("permissions",), own=None, off=0.0, machine="", instance="main"
+    ):
+        """Start the daemon of node *number*, whose clock is *off* seconds ahead; return it.
+
+        machine: that of a copy of the node.
+        """
         config = config or make_config(number)
         manager = load(plugins) if plugins else empty()
         if own is not None:
             register(manager, own, name="own")
         configure(manager, config)
-        folder = self.folder / str(number)
+        folder = self.folder / f"{number}{machine}"
         folder.mkdir(exist_ok=True)
         own_clock = clock(off)
         # As if it had been running for long: a new ledger drops messages that were signed before its creation.
         created = own_clock() - 10 * MINUTE
         return await self.daemons.enter_async_context(
             running_daemon(
-                self.broker.connect(), folder, config=config, plugins=manager, clock=own_clock, created=created
+                self.broker.connect(),
+                folder,
+                config=config,
+                plugins=manager,
+                clock=own_clock,
+                created=created,
+                instance=instance,
             )
         )
 
@@ -84,12 +96,26 @@ class DoctorSite:
         """Stop all daemons."""
         await self.daemons.aclose()
 
-    async def examine(self, *, timeout=LONG):
-        """Return the findings."""
+    async def examine(self, *, timeout=LONG, replies=0):
+        """Return the findings. Once all peers have replied, wait until there are so many *replies* in all."""
         found = []
         signer = Signer(self.config, time.time_ns)
-        survey = PeerSurvey(self.broker.connect(), self.config, signer, self.config.peers, to="**", timeout=timeout)
-        await survey.run(found.append)
+        seen, waiting = len(self.broker.published), []
+
+        async def enough(stop):
+            await until(lambda: len(self.broker.published) - seen > replies)  # one is the request
+            stop()
+
+        survey = PeerSurvey(
+            self.broker.connect(),
+            self.config,
+            signer,
+            self.config.peers,
+            to="**",
+            timeout=timeout,
+            on_listening=lambda stop: waiting.append(spawn(enough(stop), name="enough")),
+        )
+        await survey.run(lambda *findings: found.extend(findings))
         return found
 
     async def found(self, code, **options):
@@ -253,6 +279,41 @@ async def may_not_be_asked(site):
     return permit_it
 
 
+async def was_cloned(site):
+    await site.start()
+    await site.start(machine="copy")
+
+    async def give_the_copy_a_key_and_a_destination():
+        await site.stop()
+        await site.start()
+        await site.start(3)
+        site.config = replace(site.config, peers=(knows(2), knows(3)))
+
+    return give_the_copy_a_key_and_a_destination
+
+
+async def has_two_daemons_that_report_nothing(site):
+    await site.start(plugins=())
+    await site.start(plugins=(), machine="copy")
+
+    async def stop_one_and_enable_the_plugin():
+        await site.stop()
+        await site.start()
+
+    return stop_one_and_enable_the_plugin
+
+
+async def runs_two_instances(site):
+    await site.start(machine="a", instance="a")
+    await site.start(machine="b", instance="b")
+
+    async def stop_one():
+        await site.stop()
+        await site.start()
+
+    return stop_one
+
+
 E, W, N = Level.ERROR, Level.WARNING, Level.NOTE
 KEY = make_key(3).public
 CASES = [
@@ -273,6 +334,24 @@ CASES = [
         W,
         has_another_plugin_for_the_verb,
         "run remaphore hooks permissions there; remove a handler",
+    ),
+    (
+        Code.PEER_SEVERAL_MACHINES,
+        E,
+        was_cloned,
+        "2 machines reply as this peer, with the same key, and each runs every message: invocations ",
+    ),
+    (
+        Code.PEER_SEVERAL_RECEIVERS,
+        W,
+        has_two_daemons_that_report_nothing,
+        "hint: enable the plugin permissions there and run remaphore doctor",
+    ),
+    (
+        Code.PEER_SEVERAL_INSTANCES,
+        N,
+        runs_two_instances,
+        "2 instances reply as this peer, and each runs every message: a, b",
     ),
     (Code.PEER_REJECTS, W, has_a_damaged_ledger, "rejects: ledger: the ledger cannot be written"),
     (Code.PEER_EXPECTS_OTHER_KEY, E, expects_another_key_of_ours, f"expects our key {KEY}, but we sign with {US}"),
@@ -309,6 +388,8 @@ CASES = [
     (Code.PEER_SILENT, W, does_not_list_us, f"remaphore explain --from {US} --verb permissions --to=com.two"),
     (Code.IDENTITY_NOT_PERMITTED, W, may_not_be_asked, 'hint: add "permissions" to the verbs of this identity'),
 ]
+# How many replies have to arrive, where the first of each peer does not show it.
+REPLIES = {Code.PEER_SEVERAL_MACHINES: 2, Code.PEER_SEVERAL_RECEIVERS: 2, Code.PEER_SEVERAL_INSTANCES: 2}
 # A missing reply can only be observed after the whole timeout.
 SECONDS = {
     Code.PEER_SILENT: BRIEF,

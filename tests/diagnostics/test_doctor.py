@@ -15,6 +15,8 @@ from remaphore import Reply, hookimpl
 from remaphore.cli import arguments
 from remaphore.diagnostics import replies
 from remaphore.diagnostics.findings import Code, Level, to_line
+from remaphore.diagnostics.survey import PeerSurvey
+from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.protocol.peers import Peer
@@ -24,6 +26,7 @@ from tests.diagnostics.doctor_cases import (
     CASES,
     KEY,
     LONG,
+    REPLIES,
     SECONDS,
     SOME,
     TWO,
@@ -36,6 +39,7 @@ from tests.diagnostics.doctor_cases import (
 from tests.harness.factories import make_encoded_reply, make_key
 from tests.harness.machine import assert_hints
 from tests.harness.nodes import make_config
+from tests.harness.waiting import until
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ async def test_a_valid_peer_is_one_finding(site):
 @pytest.mark.parametrize(("code", "level", "provoke", "text"), CASES)
 async def test_each_finding_is_gone_once_its_hint_is_followed(site, code, level, provoke, text):
     fix = await provoke(site)
-    (finding,) = await site.found(code, timeout=SECONDS.get(code, LONG))
+    (finding,) = await site.found(code, timeout=SECONDS.get(code, LONG), replies=REPLIES.get(code, 0))
     assert finding.level is level
     assert text in to_line(finding)
     assert_hints([finding])
@@ -102,6 +106,61 @@ async def test_a_node_with_two_keys_is_one_peer(site):
     await site.start()
     (finding,) = await site.examine()
     assert (finding.code, finding.where) == (Code.PEER_OK, TWO)
+
+
+async def test_findings_about_peers_are_reported_before_the_wait_for_further_replies(site):
+    await site.start()
+    found, stops = [], []
+    signer, bus = Signer(site.config, time.time_ns), site.broker.connect()
+    options = {"to": "**", "timeout": LONG, "on_listening": stops.append}
+    survey = PeerSurvey(bus, site.config, signer, site.config.peers, **options)
+    running = spawn(survey.run(lambda *findings: found.extend(findings)), name="survey")
+    await until(lambda: found or running.done())
+    assert (found[0].code, running.done()) == (Code.PEER_OK, False)
+    stops[0]()
+    await running
+    assert len(found) == 1
+
+
+async def test_two_machines_with_one_destination_and_different_keys_are_an_error(site):
+    site.config = replace(site.config, peers=(knows(2), knows(3, destination=TWO)))
+    await site.start(2)
+    await site.start(3, config=replace(make_config(3), destination=TWO))
+    findings = await site.examine(replies=2)
+    (finding,) = [finding for finding in findings if finding.code is Code.PEER_SEVERAL_MACHINES]
+    assert (finding.where, finding.level) == (TWO, Level.ERROR)
+    assert "2 machines reply as this peer, with different keys" in finding.what
+    assert finding.facts["keys"] == sorted(make_key(number).public for number in (2, 3))
+    assert len({run["invocation"] for run in finding.facts["invocations"]}) == 2
+    assert [finding.code for finding in findings].count(Code.PEER_OK) == 1
+
+
+async def test_a_clone_of_a_machine_with_two_instances_is_told_from_the_instances(site):
+    for machine in ("", "copy"):
+        for instance in ("a", "b"):
+            await site.start(machine=machine + instance, instance=instance)
+    (finding,) = [finding for finding in await site.examine(replies=4) if finding.where == TWO and finding.hint]
+    assert finding.code is Code.PEER_SEVERAL_MACHINES
+    assert [run["instance"] for run in finding.facts["invocations"]].count("a") == 2
+
+
+async def test_a_request_that_the_broker_delivers_twice_makes_no_second_machine(site):
+    await site.start()
+    bus, again = site.broker.connect(), []
+
+    def repeat(raw):
+        digest = wire.digest(raw).hex()
+
+        async def once_answered():
+            await until(lambda: any(subject.endswith(digest) for subject, _ in site.broker.published))
+            await bus.publish("remaphore.all", raw)
+
+        if not again:
+            again.append(spawn(once_answered(), name="repeat"))
+
+    await bus.subscribe("remaphore.all", repeat)
+    findings = await site.examine(replies=3)  # the reply, the request again, and the same reply again
+    assert [finding.code for finding in findings] == [Code.PEER_OK]
 
 
 async def test_a_rejection_is_a_finding_and_runs_nothing_there(site):

@@ -29,7 +29,7 @@ async def examine_servers(config, *, timeout=SECONDS):
     """Return the findings about servers; no peer is asked, as the identity may not send `permissions`."""
     found = []
     config = replace(config, identities=make_config(1, "ping").identities)
-    await examine(config, to="**", timeout=timeout, report=found.append)
+    await examine(config, to="**", timeout=timeout, report=lambda *findings: found.extend(findings))
     return [finding for finding in found if finding.code is not Code.IDENTITY_NOT_PERMITTED]
 
 
@@ -145,7 +145,7 @@ async def test_where_a_subject_is_denied_no_peer_is_asked(tmp_path):
     found = []
     async with serving(realm, tmp_path) as server:
         config = at(server.url, auth=credentials(tmp_path / "node.creds"))
-        await examine(config, to="**", timeout=SECONDS, report=found.append)
+        await examine(config, to="**", timeout=SECONDS, report=lambda *findings: found.extend(findings))
     assert [finding.what for finding in found].count("no permission for publish to remaphore.all") == 1
     assert set(codes(found)) == {Code.SERVER_OK, Code.SUBJECT_DENIED}
 
@@ -164,7 +164,13 @@ async def test_publishing_messages_is_tried_with_a_message_to_this_node_alone(se
 
         await bus.subscribe("remaphore.all", answer)
         config = at(server.url)
-        await examine(replace(config, peers=config.peers[:1]), to="**", timeout=SECONDS, report=lambda _found: None)
+        await examine(
+            replace(config, peers=config.peers[:1]),
+            to="**",
+            timeout=SECONDS,
+            report=lambda *_found: None,
+            on_listening=lambda stop: stop(),
+        )
     assert [(frame.destination, frame.wants_reply) for frame in arrived] == [("com.one", False), ("**", True)]
     assert {frame.verb for frame in arrived} == {"permissions"}
 
@@ -194,7 +200,7 @@ async def test_being_cancelled_leaves_no_connection(server):
     before = open_sockets()
     async with silent() as (url, met):
         looking = spawn(
-            examine(at(server.url, url), to="**", timeout=SECONDS, report=lambda _found: None), name="doctor"
+            examine(at(server.url, url), to="**", timeout=SECONDS, report=lambda *_found: None), name="doctor"
         )
         await met.wait()
         await until(lambda: f"probe {server.url}" not in {task.get_name() for task in asyncio.all_tasks()})

@@ -18,7 +18,7 @@ from remaphore.hooks.manager import GROUP, implemented, load
 from remaphore.hooks.settings import build
 from remaphore.hooks.specs import HOOKS, PLAIN
 from remaphore.hooks.stats import DaemonStats
-from remaphore.receiving import daemon, execution, processor, receiver, throttle
+from remaphore.receiving import daemon, default_reply, execution, processor, receiver, throttle
 from remaphore.testing import make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -54,7 +54,7 @@ def test_the_limits_on_the_page_are_those_of_the_code():
     assert {daemon.HOOK_SECONDS, execution.GRACE_SECONDS, daemon.STOP_SECONDS, processor.NOTE_SECONDS} == {5.0}
     assert {receiver.STOP_SECONDS, collecting.HOOK_SECONDS} == {5.0}
     assert f"every {throttle.INTERVAL_SECONDS:.0f}\nseconds" in SECTIONS["remaphore_dropped"]
-    assert f"{execution.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
+    assert f"{default_reply.NO_HANDLER}, or -1" in SECTIONS["remaphore_message"]
 
 
 def summary():
@@ -71,7 +71,7 @@ CALLS = {
     "remaphore_startup": (
         lambda: {
             "stats": lambda: DaemonStats(received=3, connected=True),
-            "context": PluginContext(config=make_config(), instance="main"),
+            "context": PluginContext(config=make_config(), instance="main", invocation="0123456789abcdef"),
         },
         "main: connected: True, received: 3",
     ),

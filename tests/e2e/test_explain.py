@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from remaphore.cli.commands.hooks import format_steps
 from remaphore.protocol.gate import CHECKS
 from tests.harness.factories import NOW, make_encoded, make_key
 from tests.harness.fleet import SECONDS, Fleet
@@ -259,6 +260,12 @@ def test_a_question_says_what_it_supposes(config):
     assert text.startswith("ping from com.example.one to **: accepted\n")
     assert "assumed: there is no message whose signature could be verified" in text
     assert "fields, hypothetical" in text
+    assert "would run:\n  nothing: the daemon itself answers a request, with its version and uptime\n" in text
+
+
+def test_only_a_ping_without_handler_is_answered_by_the_daemon_itself():
+    assert "the daemon itself answers" in format_steps([], "ping")
+    assert format_steps([], "pings") == "  nothing: a request is answered with exit code 127\n"
 
 
 def test_every_key_of_a_destination_is_asked_about(offline, config):

@@ -22,6 +22,14 @@ def codes(done, *levels):
     return [row["code"] for row in rows(done) if row["level"] in levels]
 
 
+def until_lines(fleet, number, *words):
+    """Run a command that waits after its last line; interrupt it after so many, and return exit code and lines."""
+    process = fleet.start(*words, ready=None)
+    lines = [process.popen.stdout.readline() for _ in range(number)]
+    code, rest = process.stop(signal.SIGINT)
+    return code, [*lines, *rest.splitlines(keepends=True)], process.lines
+
+
 @pytest.fixture
 def node(fleet):
     """Writes the configuration of a node that has all that a daemon needs: a state directory and a handler."""
@@ -87,7 +95,7 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     one = node("one", peers=["two"])
     two = node("two", peers=["three"])
     daemon = fleet.start("run", "-c", two)
-    first = fleet.run("doctor", "-c", one, "--json")
+    first = fleet.run("doctor", "-c", one, "--json", "--timeout", "1s")
     assert (first.returncode, codes(first, "error")) == (1, ["no-replies"])
     (silent,) = [row for row in rows(first) if row["code"] == Code.PEER_SILENT]
     key = make_key(1).public
@@ -103,35 +111,67 @@ def test_doctor_finds_both_directions_and_is_green_in_the_end(fleet, node):
     )
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded")
-    second = fleet.run("doctor", "-c", one, "--json", "--timeout", "30s")
-    assert (second.returncode, codes(second, "note", "warning", "error")) == (0, ["permissions-rejected"])
+    code, lines, _ = until_lines(fleet, 4, "doctor", "-c", one, "--json", "--timeout", "30s")
+    assert (code, [json.loads(line)["code"] for line in lines[3:]]) == (0, ["permissions-rejected"])
     two.write_text(two.read_text().replace('["ping"]', '["ping", "permissions"]'))
     daemon.lines.clear()
     daemon.popen.send_signal(signal.SIGHUP)
     daemon.wait_for("reloaded")
-    third = fleet.run("doctor", "-c", one, "--timeout", "30s")
-    assert (third.returncode, third.stderr) == (0, "remaphore: no problems found\n")
-    assert [line.split()[:2] for line in third.stdout.splitlines()] == [
+    code, lines, notices = until_lines(fleet, 3, "doctor", "-c", one, "--timeout", "30s")
+    assert (code, notices) == (0, ["remaphore: no problems found"])
+    assert [line.split()[:2] for line in lines] == [
         ["ok", f"{fleet.server}:"],
         ["ok", f"{fleet.server}:"],
         ["ok", f"{TWO}:"],
     ]
-    assert "; we permit it *; it permits us permissions, ping; remaphore " in third.stdout
-    assert ", login accepted, " in third.stdout
+    assert "; we permit it *; it permits us permissions, ping; remaphore " in lines[2]
+    assert ", login accepted, " in lines[0]
+
+
+def test_doctor_names_a_missing_peer_and_exits_4_and_equal_findings_are_one_line(fleet, node):
+    one = node("one")
+    text = one.read_text()
+    for number in range(4, 7):
+        key = make_key(number).public
+        text += f'[[peers]]\ndestination = "com.example.web{number}"\nkey = "{key}"\nverbs = ["*"]\n'
+    one.write_text(text)
+    fleet.start("run", "-c", node("two"))
+    done = fleet.run("doctor", "-c", one, "--timeout", "3s")
+    silent = f"warning  com.example.web[4-6],{THREE} (4): no reply within 3 s; we permit it *."
+    assert done.returncode == 4
+    assert [line.startswith(silent) for line in done.stdout.splitlines()[2:]] == [False, True]
+    assert done.stderr == "remaphore: 4 warnings\n"
+
+
+def test_ping_names_a_machine_that_was_cloned_and_exits_1(fleet, node):
+    one, two = node("one", peers=["two"]), node("two")
+    (fleet.folder / "two.hooks" / "ping" / "10-hello").unlink()
+    clone = fleet.folder / "clone.toml"
+    clone.write_text(two.read_text().replace("two.state", "clone.state"))
+    clone.chmod(0o644)
+    fleet.start("run", "-c", two)
+    fleet.start("run", "-c", clone)
+    code, lines, notices = until_lines(fleet, 2, "ping", "-c", one, "--count", 1, "--timeout", "30s")
+    assert code == 1
+    assert [line.startswith(f"{TWO}: seq=1 (DUP) time=") for line in lines] == [False, True]
+    assert all(" exit=0 remaphore " in line and ", instance main\n" in line for line in lines)
+    assert notices[0] == "remaphore: 1 ping, 1 of 1 answers"
+    assert notices[2].startswith(f"remaphore: error: {TWO}: 2 machines reply as this peer, with the same key, and ")
+    assert notices[3].startswith("remaphore: hint: if one machine is a copy of another, ")
 
 
 def test_ping_shows_live_lines_and_nothing_of_a_reply_raw(fleet, node):
     one = node("one", peers=["two"])
     fleet.start("run", "-c", node("two", handler=f"printf '{NASTY}'; echo; echo; remaphore 9.9"))
-    done = fleet.run("ping", "-c", one, "--count", 2, "--interval", "1ms", "--timeout", "30s", TWO)
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0
+    words = ("ping", "-c", one, "--count", 2, "--interval", "1ms", "--timeout", "30s", TWO)
+    code, lines, notices = until_lines(fleet, 2, *words)
+    assert code == 0
     assert sorted(line.split()[:2] for line in lines) == [[f"{TWO}:", "seq=1"], [f"{TWO}:", "seq=2"]]
     assert all(
         " ms skew=" in line and " exit=127 \\x1b]0;title\\x07\\x1b[31mhello\\x0d from two" in line for line in lines
     )
-    assert done.stderr.splitlines()[0] == "remaphore: 2 pings, 2 of 2 answers"
-    assert done.stderr.splitlines()[1].startswith("remaphore: round trip min/avg/max ")
+    assert notices[0] == "remaphore: 2 pings, 2 of 2 answers"
+    assert notices[1].startswith("remaphore: round trip min/avg/max ")
 
 
 def test_ping_names_missing_peers_and_exits_4_or_1_if_no_peer_replies(fleet, node):
@@ -150,8 +190,7 @@ def test_ping_names_missing_peers_and_exits_4_or_1_if_no_peer_replies(fleet, nod
     assert (unanswered.returncode, unanswered.stdout) == (1, "")
     assert unanswered.stderr.splitlines() == [
         "remaphore: 1 ping, 0 of 2 answers",
-        f"remaphore: missing: {TWO}, 1 of 1",
-        f"remaphore: missing: {THREE}, 1 of 1",
+        f"remaphore: missing: {TWO},{THREE}, 1 of 1",
     ]
 
 
@@ -169,10 +208,10 @@ def test_a_legacy_receiver_answers_a_ping_and_reports_nothing_to_doctor(fleet):
     one, two = fleet.config("one", peers=["two"]), fleet.config("two", form="conf")
     one.write_text(one.read_text() + 'compatibility = "legacy"\n')
     fleet.start("-c", two)
-    done = fleet.run("ping", "-c", one, "--count", 1, "--timeout", "30s")
-    assert (done.returncode, done.stdout.rstrip().endswith(" ms NO_DATA")) == (0, True)
-    done = fleet.run("doctor", "-c", one, "--json", "--timeout", "30s")
-    assert (done.returncode, codes(done, "note", "warning", "error")) == (0, ["permissions-unavailable"])
+    code, lines, _ = until_lines(fleet, 1, "ping", "-c", one, "--count", 1, "--timeout", "30s")
+    assert (code, lines[0].rstrip().endswith(" ms NO_DATA")) == (0, True)
+    code, lines, _ = until_lines(fleet, 4, "doctor", "-c", one, "--json", "--timeout", "30s")
+    assert (code, json.loads(lines[3])["code"]) == (0, "permissions-unavailable")
 
 
 def test_a_reader_that_has_gone_ends_a_ping_as_it_ends_other_tools(fleet, node):

@@ -42,6 +42,7 @@ async def running_daemon(
     plugins: pluggy.PluginManager,
     clock: Callable[[], int] = clock,
     created: int = NOW - 1,
+    instance: str = "main",
 ) -> AsyncIterator[Daemon]:
     """Run a daemon (default: node 2) for the length of a block; stop it, and wait for its end, after it.
 
@@ -49,7 +50,7 @@ async def running_daemon(
     """
     config = config or make_config(2)
     async with Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=created) as ledger:
-        daemon = Daemon(bus, config, plugins=plugins, ledger=ledger, clock=clock)
+        daemon = Daemon(bus, config, plugins=plugins, ledger=ledger, instance=instance, clock=clock)
         ready = asyncio.Event()
         task = spawn(daemon.run(ready=ready.set), name="daemon under test")
         await ready.wait()

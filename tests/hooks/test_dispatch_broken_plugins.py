@@ -313,6 +313,7 @@ async def test_a_message_without_a_reply_is_reported_too(tmp_path):
     async with asyncio.timeout(30), running(tmp_path, broker, config, slow):
         node = Node(broker.connect(), config, clock=CLOCK)
         await node.send("ping", payload="x")
-        assert await ask(node, "y") == [(127, b"no handler\n")]
+        async with node.request("other", payload="y", timeout=30) as request:
+            assert [(reply.exit_code, reply.output) async for reply in request] == [(127, b"no handler\n")]
         await until(lambda: len(slow.handled) == 2)
     assert slow.handled == [(b"x", [], None, False), (b"y", [], Reply(127, b"no handler\n"), True)]

@@ -40,6 +40,8 @@ async def test_the_reply_has_the_permissions_of_the_requester():
         "verbs": ["deploy", "permissions"],
         "allow_skew_ns": 5_000_000_000,
         "version": version("remaphore"),
+        "invocation": "0123456789abcdef",
+        "instance": "main",
     }
 
 

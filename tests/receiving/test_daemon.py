@@ -13,6 +13,7 @@ from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
+from remaphore.protocol.ping import Invocation, parse_reply
 from remaphore.receiving import daemon as module
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
@@ -106,6 +107,41 @@ async def test_without_a_reply_of_a_plugin_the_exit_code_is_127(running):
     broker = MemoryBroker()
     async with running(broker):
         assert await ask(asking(broker), "none") == (127, b"no handler\n")
+
+
+async def test_a_ping_that_no_plugin_replies_to_is_answered_with_the_invocation_of_the_daemon(tmp_path):
+    class Startup:
+        def __init__(self):
+            self.contexts = []
+
+        @hookimpl
+        def remaphore_startup(self, context):
+            self.contexts.append(context)
+
+    startup, broker, answers = Startup(), MemoryBroker(), []
+    for _restart in range(2):
+        async with running_daemon(broker.connect(), tmp_path, plugins=plugin_manager(startup=startup)):
+            answers.append(await ask(asking(broker), "ping"))
+            answers.append(await ask(asking(broker), "ping", "again"))
+            assert await ask(asking(broker), "pings") == (127, b"no handler\n")
+    runs = [Invocation(context.invocation, context.instance) for context in startup.contexts]
+    assert [code for code, _ in answers] == [0] * 4
+    assert [parse_reply(output) for _, output in answers] == [runs[0], runs[0], runs[1], runs[1]]
+    assert runs[0].number != runs[1].number
+
+
+@pytest.mark.parametrize(("fails", "answer"), [(False, (3, b"mine")), (True, (-1, b""))])
+async def test_a_ping_that_a_plugin_replied_to_or_failed_at_keeps_that_result(tmp_path, fails, answer):
+    class Replies:
+        @hookimpl
+        def remaphore_message(self, message):
+            if fails:
+                raise RuntimeError(message.verb)
+            return Reply(3, b"mine")
+
+    broker = MemoryBroker()
+    async with running_daemon(broker.connect(), tmp_path, plugins=plugin_manager(replies=Replies())):
+        assert await ask(asking(broker), "ping") == answer
 
 
 async def test_a_failing_plugin_is_minus_one_and_the_daemon_continues(running):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from remaphore.cli import output, requests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remaphore.cli.arguments import Parser
 
 DEFAULT_SECONDS = 5.0
@@ -16,7 +18,11 @@ SUMMARY = "check the broker and the peers, and what they permit"
 EXAMPLE = """\
 remaphore doctor
 remaphore doctor --to 'com.example.**'"""
-EXIT_CODES = {0: "no errors (there may be warnings)", 1: "at least one error"}
+EXIT_CODES = {
+    0: "no errors, and every peer replied (there may be warnings)",
+    1: "at least one error",
+    4: "no errors, but at least one peer did not reply; a peer that runs the Go implementation need not",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,9 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Connect to each server and ask each peer with the verb `permissions`: which peers reply, whose clock is off,"
         " and what the peers and this node permit each other. Peers report their permissions if they have the plugin"
-        " `permissions` enabled. Each finding is printed with a hint on how to fix it."
+        " `permissions` enabled. When all have replied, doctor waits until --timeout or Ctrl-C for a second machine"
+        " with the key of one of them. Each finding is printed with a hint on how to fix it. Equal findings about"
+        " several peers are one line."
     )
     add_config(parser)
     parser.add_argument(
@@ -57,15 +65,23 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Doctor) -> int:
-    """Run the checks; return 0, or 1 if there is an error among the findings."""
+    """Run the checks; return 0, 1 if there is an error among the findings, else 4 if a peer did not reply."""
+    import asyncio
+
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.findings import FindingPrinter
     from remaphore.diagnostics.doctor import examine
+    from remaphore.interrupts import heeded, on_interrupt
 
     config = load_config(options.config)
     config.identity().load()
     output.configure_logs(level="WARNING")
     printer = FindingPrinter(to_json=options.json)
-    tasks.run(examine(config, to=options.to, timeout=options.timeout, report=printer.show))
+
+    def on_listening(stop: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        on_interrupt(lambda _number: loop.call_soon_threadsafe(stop), signals=heeded())
+
+    tasks.run(examine(config, to=options.to, timeout=options.timeout, report=printer.show, on_listening=on_listening))
     return printer.conclude()

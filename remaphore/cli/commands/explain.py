@@ -241,6 +241,7 @@ def format_explanation(source: str, explanation: Explanation) -> str:
     size = f", {explanation.size} bytes" if explanation.contents is not Contents.HYPOTHETICAL else ""
     why = f", {explanation.reason}" if explanation.reason else ""
     text = output.wrap(output.printable(f"{source}{size}: {explanation.verdict}{why}"), indent=2)
+    frame = explanation.frame  # an accepted message has one
     width = max(len(check.decided_by) for check in explanation.checks)
     for check in explanation.checks:
         line = f"  {check.check:<13} {check.state:<13} {check.decided_by:<{width}}  {check.detail}"
@@ -253,6 +254,6 @@ def format_explanation(source: str, explanation: Explanation) -> str:
             shown = ascii(value)
             rest = f"... ({len(shown)} characters)" if len(shown) > _MAX_SHOWN else ""
             text += output.wrap(f"  {name:<13} {shown[:_MAX_SHOWN]}{rest}", indent=16)
-    if explanation.reason is None:
-        text += f"would run:\n{format_steps(explanation.steps)}"
+    if explanation.reason is None and frame is not None:
+        text += f"would run:\n{format_steps(explanation.steps, frame.verb)}"
     return text

@@ -25,6 +25,7 @@ EXIT_CODES = {
 }
 
 _NOTHING = "  nothing: a request is answered with exit code 127"
+_BUILT_IN = "  nothing: the daemon itself answers a request, with its version and uptime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def run(options: Hooks) -> int:
     if options.json:
         output.write_json(*({"verb": verb, **asdict(step)} for verb, steps in found.items() for step in steps))
     else:
-        output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb])}" for verb in verbs))
+        output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb], verb)}" for verb in verbs))
     bad = (Action.UNSAFE, Action.FAIL)
     return 1 if any(step.action in bad for steps in found.values() for step in steps) else 0
 
@@ -82,12 +83,13 @@ def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, plu
     return config, plugins
 
 
-def format_steps(steps: Iterable[Step]) -> str:
-    """Return *steps* as lines for people. They may contain a payload, and are printable."""
+def format_steps(steps: Iterable[Step], verb: str) -> str:
+    """Return the *steps* for *verb* as lines for people. They may contain a payload, and are printable."""
     import shlex
 
     from remaphore.errors import with_hint
     from remaphore.hooks.plan import Action
+    from remaphore.protocol import ping
 
     lines = ""
     for step in steps:
@@ -96,4 +98,4 @@ def format_steps(steps: Iterable[Step]) -> str:
             what = shlex.join(step.argv) + (f" ({step.reason})" if step.reason else "")
         line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
-    return lines or f"{_NOTHING}\n"
+    return lines or f"{_BUILT_IN if verb == ping.VERB else _NOTHING}\n"

@@ -23,7 +23,7 @@ remaphore ping
 remaphore ping --count 3 'com.example.**'"""
 EXIT_CODES = {
     0: "every peer replied to every ping",
-    1: "no peer replied",
+    1: "no peer replied, or several machines reply as one peer",
     EXIT_MISSING: "some replies are missing",
 }
 
@@ -46,8 +46,10 @@ def add_arguments(parser: Parser) -> None:
 
     parser.description = (
         "Send `ping` repeatedly and print each reply: its round-trip time, the offset of the peer's clock, and its"
-        " output. The command ends after --count pings or with Ctrl-C, with a summary on stderr. A receiver that waits"
-        " for any message accepts a ping too."
+        " output, which is the daemon's version and uptime if it has no handler for `ping`. Each ping waits until"
+        " --timeout, also for a further reply of a peer that has replied (DUP): a second machine with its key is"
+        " reported. The command ends after --count pings, or at once with Ctrl-C, with a summary on stderr. A"
+        " receiver that waits for any message accepts a ping too."
     )
     add_config(parser)
     parser.add_argument(
@@ -75,9 +77,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Ping) -> int:
-    """Ping; return 0 if all replied each time, 1 if no peer replied at all, 4 if some replies are missing."""
+    """Ping; return 0 if all replied each time, 1 if none did or one is several machines, 4 if some are missing."""
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
+    from remaphore.diagnostics.findings import Level
     from remaphore.diagnostics.replies import PING
     from remaphore.requesting.requester import expect
 
@@ -87,7 +90,7 @@ def run(options: Ping) -> int:
     output.configure_logs(level="WARNING")
     stats = tasks.run(ping(options, config))
     _write_summary(stats, to_json=options.json)
-    if not stats.answered.total():
+    if not stats.answered.total() or any(finding.level is Level.ERROR for finding in stats.findings.values()):
         return 1
     return EXIT_MISSING if stats.missing else 0
 
@@ -124,15 +127,17 @@ def to_line(number: int, answer: Answer) -> str:
     reply = answer.reply
     code = "" if reply.exit_code is None else f" exit={reply.exit_code}"
     times = f"time={_ms(answer.round_trip_ns):.1f} ms skew={_ms(answer.skew_ns):+.1f} ms"
-    line = f"{reply.peer}: seq={number} {times}{code} {_first_line(reply.output)}"
+    mark = " (DUP)" if answer.further else ""
+    line = f"{reply.peer}: seq={number}{mark} {times}{code} {_first_line(reply.output)}"
     return output.wrap(output.printable(line).rstrip(), indent=4)
 
 
 def to_row(number: int, answer: Answer) -> dict[str, object]:
     """Return *answer* to the ping *number* as the object that --json prints."""
+    from remaphore.diagnostics.machines import find_invocation
     from remaphore.diagnostics.pinger import reported_version
 
-    reply = answer.reply
+    reply, invocation = answer.reply, find_invocation(answer.reply)
     return {
         "kind": "reply",
         "seq": number,
@@ -142,6 +147,9 @@ def to_row(number: int, answer: Answer) -> dict[str, object]:
         "exit_code": reply.exit_code,
         "output": _first_line(reply.output),
         "version": reported_version(reply.output),
+        "invocation": invocation.number if invocation else None,
+        "instance": invocation.instance if invocation else None,
+        "duplicate": answer.further,
         "bound": reply.bound,
     }
 
@@ -154,6 +162,9 @@ def _first_line(text: bytes) -> str:
 
 def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     """Write the summary: as JSON to stdout, or as notices."""
+    from remaphore.cli.findings import to_row as finding_to_row
+    from remaphore.diagnostics.folding import fold, fold_names
+
     asked, answered = stats.asked.total(), stats.answered.total()
     least, total, most = stats.round_trips_ns
     times = {"min": _ms(least), "avg": _ms(total) / max(answered, 1), "max": _ms(most)}
@@ -166,14 +177,22 @@ def _write_summary(stats: PingStats, *, to_json: bool) -> None:
                 "peers": peers,
                 "missing": sorted(stats.missing),
                 "round_trip_ms": times,
+                "findings": [finding_to_row(finding) for finding in stats.findings.values()],
             }
         )
         return
     output.notice(f"{stats.pings} {'ping' if stats.pings == 1 else 'pings'}, {answered} of {asked} answers")
-    for name, number in sorted(stats.missing.items()):
-        output.notice(f"missing: {name}, {number} of {stats.asked[name]}")
+    missing: dict[tuple[int, int], list[str]] = {}
+    for name, number in stats.missing.items():
+        missing.setdefault((number, stats.asked[name]), []).append(name)
+    for (number, of), names in sorted(missing.items(), reverse=True):
+        output.notice(f"missing: {fold_names(names)}, {number} of {of}")
     if answered:
         output.notice("round trip min/avg/max {min:.1f}/{avg:.1f}/{max:.1f} ms".format(**times))
+    for finding in fold(stats.findings.values()):
+        output.notice(f"{finding.level}: {finding.where}: {finding.what}")
+        if finding.hint:
+            output.notice(f"hint: {finding.hint}")
 
 
 def _ms(nanoseconds: int) -> float:
