@@ -29,6 +29,7 @@ from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.environment import describe_message
 from remaphore_plugins.processes.exit_watch import check_exit_watch
+from remaphore_plugins.processes.handler_log import HandlerLog
 from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import Subreaper
 
@@ -193,6 +194,7 @@ class Handlers:
             if problem is not None:
                 report.fail(handler, *problem)
                 break
+            log = HandlerLog(handler.path, message)
             result = await run(
                 make_argv(handler, message, stdin=settings.payload == "stdin"),
                 env=env | {"REMAPHORE_HANDLER": os.fsencode(handler.path)},
@@ -206,6 +208,7 @@ class Handlers:
                 subreaper=self._subreaper,
             )
             code = report.add(handler, result)
+            log.ended(code)
             if result.exit_code in _INTERPRETER_FAILED:
                 report.explain(handler, account)
             if result.timed_out or result.stopped or (code and settings.exit_on_error):
