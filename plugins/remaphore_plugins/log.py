@@ -75,7 +75,12 @@ class Log:
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Log a reply, on the requesting side. A debug line, because the user sees the output."""
         self._log.debug(
-            "reply_received", verb=request.verb, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
+            "reply_received",
+            verb=request.verb,
+            id=request.id,
+            peer=reply.peer,
+            exit_code=reply.exit_code,
+            bound=reply.bound,
         )
 
     @hookimpl
@@ -84,6 +89,7 @@ class Log:
         self._log.debug(
             "request_finished",
             verb=request.verb,
+            id=request.id,
             expected=len(summary.expected),
             answered=len(summary.answered),
             failed=len(summary.failed),

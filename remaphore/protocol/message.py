@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 UUID_BYTES = 12  # the limit of the wire; a longer text is hashed to this length
+_ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz234567"  # of base32: 32, so that each is as likely as the others
 HEX_MARK = "hex:"  # how an id that is no readable text is shown
 
 REPLY_VERB = "reply"
@@ -106,6 +107,11 @@ def uuid_from_text(text: str) -> bytes:
         return os.urandom(UUID_BYTES)
     raw = text.encode(errors="surrogateescape")
     return raw if len(raw) <= UUID_BYTES else hashlib.sha256(raw).digest()[:UUID_BYTES]
+
+
+def random_id() -> str:
+    """Return a random id that people can read and type: UUID_BYTES characters, 60 bits."""
+    return "".join(_ID_CHARACTERS[byte % len(_ID_CHARACTERS)] for byte in os.urandom(UUID_BYTES))
 
 
 def show_id(uuid: bytes) -> str:
