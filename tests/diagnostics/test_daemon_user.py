@@ -12,7 +12,7 @@ from remaphore.diagnostics.daemon_user import find_daemon_user
 from remaphore.diagnostics.findings import Code
 from tests.harness.machine import Machine
 
-USER = pwd.getpwnam("nobody")
+USER = pwd.getpwuid(65534)  # an account that every system has, and that may do nothing
 
 
 @pytest.fixture
