@@ -6,7 +6,7 @@ import hashlib
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from remaphore.protocol.message import NO_DATA, UUID_BYTES, Reply, random_id, reply_uuid, show_id, uuid_from_text
@@ -131,6 +131,7 @@ def test_an_id_that_is_no_readable_text_or_looks_like_the_mark_is_marked_hex(uui
 
 @bounded
 @given(st.binary(min_size=1, max_size=UUID_BYTES))
+@example(b"hex:61")
 def test_two_ids_are_never_shown_alike_and_a_text_gives_the_id_that_it_shows(uuid: bytes) -> None:
     shown = show_id(uuid)
     assert (bytes.fromhex(shown[4:]) if shown.startswith("hex:") else uuid_from_text(shown)) == uuid

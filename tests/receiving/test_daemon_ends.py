@@ -143,6 +143,18 @@ async def test_what_finds_no_room_makes_room_expires_or_is_not_permitted_any_mor
     assert "message_dropped" not in {line["event"] for line in logged}
 
 
+async def test_what_the_gate_drops_and_its_sender_is_notified_of_is_logged_as_dropped_only(world):
+    world.config = replace(world.config, peers=(replace(PEER, verbs=frozenset({"wait"})),))
+    with structlog.testing.capture_logs() as logged:
+        async with (
+            world.daemon(),
+            world.node.request("deploy", to="com.two", id="a", timeout=10) as request,
+        ):
+            assert [reply.exit_code async for reply in request] == [77]
+    assert ends(logged) == {}
+    assert [line["reason"] for line in logged if line["event"] == "message_dropped"] == ["verb-not-permitted"]
+
+
 async def test_what_comes_while_the_daemon_stops(world):
     with structlog.testing.capture_logs() as logged:
         async with world.daemon() as own:
