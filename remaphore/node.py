@@ -157,9 +157,10 @@ class Node:
         verbs, id, sender (a public key in base58): accept only messages with these, None for all. subject_name: the
         last part of the subject, `all` if empty. on_drop: called with each message that is dropped, and why.
         """
+        from remaphore.protocol.drop import Drop, DropReason
         from remaphore.protocol.gate import Filters
         from remaphore.receiving.gates import make_gate
-        from remaphore.receiving.inline import Inbox, InlineAdmission
+        from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 
         filters = Filters(
             verbs=None if verbs is None else frozenset(verbs),
@@ -167,7 +168,10 @@ class Node:
             sender=sender,
         )
         where = subject.for_messages(self.config.subject, _checked(subject_name))
-        inbox = Inbox(on_admit=lambda _message: None, on_drop=on_drop)
+        inbox = Inbox(
+            on_admit=lambda _message: None,
+            on_full=lambda message: on_drop(Drop(DropReason.BUSY, FULL, len(message.payload), where)),
+        )
         gate = make_gate(self.config, filters, subject=where)
         admission = InlineAdmission(gate, on_accept=inbox.put, on_drop=on_drop, clock=self._clock)
         await self.bus.subscribe(where, admission.deliver)

@@ -222,6 +222,10 @@ class PluginHarness:
         """Report to the plugin that *message* was handled, by itself or by others."""
         await self._waiting("handled", message=message, outcomes=outcomes, reply=reply, sent=sent)
 
+    def rejected(self, message: Message, reason: str, detail: str = "", *, count: int = 1) -> None:
+        """Report to the plugin that *message* will not be handled."""
+        self._plain("rejected", message=replace(message, payload=b""), reason=reason, detail=detail, count=count)
+
     def dropped(self, drop: Drop) -> None:
         """Report to the plugin that something was dropped."""
         self._plain("dropped", drop=drop)

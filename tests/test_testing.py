@@ -58,6 +58,10 @@ class Everything:
         self.events.append(("dropped", drop.reason))
 
     @hookimpl
+    def remaphore_rejected(self, message, reason, count):
+        self.events.append(("rejected", message.payload, reason, count))
+
+    @hookimpl
     def remaphore_requested(self, request, expected):
         self.events.append(("requested", expected))
 
@@ -118,6 +122,7 @@ async def test_every_hook_can_be_called():
         assert harness.hooks == specs.HOOKS
         del harness.plugin.events[:]
         harness.reloaded(make_config("com.b"))
+        harness.rejected(make_message("deploy", "x"), "busy", count=2)
         harness.dropped(Drop(DropReason.MALFORMED))
         await harness.requested(make_message("deploy"), ("a",))
         await harness.reply(make_message("deploy"), make_reply(3))
@@ -126,6 +131,7 @@ async def test_every_hook_can_be_called():
         assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
+            ("rejected", b"", "busy", 2),
             ("dropped", DropReason.MALFORMED),
             ("requested", ("a",)),
             ("reply", "deploy", 3),

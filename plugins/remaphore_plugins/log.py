@@ -1,5 +1,8 @@
 """The plugin `log`: one line for each event, through structlog, which the command has set up (console or JSON).
 
+A message that was received ends in exactly one line: `message_handled`, `message_failed` or `message_rejected`; or, if
+the daemon ended while it ran, `message_interrupted` of the core.
+
 Drops that are normal operation (a message for another node, one of our own, one that a filter excludes) and invalid
 replies are debug lines; drops that may need a person to act are warnings. A pattern such as `**` also matches nodes
 that need not know the sender, or permit it the verb: these two reasons are warnings only for a message that was sent
@@ -14,6 +17,8 @@ from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookim
 
 _NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE})
 _NORMAL_UNLESS_EXACT = frozenset({DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED})
+# Reasons of rejections that a stop or a reload of the daemon causes.
+_INTENDED = frozenset({"stopping", "not-permitted"})
 # Reasons of dropped replies: the requester sees their number, and with --verbose each of them.
 _OF_REPLIES = frozenset(
     {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
@@ -29,16 +34,31 @@ class Log:
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
         """Log that a message was accepted."""
-        self._log.info("message_received", **_names(message), size=len(message.payload))
+        self._log.info("message_received", **message.log_fields, size=len(message.payload))
 
     @hookimpl
-    def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
-        """Log a line for each plugin that replied or failed; a plugin that did neither has none."""
-        for outcome in outcomes:
-            if outcome.error is not None:
-                self._log.error("message_failed", **_part(message, outcome), error=_shown(outcome.error))
-            elif isinstance(outcome.result, Reply):
-                self._log.info("message_handled", **_part(message, outcome), exit_code=outcome.result.exit_code)
+    def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None) -> None:
+        """Log the end of a message: one line, whatever the plugins did. Failures beside a reply have their own lines.
+
+        It is `message_failed` if there were only failures, else `message_handled`: with the plugin whose reply it is,
+        or without one if no plugin replied.
+        """
+        replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        for number, outcome in enumerate(failed):
+            event = "plugin_failed" if replied or number else "message_failed"
+            self._log.error(event, **_part(message, outcome), error=_shown(outcome.error))
+        if replied is not None:
+            self._log.info("message_handled", **_part(message, replied), exit_code=_exit_code(replied.result))
+        elif not failed:
+            detail = "no plugin replied"
+            self._log.info("message_handled", **message.log_fields, exit_code=_exit_code(reply), detail=detail)
+
+    @hookimpl
+    def remaphore_rejected(self, message: Message, reason: str, detail: str, count: int) -> None:
+        """Log the end of a message that is not handled. It is a warning, unless the administrator caused it."""
+        level = "info" if reason in _INTENDED else "warning"
+        getattr(self._log, level)("message_rejected", **message.log_fields, reason=reason, detail=detail, count=count)
 
     @hookimpl
     def remaphore_dropped(self, drop: Drop) -> None:
@@ -58,7 +78,12 @@ class Log:
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Log a reply, on the requesting side. A debug line, because the user sees the output."""
         self._log.debug(
-            "reply_received", verb=request.verb, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
+            "reply_received",
+            verb=request.verb,
+            id=request.id,
+            peer=reply.peer,
+            exit_code=reply.exit_code,
+            bound=reply.bound,
         )
 
     @hookimpl
@@ -67,6 +92,7 @@ class Log:
         self._log.debug(
             "request_finished",
             verb=request.verb,
+            id=request.id,
             expected=len(summary.expected),
             answered=len(summary.answered),
             failed=len(summary.failed),
@@ -74,7 +100,11 @@ class Log:
         )
 
 
-def _shown(error: BaseException) -> str:
+def _exit_code(reply: object) -> int | None:
+    return reply.exit_code if isinstance(reply, Reply) else None
+
+
+def _shown(error: BaseException | None) -> str:
     """Return the repr of *error*, or the name of its class if that raises: it may be code of another plugin."""
     try:
         return repr(error)
@@ -82,14 +112,5 @@ def _shown(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _names(message: Message) -> dict[str, object]:
-    return {
-        "verb": message.verb,
-        "peer": message.sender_name,
-        "id": message.uuid.hex(),
-        "digest": message.digest[:8].hex(),
-    }
-
-
 def _part(message: Message, outcome: Outcome) -> dict[str, object]:
-    return {**_names(message), "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}
+    return {**message.log_fields, "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}

@@ -17,6 +17,7 @@ from remaphore import Action, Message, Reply, Step, UsageError, hookimpl
 from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.active import ActiveRuns
 from remaphore_plugins.processes.environment import describe_message, to_wire
+from remaphore_plugins.processes.handler_log import HandlerLog
 from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import Subreaper
 
@@ -60,6 +61,7 @@ class Script:
         """Run the script for *message*, and return its exit code and output as the reply."""
 
         async def run_script() -> Reply:
+            log = HandlerLog(self._command[0], message)
             result = await run(
                 make_argv(self._command, message),
                 env=make_environment(message, path=os.environ.get("PATH", ""), account=self._account),
@@ -67,7 +69,9 @@ class Script:
                 cap=OUTPUT_CAP,
                 stop=self._runs.stop,
             )
-            return make_reply(result)
+            reply = make_reply(result)
+            log.ended(reply.exit_code)
+            return reply
 
         return self._runs.track(run_script)
 

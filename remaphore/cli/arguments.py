@@ -208,13 +208,16 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_log_format(parser: argparse.ArgumentParser) -> None:
-    """Add the format of log lines."""
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the format of log lines, and their level."""
     parser.add_argument(
         "--log-format",
         choices=("console", "json"),
         default="console",
         help="format of the log on stderr (default: console)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="also log debug events, such as each handler and each ordinary drop"
     )
 
 

@@ -18,6 +18,7 @@ from remaphore.hooks.manager import cause
 from remaphore.node import CONNECT_SECONDS, connect
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Summary
+from remaphore.protocol.message import random_id
 from remaphore.requesting.requester import Request as Collected
 from remaphore.requesting.rollout import Rollout
 
@@ -92,7 +93,7 @@ async def collect(
             node.request,
             options.verb,
             payload=payload,
-            id=options.id,
+            id=options.id or (random_id() if options.report else ""),  # of all batches
             key=options.key,
             subject_name=options.subject,
             timeout=options.timeout if plan else left,

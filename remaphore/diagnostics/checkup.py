@@ -7,6 +7,7 @@ from pathlib import Path
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics import clock, credentials, files, handlers, peers, runtime, systemd_units
+from remaphore.diagnostics.daemon_user import find_daemon_user
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.state import check_state, check_threads
 from remaphore.errors import ConfigError, StateError
@@ -33,8 +34,10 @@ def check(
     yield from credentials.check_credentials(config, now=now)
     yield from files.check_tls(config, now=now)
     yield from peers.check_peers(config)
-    yield from handlers.check_plugins(config, plugins)
-    yield from handlers.check_handlers(config, plugins)
+    user = find_daemon_user(config, environ, root)
+    options = user.options if user else None
+    yield from handlers.check_plugins(config, plugins, options=options)
+    yield from handlers.check_handlers(config, plugins, options=options)
     yield from runtime.check_runtime()
     try:
         directory = state.directory(config, state.DEFAULT_INSTANCE, environ)

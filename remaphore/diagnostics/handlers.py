@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from remaphore.protocol.peers import ANY_VERB
 if TYPE_CHECKING:
     import pluggy
 
+Options = Mapping[str, Mapping[str, object]]
+
 _LEVELS = {Action.UNSAFE: Level.ERROR, Action.FAIL: Level.ERROR, Action.SKIP: Level.WARNING}
 _CODES = {
     Action.UNSAFE: Code.HANDLER_UNSAFE,
@@ -31,10 +33,10 @@ _CODES = {
 }
 
 
-def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:
+def check_plugins(config: Config, names: Sequence[str], *, options: Options | None = None) -> Iterator[Finding]:
     """Load and configure each of the plugins *names*, as the daemon does, and check the tables of all others.
 
-    Each is checked separately, so that the error of one does not hide that of another.
+    options: of `DaemonUser`. Each is checked separately, so that the error of one does not hide that of another.
     """
     usable = []
     for name in dict.fromkeys((*names, *config.plugins)):
@@ -43,7 +45,7 @@ def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:
         try:
             plugin = load([name])
             if name in names:
-                configure(plugin, own)
+                configure(plugin, own, options=options)
                 usable.append(name)
             else:
                 read_settings(plugin, own)
@@ -53,16 +55,30 @@ def check_plugins(config: Config, names: Sequence[str]) -> Iterator[Finding]:
         yield Finding(Level.OK, Code.PLUGINS_OK, "plugins", f"can be loaded: {', '.join(usable)}")
 
 
-def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
+def check_handlers(config: Config, names: Sequence[str], *, options: Options | None = None) -> Iterator[Finding]:
     """Ask the plugins *names* what they would do for each verb that has a directory, or that a peer may send.
 
-    A missing directory of `config.hooks` is a finding, so the caller leaves out default directories that do not exist.
+    options: of `DaemonUser`. A missing directory of `config.hooks` is a finding, so the caller leaves out default
+    directories that do not exist.
     """
     try:
         plugins = load(names)
-        configure(plugins, config)
+        configure(plugins, config, options=options)
     except PluginError:
         return  # `check_plugins` has reported it
+    yield from check_directories(config)
+    runs = 0
+    for verb in sorted(verbs_of(config)):
+        steps = plan(plugins, verb)
+        runs += sum(step.action is Action.RUN for step in steps)
+        yield from check_steps(verb, steps)
+    yield from check_unhandled(config, plugins)
+    where = ", ".join(map(str, config.hooks)) or "hooks"
+    yield Finding(Level.OK, Code.HANDLERS_OK, where, f"handlers that would run: {runs}")
+
+
+def check_directories(config: Config) -> Iterator[Finding]:
+    """Yield the directories of `config.hooks` that do not exist or cannot be read."""
     for directory in config.hooks:
         where = str(directory)
         try:
@@ -73,14 +89,6 @@ def check_handlers(config: Config, names: Sequence[str]) -> Iterator[Finding]:
         except OSError as error:
             hint = "make it readable for the daemon's user, or remove it from hooks"
             yield Finding(Level.ERROR, Code.HANDLER_UNSAFE, where, f"cannot be read: {error.strerror}", hint)
-    runs = 0
-    for verb in sorted(verbs_of(config)):
-        steps = plan(plugins, verb)
-        runs += sum(step.action is Action.RUN for step in steps)
-        yield from check_steps(verb, steps)
-    yield from check_unhandled(config, plugins)
-    where = ", ".join(map(str, config.hooks)) or "hooks"
-    yield Finding(Level.OK, Code.HANDLERS_OK, where, f"handlers that would run: {runs}")
 
 
 def verbs_of(config: Config) -> Iterator[str]:
@@ -101,12 +109,13 @@ def plan(plugins: pluggy.PluginManager, verb: str) -> list[Step]:
 def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
     """Yield the *steps* of a verb with a directory that would not run, and whether none of them would."""
     for step in steps:
-        place = f"{verb}: {step.name}"
+        place = verb if step.name == verb else f"{verb}: {step.name}"
         if step.action is Action.SKIP and not step.hint:
             yield Finding(Level.NOTE, Code.HANDLER_MASKED, place, step.reason)
         elif step.action is not Action.RUN:
             yield Finding(_LEVELS[step.action], _CODES[step.action], place, step.reason, step.hint)
-    if all(step.action is Action.SKIP for step in steps):
+    itself = any(step.name == verb for step in steps)  # the directory is skipped, and the reason is its name
+    if all(step.action is Action.SKIP for step in steps) and not itself:
         what = "its directory contains no handler that would run"
         hint = "put an executable into its directory, or rename the directory if no verb can have this name"
         yield Finding(Level.WARNING, Code.VERB_DIRECTORY_IDLE, verb, what, hint)

@@ -19,16 +19,21 @@ _MAX_COMMAND = 8192  # characters; shlex copies a word for each of its character
 
 def check_units(root: Path = Path("/")) -> Iterator[Finding]:
     """Yield the findings about the unit files remaphore*.service below *root*; paths in them are relative to it too."""
-    units: dict[str, Path] = {}
-    for directory in DIRECTORIES:
-        for path in sorted((root / directory).glob("remaphore*.service")):
-            units.setdefault(path.name, path)
-    for name, path in sorted(units.items()):
+    for name, path in sorted(find_units(root).items()):
         if path.resolve() == Path("/dev/null"):
             what = "masked: systemd does not start it"
             yield Finding(Level.NOTE, Code.UNIT_MASKED, str(path), what, f"systemctl unmask {name}")
         else:
             yield from check_unit(path, root)
+
+
+def find_units(root: Path) -> dict[str, Path]:
+    """Return the unit files remaphore*.service below *root* that are in effect, by name."""
+    units: dict[str, Path] = {}
+    for directory in DIRECTORIES:
+        for path in sorted((root / directory).glob("remaphore*.service")):
+            units.setdefault(path.name, path)
+    return units
 
 
 def check_unit(path: Path, root: Path) -> Iterator[Finding]:

@@ -74,6 +74,14 @@ def remaphore_handled(
 
 
 @hookspec
+def remaphore_rejected(message: Message, reason: str, detail: str, count: int) -> None:
+    """A verified message will not be handled: it is *message*, without its payload.
+
+    reason: one of those of `DaemonStats.rejected`. count: how many it stands for.
+    """
+
+
+@hookspec
 def remaphore_dropped(drop: Drop) -> None:
     """The gate dropped something. Nothing of it is passed on, because nothing of it is verified."""
 
@@ -104,7 +112,9 @@ def remaphore_shutdown(reason: str) -> None:
 
 
 HOOKS = tuple(name for name in globals() if name.startswith("remaphore_"))
-PLAIN = frozenset(f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "dropped", "plan"))
+PLAIN = frozenset(
+    f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "rejected", "dropped", "plan")
+)
 WAITING = frozenset(
     f"remaphore_{event}" for event in ("startup", "message", "handled", "requested", "reply", "finished", "shutdown")
 )

@@ -46,9 +46,9 @@ async def try_send_reply(bus: Bus, config: Config, signer: Signer, request: Mess
     try:
         await send_reply(bus, config, signer, request, reply)
     except RemaphoreError as error:
-        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=str(error), hint=error.hint)
+        _log.error("reply_failed", **request.log_fields, error=str(error), hint=error.hint)
     except Exception as error:  # noqa: BLE001 - such as no memory for a large output: the requester gets a short reply
-        _log.error("reply_failed", verb=request.verb, peer=request.sender_name, error=describe(error))
+        _log.error("reply_failed", **request.log_fields, error=describe(error))
         with suppress(Exception):
             await send_reply(bus, config, signer, request, UNSENDABLE)
     else:

@@ -150,6 +150,7 @@ class Gate:
             now=now,
             verb=frame.verb,
             wants_reply=frame.wants_reply,
+            uuid=frame.uuid,
         )
 
     def own_destination(self, frame: wire.Frame) -> str:

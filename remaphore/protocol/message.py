@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 UUID_BYTES = 12  # the limit of the wire; a longer text is hashed to this length
+_ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz234567"  # of base32: 32, so that each is as likely as the others
+HEX_MARK = "hex:"  # how an id that is no readable text is shown
 
 REPLY_VERB = "reply"
 REJECTED = b"remaphore: refused: "  # how the output of a rejection begins
@@ -43,6 +45,16 @@ class Message:
     digest: bytes = b""
     sender_name: str = ""
     own_destination: str = ""
+
+    @property
+    def id(self) -> str:
+        """The uuid as `show_id` shows it: the text of `--id`, or `hex:` and the bytes."""
+        return show_id(self.uuid)
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What identifies the message in log lines: its verb, its sender, its id, and the first bytes of its digest."""
+        return {"verb": self.verb, "peer": self.sender_name, "id": self.id, "digest": self.digest[:8].hex()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,28 @@ def uuid_from_text(text: str) -> bytes:
         return os.urandom(UUID_BYTES)
     raw = text.encode(errors="surrogateescape")
     return raw if len(raw) <= UUID_BYTES else hashlib.sha256(raw).digest()[:UUID_BYTES]
+
+
+def random_id() -> str:
+    """Return a random id that people can read and type: UUID_BYTES characters, 60 bits."""
+    return "".join(_ID_CHARACTERS[byte % len(_ID_CHARACTERS)] for byte in os.urandom(UUID_BYTES))
+
+
+def show_id(uuid: bytes) -> str:
+    """Return *uuid* as the text that `uuid_from_text` turns into it, if people can read that, else in hex.
+
+    Hex is marked: `hex:` and its digits. So a text is shown in hex if it begins with that mark, if a terminal would
+    not show all of it as it is, or if its first or last character is a blank. Examples: `release-42`, `a b`,
+    `hex:00ff`, and `hex:6865783a61` for the text `hex:a`.
+    """
+    from remaphore.text import escape
+
+    try:
+        text = uuid.decode()
+    except UnicodeDecodeError:
+        text = ""
+    plain = text and text == text.strip() and text == escape(text) and not text.startswith(HEX_MARK)
+    return text if plain else HEX_MARK + uuid.hex()
 
 
 def reply_uuid(digest: bytes) -> bytes:

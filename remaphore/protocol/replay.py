@@ -31,7 +31,7 @@ class Journal(Protocol):
     """Receives what the window remembers and evicts: the daemon's ledger."""
 
     def accepted(
-        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool
+        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool, uuid: bytes
     ) -> None:
         """A message of *sender* was accepted; *signed_hash* is the SHA-256 of the signed bytes."""
 
@@ -87,10 +87,11 @@ class ReplayWindow:
         now: int,
         verb: str = "",
         wants_reply: bool = False,
+        uuid: bytes = b"",
     ) -> bool:
         """Remember a verified message and return True. Return False if it was, or may have been, accepted before.
 
-        *verb*, *wants_reply*: for the journal only.
+        *verb*, *wants_reply*, *uuid*: for the journal only.
         """
         memory = self._memory(sender)
         signed_hash = hashlib.sha256(signed).digest()
@@ -103,7 +104,7 @@ class ReplayWindow:
         self.restore(sender, signed_hash, digest=digest, time_ns=time_ns)
         if self._journal is not None:
             self._journal.accepted(
-                sender, signed_hash, digest=digest, time_ns=time_ns, verb=verb, wants_reply=wants_reply
+                sender, signed_hash, digest=digest, time_ns=time_ns, verb=verb, wants_reply=wants_reply, uuid=uuid
             )
         return True
 

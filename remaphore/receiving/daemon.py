@@ -29,6 +29,7 @@ from remaphore.receiving.execution import Execution
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.state import DEFAULT_INSTANCE
 from remaphore.receiving.plugin_errors import PluginErrorReporter
+from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.responses import Responses
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
@@ -76,14 +77,20 @@ class Daemon:
         self._drops = DropThrottle(
             lambda drop: errors.report(emit_plain(plugins.hook.remaphore_dropped, drop=drop), blocking=True)
         )
-        self._responses = Responses(bus, config, ledger, counters, drops=self._drops, clock=clock)
+        self._rejections = Rejections(
+            lambda rejected, count: errors.report(
+                emit_plain(plugins.hook.remaphore_rejected, **rejected._asdict(), count=count), blocking=True
+            )
+        )
+        self._responses = Responses(
+            bus, config, ledger, counters, drops=self._drops, rejections=self._rejections, clock=clock
+        )
         self._execution = Execution(
             config,
             plugins,
             ledger,
             counters,
             responses=self._responses,
-            drops=self._drops,
             errors=errors,
             default_reply=DefaultReply(self._invocation),
         )
@@ -208,6 +215,7 @@ class Daemon:
         self._errors.report(await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason="stopped"))
         await self._drain(STOP_SECONDS)
         self._drops.close()
+        self._rejections.close()
         self._admission.close()
 
     async def _drain(self, seconds: float) -> None:

@@ -11,8 +11,6 @@ from remaphore.config.settings import Config
 from remaphore.errors import LedgerError, describe, hint_of
 from remaphore.hooks.dispatch import emit_plain
 from remaphore.hooks.stats import QueueState
-from remaphore.protocol import subject
-from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import by_key
 from remaphore.receiving.counters import DaemonCounters
@@ -21,7 +19,6 @@ from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor, Result
 from remaphore.receiving.queues import AfterTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
-from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
 
 if TYPE_CHECKING:
@@ -49,23 +46,17 @@ class Execution:
         counters: DaemonCounters,
         *,
         responses: Responses,
-        drops: DropThrottle,
         errors: PluginErrorReporter,
         default_reply: Callable[[Message], Reply],
     ) -> None:
-        """*drops*: gets a message that finds its queue full, since its sender would otherwise not be notified.
-
-        *default_reply*: returns the reply to a request that no plugin replied to.
-        """
+        """*default_reply*: returns the reply to a request that no plugin replied to."""
         self._config = config
         self._peers = by_key(config.peers)
         self._hook = plugins.hook
         self._ledger = ledger
         self._counters = counters
         self._responses = responses
-        self._drops = drops
         self._errors = errors
-        self._subject = subject.for_messages(config.subject)
         self._processor = MessageProcessor(plugins, errors, default_reply=default_reply)
         self._queues = VerbQueues(
             lambda verb: self._config.verb(verb),  # noqa: PLW0108 - of the configuration at the time
@@ -93,20 +84,17 @@ class Execution:
     def accept(self, message: Message) -> None:
         """Queue *message*, or reject it if the daemon stops or there is no room for it."""
         if self._closing:
-            self._responses.reject(message, BUSY, "stopping", "shutting down")
+            self._responses.reject(message, BUSY, "stopping", "shutting down", admitted=False)
             return
         try:
             full = self._queues.put(message)
         except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-            self._reject_for(error, message)
+            self._reject_for(error, message, admitted=False)
             return
         if full is None:
             self._errors.report(emit_plain(self._hook.remaphore_admitted, message=message), blocking=True)
         else:
-            # Counted first: a hook may read the numbers while the drop is shown to it.
-            self._responses.reject(message, BUSY, "busy", full)
-            exact = message.destination == message.own_destination
-            self._drops.add(Drop(DropReason.BUSY, full, len(message.payload), self._subject, exact=exact))
+            self._responses.reject(message, BUSY, "busy", full, admitted=False)
 
     def stop(self) -> None:
         """Reject all messages that are accepted from now on."""
@@ -147,14 +135,14 @@ class Execution:
         # After the turn: until then this message counts as running, and it is counted as handled already.
         return lambda: self._end(message, result)
 
-    def _reject_for(self, error: BaseException, message: Message) -> None:
-        """Reject *message*, which cannot be started because of *error*."""
+    def _reject_for(self, error: BaseException, message: Message, *, admitted: bool = True) -> None:
+        """Reject *message*, which cannot be started because of *error*. *admitted*: whether it was queued before."""
         if isinstance(error, LedgerError):
             why, detail = "ledger", "the ledger cannot be written, see the log of the daemon"
         else:
             why, detail = "error", "an unexpected error, see the log of the daemon"
             _log_failure("message_lost", message, error)
-        self._responses.reject(message, BUSY, why, detail)
+        self._responses.reject(message, BUSY, why, detail, admitted=admitted)
 
     def _end(self, message: Message, result: Result) -> Awaitable[object] | None:
         """Complete *message*; return what its verb's queue need not wait for before the next message."""
@@ -185,4 +173,4 @@ class Execution:
 
 def _log_failure(event: str, message: Message, error: BaseException) -> None:
     shown = str(error) if isinstance(error, LedgerError) else describe(error)
-    _log.error(event, verb=message.verb, peer=message.sender_name, error=shown, hint=hint_of(error) or None)
+    _log.error(event, **message.log_fields, error=shown, hint=hint_of(error) or None)

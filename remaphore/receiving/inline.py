@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 
 from remaphore.messaging.signer import Clock
-from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
 
 # Bytes that wait in a receiver that handles one message at a time: the most memory that permitted peers can occupy. In
 # bytes and not in messages, so that a burst of small ones is no loss: 5,000 of 400 bytes need 7 MiB.
 INBOX_BYTES = 64 * 1024 * 1024
+FULL = "the queue is full"
 # What a message counts for in addition to its texts: the objects around them need 0.5 KiB, the replay window 0.3.
 OVERHEAD_BYTES = 1024
 
@@ -46,25 +47,29 @@ class InlineAdmission:
 class Inbox:
     """The single queue of a receiver that handles one message at a time.
 
-    *on_admit* gets each message that was queued, *on_drop* a busy drop for each that found the queue full.
+    *on_admit* gets each message that was queued, *on_full* each that found the queue full.
     """
 
-    def __init__(self, *, on_admit: Callable[[Message], object], on_drop: Callable[[Drop], None]) -> None:
+    def __init__(self, *, on_admit: Callable[[Message], object], on_full: Callable[[Message], object]) -> None:
         self._on_admit = on_admit
-        self._on_drop = on_drop
+        self._on_full = on_full
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._bytes = 0
 
     def put(self, message: Message) -> None:
-        """Queue *message*, or drop it if the queue is full."""
+        """Queue *message*, unless the queue is full."""
         size = _held_bytes(message)
         if self._bytes + size > INBOX_BYTES:
-            exact = message.destination == message.own_destination
-            self._on_drop(Drop(DropReason.BUSY, "the queue is full", len(message.payload), exact=exact))
+            self._on_full(message)
         else:
             self._bytes += size
             self._queue.put_nowait(message)
             self._on_admit(message)
+
+    def pop_all(self) -> list[Message]:
+        """Remove all messages that wait, and return them."""
+        self._bytes = 0
+        return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
 
     async def get(self) -> Message:
         """Return the next message, in the order of arrival."""

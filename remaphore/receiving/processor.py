@@ -73,7 +73,7 @@ class MessageProcessor:
         try:
             return self._notify(message, result, sent=sent)
         except Exception as error:  # noqa: BLE001 - costs this notification
-            _log.error("notification_lost", verb=message.verb, peer=message.sender_name, error=describe(error))
+            _log.error("notification_lost", **message.log_fields, error=describe(error))
             return None
 
     def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:

@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from remaphore.config.settings import Config
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
 from remaphore.protocol.gate import Filters
-from remaphore.protocol.message import NO_DATA, Reply
+from remaphore.protocol.message import NO_DATA, Message, Reply
 from remaphore.receiving.gates import make_gate
-from remaphore.receiving.inline import Inbox, InlineAdmission
+from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor
+from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 # At the end, `remaphore_handled` hooks of earlier messages may take STOP_SECONDS; then the plugins are told to end what
 # runs. That may take STOP_SECONDS to be ended and replied to: longer than a script's grace period after SIGTERM.
 STOP_SECONDS = 5.0
+
+_ENDING = "the receiver ends"
+
+_log = structlog.get_logger()
 
 
 class Receiver:
@@ -54,12 +61,17 @@ class Receiver:
         self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=lambda _: Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
         self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))
+        self._rejections = Rejections(
+            lambda rejected, count: emit_plain(hook.remaphore_rejected, **rejected._asdict(), count=count)
+        )
         self._inbox = Inbox(
-            on_admit=lambda message: emit_plain(hook.remaphore_admitted, message=message), on_drop=self._drops.add
+            on_admit=lambda message: emit_plain(hook.remaphore_admitted, message=message),
+            on_full=lambda message: self._rejections.add(message, "busy", FULL, admitted=False),
         )
         gate = make_gate(config, filters, subject=self._subject)
-        self._admission = InlineAdmission(gate, on_accept=self._inbox.put, on_drop=self._drops.add, clock=clock)
+        self._admission = InlineAdmission(gate, on_accept=self._accept, on_drop=self._drops.add, clock=clock)
         self._stopped = asyncio.Event()
+        self._ending = False
         self._reason = "done"
         self._busy = False
 
@@ -84,8 +96,11 @@ class Receiver:
         finally:
             stopped.cancel()
             self._once = True  # what is being handled now is the last
+            self._ending = True
             if not self._busy:
                 worker.cancel()
+            for message in self._inbox.pop_all():
+                self._rejections.add(message, "stopping", _ENDING, admitted=True)
             await self._processor.join(timeout=STOP_SECONDS)
             await self._shut_down(worker)
         if not worker.cancelled():
@@ -102,6 +117,13 @@ class Receiver:
         await asyncio.wait({worker})
         await self._processor.join(timeout=max(0.0, ends - time.monotonic()))
         self._drops.close()
+        self._rejections.close()
+
+    def _accept(self, message: Message) -> None:
+        if self._ending:
+            self._rejections.add(message, "stopping", _ENDING, admitted=False)
+        else:
+            self._inbox.put(message)
 
     async def _receive(self, ready: Callable[[], None]) -> None:
         await self._bus.subscribe(self._subject, self._admission.deliver)
@@ -110,10 +132,14 @@ class Receiver:
             message = await self._inbox.get()
             self._busy = True
             self.handled += 1
-            result = await self._processor.run(message, timeout=None)
-            sent = result.reply is not None and await try_send_reply(
-                self._bus, self._config, self._signer, message, result.reply
-            )
+            try:
+                result = await self._processor.run(message, timeout=None)
+                sent = result.reply is not None and await try_send_reply(
+                    self._bus, self._config, self._signer, message, result.reply
+                )
+            except asyncio.CancelledError:  # what runs did not end within STOP_SECONDS
+                _log.warning("message_interrupted", **message.log_fields)
+                raise
             pending = self._processor.notify_handled(message, result, sent=sent)
             if pending is not None:
                 await asyncio.wait({pending})

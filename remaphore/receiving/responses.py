@@ -18,11 +18,13 @@ from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import REJECTED, Message, Reply
+from remaphore.protocol.peers import by_key
 from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.schema import STARTED
 from remaphore.receiving.ledger.store import Row
+from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.receiving.verifier import Arrival
 from remaphore.tasks import spawn
@@ -40,7 +42,7 @@ MAX_PENDING = 100
 _LIMITED = frozenset({"busy", "evicted"})
 
 _INTERRUPTED = Reply(INTERRUPTED, b"remaphore: interrupted: the daemon ended while this ran\n")
-_ABANDONED = Reply(BUSY, REJECTED + b"abandoned: the daemon ended before it started")
+_WHY_ABANDONED = "the daemon ended before it started"
 
 _log = structlog.get_logger()
 
@@ -59,14 +61,16 @@ class Responses:
         counters: DaemonCounters,
         *,
         drops: DropThrottle,
+        rejections: Rejections,
         clock: Clock = time.time_ns,
     ) -> None:
-        """*drops*: gets every drop, to show it to the plugins."""
+        """*drops* and *rejections*: get every drop and every rejected message, to show them to the plugins."""
         self._bus = bus
         self._config = config
         self._ledger = ledger
         self._counters = counters
         self._drops = drops
+        self._rejections = rejections
         self._clock = clock
         self._signer = Signer(config, clock)
         self._policy = RejectionPolicy()
@@ -89,10 +93,14 @@ class Responses:
         self._counters.replies["sent" if sent else "failed"] += 1
         return sent
 
-    def reject(self, message: Message, code: int, why: str, detail: str) -> None:
-        """Reject a verified *message*, for good, and notify its sender if it waits for a reply and there is room."""
+    def reject(self, message: Message, code: int, why: str, detail: str, *, admitted: bool = True) -> None:
+        """Reject a verified *message*, for good, and notify its sender if it waits for a reply and there is room.
+
+        *admitted*: whether it was queued before.
+        """
         limited = why in _LIMITED and not self._policy.try_acquire(message.sender, self._clock())
         self._reject(message, code, why, detail, notify=not limited)
+        self._rejections.add(message, why, detail, admitted=admitted)
 
     def _reject(self, message: Message, code: int, why: str, detail: str, *, notify: bool = True) -> None:
         self._counters.rejected[why] += 1
@@ -104,7 +112,7 @@ class Responses:
             else:
                 self._ledger.note_rejected(message.digest)
         except Exception as error:  # noqa: BLE001 - it is counted, and costs this answer only
-            _log.error("reply_failed", verb=message.verb, peer=message.sender_name, error=describe(error))
+            _log.error("reply_failed", **message.log_fields, error=describe(error))
 
     def may_reject(self, drop: Drop, arrival: Arrival) -> bool:
         """Return whether *arrival*, which is dropped, gets a rejection if its signature is valid."""
@@ -144,37 +152,44 @@ class Responses:
     def report_unfinished(self) -> None:
         """Start to report, once, what the last daemon left behind: that a message ran, or that it never starts.
 
-        The newest first, because their requesters are the most likely to wait still.
+        The newest first, because their requesters are the most likely to wait still. Last those that get no reply.
         """
-        left = [*self._ledger.interrupted, *(row for row in self._ledger.abandoned if row.wants_reply)]
+        left = [*self._ledger.interrupted, *self._ledger.abandoned]
         self._ledger.interrupted, self._ledger.abandoned = [], []
         if left:
-            self._start(self._report_unfinished(sorted(left, key=lambda row: row.time_ns, reverse=True)))
+            left.sort(key=lambda row: (row.state == STARTED or row.wants_reply, row.time_ns), reverse=True)
+            self._start(self._report_unfinished(left))
 
     async def _report_unfinished(self, rows: Sequence[Row]) -> None:
+        peers = by_key(self._config.peers)
+        names = {key: peer.destination for key, peer in peers.items()}
         for first in range(0, len(rows), MAX_PENDING):
-            reports = map(self._report, rows[first : first + MAX_PENDING])
+            reports = (self._report(row, names.get(row.sender, "")) for row in rows[first : first + MAX_PENDING])
             for error in await asyncio.gather(*reports, return_exceptions=True):
                 if isinstance(error, Exception):
                     _log.error("report_lost", error=describe(error))
 
-    async def _report(self, row: Row) -> None:
+    async def _report(self, row: Row, sender_name: str) -> None:
         message = Message(
             sender=row.sender,
             destination="",
             verb=row.verb,
-            uuid=b"",
+            uuid=row.uuid,
             time_ns=row.time_ns,
             wants_reply=row.wants_reply,
             digest=row.digest,
+            sender_name=sender_name,
         )
         if row.state == STARTED:
-            _log.warning("message_interrupted", verb=row.verb, digest=row.digest.hex()[:16])
+            _log.warning("message_interrupted", **message.log_fields)
             with contextlib.suppress(LedgerError):
                 await self._ledger.done(row.digest, _INTERRUPTED)
                 await self.send(message, _INTERRUPTED)
-        elif abs(self._clock() - row.time_ns) <= self._config.allow_skew_ns:  # else its requester has given up
-            await self._send_rejection(message, _ABANDONED)
+            return
+        self._rejections.add(message, "abandoned", _WHY_ABANDONED, admitted=True)
+        # An older one's requester has given up.
+        if row.wants_reply and abs(self._clock() - row.time_ns) <= self._config.allow_skew_ns:
+            await self._send_rejection(message, Reply(BUSY, REJECTED + f"abandoned: {_WHY_ABANDONED}".encode()))
 
     async def join(self) -> None:
         """Return when no rejection or resent reply is being sent."""

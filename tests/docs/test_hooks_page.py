@@ -82,6 +82,15 @@ CALLS = {
         lambda: {"message": make_message("deploy"), "reply": None, "sent": False, "outcomes": (FAILED,)},
         "other failed at deploy: OSError('x')",
     ),
+    "remaphore_rejected": (
+        lambda: {
+            "message": make_message("deploy", sender_name="a", uuid=b"v42"),
+            "reason": "expired",
+            "detail": "d",
+            "count": 1,
+        },
+        "deploy of a (id v42): expired: d",
+    ),
     "remaphore_dropped": (
         lambda: {"drop": Drop(DropReason.BAD_SIGNATURE, subject="s", count=2)},
         "2 forged on s",

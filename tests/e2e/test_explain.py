@@ -119,7 +119,8 @@ def test_json_is_one_object_a_message_with_verdict_and_reason(config, message):
         "destination": "**",
         "verb": "ping",
         "time_ns": NOW,
-        "uuid": b"uuid".hex(),
+        "id": "uuid",
+        "id_hex": b"uuid".hex(),
         "wants_reply": False,
         "payload_bytes": 0,
     }

@@ -151,7 +151,7 @@ def test_logs_can_be_json_lines(fleet, nodes):
     receiver = fleet.start("receive", "-c", nodes["two"], "--once", "--log-format", "json")
     fleet.run("-c", nodes["one"], "-s")
     assert receiver.finish() == (0, "")
-    assert [json.loads(line)["event"] for line in receiver.lines] == ["Ready", "message_received"]
+    assert [json.loads(line)["event"] for line in receiver.lines] == ["Ready", "message_received", "message_handled"]
 
 
 def test_a_script_called_like_a_word_is_run_after_two_dashes(fleet, nodes):

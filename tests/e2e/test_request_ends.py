@@ -101,13 +101,13 @@ def test_in_a_shell_the_next_command_runs_only_after_success(three):
 def test_a_signal_leaves_complete_output_of_replies_and_names_the_missing_peers(three, form, number, tmp_path):
     words = () if form == "lines" else (form,)
     with (tmp_path / "out").open("wb") as out:
-        command = ("request", "-c", three.config, "--timeout", "0", *words, "ofs")
+        command = ("request", "-c", three.config, "--timeout", "0", "--id", "release-42", *words, "ofs")
         with Terminal(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
             screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
             screen.process.send_signal(number)
             assert screen.finish() == 128 + number
     assert screen.text.split("\n") == [
-        "remaphore: interrupted: 3 expected, 1 ok, 1 failed, 1 missing",
+        "remaphore: interrupted: 3 expected, 1 ok, 1 failed, 1 missing (id release-42)",
         "remaphore: failed (exit code 3): com.db.2",
         "remaphore: missing: com.db.3",
     ]
@@ -202,19 +202,19 @@ def test_like_the_go_program_a_request_writes_nothing_to_stderr_and_reads_its_pa
 def test_output_that_was_closed_before_the_start_is_lost_and_no_error(three, closed):
     done = subprocess.run(
         ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-m", "remaphore", "request", "-c", three.config,
-         "--timeout", "30s", "--check", "ooo"],
+         "--timeout", "30s", "--check", "--id", "x", "ooo"],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
     )  # fmt: skip
     lines = [f"com.db.{number},0,done" for number in (1, 2, 3)]
     assert done.returncode == 0
     assert sorted(done.stdout.splitlines()) == ([] if closed.startswith(">") else lines)
-    assert done.stderr == ("" if "2" in closed else "remaphore: 3 expected, 3 ok\n")
+    assert done.stderr == ("" if "2" in closed else "remaphore: 3 expected, 3 ok (id x)\n")
 
 
 def test_the_summary_is_for_the_word_alone(three):
-    done = run(three, "oro", timeout="30s")
+    done = run(three, "--id", "x", "oro", timeout="30s")
     assert done.stderr.splitlines() == [
-        "remaphore: 3 expected, 2 ok, 1 rejected",
+        "remaphore: 3 expected, 2 ok, 1 rejected (id x)",
         "remaphore: rejected (busy): com.db.2",
     ]
 

@@ -35,7 +35,7 @@ GROUPS = [
     "com.db.[198-200] (3): missing",
 ]
 INTERRUPTED = [
-    "remaphore: interrupted: 200 expected, 120 ok, 60 failed, 17 rejected, 3 missing",
+    "remaphore: interrupted: 200 expected, 120 ok, 60 failed, 17 rejected, 3 missing (id x)",
     "remaphore: failed (exit code 1): com.db.[121-180]",
     "remaphore: rejected (verb-not-permitted: not among the verbs): com.db.[181-197]",
     "remaphore: missing: com.db.198, com.db.199, com.db.200",
@@ -73,7 +73,7 @@ def unwrapped(screen):
 
 
 def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_and_the_missing_are_on_one_screen(many):
-    words = ("request", "-c", many.config, "--timeout", "0", "--fold")
+    words = ("request", "-c", many.config, "--timeout", "0", "--id", "x", "--fold")
     screens = {columns: Terminal(*words, columns=columns, NO_COLOR="1") for columns in (20, 80, 200)}
     with screens[20], screens[80], screens[200]:
         for columns, screen in screens.items():
@@ -90,7 +90,7 @@ def test_on_terminals_of_any_width_progress_is_one_line_and_then_three_groups_an
 
 def ask_into_a_file(many, path, *words):
     """Return stdout and the lines of stderr of a request that is interrupted after the last reply that comes."""
-    words = ("request", "-c", many.config, "--timeout", "0", *words)
+    words = ("request", "-c", many.config, "--timeout", "0", "--id", "x", *words)
     with path.open("wb") as file, Terminal(*words, columns=200, stdout=file, NO_COLOR="1") as screen:
         screen.wait_for("197/200 answered")
         screen.interrupt()
@@ -148,7 +148,7 @@ def test_the_progress_line_is_erased_before_each_reply(many):
         assert screen.finish() == 0
     *replies, summary = screen.text.split("\n")
     assert sorted(replies) == sorted(f"com.db.{number},0,node {number} is fine" for number in range(1, NODES + 1))
-    assert summary == "remaphore: 200 expected, 200 ok"
+    assert re.fullmatch(r"remaphore: 200 expected, 200 ok \(id [a-z2-7]{12}\)", summary)
     assert b"199/200 answered" in screen.raw
 
 
@@ -221,4 +221,6 @@ def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_the_peers_t
         assert sorted(numbers[start : start + 20]) == list(range(start + 1, start + 21))
     requests = [record for record in records if record["kind"] == "request"]
     assert all([request["to"]] == request["expected"] for request in requests)
-    assert len({request["id"] for request in requests}) == len(requests) == 140
+    assert len({request["hash"] for request in requests}) == len(requests) == 140
+    (id_,) = {request["id"] for request in requests}  # to find all batches in the logs of the nodes
+    assert f"(id {id_})" in err[0]

@@ -189,7 +189,7 @@ def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
     bad = hooks("deploy", "50-bad", "true")
     bad.write_text(bad.read_text().replace("\n", "\r\n", 1))
     listed = fleet.run("hooks", "deploy", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
-    assert listed.returncode == 1, listed.stderr
+    assert (listed.returncode, listed.stderr) == (1, "")
     lines = listed.stdout.splitlines()
     assert lines[0] == "deploy:"
     assert [line.split()[0] for line in lines[1:]] == ["run", "run", "fail", "skip", "skip"]
@@ -203,6 +203,23 @@ def test_hooks_lists_what_would_run_and_what_not_and_why(fleet, nodes, hooks):
     nodes["two"].write_text(nodes["two"].read_text() + '\n[verbs.note]\npayload = "stdin"\n')
     listed = fleet.run("hooks", "note", "-c", nodes["two"], "--hooks", fleet.folder / "hooks.d")
     assert listed.stdout == f"note:\n  run    {only} note (payload on stdin only)\n"
+
+
+def test_each_problem_of_a_handler_is_reported_once_by_each_command(fleet, nodes, hooks):
+    hooks("deploy", "10-none", "true").write_text("echo no first line\n")
+    hooks("status", "10-off", "true", mode=0o644)
+    hooks("Upper.Case", "10-go", "true")
+    problems = ("does not begin with #!", "not executable", "not a verb: use 1 to 64")
+    options = ("-c", nodes["two"], "--hooks", fleet.folder / "hooks.d", "--hooks", fleet.folder / "missing")
+    done = [fleet.run(*words, *options) for words in (("hooks",), ("check",), ("run", "--check"))]
+    explained = fleet.run("explain", "--from", "com.example.one", "--verb", "deploy", *options)
+    for each in done:
+        assert [(each.stdout + each.stderr).count(problem) for problem in problems] == [1, 1, 1], each
+    assert [each.returncode for each in done] == [1, 1, 0]
+    assert [(explained.stdout + explained.stderr).count(problem) for problem in problems] == [1, 0, 0]
+    warning = f"remaphore: warning: {fleet.folder}/missing: no such directory\n"
+    assert done[0].stderr.startswith(warning)
+    assert "remaphore: hint: " in done[0].stderr
 
 
 def test_unsafe_handlers_are_listed_with_a_hint_and_rejected(fleet, nodes, hooks):

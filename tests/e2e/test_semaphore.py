@@ -1,11 +1,14 @@
 """The README's promise: something on machine B happens after something on machine A."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from tests.harness.terminal import Terminal
 
 
 def test_three_waiters_go_on_when_the_uploader_says_so(fleet, nodes):
@@ -21,6 +24,20 @@ def test_the_words_for_people_do_the_same(fleet, nodes):
     sent = fleet.run("send", "--config", nodes["one"], "--id", "x", "--to", "com.**", "hello", "world")
     assert (sent.returncode, sent.stdout, sent.stderr) == (0, "", "")
     assert waiter.finish() == (0, "")
+
+
+def test_on_a_terminal_send_prints_the_id_that_the_log_of_the_receiver_has(fleet, nodes):
+    receiver = fleet.start("receive", "-c", nodes["two"])
+    for words, shown in (
+        ((), "[a-z2-7]{12}"),
+        (("--id", "release-42"), "release-42"),
+        (("--id", "a longer name of a release"), "hex:[0-9a-f]{24}"),
+    ):
+        with Terminal("send", "-c", nodes["one"], *words) as screen:
+            assert screen.finish() == 0
+        found = re.fullmatch(rf"remaphore: sent \(id ({shown})\)", screen.text)
+        assert found, screen.text
+        assert "message_received" in receiver.wait_for(f" id={found[1]} ")
 
 
 @pytest.mark.parametrize("forms", [("conf", "conf"), ("conf", "toml"), ("toml", "conf")])

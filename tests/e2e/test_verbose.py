@@ -37,8 +37,8 @@ async def asked(fleet, nodes, *words, replies, printed=""):
     [("request", "--to", "com.example.two", "--timeout", "1s"), ("-r", "-D", "com.example.two", "-t", "1s")],
 )
 async def test_without_verbose_dropped_replies_are_one_number(fleet, nodes, words, replies, line):
-    code, lines = await asked(fleet, nodes, *words, replies=replies)
-    summary = ["remaphore: 1 expected, 0 ok, 1 missing", "remaphore: missing: com.example.two"]
+    code, lines = await asked(fleet, nodes, *words, "-u" if words[0] == "-r" else "--id", "x", replies=replies)
+    summary = ["remaphore: 1 expected, 0 ok, 1 missing (id x)", "remaphore: missing: com.example.two"]
     assert (code, lines) == (1, (summary if words[0] == "request" else []) + ([line] if line else []))
 
 

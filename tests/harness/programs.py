@@ -108,7 +108,7 @@ def hooks_plugin(*hooks: Path, **settings) -> HooksD:
     """Return the plugin for the directories *hooks*; *settings* are those of the verb `deploy`."""
     made = HooksD()
     verbs = {"deploy": VerbSettings(**settings)} if settings else {}
-    made.remaphore_configure(replace(make_config(2), hooks=hooks, verbs=verbs))
+    made.remaphore_configure(replace(make_config(2), hooks=hooks, verbs=verbs), {})
     return made
 
 

@@ -38,21 +38,24 @@ class UnshowableError(Exception):
 
 def test_an_error_of_another_plugin_that_cannot_be_shown_costs_no_line(capsys):
     outcomes = (Outcome("h", "bad", 0.1, error=UnshowableError()), Outcome("h", "good", 0.1, Reply(0, b"")))
-    lines = to_json(capsys, lambda: Log().remaphore_handled(MESSAGE, outcomes))
+    lines = to_json(capsys, lambda: Log().remaphore_handled(MESSAGE, outcomes, Reply(0, b"")))
     assert [(line["event"], line["plugin"], line.get("error")) for line in lines] == [
-        ("message_failed", "bad", "UnshowableError"),
+        ("plugin_failed", "bad", "UnshowableError"),
         ("message_handled", "good", None),
     ]
 
 
 def test_each_event_is_one_line_with_its_names(capsys):
     log = Log()
-    received, handled, failed = to_json(
+    bad = Outcome("h", "bad", 0.1, error=ValueError("why"))
+    received, handled, failed, another, unhandled, unasked, rejected = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "hooks-d", 1.23456, Reply(3, b"hidden output")),)),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "bad", 0.1, error=ValueError("why")),)),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "silent", 0.1),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "hooks-d", 1.23456, Reply(3, b"hidden output")),), None),
+        lambda: log.remaphore_handled(MESSAGE, (bad, bad), Reply(-1)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "silent", 0.1),), Reply(127, b"no handler\n")),
+        lambda: log.remaphore_handled(MESSAGE, (), None),
+        lambda: log.remaphore_rejected(MESSAGE, "busy", "full", 3),
     )
     assert (received["event"], received["verb"], received["peer"], received["level"]) == (
         "message_received",
@@ -62,6 +65,34 @@ def test_each_event_is_one_line_with_its_names(capsys):
     )
     assert (handled["event"], handled["exit_code"], handled["seconds"]) == ("message_handled", 3, 1.235)
     assert (failed["event"], failed["level"], failed["error"]) == ("message_failed", "error", "ValueError('why')")
+    assert (another["event"], another["level"]) == ("plugin_failed", "error")
+    assert (unhandled["event"], unhandled["exit_code"], unhandled["detail"]) == (
+        "message_handled",
+        127,
+        "no plugin replied",
+    )
+    assert (unasked["event"], unasked["exit_code"]) == ("message_handled", None)
+    assert (rejected["event"], rejected["reason"], rejected["detail"], rejected["count"]) == (
+        "message_rejected",
+        "busy",
+        "full",
+        3,
+    )
+    names = {"verb": "deploy", "peer": "com.a", "id": "id", "digest": (b"d" * 8).hex()}
+    for line in (received, handled, failed, another, unhandled, unasked, rejected):
+        assert names.items() <= line.items()
+
+
+@pytest.mark.parametrize(
+    ("reason", "level"),
+    [
+        *((reason, "info") for reason in ("stopping", "not-permitted")),
+        *((reason, "warning") for reason in ("busy", "evicted", "expired", "ledger", "error", "abandoned")),
+    ],
+)
+def test_a_rejection_that_an_administrator_did_not_cause_is_a_warning(capsys, reason, level):
+    (line,) = to_json(capsys, lambda: Log().remaphore_rejected(MESSAGE, reason, "detail", 1))
+    assert line["level"] == level
 
 
 def test_payload_and_output_are_not_logged(capsys):
@@ -69,7 +100,7 @@ def test_payload_and_output_are_not_logged(capsys):
     lines = to_json(
         capsys,
         lambda: log.remaphore_admitted(MESSAGE),
-        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "p", 0.1, Reply(0, b"hidden output")),)),
+        lambda: log.remaphore_handled(MESSAGE, (Outcome("h", "p", 0.1, Reply(0, b"hidden output")),), None),
         lambda: log.remaphore_reply(MESSAGE, Reply(0, b"hidden output", peer="com.a")),
     )
     assert len(lines) == 3

@@ -6,10 +6,10 @@ import hashlib
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from remaphore.protocol.message import NO_DATA, Reply, reply_uuid, uuid_from_text
+from remaphore.protocol.message import NO_DATA, UUID_BYTES, Reply, random_id, reply_uuid, show_id, uuid_from_text
 from tests.harness.factories import bounded
 
 
@@ -98,3 +98,47 @@ def test_no_text_means_12_random_bytes_each_time() -> None:
 
 def test_a_reply_is_bound_by_the_first_12_bytes_of_the_digest() -> None:
     assert reply_uuid(bytes(range(32))) == bytes(range(12))
+
+
+@pytest.mark.parametrize("text", ["release-42", "a b", "zürich", "日本", "0123456789ab", "hex", "HEX:a"])
+def test_an_id_that_people_can_read_is_shown_as_its_text(text: str) -> None:
+    assert show_id(uuid_from_text(text)) == text
+
+
+@pytest.mark.parametrize(
+    "uuid",
+    [
+        *(
+            b"\xff",
+            b"a\n",
+            b"\x1b[31m",
+            b"a\0",
+            b"\t",
+            b" a",
+            b"a ",
+            b" ",
+            b"\xc2\xa0",
+            b"\xe2\x80\xae1",
+            b"a\xe2\x80\x8bb",
+        ),
+        *(b"hex:61", b"hex:", b"\xcd\x8f", b"a\x7f"),
+    ],
+    ids=repr,
+)
+def test_an_id_that_is_no_readable_text_or_looks_like_the_mark_is_marked_hex(uuid: bytes) -> None:
+    assert show_id(uuid) == f"hex:{uuid.hex()}"
+
+
+@bounded
+@given(st.binary(min_size=1, max_size=UUID_BYTES))
+@example(b"hex:61")
+def test_two_ids_are_never_shown_alike_and_a_text_gives_the_id_that_it_shows(uuid: bytes) -> None:
+    shown = show_id(uuid)
+    assert (bytes.fromhex(shown[4:]) if shown.startswith("hex:") else uuid_from_text(shown)) == uuid
+
+
+def test_a_random_id_is_shown_as_it_is_and_each_is_another() -> None:
+    ids = {random_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(show_id(uuid_from_text(each)) == each for each in ids)
+    assert all(len(each) == UUID_BYTES for each in ids)

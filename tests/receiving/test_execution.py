@@ -308,6 +308,10 @@ class Accountant:
         self._add(f"handled {message.wants_reply}")
 
     @hookimpl
+    def remaphore_rejected(self, message, reason):
+        self._add(f"rejected {reason}")
+
+    @hookimpl
     def remaphore_dropped(self, drop):
         self._add(f"dropped {drop.reason}")
 
@@ -324,9 +328,10 @@ async def test_in_every_hook_each_message_is_counted_in_exactly_one_place(runnin
         monkeypatch.setattr(own._execution._queues, "put", lambda _message: "no room")
         await node.send("echo", payload="too much")
         await until(lambda: own.stats().rejected)
+        await asyncio.sleep(0)
     hooks = {
         *("admitted", "message", "handled True", "handled False"),
-        *("dropped malformed", "dropped duplicate", "dropped busy"),
+        *("dropped malformed", "dropped duplicate", "rejected busy"),
     }
     assert {hook for hook, _ in accountant.sums} == hooks
     assert [each for each in accountant.sums if each[1]] == []

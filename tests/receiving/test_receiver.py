@@ -43,6 +43,10 @@ class Recorder:
         self.events.append(("handled", message.payload, *(outcome.plugin for outcome in outcomes)))
 
     @hookimpl
+    def remaphore_rejected(self, message, reason, count):
+        self.events.append(("rejected", message.time_ns, reason, count))
+
+    @hookimpl
     def remaphore_dropped(self, drop):
         self.events.append(("dropped", drop.reason, drop.count))
 
@@ -297,7 +301,7 @@ async def test_what_waits_is_bounded_by_the_memory_that_it_needs_and_not_by_its_
     gate = make_gate(make_peer(1), filters=Filters(any_destination=True))
     raws = [make_encoded(**({"time_ns": NOW + number} | fields)) for number in range(500)]
     dropped = []
-    inbox = inline.Inbox(on_admit=lambda _message: None, on_drop=dropped.append)
+    inbox = inline.Inbox(on_admit=lambda _message: None, on_full=dropped.append)
     tracemalloc.start()
     try:
         for raw in raws:
@@ -309,7 +313,7 @@ async def test_what_waits_is_bounded_by_the_memory_that_it_needs_and_not_by_its_
     assert needed <= inbox._bytes <= inline.INBOX_BYTES
 
 
-async def test_beyond_its_bytes_the_queue_drops_what_comes_as_busy_and_accepts_again_when_there_is_room(monkeypatch):
+async def test_beyond_its_bytes_the_queue_rejects_what_comes_as_busy_and_accepts_again_when_there_is_room(monkeypatch):
     monkeypatch.setattr(inline, "INBOX_BYTES", 3 * (inline.OVERHEAD_BYTES + 100))
     release, plugin, sender, own, task = await start_busy()
     for _ in range(4):
@@ -322,5 +326,5 @@ async def test_beyond_its_bytes_the_queue_drops_what_comes_as_busy_and_accepts_a
         await asyncio.sleep(0)
     own.stop("enough")
     await task
-    assert plugin.named("dropped") == [(DropReason.BUSY, 1)]
+    assert [event[1:] for event in plugin.named("rejected")] == [("busy", 1)]
     assert [len(payload) for (payload,) in plugin.named("message")] == [5, 50, 50, 50, 200]

@@ -7,10 +7,12 @@ started, is not done here: that is the library `remaphore_plugins.processes`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
 from remaphore import Config, Message, Reply, Step, hookimpl
 from remaphore_plugins.hooks_d.handlers import Handlers
+from remaphore_plugins.processes.account import Account, own_account
 from remaphore_plugins.processes.active import ActiveRuns
 
 
@@ -21,9 +23,13 @@ class HooksD:
         self._runs = ActiveRuns()
 
     @hookimpl
-    def remaphore_configure(self, config: Config) -> None:
-        """Use the hook directories and verbs of *config*. Raise PluginError for a user that cannot be used."""
-        self._handlers = Handlers(config)
+    def remaphore_configure(self, config: Config, options: Mapping[str, Any]) -> None:
+        """Use the hook directories and verbs of *config*. Raise PluginError for a user that cannot be used.
+
+        `account` of *options*: the fields of the `Account` for which `remaphore_plan` judges, in place of ours.
+        """
+        account = options.get("account")
+        self._handlers = Handlers(config, Account(**account) if account else own_account())
 
     @hookimpl
     def remaphore_reloaded(self, config: Config) -> None:

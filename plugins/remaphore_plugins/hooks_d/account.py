@@ -12,9 +12,12 @@ from remaphore_plugins.processes.account import Account, has_capability
 _CAP_KILL, _CAP_SETUID = 5, 7  # capabilities(7)
 
 
-def look_up(name: str, *, setting: str) -> Account:
-    """Return the user *name*, which *setting* names. Raise PluginError if it does not exist or we cannot become it."""
-    if os.geteuid() != 0:
+def look_up(name: str, *, setting: str, daemon: int) -> Account:
+    """Return the user *name*, which *setting* names. Raise PluginError if it does not exist or we cannot become it.
+
+    daemon: the user id of the daemon.
+    """
+    if daemon != 0:
         raise PluginError(
             f"{setting}: only root can run handlers as another user", hint="delete it, or run remaphore as root"
         )

@@ -16,6 +16,7 @@ from remaphore_plugins.hooks_d.account import look_up
 from remaphore_plugins.hooks_d.plan import (
     SEARCH_PATH,
     Plan,
+    explain_name,
     find_handler_obstacle,
     list_problems,
     make_argv,
@@ -26,9 +27,10 @@ from remaphore_plugins.hooks_d.plan import (
 )
 from remaphore_plugins.hooks_d.trust import TrustedFile, recheck
 from remaphore_plugins.processes import tree
-from remaphore_plugins.processes.account import Account, own_account
+from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.environment import describe_message
 from remaphore_plugins.processes.exit_watch import check_exit_watch
+from remaphore_plugins.processes.handler_log import HandlerLog
 from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import Subreaper
 
@@ -128,12 +130,16 @@ class _Setup:
 class Handlers:
     """Runs the handlers under hooks.d. `apply_config` replaces the configuration while handlers are running."""
 
-    def __init__(self, config: Config) -> None:
-        """Use *config*. Raise PluginError for a user that handlers cannot run as, or if none can be run here."""
+    def __init__(self, config: Config, own: Account) -> None:
+        """Use *config*. Raise PluginError for a user that handlers cannot run as, or if none can be run here.
+
+        *own*: the user of the daemon, which is ours unless nothing is to be run but only judged.
+        """
         check_exit_watch()
         # Kept for reloads: the directory may be deleted while we run, and has no path then.
         self._folder = _current_directory() if any(not folder.is_absolute() for folder in config.hooks) else Path("/")
         self._subreaper = Subreaper()
+        self._own = own
         self._failure: PluginError | None = None
         self.apply_config(config)
         for account in self._setup.accounts.values():
@@ -148,8 +154,8 @@ class Handlers:
         old settings may be what the new ones were to end, such as handlers that run as root.
         """
         try:
-            setup = _make_setup(config, self._folder)
-            lines = list(list_problems(setup.hooks, setup.account))
+            setup = _make_setup(config, self._folder, self._own)
+            lines = list(list_problems(setup.hooks, setup.account, user=self._own.uid))
         except Exception as error:
             what = f"the last reload failed: {type(error).__name__}: {error}"
             self._failure = PluginError(what, hint="correct the cause, and reload (systemctl reload remaphore)")
@@ -163,7 +169,7 @@ class Handlers:
         plan = self.prepare(message.verb)
         account = self._account(message.verb)
         if plan is None:
-            return []
+            return explain_name(message.verb, self._setup.hooks)
         if isinstance(account, PluginError):
             return [Step(action=Action.UNSAFE, name=message.verb, reason=str(account), hint=account.hint)]
         stdin = self._setup.config.verb(message.verb).payload == "stdin"
@@ -171,7 +177,7 @@ class Handlers:
 
     def prepare(self, verb: str) -> Plan | None:
         """Return what would run for *verb* now, None if there is nothing for it."""
-        return prepare(verb, self._setup.hooks)
+        return prepare(verb, self._setup.hooks, user=self._own.uid)
 
     async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
         """Run *plan*, just prepared for *message*, until *stop* is done. Return None if it has no handler."""
@@ -193,6 +199,7 @@ class Handlers:
             if problem is not None:
                 report.fail(handler, *problem)
                 break
+            log = HandlerLog(handler.path, message)
             result = await run(
                 make_argv(handler, message, stdin=settings.payload == "stdin"),
                 env=env | {"REMAPHORE_HANDLER": os.fsencode(handler.path)},
@@ -206,6 +213,7 @@ class Handlers:
                 subreaper=self._subreaper,
             )
             code = report.add(handler, result)
+            log.ended(code)
             if result.exit_code in _INTERPRETER_FAILED:
                 report.explain(handler, account)
             if result.timed_out or result.stopped or (code and settings.exit_on_error):
@@ -224,17 +232,18 @@ class Handlers:
         await self._subreaper.end(tree.GRACE_SECONDS)
 
 
-def _make_setup(config: Config, folder: Path) -> _Setup:
+def _make_setup(config: Config, folder: Path, own: Account) -> _Setup:
     accounts: dict[str, Account | PluginError] = {}
     for verb, settings in config.verbs.items():
         if settings.user:
             try:
-                accounts[verb] = look_up(settings.user, setting=f"{config.source}: verbs.{verb}.user")
+                setting = f"{config.source}: verbs.{verb}.user"
+                accounts[verb] = look_up(settings.user, setting=setting, daemon=own.uid)
             except PluginError as error:
                 accounts[verb] = error
     # Not normalised: what `..` means after a link is resolved when the path is checked, component by component.
     hooks = tuple(str(folder / each) for each in config.hooks)
-    return _Setup(config=config, hooks=hooks, own=own_account(), accounts=accounts)
+    return _Setup(config=config, hooks=hooks, own=own, accounts=accounts)
 
 
 def _current_directory() -> Path:

@@ -31,15 +31,18 @@ class Plan:
     faults: tuple[UnsafeError, ...]
 
 
-def prepare(verb: str, hooks: Sequence[str]) -> Plan | None:
-    """Read and check the entries of *verb* under *hooks*; return None if there is no directory for it."""
+def prepare(verb: str, hooks: Sequence[str], *, user: int) -> Plan | None:
+    """Read and check the entries of *verb* under *hooks*; return None if there is no directory for it.
+
+    user: the user id of the daemon, which is trusted besides root.
+    """
     try:
         found = scan(verb, hooks)
     except OSError as error:
         return Plan(handlers=(), skipped=(), faults=(_unreadable(error),))
     if found is None:
         return None
-    user, look = os.geteuid(), functools.cache(lstat)  # the paths to all of them begin with the same directories
+    look = functools.cache(lstat)  # the paths to all of them begin with the same directories
     faults: list[UnsafeError] = []
     handlers: list[TrustedFile] = []
     for folder in found.folders:
@@ -85,10 +88,25 @@ def to_steps(plan: Plan, message: Message, account: Account, *, stdin: bool) -> 
     ]
 
 
-def list_problems(hooks: Sequence[str], account_of: Callable[[str], Account | PluginError]) -> Iterator[str]:
+def explain_name(verb: str, hooks: Sequence[str]) -> list[Step]:
+    """Return why nothing runs for *verb* if there is a directory of this name, but no verb can have it."""
+    try:
+        entries = find_verbs(hooks)[1]
+    except OSError:
+        return []
+    return [
+        Step(action=Action.SKIP, name=escape(entry.name), reason=entry.reason, hint=entry.hint)
+        for entry in entries
+        if entry.name == verb
+    ]
+
+
+def list_problems(
+    hooks: Sequence[str], account_of: Callable[[str], Account | PluginError], *, user: int
+) -> Iterator[str]:
     """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run.
 
-    account_of: the user of a verb, or why there is none.
+    account_of: the user of a verb, or why there is none. user: as of `prepare`.
     """
     try:
         verbs, misnamed = find_verbs(hooks)
@@ -98,7 +116,7 @@ def list_problems(hooks: Sequence[str], account_of: Callable[[str], Account | Pl
     for entry in misnamed:
         yield f"directory skipped: {with_hint(entry)}"
     for verb in verbs:
-        plan = prepare(verb, hooks)
+        plan = prepare(verb, hooks, user=user)
         if plan is not None:  # else it was deleted meanwhile
             yield from _list_problems_of(verb, plan, account_of(verb))
 

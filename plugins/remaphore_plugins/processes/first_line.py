@@ -14,7 +14,7 @@ from typing import NamedTuple
 LINE_BYTES = 256  # BINPRM_BUF_SIZE: what the kernel reads of a file
 
 _LF = b"\n"
-_ELF = b"\x7fE_LF"
+ELF = b"\x7fELF"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"#\0!\0", b"\0#\0!")
 _BOM = b"\xef\xbb\xbf"
 _HIDDEN_START = re.compile(rb"[^\x21-\x7e]+#!")  # nothing visible before #!, also on lines before it
@@ -40,7 +40,7 @@ def read_first_line(path: str, start: bytes) -> Interpreter | Obstacle | None:
     """Return the interpreter of the script *path*, whose first LINE_BYTES are *start*; None for a binary."""
     name = shlex.quote(path)
     problem = _encoding_problem(start, name)
-    if problem is not None or start.startswith(_ELF):
+    if problem is not None or start.startswith(ELF):
         return problem
     if not start.startswith(b"#!") and b"\0" in start:  # another binary, which the kernel may know (binfmt_misc)
         return None

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from remaphore_plugins.processes.account import Account, has_capability
-from remaphore_plugins.processes.first_line import LINE_BYTES, Interpreter, Obstacle, read_first_line
+from remaphore_plugins.processes.first_line import ELF, LINE_BYTES, Interpreter, Obstacle, read_first_line
 
 _MAX_INTERPRETERS = 5  # an interpreter may itself be a script: as deep as the kernel goes
+_BINFMT_MISC = "/proc/sys/fs/binfmt_misc"
 _ACL = "system.posix_acl_access"
 _CAP_DAC_OVERRIDE = 1  # modes do not bind root, but in a container that has dropped it
 _EXECUTE, _READ = 1, 4
@@ -83,9 +84,9 @@ def _find_in_first_line(path: str, account: Account, *, search_path: str, cwd: s
     except OSError:
         return None  # we may lack the permission that the account has
     read = read_first_line(path, start)
-    if not isinstance(read, Interpreter):
-        return read
     name = shlex.quote(path)
+    if not isinstance(read, Interpreter):
+        return read or _find_unknown_format(start, name)
     if not _may(found, account, _READ, path):
         what = f"its interpreter, which runs as user {account.name}, cannot read it ({_modes(found)})"
         return Obstacle(what, f"chmod a+r {name}")
@@ -94,8 +95,22 @@ def _find_in_first_line(path: str, account: Account, *, search_path: str, cwd: s
     inner = find_obstacle(read.path, account, search_path=search_path, cwd=cwd, depth=depth + 1)
     if inner is not None:
         hint = f"install it, or correct the first line of {name}" if inner.reason == _NO_FILE else inner.hint
+        if inner.reason == _NO_FILE and not read.path.startswith("/"):
+            hint = f"write its absolute path, or /usr/bin/env before its name, into the first line of {name}"
         return Obstacle(f"its interpreter {read.path!a}: {inner.reason}", hint)
     return _find_missing_command(read.command, search_path, name)
+
+
+def _find_unknown_format(start: bytes, name: str) -> Obstacle | None:
+    """Report a file that is no script and not ELF, unless other formats are registered with the kernel."""
+    try:
+        others = {*os.listdir(_BINFMT_MISC)} - {"register", "status"}  # noqa: PTH208
+    except OSError:
+        others = set()
+    if start.startswith(ELF) or others:
+        return None
+    what = "it is neither a script nor an ELF binary: the kernel knows no other format"
+    return Obstacle(what, f"replace {name} by an executable; a script begins with #!")
 
 
 def _find_missing_command(command: str, search_path: str, name: str) -> Obstacle | None:

@@ -76,7 +76,7 @@ class ReplyCollector:
     @hookimpl
     def remaphore_requested(self, request: Message, expected: tuple[str, ...]) -> None:
         """Count the destinations that *request* addresses."""
-        self._stats.requested(expected)
+        self._stats.requested(expected, request.id)
         self._write(self._format.requested(request, expected))
 
     @hookimpl

@@ -69,7 +69,8 @@ def _request(request: Message, expected: tuple[str, ...]) -> Record:
     return {
         "kind": "request",
         "hash": request.digest.hex(),
-        "id": request.uuid.hex(),
+        "id": request.id,
+        "id_hex": request.uuid.hex(),
         "verb": request.verb,
         "to": request.destination,
         "from": request.sender,

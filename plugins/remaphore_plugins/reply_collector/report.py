@@ -29,14 +29,16 @@ def progress(stats: RequestStats) -> str:
 
 
 def summary(stats: RequestStats, *, color: bool, columns: int | None = None, encoding: str | None = None) -> str:
-    """Return the lines of the summary: the numbers, then a line for each kind of failure, with all names.
+    """Return the lines of the summary: the numbers and the id, then a line for each kind of failure, with all names.
 
     columns: of the terminal, at which lines are wrapped between names; None leaves each of them whole, for files and
     programs. encoding: of the terminal.
     """
     counts = [f"{len(stats.expected)} expected", f"{stats.count('ok')} ok"]
     counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _NOT_OK if stats.count(kind)]
-    first = ("interrupted: " if stats.interrupted else "") + ", ".join(counts)
+    first = (
+        ("interrupted: " if stats.interrupted else "") + ", ".join(counts) + (f" (id {stats.id})" if stats.id else "")
+    )
     lines = _wrap(encodable(first, encoding), columns)
     for kind in _NOT_OK:
         groups: defaultdict[str, list[str]] = defaultdict(list)

@@ -64,6 +64,7 @@ class RequestStats:
     def __init__(self, expected: Iterable[str] = ()) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.waiting: dict[str, None] = {}  # asked, and no reply yet
+        self.id = ""  # as the logs of all receivers have it
         self.dropped = 0
         self.interrupted = False
         self._expected = dict.fromkeys(expected)
@@ -80,8 +81,9 @@ class RequestStats:
         """All destinations that the request addresses, in the order of the configuration."""
         return tuple(self._expected)
 
-    def requested(self, expected: Iterable[str]) -> None:
-        """Count *expected*, to which a request was sent."""
+    def requested(self, expected: Iterable[str], id: str = "") -> None:  # noqa: A002 - as the option is called
+        """Count *expected*, to which a request with this *id* was sent: the same for all batches."""
+        self.id = id
         names = dict.fromkeys(expected)
         self._expected |= names
         self.waiting |= names

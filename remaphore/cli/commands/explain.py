@@ -195,6 +195,7 @@ def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[st
 
 def _fields(explanation: Explanation) -> dict[str, object] | None:
     from remaphore.diagnostics.explain import Contents
+    from remaphore.protocol.message import show_id
 
     frame = explanation.frame
     if frame is None:
@@ -207,7 +208,8 @@ def _fields(explanation: Explanation) -> dict[str, object] | None:
         "time_ns": frame.time_ns,
     }
     if explanation.contents is not Contents.HYPOTHETICAL:
-        fields |= {"uuid": frame.uuid.hex(), "wants_reply": frame.wants_reply, "payload_bytes": len(frame.payload)}
+        fields |= {"id": show_id(frame.uuid), "id_hex": frame.uuid.hex()}
+        fields |= {"wants_reply": frame.wants_reply, "payload_bytes": len(frame.payload)}
     return fields
 
 

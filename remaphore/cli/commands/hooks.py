@@ -21,7 +21,7 @@ remaphore hooks
 remaphore hooks deploy"""
 EXIT_CODES = {
     0: "every handler would be started",
-    1: "a verb is unsafe and would be rejected, or a handler cannot be started",
+    1: "a verb is unsafe and would be rejected, a handler cannot be started, or a directory cannot be read",
 }
 
 _NOTHING = "  nothing: a request is answered with exit code 127"
@@ -58,28 +58,48 @@ def run(options: Hooks) -> int:
     """List; return 0, or 1 if a verb is unsafe and would be rejected, or a handler cannot be started."""
     from dataclasses import asdict
 
-    from remaphore.diagnostics.handlers import plan, verbs_of
+    from remaphore.config.settings import DEFAULT_HOOKS
+    from remaphore.diagnostics.findings import Code, Level
+    from remaphore.diagnostics.handlers import check_directories, plan, verbs_of
     from remaphore.hooks.plan import Action
 
     config, plugins = load_handlers(options.config, options.hooks)
+    problems = [
+        problem
+        for problem in check_directories(config)
+        if problem.code is not Code.HOOKS_MISSING or config.hooks != DEFAULT_HOOKS
+    ]
+    for problem in problems:
+        output.notice(f"{problem.level}: {problem.where}: {problem.what}")
+        output.notice(f"hint: {problem.hint}", whole=True)
     verbs = [options.verb] if options.verb else sorted(set(verbs_of(config)))
     found = {verb: plan(plugins, verb) for verb in verbs}
     if options.json:
         output.write_json(*({"verb": verb, **asdict(step)} for verb, steps in found.items() for step in steps))
     else:
         output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb], verb)}" for verb in verbs))
-    bad = (Action.UNSAFE, Action.FAIL)
-    return 1 if any(step.action in bad for steps in found.values() for step in steps) else 0
+    bad = any(step.action in (Action.UNSAFE, Action.FAIL) for steps in found.values() for step in steps)
+    return 1 if bad or any(problem.level is Level.ERROR for problem in problems) else 0
 
 
 def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, pluggy.PluginManager]:
-    """Return the configuration *path* as the daemon would use it, and the plugin that runs handlers."""
+    """Return the configuration *path* as the daemon would use it, and the plugin that runs handlers.
+
+    What the daemon would log about handlers is not logged: the steps that the plugin returns have the same.
+    """
+    import os
+
     from remaphore.cli.configuration import load_daemon_config
+    from remaphore.diagnostics.daemon_user import find_daemon_user
     from remaphore.hooks.manager import configure, load
 
     config = load_daemon_config(path, hooks)
+    user = find_daemon_user(config, os.environ)
+    if user is not None:
+        output.notice(f"judging for user {user.name}, as which the daemon runs: {user.source}")
+    output.configure_logs(level="CRITICAL")
     plugins = load(("hooks-d",))
-    configure(plugins, config)
+    configure(plugins, config, options=user.options if user else None)
     return config, plugins
 
 

@@ -27,7 +27,7 @@ EXIT_CODES = {
 class Receive:
     """Options of receive. pattern: accept only messages sent to exactly it; script: command and arguments to run.
 
-    timeout: seconds, None for no limit.
+    timeout: seconds, None for no limit. verbose: log debug events too.
     """
 
     config: str | None = None
@@ -41,6 +41,7 @@ class Receive:
     key: str = ""
     script: tuple[str, ...] = ()
     log_format: Literal["console", "json"] = "console"
+    verbose: bool = False
 
     @classmethod
     def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
@@ -52,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     import argparse
 
-    from remaphore.cli.arguments import add_config, add_log_format, add_verbs, seconds
+    from remaphore.cli.arguments import add_config, add_log, add_verbs, seconds
 
     parser.description = "Wait for messages and run SCRIPT for each, as: SCRIPT ARG... VERB PAYLOAD."
     add_config(parser)
@@ -75,7 +76,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, metavar="TIME", help="give up after TIME, such as 10m (default: no limit)"
     )
-    add_log_format(parser)
+    add_log(parser)
     parser.add_argument(
         "script", nargs=argparse.REMAINDER, metavar="SCRIPT [ARG...]", help="command to run for each message"
     )
@@ -92,7 +93,7 @@ def run(options: Receive) -> int:
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
     config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
-    output.configure_logs(options.log_format)
+    output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     plugins = load(("log", "script") if options.script else ("log",))
     configure(plugins, config, options={"script": {"argv": options.script}})
     if output.at_terminal():

@@ -35,18 +35,22 @@ EXIT_CODES = {0: "stopped by SIGTERM or SIGINT; --check: the daemon would start"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Options of run. hooks: handler directories; check: only report whether the daemon would start."""
+    """Options of run. hooks: handler directories; check: only report whether the daemon would start.
+
+    verbose: log debug events too.
+    """
 
     config: str | None = None
     hooks: tuple[str, ...] = ()
     instance: str = DEFAULT_INSTANCE
     check: bool = False
     log_format: Literal["console", "json"] = "console"
+    verbose: bool = False
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
-    from remaphore.cli.arguments import add_daemon, add_log_format
+    from remaphore.cli.arguments import add_daemon, add_log
 
     parser.description = (
         "Run the daemon: for each message, run the handlers in hooks.d/VERB/ and the enabled plugins. SIGHUP reloads"
@@ -60,7 +64,7 @@ def add_arguments(parser: Parser) -> None:
         help=f"name of the state directory (default: {DEFAULT_INSTANCE})",
     )
     parser.add_argument("--check", action="store_true", help="only check whether the daemon would start")
-    add_log_format(parser)
+    add_log(parser)
     parser.set_defaults(options=Run)
 
 
@@ -71,7 +75,7 @@ def run(options: Run) -> int:
     from remaphore.hooks.manager import configure, load
     from remaphore.receiving.ledger import state
 
-    output.configure_logs(options.log_format)
+    output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     config = _load_config(options)
     plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config)

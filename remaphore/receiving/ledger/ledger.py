@@ -153,10 +153,10 @@ class Ledger:
         self._record((store.SWEEP, ()))
 
     def accepted(
-        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool
+        self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool, uuid: bytes
     ) -> None:
         """Record what the window accepted; see `Journal`."""
-        self._record((store.ENTER, (sender, signed_hash, digest, time_ns, verb, wants_reply)))
+        self._record((store.ENTER, (sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)))
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""

@@ -32,8 +32,8 @@ _HINTS = {
     sqlite3.SQLITE_NOMEM: "free some memory, or raise its limit (MemoryMax of the unit)",
 }
 
-ENTER = f"""INSERT OR IGNORE INTO messages (sender, signed_hash, digest, time_ns, state, verb, wants_reply)
-            VALUES (?, ?, ?, ?, '{ENTERED}', ?, ?)"""
+ENTER = f"""INSERT OR IGNORE INTO messages (sender, signed_hash, digest, time_ns, state, verb, wants_reply, uuid)
+            VALUES (?, ?, ?, ?, '{ENTERED}', ?, ?, ?)"""
 # The file decides: START changes no row unless the message was entered and was neither started nor rejected since.
 START = f"UPDATE messages SET state = '{STARTED}' WHERE digest = ? AND state = '{ENTERED}'"
 FINISH = f"UPDATE messages SET state = '{DONE}', exit_code = ?, output = ? WHERE digest = ? AND state = '{STARTED}'"
@@ -62,6 +62,7 @@ class Row(NamedTuple):
     state: str
     verb: str
     wants_reply: bool
+    uuid: bytes
     recorded: int = 0  # bytes of its recorded output
 
 
@@ -145,7 +146,9 @@ class Store:
             (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
             marks = dict(self._database.execute("SELECT sender, low_water_mark FROM senders"))
             # In the order of Row's fields.
-            columns = "sender, signed_hash, digest, time_ns, state, verb, wants_reply, coalesce(length(output), 0)"
+            columns = (
+                "sender, signed_hash, digest, time_ns, state, verb, wants_reply, uuid, coalesce(length(output), 0)"
+            )
             rows = [Row(*row) for row in self._database.execute(f"SELECT {columns} FROM messages ORDER BY rowid")]
         except (sqlite3.Error, TypeError) as error:
             raise self._error(error) from error

@@ -31,6 +31,11 @@ sys.exit(inside.returncode)
 """
 
 
+LOOK_UP = (
+    f"from remaphore_plugins.hooks_d.account import look_up;look_up({USER!r}, setting='verbs.deploy.user', daemon=0)"
+)
+
+
 def let_all_through(tmp_path: Path) -> None:
     """Let every user reach what is in *tmp_path*; pytest makes its directories accessible for us only."""
     for folder in (tmp_path, *tmp_path.parents):
@@ -92,7 +97,7 @@ def test_root_that_cannot_become_the_user_does_not_start(how, tmp_path):
     }[how]()
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
         pytest.skip(f"not possible on this machine: {prefix[0]}")
-    source = f"from remaphore_plugins.hooks_d.account import look_up; look_up({USER!r}, setting='verbs.deploy.user')"
+    source = LOOK_UP
     done = subprocess.run([*prefix, sys.executable, "-c", source], check=False, capture_output=True, text=True)
     assert f"PluginError: verbs.deploy.user: root cannot change to user {USER!r} here" in done.stderr
 
@@ -102,7 +107,7 @@ def test_root_that_cannot_end_the_processes_of_the_user_does_not_start():
     prefix = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
     if os.geteuid() != 0 or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs root, and setpriv")
-    source = f"from remaphore_plugins.hooks_d.account import look_up; look_up({USER!r}, setting='verbs.deploy.user')"
+    source = LOOK_UP
     done = subprocess.run([*prefix, sys.executable, "-c", source], check=False, capture_output=True, text=True)
     assert f"PluginError: verbs.deploy.user: root cannot end the processes of user {USER!r} here" in done.stderr
 

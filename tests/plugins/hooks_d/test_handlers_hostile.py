@@ -88,8 +88,8 @@ async def test_change_between_check_and_run_is_126_and_nothing_of_it_runs(case, 
     hooks = make_hooks(tmp_path, _1=f"touch {tmp_path}/made", _2=f"touch {tmp_path}/made")
     prepare = handlers.prepare
 
-    def prepare_and_change(*words):
-        plan = prepare(*words)
+    def prepare_and_change(*words, **options):
+        plan = prepare(*words, **options)
         change(hooks / "deploy" / "1")
         return plan
 

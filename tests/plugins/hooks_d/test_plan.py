@@ -72,7 +72,7 @@ async def test_reload_that_fails_rejects_all_handlers_until_one_succeeds(tmp_pat
     def fail(*_args):
         raise OSError("no name service")
 
-    monkeypatch.setattr("remaphore_plugins.hooks_d.handlers.own_account", fail)
+    monkeypatch.setattr("remaphore_plugins.hooks_d.handlers._make_setup", fail)
     with pytest.raises(OSError, match="no name service"):
         made.remaphore_reloaded(config)
     reply = await handled(made)

@@ -78,6 +78,7 @@ VALID = {
     b"#!/usr/bin/env\n": Interpreter("/usr/bin/env"),
     b"#!/bin/sh " + b"x" * 300 + b"\n": Interpreter("/bin/sh"),  # the kernel cuts the argument
     b"\x7fELF\x02\x01\x01\0": None,
+    b"\x7fELF\x02\x01\x01": None,
     b"\xca\xfe\xba\xbe\0\0": None,
 }
 

@@ -127,6 +127,8 @@ def test_root_without_capabilities_is_bound_by_modes(base, monkeypatch):
 INTERPRETERS = {
     "missing": ("#!/no/such\n", "its interpreter '/no/such': no such file", "install it, or correct the first line"),
     "a directory": ("#!/usr\n", "its interpreter '/usr': not a regular file", ""),
+    "no path": ("#!sh\n", "its interpreter 'sh': no such file", "write its absolute path, or /usr/bin/env before"),
+    "relative": ("#!./no/such\n", "its interpreter './no/such': no such file", "write its absolute path"),
     "missing for env": (
         "#!/usr/bin/env nosuch\n",
         "its first line runs 'nosuch', which is not found in PATH",
@@ -144,6 +146,22 @@ def test_interpreter_that_is_not_there_is_named(case, base):
     found = obstacle(write_script(base / "go", "", first=first))
     assert reason in found.reason
     assert hint in found.hint
+
+
+def test_relative_interpreter_is_that_of_the_directory_in_which_it_runs(base):
+    assert obstacle(write_script(base / "go", "", first="#!bin/sh\n")) is None  # of /, in which handlers run
+    assert subprocess.run([base / "go"], cwd="/", check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("formats", "found"), [([], True), (["register", "status"], True), (["jar", "status"], False)])
+def test_data_is_no_executable_unless_the_kernel_may_know_its_format(base, monkeypatch, formats, found):
+    monkeypatch.setattr(os, "listdir", lambda path: formats if "binfmt_misc" in path else [])
+    data = base / "go"
+    data.write_bytes(b"\x1f\x8b\x08\0\0")
+    data.chmod(0o755)
+    assert (obstacle(str(data)) is not None) == found
+    data.write_bytes(Path("/bin/true").read_bytes())
+    assert obstacle(str(data)) is None
 
 
 def test_interpreter_is_judged_for_the_account_as_well(base):

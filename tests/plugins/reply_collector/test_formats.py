@@ -189,7 +189,7 @@ async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfd
     replies += [make_reply(0, "", peer=name) for name in names[5:10]]
     _, err = await shown(capfdbinary, *replies, names=names, asked=names[:25])
     assert err.decode().splitlines() == [
-        "remaphore: 30 expected, 5 ok, 1 without exit code, 3 failed, 1 rejected, 15 missing, 5 not asked",
+        "remaphore: 30 expected, 5 ok, 1 without exit code, 3 failed, 1 rejected, 15 missing, 5 not asked (id example)",
         "remaphore: without exit code: com.n4",
         "remaphore: failed (exit code 2): com.n1, com.n2",
         "remaphore: failed (exit code 3): com.n3",
@@ -234,7 +234,7 @@ async def test_successful_replies_can_be_left_out_and_are_counted(capfdbinary, f
     assert b"fine" not in out
     assert b"bad" in out
     assert b"?" in out
-    assert err.splitlines()[0] == b"remaphore: 3 expected, 1 ok, 1 without exit code, 1 failed"
+    assert err.splitlines()[0] == b"remaphore: 3 expected, 1 ok, 1 without exit code, 1 failed (id example)"
 
 
 async def test_the_json_of_an_interrupted_request_has_a_flag_for_it(capfdbinary):
@@ -243,7 +243,7 @@ async def test_the_json_of_an_interrupted_request_has_a_flag_for_it(capfdbinary)
     )
     summary = json.loads(out)["summary"]
     assert (summary["interrupted"], summary["dropped"], summary["missing"]) == (True, 2, ["com.b", "com.c"])
-    assert err.startswith(b"remaphore: interrupted: 3 expected, 1 ok, 2 missing\n")
+    assert err.startswith(b"remaphore: interrupted: 3 expected, 1 ok, 2 missing (id example)\n")
 
 
 async def test_settings_in_the_file_are_an_error():

@@ -166,4 +166,4 @@ async def test_the_summary_has_the_width_of_the_terminal(terminal, monkeypatch):
         await harness.requested(make_message("deploy"), names)
     lines = re.sub(r"\x1b\[[0-9]*m", "", os.read(own, 65536).decode()).splitlines()
     assert max(map(len, lines)) <= 40
-    assert lines[2] == "    com.example.b, com.example.c,"
+    assert lines[3] == "    com.example.b, com.example.c,"

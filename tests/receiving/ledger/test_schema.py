@@ -1,4 +1,4 @@
-"""Schema 1 becomes schema 2: nothing is forgotten or starts a second time, however often the conversion is killed.
+"""An older schema becomes ours: nothing is forgotten or starts twice, however often the conversion is killed.
 
 The file in tests/vectors was written by the last version with schema 1, which was killed: part of it is in the
 write-ahead log.
@@ -63,7 +63,7 @@ def state_of(path):
 def check_converted(folder):
     """Check that all of the file of schema 1 is in the file in *folder*, which is opened for it."""
     version, began, marks, rows, replies = state_of(folder / FILE)
-    assert (version, began, marks) == (2, NOW - 1, {make_key().public: MARK})
+    assert (version, began, marks) == (schema.VERSION, NOW - 1, {make_key().public: MARK})
     assert {row.digest: (row.state, row.verb, row.wants_reply, row.time_ns) for row in rows} == {
         digest("done"): (DONE, "deploy", True, NOW + 2),
         digest("rejected"): (REJECTED, "", False, NOW + 2),
@@ -104,6 +104,15 @@ async def test_nothing_of_an_old_ledger_starts_again_and_its_replies_are_sent_ag
             with pytest.raises(LedgerError):
                 await ledger.started(make_request(payload=name.encode(), **fields))
         assert await ledger.recorded(digest("done")) == Reply(3, b"output")
+
+
+async def test_a_ledger_of_schema_2_keeps_all_rows_and_their_ids_are_unknown(old):
+    check_converted(old)
+    with closing(sqlite3.connect(old / FILE)) as database:  # back to schema 2, which lacks the column only
+        database.executescript("ALTER TABLE messages DROP COLUMN uuid; PRAGMA user_version = 2")
+    check_converted(old)
+    async with make_ledger(old) as ledger:
+        assert [row.uuid for row in (*ledger.interrupted, *ledger.abandoned)] == [b"", b""]
 
 
 # The steps of the conversion, each a point at which the process may be killed.

@@ -35,7 +35,7 @@ def digest(name):
 
 
 def enter(name, *, sender="a", time=2000):
-    return store.ENTER, (sender, digest("identity " + name), digest(name), time, "deploy", True)
+    return store.ENTER, (sender, digest("identity " + name), digest(name), time, "deploy", True, b"id")
 
 
 def to(state, name="m", **fields):
@@ -76,7 +76,7 @@ def test_what_was_applied_is_there_when_it_is_opened_again(path):
     with closing(Store(path, now=1000)) as opened:
         opened.apply([*to(STARTED), (store.RAISE_LOW_WATER_MARK, ("a", 1500))])
     with closing(Store(path, now=3000)) as opened:
-        row = store.Row("a", digest("identity m"), digest("m"), 2000, STARTED, "deploy", True)
+        row = store.Row("a", digest("identity m"), digest("m"), 2000, STARTED, "deploy", True, b"id")
         assert opened.load() == (1000, {"a": 1500}, [row])
 
 
@@ -158,9 +158,9 @@ def test_an_exception_of_another_kind_leaves_no_transaction_open(opened):
 def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 3, ours is 2\)$") as caught:
+    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 9, ours is 3\)$") as caught:
         Store(path, now=2000)
     assert caught.value.hint == "install that version, or stop the daemon and move the file away"
     assert path.read_bytes() == before
@@ -276,21 +276,21 @@ def test_no_value_of_another_kind_is_believed(path, full, damage):
 
 def test_an_inspection_shows_the_schema_and_the_latest_low_water_mark_and_changes_nothing(path):
     with closing(Store(path, now=1000)) as opened:
-        assert Store.inspect(path) == (2, "", 1000)
+        assert Store.inspect(path) == (3, "", 1000)
         opened.apply([(store.RAISE_LOW_WATER_MARK, (sender, mark)) for sender, mark in (("a", 1500), ("b", 900))])
-        assert Store.inspect(path) == (2, "", 1500)  # also while a daemon has the file open
+        assert Store.inspect(path) == (3, "", 1500)  # also while a daemon has the file open
     before = path.read_bytes()
-    assert Store.inspect(path) == (2, "", 1500)
+    assert Store.inspect(path) == (3, "", 1500)
     assert path.read_bytes() == before
 
 
 def test_an_inspection_of_a_newer_ledger_does_not_look_for_damage(path):
     Store(path, now=1000).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 9")
         database.execute("DROP TABLE meta")
     found = Store.inspect(path)
-    assert (found, found.newer) == ((3, "", 0), True)
+    assert (found, found.newer) == ((9, "", 0), True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""The debug lines of a handler: `handler_started`, and `handler_ended` with its exit code and the seconds it took."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from remaphore import Message
+
+_log = structlog.get_logger()
+
+
+class HandlerLog:
+    """The lines of one run of *handler* for *message*. Creating it logs the start."""
+
+    def __init__(self, handler: str, message: Message) -> None:
+        self._names = {**message.log_fields, "handler": handler}
+        self._started = time.monotonic()
+        _log.debug("handler_started", **self._names)
+
+    def ended(self, exit_code: int | None) -> None:
+        """Log that it ended, with the *exit_code* that the reply states for it."""
+        seconds = round(time.monotonic() - self._started, 3)
+        _log.debug("handler_ended", **self._names, exit_code=exit_code, seconds=seconds)
