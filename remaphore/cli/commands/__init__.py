@@ -31,7 +31,7 @@ COMMANDS = {
     "keygen": "create a key pair",
     "peer": "add, remove, list and show peers",
     "config": "show the effective configuration, or convert a legacy one to TOML",
-    "broker": "run a NATS broker on this machine",
+    "broker": "run a NATS broker, or create and revoke its logins",
     "demo": "run a demonstration on this machine",
     "completion": "print a completion script for bash, zsh or fish",
 }
