@@ -155,6 +155,8 @@ class Broker:
         settings = self._settings
         if settings.tls is not None:
             self._names = certificates.check(settings.tls, routes=settings.cluster is not None)
+            if not settings.listen.is_ip:
+                certificates.check_name(settings.listen.host, self._names, settings.tls)
         storage.prepare(self._folder)
         with storage.reporting(self._folder):
             local = settings.listen.is_loopback and settings.cluster is None

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def check(tls: TlsFiles, *, routes: bool) -> tuple[str, ...]:
         ours.verify_mode = ssl.CERT_REQUIRED
         ours.load_verify_locations(tls.ca)
     return _names(_handshake(ours, theirs, tls), tls, routes=routes)
+
+
+def check_name(host: str, names: Sequence[str], tls: TlsFiles) -> None:
+    """Raise ConfigError if the certificate, which is for *names*, is not for *host*; `*.b` is for `a.b` (RFC 6125)."""
+    if not {host.lower(), f"*.{host.lower().partition('.')[2]}"} & {name.lower() for name in names}:
+        hint = "listen on an IP address or *, and let nodes use a name of the certificate; or request one for this name"
+        raise ConfigError(f"{tls.cert}: the certificate is for {', '.join(names)}, not for {host}", hint=hint)
 
 
 def _check_trust(path: Path, info: os.stat_result) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.embedded.certificates import TlsFiles, check
+from remaphore.embedded.certificates import TlsFiles, check, check_name
 from remaphore.errors import ConfigError
 from tests.harness.certificates import Authority
 
@@ -30,6 +30,18 @@ def test_names_and_addresses_of_a_good_certificate_are_returned(server: TlsFiles
     assert check(replace(server, ca=None), routes=False) == names
     assert check(server, routes=False) == names
     assert check(server, routes=True) == names[:2]
+
+
+@pytest.mark.parametrize("host", ["a.example.com", "A.example.com", "x.b.example.com", "10.0.0.1"])
+def test_a_name_of_the_certificate_is_one_to_listen_on(host: str, server: TlsFiles) -> None:
+    check_name(host, ["a.Example.com", "*.b.example.com", "10.0.0.1"], server)
+
+
+@pytest.mark.parametrize("host", ["b.example.com", "x.y.b.example.com", "x.a.example.com", "example.com", "com"])
+def test_a_certificate_for_another_name_than_that_to_listen_on_is_named(host: str, server: TlsFiles) -> None:
+    with pytest.raises(ConfigError, match=f"is for a.example.com, .*, not for {host}") as caught:
+        check_name(host, ["a.example.com", "*.b.example.com"], server)
+    assert "request one for this name" in caught.value.hint
 
 
 def test_a_self_signed_certificate_is_good_for_one_server(authority: Authority, tmp_path: Path) -> None:

@@ -99,6 +99,15 @@ async def test_another_server_needs_only_the_public_part(tmp_path: Path) -> None
     assert caught.value.hint
 
 
+async def test_a_site_keeps_the_shared_login_that_it_began_with_also_without_its_file(tmp_path: Path) -> None:
+    async with Broker(tmp_path / "b") as broker:
+        broker.credentials.rename(tmp_path / "moved")
+    stored = logins(tmp_path / "b").server_config(now=NOW, create=False)
+    assert stored in (tmp_path / "b" / "nats-server.conf").read_text()
+    with pytest.raises(ConfigError, match="made without keeping the signing keys"):
+        logins(tmp_path / "b").add(["one"], now=NOW)
+
+
 def test_what_exists_is_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "b"
     logins(folder).add(["one"], now=NOW)
