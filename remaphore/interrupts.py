@@ -22,7 +22,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # while the output is shown to a slow reader.
 INTERRUPTED_SECONDS = 0.9
 
-# One entry for each SIGHUP that `run` got before there was a configuration that it could load again.
+# One entry for each SIGHUP that `run` or `broker` got before it had something that it could load again.
 hangups: list[int] = []
 
 

@@ -43,7 +43,19 @@ _SERVICES = ("run", "broker")
 _ENCODING = "remaphore_encoding"
 
 # The fields of options that are paths, or tuples of paths.
-_PATHS = ("config", "credentials", "data", "file", "files", "hooks", "output", "source")
+_PATHS = (
+    "config",
+    "credentials",
+    "data",
+    "file",
+    "files",
+    "hooks",
+    "output",
+    "source",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+)
 
 # Errors of our own output. Where other files are written, they are reported there.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +74,7 @@ def command() -> NoReturn:
     _use_utf8()
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
-    interrupts.begin(reloads=sys.argv[1:2] == ["run"])
+    interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["broker"]))
     os._exit(main())
 
 

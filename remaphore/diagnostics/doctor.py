@@ -13,7 +13,7 @@ from dataclasses import replace
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.diagnostics.replies import PERMISSIONS
-from remaphore.diagnostics.servers import ServerProbe, probe_server
+from remaphore.diagnostics.servers import ServerProbe, probe_server, separate
 from remaphore.diagnostics.survey import OnListening, PeerSurvey, Report
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.requesting.requester import expect
@@ -39,6 +39,8 @@ async def examine(
     signer = Signer(config, clock)
     probes = await probe_servers(config, signer, timeout=timeout, report=report)
     try:
+        if finding := await separate(config, probes, timeout=timeout):
+            report(finding)
         bus = next((probe.bus for probe in probes if probe.usable), None)
         if bus is not None:
             survey = PeerSurvey(

@@ -90,6 +90,7 @@ class Code(StrEnum):
     SERVER_MAX_PAYLOAD = "server-max-payload"
     SERVER_ADDRESS_UNUSABLE = "server-address-unusable"
     SERVER_HANDSHAKE_FIRST = "server-handshake-first"
+    SERVERS_SEPARATE = "servers-separate"
     SERVER_OK = "server-ok"
     SUBJECT_DENIED = "subject-denied"
     SUBJECTS_OK = "subjects-ok"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from remaphore.config.settings import Config
@@ -18,6 +20,8 @@ from remaphore.transport.nats_client import NatsBus
 from remaphore.transport.servers import INFO_WAIT
 
 _DIGEST_BYTES = 32
+SEPARATE_LIMIT = 3.0  # seconds in which a message has to reach the other servers; in a cluster it takes milliseconds
+_PUBLISH_AGAIN = 0.1  # seconds: a server hears of a subscription on another one a moment after it was confirmed
 
 
 class ServerProbe(NamedTuple):
@@ -62,6 +66,35 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
         await bus.close()
         raise
     return ServerProbe(tuple(findings), bus)
+
+
+async def separate(config: Config, probes: Sequence[ServerProbe], *, timeout: float) -> Finding | None:
+    """Return the finding if a message on one server does not reach the others, such as if they are not a cluster.
+
+    Nodes that connect to different servers then do not reach each other.
+    """
+    usable = [(url, probe.bus) for url, probe in zip(config.servers, probes, strict=True) if probe.usable and probe.bus]
+    if len(usable) < 2:
+        return None
+    (first, publisher), *others = usable
+    where = subject.for_replies(config.subject, os.urandom(_DIGEST_BYTES))  # of a request that does not exist
+    arrived = {url: asyncio.Event() for url, _ in others}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(min(timeout, SEPARATE_LIMIT)):
+            for url, bus in others:
+                await bus.subscribe(where, partial(_set, arrived[url]))
+            for each in arrived.values():
+                while not each.is_set():
+                    await publisher.publish(where, b"")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(each.wait(), _PUBLISH_AGAIN)
+    missed = [url for url, each in arrived.items() if not each.is_set()]
+    if not missed:
+        return None
+    what = (
+        f"a message that is published here does not reach {', '.join(missed)}: nodes there are separate from those here"
+    )
+    return Finding(Level.ERROR, Code.SERVERS_SEPARATE, first, what, "connect the servers as a cluster, or list one")
 
 
 def address_failure(shown: str, cause: str) -> Finding:
@@ -123,6 +156,10 @@ async def denial(url: str, action: Awaitable[None]) -> Finding | None:
         hint = "ask the broker's administrator to permit this subject to these credentials"
         return from_error(Code.SUBJECT_DENIED, url, error, default_hint=hint)
     return None
+
+
+def _set(event: asyncio.Event, _raw: bytes) -> None:
+    event.set()
 
 
 def ignore(_raw: bytes) -> None:

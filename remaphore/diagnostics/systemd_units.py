@@ -12,7 +12,7 @@ from remaphore.diagnostics.findings import Code, Finding, Level
 # In the order of systemd.unit(5): a file in the first replaces those of the same name in the others.
 DIRECTORIES = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _PREFIXES = "@-:+!|"  # of a command line, systemd.service(5)
-_PATH_OPTIONS = ("-c", "--config", "--hooks")
+_PATH_OPTIONS = ("-c", "--config", "--hooks", "--tls-cert", "--tls-key", "--tls-ca")
 _RELOAD = "systemctl daemon-reload"
 _MAX_COMMAND = 8192  # characters; shlex copies a word for each of its characters, so a long one takes quadratic time
 
@@ -73,7 +73,7 @@ def command_problems(command: str, root: Path) -> Iterator[str]:
         yield "no ExecStart: it starts nothing"
         return
     named = [words[0], *(value for option, value in itertools.pairwise(words) if option in _PATH_OPTIONS)]
-    named += [word.partition("=")[2] for word in words if word.startswith(("--config=", "--hooks="))]
+    named += [word.partition("=")[2] for word in words if word.startswith(tuple(f"{each}=" for each in _PATH_OPTIONS))]
     for name in named:
         # What systemd substitutes (%i) or searches in its own path cannot be checked here.
         if name.startswith("/") and "%" not in name and _is_missing(root / name[1:]):

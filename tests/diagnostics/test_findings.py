@@ -32,6 +32,9 @@ TESTS = {
     ),
     Code.SERVER_ADDRESS_UNUSABLE: "tests/diagnostics/test_servers.py::test_an_address_of_a_name_that_fails_is_a_note",
     Code.SERVER_HANDSHAKE_FIRST: "tests/diagnostics/test_servers.py::test_a_server_that_begins_with_tls_is_a_note",
+    Code.SERVERS_SEPARATE: (
+        "tests/diagnostics/test_servers.py::test_servers_that_are_no_cluster_are_an_error_until_they_are_one"
+    ),
     Code.SERVER_MAX_PAYLOAD: "tests/diagnostics/test_servers.py::test_a_small_max_payload_is_a_note_until_it_is_raised",
     Code.SUBJECT_DENIED: (
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from remaphore.config.settings import Auth, Tls
+from remaphore.diagnostics import servers
 from remaphore.diagnostics.doctor import examine
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.errors import NoReceiversError
@@ -57,6 +58,28 @@ async def test_a_server_is_reported_with_its_name_version_and_round_trip(tmp_pat
     assert " in cluster east, no TLS, login accepted, " in found[0].what
     assert found[0].facts["name"] == "east-1"
     assert found[0].facts["round_trip_ms"] > 0
+
+
+def clustered(*ports):
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    return f'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}\n'
+
+
+@pytest.mark.parametrize("config", ["", clustered()], ids=["no clusters", "two clusters of one name"])
+async def test_servers_that_are_no_cluster_are_an_error_until_they_are_one(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(servers, "SEPARATE_LIMIT", 0.3)
+    async with AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(running(tmp_path / str(number), config)) for number in range(2)]
+        found = only(await examine_servers(at(one.url, two.url)), Code.SERVERS_SEPARATE)
+        assert (found.level, found.where) == (Level.ERROR, one.url)
+        assert f"does not reach {two.url}:" in found.what
+        monkeypatch.undo()
+        one.config = clustered()
+        await one.restart()
+        two.config = clustered(one.ports["cluster"])
+        await two.restart()
+        assert Code.SERVERS_SEPARATE not in codes(await examine_servers(at(one.url, two.url)))
+        assert Code.SERVERS_SEPARATE not in codes(await examine_servers(at(one.url, one.url)))
 
 
 async def test_the_version_of_tls_is_reported(tmp_path):

@@ -1,17 +1,16 @@
 """Terminals in which the commands of a page are typed: a shell each, with a home and an /etc/remaphore of its own.
 
 The files of /etc, /usr/share and /var/lib of a real machine are in the terminal's folder here, and a free port replaces
-the broker's usual one. Everything else is as on the page.
+the broker's usual one. `NAME.example.com:4222` is a port of localhost for the machine NAME, and 0.0.0.0 is 127.0.0.1.
+Everything else is as on the page.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.docs.pages import Command
+from tests.harness.ports import free_port
 
 SECONDS = 50  # limit for every step; no step takes that long unless it is broken
 PAUSE = 0.01
@@ -27,6 +27,8 @@ STAND_INS = Path(__file__).with_name("bin")
 PORTS = ("4222", "9617")  # of the broker, and of the metrics
 _PLACES = ("/etc/remaphore", "/usr/share/remaphore", "/var/lib/remaphore")
 _HERE = re.compile(rf"(?<![\w./~}}-])(?:{'|'.join(_PLACES)})\b")
+_HOST = re.compile(r"\b([a-z][a-z0-9-]*)\.example\.com\b(?::(\d+))?")
+_ALL_ADDRESSES = re.compile(r"\b0\.0\.0\.0:(\d+)")
 _READY = re.compile(r"\b[Rr]eady\b|^credentials: ", re.MULTILINE)
 
 
@@ -165,7 +167,8 @@ class Desk:
         self, folder: Path, *, programs: Path = Path(sys.executable).parent, variables: Mapping[str, str] | None = None
     ) -> None:
         self.folder, self._programs, self._variables = folder, programs, variables or {}
-        self._ports = {port: _free_port() for port in PORTS}
+        self._ports = {port: str(free_port()) for port in PORTS}
+        self._host_ports: dict[tuple[str, str], str] = {}
         self._terminals: dict[str, PageShell] = {}
         folder.chmod(0o755)
 
@@ -193,7 +196,15 @@ class Desk:
 
     def _translated(self, name: str, text: str) -> str:
         text = _HERE.sub(rf"{self.folder / name}\g<0>", text)
+        text = _ALL_ADDRESSES.sub(lambda found: f"127.0.0.1:{self._host_port(name, found[1])}", text)
+        text = _HOST.sub(
+            lambda found: f"localhost:{self._host_port(found[1], found[2])}" if found[2] else "localhost", text
+        )
         return re.sub(rf"\b(?:{'|'.join(PORTS)})\b", lambda found: self._ports[found[0]], text)
+
+    def _host_port(self, name: str, port: str) -> str:
+        """Return the port that stands for *port* of machine *name*: all machines are this one, and its loopback."""
+        return self._host_ports.setdefault((name, port), str(free_port()))
 
     def _open(self, name: str) -> PageShell:
         home = self.folder / name
@@ -204,6 +215,7 @@ class Desk:
             "HOME": str(home),
             "DESK": str(self.folder),
             "BROKER_PORT": self._ports["4222"],
+            "SITE_BROKER_PORT": self._host_port(name, "4222"),
             "REMAPHORE_CONFIG": f"{home}/etc/remaphore/remaphore.toml",
             "STATE_DIRECTORY": f"{home}/var/lib/remaphore",
             "XDG_STATE_HOME": f"{home}/state",
@@ -256,11 +268,3 @@ def _alive(group: int) -> bool:
             if int(its_group) == group and state != "Z":
                 return True
     return False
-
-
-def _free_port() -> str:
-    """Return an unused port outside the range from which the kernel assigns ports."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return str(port)

@@ -14,7 +14,10 @@ import pytest
 
 from remaphore.config.settings import Auth
 from remaphore.embedded import broker as broker_module
+from remaphore.embedded.addresses import Address
 from remaphore.embedded.broker import Broker, find_server
+from remaphore.embedded.logins import Logins
+from remaphore.embedded.server_config import Settings
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError
 from remaphore.extras import install_hint
 from tests.harness.nats_server import connected
@@ -93,7 +96,7 @@ async def test_the_login_outlives_a_restart(tmp_path: Path) -> None:
     async with Broker(tmp_path / "b") as first:
         text = first.credentials.read_text()
         port = int(first.url.rpartition(":")[2])
-    async with Broker(tmp_path / "b", port=port) as second:
+    async with Broker(tmp_path / "b", Settings(listen=Address(port=port))) as second:
         assert second.url == first.url
         assert second.credentials.read_text() == text
         async with connected(second.url, auth=login(second)) as bus:
@@ -117,12 +120,31 @@ async def test_a_login_that_does_not_match_is_replaced(spoil: str, tmp_path: Pat
 
 
 async def test_a_port_in_use_is_reported_in_the_servers_words(broker: Broker, tmp_path: Path) -> None:
-    second = Broker(tmp_path / "second", port=int(broker.url.rpartition(":")[2]))
+    port = int(broker.url.rpartition(":")[2])
+    second = Broker(tmp_path / "second", Settings(listen=Address(port=port)))
     with pytest.raises(TransportError, match=r"did not start: .*address already in use") as caught:
         await second.start()
     assert "\n" not in str(caught.value)
-    assert caught.value.hint == f"see {tmp_path / 'second' / 'nats-server.log'}"
+    assert "ss -ltnp" in caught.value.hint
     assert second._process is None
+
+
+async def test_an_address_of_another_machine_is_reported_with_a_hint(tmp_path: Path) -> None:
+    elsewhere = Settings(listen=Address("192.0.2.1", 0), clear_text=True)  # RFC 5737: of no machine
+    logins = Logins(tmp_path / "zürich", subject="remaphore")
+    logins.add(["one"], now=1)
+    with pytest.raises(TransportError, match=r"did not start: .*cannot assign requested address") as caught:
+        await Broker(tmp_path / "zürich", elsewhere).start()
+    assert "ip address" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["bind: permission denied", "no such host"])
+async def test_the_texts_of_the_server_have_hints(text: str, tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker._log.write_text(f'[1] [FTL] Error listening on port: a:1, "listen tcp: {text}"\n[1] [INF] bye\n')
+    error = broker._ended("nats-server did not start")
+    assert text in str(error)
+    assert error.hint in broker_module._HINTS.values()
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

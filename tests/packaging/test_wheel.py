@@ -64,16 +64,25 @@ def test_it_has_the_files_for_systemd_and_the_sample_handlers_as_documentation(s
     assert {path.parts[:2] for path in shared} == {("share", "man"), ("share", "doc")}
 
 
-def applied(tool, folder, kind):
-    """Run a tool of systemd with our file of this *kind* below *folder*; return the finished process."""
+def applied(tool, folder, kind, unit="remaphore"):
+    """Run a tool of systemd with the file of this *kind* for *unit* below *folder*; return the finished process."""
     place = folder / "usr" / "lib" / f"{kind}.d"
     place.mkdir(parents=True)
-    shutil.copy(SYSTEMD / f"remaphore.{kind}.conf", place / "remaphore.conf")
+    shutil.copy(SYSTEMD / f"{unit}.{kind}.conf", place / f"{unit}.conf")
     (folder / "etc").mkdir(exist_ok=True)
     program = shutil.which(tool)
     assert program, f"install {tool}: apt-get install systemd"
     options = ["--create"] if kind == "tmpfiles" else []
     return subprocess.run([program, f"--root={folder}", *options], capture_output=True, text=True, check=False)
+
+
+def test_systemd_creates_the_user_of_the_broker(tmp_path):
+    made = applied("systemd-sysusers", tmp_path, "sysusers", "remaphore-broker")
+    assert made.returncode == 0, made.stderr
+    (line,) = (tmp_path / "etc" / "passwd").read_text().splitlines()
+    name, _, user, _, _, home, shell = line.split(":")
+    assert (name, home, shell) == ("remaphore-broker", "/var/lib/remaphore-broker", "/usr/sbin/nologin")
+    assert int(user) != 0
 
 
 def test_systemd_creates_the_user_and_the_directories_with_their_modes(tmp_path):

@@ -32,7 +32,7 @@ COMMANDS = {
     "identity": "add, remove and list this node's keys, and choose the default",
     "peer": "add, remove, list and show peers, and change what they may send",
     "config": "show the effective configuration, or convert a legacy one to TOML",
-    "broker": "run a NATS broker on this machine",
+    "broker": "run a NATS broker, or create and revoke its logins",
     "demo": "run a demonstration on this machine",
     "completion": "print a completion script for bash, zsh or fish",
     "help": "list the commands, or show the help of a command",

@@ -15,7 +15,7 @@ for node in control web1 web2; do sed -i 's/nats.example.com/127.0.0.1/; s/^allo
 sed -i 's/nats.example.com/127.0.0.1/; s/^allow_skew = .*/allow_skew = "10m"/; /^state_dir/d' $DESK/web13/etc/remaphore/remaphore.toml
 # before: web1$ remaphore check | grep 'created by a newer remaphore'
 HOME=$DESK/web1 systemctl stop remaphore
-python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version = 3")' $DESK/web1/var/lib/remaphore/main/ledger.sqlite3
+python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version = 99")' $DESK/web1/var/lib/remaphore/main/ledger.sqlite3
 HOME=$DESK/web1 REMAPHORE_CONFIG=$DESK/web1/etc/remaphore/remaphore.toml STATE_DIRECTORY=$DESK/web1/var/lib/remaphore systemctl start remaphore
 
 # not typed, it uninstalls: systemctl disable --now remaphore

@@ -1,0 +1,189 @@
+"""The logins of a broker: what its server needs to know, and the credentials files of its nodes.
+
+There are two kinds. The *shared login* is one credentials file for all nodes; the keys that signed it are not kept, so
+that a reader of the directory finds that login and cannot make another one. *Logins of nodes* have a file each; their
+signing keys are kept, so that a node can be added or its login revoked without a change for the others.
+
+    login.json           what the server needs: public, and the same on each server of a cluster
+    remaphore.creds      the shared login
+    creds/NAME.creds     the login of a node
+    signing-keys.json    the keys of operator and account, which sign logins and revocations; servers do not need it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from remaphore.config import files
+from remaphore.embedded import folder as storage
+from remaphore.embedded import jwt
+from remaphore.errors import ConfigError, KeyFormatError
+from remaphore.protocol.keys import NatsKey
+from remaphore.transport import credentials
+
+MAX_NAME_BYTES = 200  # with .creds and .new it is a file name
+_NAME = re.compile(r"[^\W_][\w.-]*")  # \w is a letter of any script, a digit or _
+
+_ORGANIZATION = "remaphore"  # name of operator and account, for people who look at the JWTs
+_RESTORE = "restore it from a backup, or name another directory and give all nodes new credentials"
+
+
+@dataclass(slots=True)
+class _SigningKeys:
+    """Seeds of operator and account, public keys of the users of each name, and when they were revoked.
+
+    created: when; nats-server can replace the JWT of an account while it runs, but not that of the operator, which is
+    therefore always the same.
+    """
+
+    subject: str
+    created: int
+    operator: str
+    account: str
+    users: dict[str, list[str]] = field(default_factory=dict)
+    revoked: dict[str, int] = field(default_factory=dict)
+
+
+class Logins:
+    """The logins in *folder*, all for subjects below *subject*."""
+
+    def __init__(self, folder: Path, *, subject: str) -> None:
+        self.shared = folder / "remaphore.creds"
+        self.directory = folder / "creds"
+        self._folder = folder
+        self._subject = subject
+        self._public = folder / storage.MARK
+        self._signing_keys = folder / "signing-keys.json"
+        self._mine = f"{subject}.>"
+
+    @property
+    def credentials(self) -> Path:
+        """The credentials file of all nodes, or the directory with those of each."""
+        return self.directory if self._per_node() else self.shared
+
+    def file(self, name: str) -> Path:
+        """Return the path of the credentials file of a node."""
+        return self.directory / f"{name}.creds"
+
+    def server_config(self, *, now: int, create: bool) -> str:
+        """Return the server's part of the logins.
+
+        create: make the shared login if there is none, or its files do not match. Raise ConfigError without a login.
+        """
+        stored = self._read_public(lenient=create and not self._per_node())
+        matches = stored.get("subject") == self._subject
+        if matches and (self._per_node() or not create or self.shared.exists()):
+            return str(stored["server"])
+        if create and not self._per_node():
+            return self._create_shared(now=now)
+        if stored:
+            text = f"{self._public}: logins for the subject {stored.get('subject')!r}, not {self._subject!r}"
+            raise ConfigError(text, hint="name another directory")
+        hint = f"create one for each node: remaphore broker --data {shlex.quote(str(self._folder))} --creds NODE"
+        raise ConfigError(f"{self._folder}: no logins, so no node could connect", hint=hint)
+
+    def add(self, names: Sequence[str], *, now: int) -> list[Path]:
+        """Create a credentials file for each of *names* that has none; return those that are new. Raise ConfigError."""
+        for name in names:
+            if not _NAME.fullmatch(name) or len(os.fsencode(name)) > MAX_NAME_BYTES:
+                hint = "use letters, digits, dots, hyphens and underscores, such as web1 or com.example.web1"
+                raise ConfigError(f"not a name for a login: {name!r}", hint=hint)
+        with self._locked(now=now) as keys:
+            os.close(files.open_private(self.directory))
+            new = {name: NatsKey("user") for name in names if not self.file(name).exists()}
+            for name, key in new.items():
+                keys.users.setdefault(name, []).append(key.public)
+            storage.write(self._signing_keys, json.dumps(asdict(keys)))  # first: what exists can be revoked
+            if not self._public.exists():
+                self._store(keys, now=now)
+            account = NatsKey("account", seed=keys.account)
+            for name, key in new.items():
+                storage.write(self.file(name), self._credentials(key, name=name, account=account, now=now))
+        return [self.file(name) for name in new]
+
+    def revoke(self, names: Sequence[str], *, now: int) -> None:
+        """Make all logins of *names* void, and delete their files. Raise ConfigError if one is not known."""
+        with self._locked(now=now) as keys:
+            for name in names:
+                if name not in keys.users:
+                    hint = f"names are those of {self.directory}/NAME.creds; known: {', '.join(keys.users) or 'none'}"
+                    raise ConfigError(f"no login with the name {name!r}", hint=hint)
+            for name in dict.fromkeys(names):
+                keys.revoked.update(dict.fromkeys(keys.users.pop(name), now))
+            storage.write(self._signing_keys, json.dumps(asdict(keys)))
+            self._store(keys, now=now)
+            for name in names:
+                self.file(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self, *, now: int) -> Iterator[_SigningKeys]:
+        """Hold the lock of the directory; return the signing keys, which are new if there are no logins yet."""
+        storage.prepare(self._folder)
+        with files.locked(self._folder), storage.reporting(self._folder):
+            yield self._read_keys(now=now)
+
+    def _per_node(self) -> bool:
+        return self._signing_keys.exists() or bool(self._read_public(lenient=True).get("per_node"))
+
+    def _read_public(self, *, lenient: bool) -> Mapping[str, object]:
+        """Return the contents of login.json, empty if it is missing; lenient: also if it is damaged."""
+        try:
+            stored = json.loads(self._public.read_text(encoding="utf-8"))
+            if isinstance(stored["server"], str):
+                return dict(stored)
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError):
+            pass
+        if lenient:
+            return {}
+        raise ConfigError(f"{self._public}: not the logins of a broker", hint=_RESTORE)
+
+    def _read_keys(self, *, now: int) -> _SigningKeys:
+        try:
+            keys = _SigningKeys(**json.loads(self._signing_keys.read_text(encoding="utf-8")))
+            NatsKey("operator", seed=keys.operator)
+            NatsKey("account", seed=keys.account)
+        except FileNotFoundError:
+            if self._public.exists():
+                hint = f"use the directory in which the others were made, or begin with a new one: {self._folder}/NEW"
+                text = f"{self._folder}: its logins were made without keeping the signing keys, so none can be added"
+                raise ConfigError(f"{text} or revoked", hint=hint) from None
+            return _SigningKeys(self._subject, now, NatsKey("operator").seed, NatsKey("account").seed)
+        except (ValueError, TypeError, AttributeError, KeyFormatError):
+            raise ConfigError(f"{self._signing_keys}: not the signing keys of a broker", hint=_RESTORE) from None
+        if keys.subject != self._subject:
+            text = f"{self._signing_keys}: for the subject {keys.subject!r}, not {self._subject!r}"
+            raise ConfigError(text, hint="name another directory")
+        return keys
+
+    def _store(self, keys: _SigningKeys, *, now: int) -> None:
+        """Write login.json. now: the time of the account's JWT."""
+        operator, account = NatsKey("operator", seed=keys.operator), NatsKey("account", seed=keys.account)
+        server = _server_config(operator, account, created=keys.created, now=now, revoked=keys.revoked)
+        storage.write(self._public, json.dumps({"subject": self._subject, "server": server, "per_node": True}))
+
+    def _create_shared(self, *, now: int) -> str:
+        operator, account, user = NatsKey("operator"), NatsKey("account"), NatsKey("user")
+        server = _server_config(operator, account, created=now, now=now, revoked={})
+        self._public.unlink(missing_ok=True)  # first, so that an interruption leaves no pair that does not match
+        storage.write(self.shared, self._credentials(user, name=_ORGANIZATION, account=account, now=now))
+        storage.write(self._public, json.dumps({"subject": self._subject, "server": server}))
+        return server
+
+    def _credentials(self, key: NatsKey, *, name: str, account: NatsKey, now: int) -> str:
+        token = jwt.user(key, name=name, by=account, now=now, publish=self._mine, subscribe=self._mine)
+        return credentials.form(token, key.seed)
+
+
+def _server_config(operator: NatsKey, account: NatsKey, *, created: int, now: int, revoked: Mapping[str, int]) -> str:
+    operator_jwt = jwt.operator(operator, name=_ORGANIZATION, now=created)
+    account_jwt = jwt.account(account, name=_ORGANIZATION, by=operator, now=now, revoked=revoked)
+    return jwt.server_config(operator_jwt=operator_jwt, accounts={account.public: account_jwt})

@@ -1,0 +1,75 @@
+"""Options of `broker` that contradict each other, or open it to the network, start nothing and create nothing."""
+
+import pytest
+
+from remaphore.cli import arguments
+from remaphore.cli.commands import broker
+from remaphore.embedded.addresses import Address
+from remaphore.errors import ConfigError, UsageError
+
+PAIR = ("--tls-cert", "c", "--tls-key", "k")
+
+
+def settings(*words):
+    return broker.make_settings(arguments.read(["broker", "--data", "d", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--listen", "0.0.0.0:4222"], "0.0.0.0:4222 is not loopback"),
+        (["--listen", ":4222"], "is not loopback"),
+        (["--listen", "*:4222", "--tls-ca", "a"], "--tls-ca without --tls-cert"),
+        (["--listen", "0.0.0.0:4222", "--tls-cert", "c"], "a certificate needs its private key"),
+        (["--tls-key", "k"], "a certificate needs its private key"),
+        (["--no-tls", *PAIR], "--no-tls contradicts --tls-cert"),
+        (["--listen", "::1"], "--listen: not an address: '::1'"),
+        (["--port", "x"], "--port: not a port: 'x'"),
+        (["--port", "65536"], "--port: not a port"),
+        (["--port", "1", "--listen", "127.0.0.1"], "not allowed with"),
+        (["--route", "two", *PAIR], "a cluster needs certificates"),
+        (["--route", "two", "--no-tls"], "a cluster needs certificates"),
+        (["--route", "10.0.0.2", *PAIR], "--route: not the name of a server"),
+        (["--cluster-listen", "127.0.0.1:1", *PAIR], "--cluster-listen without --route"),
+        (["--route", "two", "--cluster-listen", ":0", *PAIR, "--tls-ca", "a"], "--cluster-listen: the other servers"),
+        (["--creds", "a", "--print-config"], "not allowed with"),
+        (["--creds", "a", "--revoke", "a"], "not allowed with"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_usage_errors(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        broker.run(arguments.read(["broker", "--data", "d", *words]))
+    assert message in str(caught.value)
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_are_the_settings_of_the_server(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert settings().listen == Address("127.0.0.1", 4222)
+    assert settings("--port", "0").listen == Address("127.0.0.1", 0)
+    assert settings("--listen", ":1", "--no-tls").listen == Address("0.0.0.0", 1)
+    made = settings("--listen", "[::]:1", *PAIR, "--tls-ca", "a", "--route", "two", "--route", "three:7")
+    assert (made.tls.cert, made.tls.key, made.tls.ca) == (tmp_path / "c", tmp_path / "k", tmp_path / "a")
+    assert made.cluster.listen == Address("::", 6222)
+    assert made.cluster.routes == (Address("two", 6222), Address("three", 7))
+
+
+def test_a_site_needs_logins_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--print-config"], ["--listen", "192.0.2.1:1", "--no-tls"]):
+        with pytest.raises(ConfigError, match="no logins") as caught:
+            broker.run(arguments.read(["broker", "--data", "d", *words]))
+        assert caught.value.hint == "create one for each node: remaphore broker --data d --creds NODE"
+
+
+def test_logins_are_created_once_and_their_files_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--creds", "a"], ["--creds", "a", "--creds", "b"]):
+        assert broker.run(arguments.read(["broker", "--data", "d", *words])) == 0
+    out, err = capsys.readouterr()
+    assert out == "credentials: d/creds/a.creds\ncredentials: d/creds/b.creds\n"
+    assert err == "remaphore: d/creds/a.creds exists, and is unchanged\n"
+    assert broker.run(arguments.read(["broker", "--data", "d", "--revoke", "a"])) == 0
+    assert [path.name for path in (tmp_path / "d" / "creds").iterdir()] == ["b.creds"]
