@@ -65,7 +65,9 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
             return {}  # the command itself reports the error
         sending = parser.prog.rpartition(" ")[2] in _SENDING or any(getattr(parsed_args, flag, False) for flag in "sr")
         line = Line(config, sending)
-        before = prefix[: prefix.rfind(",") + 1] if "," in metavar else ""
+        before = prefix[: prefix.rfind(",") + 1] if "," in metavar or "NODES" in kinds else ""
+        if before.count("[") > before.count("]"):
+            return {}  # numbers of a node set
         found = {text: about for source in sources for text, about in source(line)}
         return {before + text: about for text, about in sorted(found.items())}
 
@@ -109,6 +111,7 @@ _SOURCES: Mapping[str, _Source] = {
     "VERB": verbs,
     "VERBS": verbs,
     "PATTERN": patterns,
+    "NODES": patterns,
     "KEY": keys,
     "DESTINATION": destinations,
 }
