@@ -64,6 +64,7 @@ def add_message(parser: Parser) -> None:
         "--from",
         dest="key",
         metavar="KEY",
+        action=Once,
         default="",
         help="sign with the identity of this public key",
     )

@@ -158,6 +158,26 @@ def test_the_other_commands_suggest_as_well(typed):
         assert "did you mean 'com.example.web.1'?" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["doctor", "--to", "a", "--to", "b"],
+        ["receive", "--to", "a", "--to", "b"],
+        ["explain", "--verb", "a", "--verb", "b"],
+    ],
+)
+def test_no_command_ignores_the_first_of_two_destinations(typed, words):
+    code, out, err = typed(*words)
+    assert (code, out) == (2, "")
+    assert f"error: argument {words[1]}: given twice\nremaphore: hint: " in err
+
+
+def test_where_a_pattern_is_wanted_a_node_set_is_explained(typed):
+    code, _, err = typed("ping", "com.example.web.[1-2]")
+    assert code == 3
+    assert "hint: only the --to of send, request and explain takes several destinations" in err
+
+
 @pytest.mark.parametrize("words", [["--to", "com.**.web"], ["--to", "a", "--to", "*b*"]])
 def test_send_rejects_a_pattern_that_no_destination_can_match(typed, words):
     code, out, err = typed("send", *words)

@@ -259,6 +259,15 @@ def test_a_question_says_what_it_supposes(config):
     assert "fields, hypothetical" in text
 
 
+def test_each_of_several_destinations_is_asked_about(config):
+    done = explain("-c", config, "--json", "--from", "com.example.one", "--to", "org.x", "--to", "com.example.[1-2],**")
+    found = [(row["source"].partition(" to ")[2], row["reason"]) for row in rows(done)]
+    assert found == [
+        ("org.x", "not-addressed"), ("com.example.1", "not-addressed"), ("com.example.2", "not-addressed"), ("**", None)
+    ]  # fmt: skip
+    assert done.returncode == 1
+
+
 def test_every_key_of_a_destination_is_asked_about(offline, config):
     extra = f'[[peers]]\ndestination = "com.example.one"\nkey = "{make_key(7).public}"\nverbs = ["status"]\n'
     config.write_text(config.read_text() + extra)

@@ -37,6 +37,7 @@ KNOWN = [
         ("COM.example.**", "did you mean 'com.example.**'?"),
         ("com.exmaple.**", "did you mean 'com.example.**'?"),
         ("com.exmaple.web.*", "did you mean 'com.example.web.*'?"),
+        ("com.example.web.[1-2]", "only the --to of send, request and explain takes several destinations"),
         ("net.**", ""),
         ("something.else", ""),
         ("", ""),
@@ -46,7 +47,7 @@ KNOWN = [
 def test_the_hint_is_what_was_probably_meant(typed, expected):
     assert hint(typed, KNOWN).startswith(expected)
     assert bool(hint(typed, KNOWN)) == bool(expected)
-    assert hint(typed, []) in ("", LEVELS)
+    assert "did you mean" not in hint(typed, [])
 
 
 @pytest.mark.parametrize(
