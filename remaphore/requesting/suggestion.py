@@ -10,6 +10,8 @@ from remaphore.text import natural_key
 
 _CLOSEST = 0.8  # ratio of difflib: com.exmaple.web.1 and com.example.web.1 have 0.94
 _MAX_SHOWN = 3
+# The search for a better pattern is polynomial in the length of a name, with the number of stars as its degree.
+_MAX_STARS, _MAX_LENGTH = 3, 128
 _STARS = re.compile(r"\*+")
 
 LEVELS = "* stands for text within one level, and ** for one or more levels, only at the end"
@@ -71,9 +73,10 @@ def _pattern_hint(pattern: str, known: Collection[str]) -> str:
     for better in candidates:
         if any(matches(name, better) for name in known):
             return f"did you mean {better!r}?"
-    loose = re.compile("(.*)".join(map(re.escape, _STARS.split(folded))))
-    for name in known:
-        found = loose.fullmatch(name.lower())
+    fixed_texts = _STARS.split(folded)
+    loose = re.compile("(.*)".join(map(re.escape, fixed_texts)))
+    for name in known if len(fixed_texts) <= _MAX_STARS + 1 else ():
+        found = loose.fullmatch(name.lower()) if len(name) <= _MAX_LENGTH else None
         if not found:
             continue
         levels = iter(found.groups())

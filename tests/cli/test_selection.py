@@ -141,7 +141,7 @@ def test_a_mistake_is_an_error_before_anything_is_sent(typed, tmp_path, command,
         (["--to", "solo", "--except", "**"], "all 1 destinations are excluded"),
         (["--to", "web.1"], "matches 'web.1'\nremaphore: hint: did you mean 'com.example.web.1'?"),
         (["--to", "com.**.1"], "hint: 'com.*.*.1' matches com.example.db.1; * stands for text within one level"),
-        (["--to", "nobody.here"], "hint: remaphore peer list shows the known destinations"),
+        (["--to", "net.absent"], "hint: remaphore peer list shows the known destinations"),
     ],
 )
 def test_a_request_to_a_destination_without_peer_is_an_error_that_suggests_one(typed, words, message):
