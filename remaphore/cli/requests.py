@@ -115,7 +115,7 @@ def check_words(options: OutgoingMessage, config: Config, *, command: str) -> No
     if not options.words:
         return
     first, *rest = options.words
-    known = known_destinations(config)
+    known = known_destinations(config)  # our own too: a message to it from here is a mistake as well
     try:
         patterns = nodeset.expand(first, known)
     except UsageError:

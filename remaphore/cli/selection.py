@@ -128,8 +128,8 @@ def expand(option: str, texts: Iterable[str], known: Container[str] = ()) -> tup
 
 
 def known_destinations(config: Config) -> frozenset[str]:
-    """Return all destinations of *config*."""
-    return frozenset(peer.destination for peer in config.peers)
+    """Return all destinations of *config*, its own too."""
+    return frozenset((config.destination, *(peer.destination for peer in config.peers)))
 
 
 def _expand(texts: Iterable[tuple[str, str]], known: Container[str]) -> tuple[str, ...]:

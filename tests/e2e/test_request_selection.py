@@ -84,7 +84,16 @@ def test_what_fold_prints_can_be_asked(crowd, run):
 
 def test_a_repeated_option_sets_lists_and_exceptions_address_each_destination_once(crowd, run, tmp_path):
     (tmp_path / "list").write_text("# rack\ncom.db.[10-12]\n")
-    words = ("--to", "com.db.7,com.db.3", "--to", "com.db.[2-3],com.db.20", "--to-file", tmp_path / "list", "--to-file", "-")
+    words = (
+        "--to",
+        "com.db.7,com.db.3",
+        "--to",
+        "com.db.[2-3],com.db.20",
+        "--to-file",
+        tmp_path / "list",
+        "--to-file",
+        "-",
+    )
     code, out, _ = run("request", *words, "--except", "com.db.11", stdin="com.db.5\n")
     assert (code, numbers(crowd)) == (0, [2, 3, 5, 7, 10, 12, 20])
     assert len(out.splitlines()) == 7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output, requests
@@ -49,8 +49,6 @@ class Explain:
     @classmethod
     def from_arguments(cls, *, verb: str | None, to: tuple[str, ...], **given: Any) -> Explain:
         """Return the options of what the parser has read. Raises UsageError."""
-        from remaphore.cli.selection import expand
-
         if given["sender"] and (given["files"] or given["base64"]):
             raise UsageError("--from cannot be combined with a message", hint="give only one of the two")
         if not given["sender"] and (verb is not None or to):
@@ -58,7 +56,7 @@ class Explain:
                 "--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D"
             )
         verb = requests.DEFAULT_VERB if verb is None else verb
-        return cls(**given, verb=verb, to=expand("--to", to) or (requests.ALL,))
+        return cls(**given, verb=verb, to=to or (requests.ALL,))
 
 
 def add_arguments(parser: Parser) -> None:
@@ -124,10 +122,12 @@ def run(options: Explain) -> int:
     from functools import partial
 
     from remaphore.cli.commands.hooks import load_handlers
+    from remaphore.cli.selection import expand, known_destinations
     from remaphore.diagnostics.explain import Explainer, ask_plan
 
     requests.check_names(key=options.key)
     config, plugins = load_handlers(options.config, options.hooks)
+    options = replace(options, to=expand("--to", options.to, known_destinations(config)))
     filters = requests.make_filters(
         pattern=options.pattern,
         any_destination=options.any_destination,
