@@ -1,5 +1,7 @@
 """Text that others wrote, made safe for terminals and programs: escapes, width in columns, wrapping, strict JSON.
 
+Also the order in which people expect names with numbers (`natural_key`).
+
 On a terminal a reader must see all of a text, and where a line begins. So what a terminal interprets or does not show
 is escaped (`escape`), and lines that are wider than the window are wrapped with an indent (`wrap`): at the edge a
 terminal continues a line in its first column, where it looks like another line.
@@ -34,6 +36,7 @@ _INVISIBLE = frozenset(
 _SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 _MAX_CACHED = 4096  # characters that a table remembers; the texts of a peer may contain all there are
 _GAPS = re.compile(r"(\s+)")  # the spaces of Unicode too
+_NUMBERS = re.compile(r"([0-9]+)")
 _ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of Unicode: marks on the character before them, and formats
 _SURROGATES = range(0xD800, 0xE000)
 _TYPED = 64  # characters of a word that are compared with what could be meant
@@ -209,3 +212,17 @@ def closest(word: str, known: Iterable[str]) -> str:
     names = {name.casefold(): name for name in known}
     likely = get_close_matches(word[:_TYPED].casefold(), names, n=1)
     return names[likely[0]] if likely else ""
+
+
+def natural_key(name: str) -> tuple[tuple[object, ...], str]:
+    """Return the key that sorts names with numbers as people do: `web1`, `web2`, `web10`.
+
+    A number of any length is compared without its leading zeros, first by its length and then by its digits:
+
+        web10 -> ("web", (2, "10"), "")    web9 -> ("web", (1, "9"), "")
+    """
+    parts: list[object] = list(_NUMBERS.split(name))  # text, number, text ... number, text
+    for place in range(1, len(parts), 2):
+        digits = str(parts[place]).lstrip("0")
+        parts[place] = (len(digits), digits)
+    return tuple(parts), name

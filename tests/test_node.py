@@ -75,7 +75,7 @@ async def test_a_request_collects_the_replies_of_all_expected_destinations_and_t
     assert (replies["com.three"].exit_code, replies["com.three"].output) == (4, b"broken\n")
     assert exchange.missing == ()
     summary = exchange.summary()
-    assert (summary.expected, summary.failed) == (("com.two", "com.three"), ("com.three",))
+    assert (summary.expected, summary.failed) == (("com.three", "com.two"), ("com.three",))
     for task in tasks:
         task.cancel()
 

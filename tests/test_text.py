@@ -130,3 +130,10 @@ def test_json_is_ascii_that_strict_parsers_accept(indent):
     read = json.loads(shown)
     assert read == {"name": "b\\udcffd", "text": '\u6771\x7f\u2028"\\ud83d\U0001f600\\ud83d\n', "n": [1.5, None, True]}
     json.dumps(read, ensure_ascii=False).encode()  # no half of a pair of surrogates
+
+
+def test_names_with_numbers_are_sorted_as_people_count():
+    names = " 1 2 10 a a01 a1 a1.b2 a1.b10 a2 a10 b b.1 web-2"
+    ordered = [*names.split(" "), "x" + "9" * 5000, "x1" + "0" * 5000]
+    shuffled = ordered[::3] + ordered[1::3] + ordered[2::3]
+    assert sorted(shuffled, key=text.natural_key) == ordered

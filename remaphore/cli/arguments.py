@@ -120,6 +120,20 @@ def hide_keys(text: str) -> str:
     return _PRIVATE_KEY.sub("...", text)
 
 
+class Once(argparse.Action):
+    """Stores the value of an option. A second one is an error: the first would be lost."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Store *values*."""
+        del parser, option_string
+        if getattr(namespace, self.dest) != self.default:
+            hint = "give it once, and run the command once for each"
+            raise argparse.ArgumentError(self, "given twice") from UsageError(hint=hint)
+        setattr(namespace, self.dest, values)
+
+
 def read(arguments: Sequence[str]) -> object:
     """Return the options of the command line *arguments*, whose first one is a command.
 

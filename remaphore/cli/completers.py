@@ -68,7 +68,9 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
             return {}  # the command itself reports the error
         sending = bool(_SENDING & {*parser.prog.split()}) or any(getattr(parsed_args, flag, False) for flag in "sr")
         line = Line(config, sending)
-        before = prefix[: prefix.rfind(",") + 1] if "," in metavar else ""
+        before = prefix[: prefix.rfind(",") + 1] if "," in metavar or "NODES" in kinds else ""
+        if before.count("[") > before.count("]"):
+            return {}  # numbers of a node set
         found = {text: about for source in sources for text, about in source(line)}
         return {before + text: about for text, about in sorted(found.items())}
 
@@ -112,6 +114,7 @@ _SOURCES: Mapping[str, _Source] = {
     "VERB": verbs,
     "VERBS": verbs,
     "PATTERN": patterns,
+    "NODES": patterns,
     "KEY": keys,
     "DESTINATION": destinations,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output
@@ -12,6 +12,8 @@ from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
+    from remaphore.cli.selection import Selection
+    from remaphore.config.settings import Config
     from remaphore.protocol.gate import Filters
 
 DEFAULT_VERB = "ping"
@@ -22,14 +24,17 @@ ALL = "**"  # the pattern that matches every destination
 class OutgoingMessage:
     """Options of send and request.
 
-    subject: last part of the NATS subject. to: pattern of destinations. id: text that receivers wait for. key: public
-    key of the identity that signs. source: file with the payload, `-` for stdin; if empty, *payload* is it.
-    timeout: seconds, None for no limit.
+    subject: last part of the NATS subject. to: pattern of destinations; it is not used with *selection*, which selects
+    several. words: the words of the payload if the command line has neither --to nor --verb, see `check_words`. id:
+    text that receivers wait for. key: public key of the identity that signs. source: file with the payload, `-` for
+    stdin; if empty, *payload* is it. timeout: seconds, None for no limit.
     """
 
     config: str | None = None
     subject: str = ""
     to: str = ALL
+    selection: Selection | None = None
+    words: tuple[str, ...] = field(default=(), compare=False)
     verb: str = DEFAULT_VERB
     id: str = ""
     key: str = ""
@@ -47,19 +52,19 @@ def add_subject(parser: Parser) -> None:
 
 def add_message(parser: Parser) -> None:
     """Add the arguments that describe a message."""
-    from remaphore.cli.arguments import add_config
+    from remaphore.cli.arguments import Once, add_config
+    from remaphore.cli.selection import add_destinations
 
     add_config(parser)
     add_subject(parser)
-    parser.add_argument("--to", metavar="PATTERN", default=ALL, help="destinations to reach (default: ** for all)")
-    parser.add_argument(
-        "--verb", metavar="VERB", default=DEFAULT_VERB, help=f"kind of message (default: {DEFAULT_VERB})"
-    )
-    parser.add_argument("--id", metavar="TEXT", default="", help="text that receivers can wait for")
+    add_destinations(parser)
+    parser.add_argument("--verb", metavar="VERB", action=Once, help=f"kind of message (default: {DEFAULT_VERB})")
+    parser.add_argument("--id", metavar="TEXT", action=Once, default="", help="text that receivers can wait for")
     parser.add_argument(
         "--from",
         dest="key",
         metavar="KEY",
+        action=Once,
         default="",
         help="sign with the identity of this public key",
     )
@@ -69,6 +74,61 @@ def add_message(parser: Parser) -> None:
         nargs="*",
         help="words to send; @FILE sends a file, - sends stdin",
     )
+
+
+def message_options(
+    *,
+    to: tuple[str, ...],
+    files: tuple[str, ...],
+    verb: str | None,
+    payload: tuple[str, ...],
+    excluded: tuple[str, ...] = (),
+    retry: str = "",
+) -> dict[str, Any]:
+    """Return the fields of `OutgoingMessage` that depend on several options. Raises UsageError."""
+    from remaphore.cli.selection import Selection
+
+    chosen = Selection.of(to=to, files=files, excluded=excluded, retry=retry)
+    fields = payload_options(payload)
+    if isinstance(chosen, Selection):
+        chosen.check_stdin(fields.get("source", ""))
+        fields["selection"] = chosen
+    else:
+        fields["to"] = chosen
+    named = bool(to or files or excluded or retry or verb is not None)
+    return {**fields, "verb": DEFAULT_VERB if verb is None else verb, "words": () if named else payload}
+
+
+def check_words(options: OutgoingMessage, config: Config, *, command: str) -> None:
+    """Raise UsageError if the first word of the payload is a destination: `remaphore request com.web.1 deploy v1`.
+
+    Only a command line with neither --to nor --verb is checked. Without this, all peers would be sent a `ping` with
+    these words as its payload.
+    """
+    import shlex
+
+    from remaphore.cli.selection import known_destinations
+    from remaphore.protocol import nodeset
+    from remaphore.protocol.match import matches
+    from remaphore.requesting.suggestion import similar
+
+    if not options.words:
+        return
+    first, *rest = options.words
+    known = known_destinations(config)  # our own too: a message to it from here is a mistake as well
+    try:
+        patterns = nodeset.expand(first, known)
+    except UsageError:
+        return
+    meant = first
+    if not any(matches(name, pattern) for pattern in patterns for name in known):
+        meant = next(iter(similar(first, known)), "") if "." in first and nodeset.is_plain(first) else ""
+    if meant:
+        words = ["remaphore", command, "--to", meant, *(["--verb", *rest] if rest else [])]
+        what = f"{first!r} is a destination, and would be sent as text to all peers"
+        if meant != first:
+            what = f"{first!r} looks like the destination {meant!r}, and would be sent as text to all peers"
+        raise UsageError(what, hint=f"write {shlex.join(words)}; to send this text, add --verb {options.verb}")
 
 
 def payload_options(words: Sequence[str]) -> dict[str, Any]:

@@ -75,6 +75,32 @@ def replace(path: Path, text: str) -> None:
         _sync(target.parent)
 
 
+def write(path: Path, text: str, *, mode: int) -> None:
+    """Write *text* to a new file of *mode*, which then takes the name *path*, whether or not a file had it.
+
+    A link of that name is replaced and not followed, as another user could have made it. Raise ConfigError, and then
+    the earlier file is unchanged.
+    """
+    _check_replaceable(path)
+    with _temporary(path, text, mode) as temporary, _reporting(path):
+        temporary.replace(path)
+        _sync(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError if `write` could not write *path* now. Nothing is left behind."""
+    _check_replaceable(path)
+    with _temporary(path, "", PRIVATE_MODE):
+        pass
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise ConfigError if *path* is a directory or a device: nothing may take the place of /dev/null."""
+    with _reporting(path):
+        if os.path.lexists(path) and stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+            raise ConfigError(f"{path}: not a regular file", hint="name a file that may be replaced")
+
+
 def make_folder(path: Path, *, mode: int = FOLDER_MODE, like: Path | None = None) -> None:
     """Create a directory of *mode*, and its parents of FOLDER_MODE, unless it exists. Raise ConfigError.
 

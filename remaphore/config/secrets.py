@@ -53,14 +53,14 @@ def read_secret(path: Path, *, what: str, lenient: bool = False, warn: Callable[
     return text
 
 
-def read_file(path: str | Path, *, what: str) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file, and the status of that same file. Raise ConfigError."""
+def read_file(path: str | Path, *, what: str, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a file, at most *limit*, and the status of that same file. Raise ConfigError."""
     try:
         with open(path, "rb", opener=_open) as file:
             raw = file.read(_USUAL_BYTES)
             if len(raw) == _USUAL_BYTES:
-                raw += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
-            return _contents(raw, path, what), os.fstat(file.fileno())
+                raw += file.read(limit + 1 - _USUAL_BYTES)
+            return _contents(raw, path, what, limit), os.fstat(file.fileno())
     except FileNotFoundError:
         raise ConfigError(f"{path}: {what}: no such file", hint=missing_hint(str(path))) from None
     except IsADirectoryError:
@@ -108,7 +108,7 @@ def read_stdin(*, what: str) -> bytes:
     if sys.stdin is None:
         raise ConfigError(f"stdin: {what}: stdin is closed", hint="name a file, or open stdin")
     try:
-        return _contents(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin", what)
+        return _contents(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin", what, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"stdin: {what}: cannot be read: {error.strerror}", hint="name a file") from None
 
@@ -123,10 +123,10 @@ def _open(path: str, flags: int) -> int:
     return descriptor
 
 
-def _contents(raw: bytes, path: str | Path, what: str) -> bytes:
-    if len(raw) > MAX_FILE_BYTES:
+def _contents(raw: bytes, path: str | Path, what: str, limit: int) -> bytes:
+    if len(raw) > limit:
         hint = "check that it is the right file"
-        raise ConfigError(f"{path}: {what}: larger than {MAX_FILE_BYTES} bytes", hint=hint)
+        raise ConfigError(f"{path}: {what}: larger than {limit} bytes", hint=hint)
     return raw
 
 

@@ -21,7 +21,7 @@ from remaphore.protocol.peers import Peer, by_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The result of a request: destinations, in the order of the configuration, and the number of dropped replies.
+    """The result of a request: destinations, in natural order (1, 2, 10), and the number of dropped replies.
 
     expected: those that the pattern addresses. answered: those that replied, among them failed (exit code not 0),
     rejected (the receiver refused to act) and without_code (a reply without an exit code, `NO_DATA`, which is neither
@@ -51,7 +51,7 @@ class Exchange:
     def __init__(self, request: Message, responders: Iterable[Peer], *, allow_skew_ns: int, subject: str = "") -> None:
         """Prepare for the replies to *request*, as it was sent, with its digest; *subject*: where its replies arrive.
 
-        `expected`: the destinations that were asked, each once, in the order of the configuration.
+        `expected`: the destinations that were asked, each once, in the order of *responders*.
         """
         self.request = request
         self.replies: dict[str, Reply] = {}

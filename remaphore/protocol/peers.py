@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from remaphore.protocol.match import matches
+from remaphore.text import natural_key
 
 ANY_VERB = "*"
 
@@ -44,5 +45,9 @@ def by_key(peers: Iterable[Peer]) -> Mapping[str, Peer]:
 
 
 def addressed(peers: Iterable[Peer], pattern: str) -> tuple[Peer, ...]:
-    """Return the peers whose destination matches *pattern*, each key once: those expected to reply."""
-    return tuple(peer for peer in by_key(peers).values() if matches(peer.destination, pattern))
+    """Return the peers whose destination matches *pattern*, each key once: those expected to reply.
+
+    They are in natural order, so that each list and batch that is made of them is: 1, 2, 10.
+    """
+    found = (peer for peer in by_key(peers).values() if matches(peer.destination, pattern))
+    return tuple(sorted(found, key=lambda peer: natural_key(peer.destination)))

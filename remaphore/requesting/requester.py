@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple, Self
 
 from remaphore.config.settings import Config
-from remaphore.errors import NoReceiversError, NotPermittedError
+from remaphore.errors import NotPermittedError
 from remaphore.messaging.signer import Clock, Outgoing
 from remaphore.protocol import peers, subject
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Exchange, Summary
 from remaphore.protocol.message import Message, Reply
+from remaphore.text import natural_key
 from remaphore.transport.bus import Bus
 
 
 def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
-    """Return the peers that a request to *pattern* addresses. Raise NoReceiversError if there are none."""
+    """Return the peers that a request to *pattern* addresses, in natural order. Raise NoReceiversError if none."""
     responders = peers.addressed(config.peers, pattern)
     if not responders:
-        raise NoReceiversError(f"no known receivers: no peer in {config.source} matches {pattern!r}")
+        from remaphore.requesting.selection import no_receivers
+
+        raise no_receivers(config, [pattern], names(peers.addressed(config.peers, "**")))
     return responders
 
 
@@ -33,26 +36,28 @@ class Target(NamedTuple):
     skip_reason: str = ""
 
 
-def preview(config: Config, verb: str, pattern: str, *, key: str = "") -> tuple[Target, ...]:
-    """Return every configured destination once, in the order of the configuration: asked or skipped, and why.
+def preview(
+    config: Config, verb: str, asked: Collection[str], skip_reason: str, *, key: str = ""
+) -> tuple[Target, ...]:
+    """Return every configured destination once, in natural order: those of *asked*, and why the others are skipped.
 
-    A key that is configured twice counts for its first destination: with `com.example.a` and `com.example.b` under one
-    key, a request to `**` asks `com.example.a`, and `com.example.b` is skipped.
+    skip_reason: of those that are known and not in *asked*. A key that is configured twice counts for its first
+    destination: with `com.example.a` and `com.example.b` under one key, `com.example.b` is skipped for that reason.
     """
+    every = sorted(names(config.peers), key=natural_key)
     try:
         config.sender(verb, key)
     except NotPermittedError as error:
-        return tuple(Target(name, str(error)) for name in names(config.peers))
-    asked = frozenset(names(peers.addressed(config.peers, pattern)))
+        return tuple(Target(name, str(error)) for name in every)
     known = frozenset(names(peers.by_key(config.peers).values()))
     targets = []
-    for name in names(config.peers):
+    for name in every:
         if name in asked:
             reason = ""
         elif name not in known:
             reason = "its key is listed earlier under another destination, which takes precedence"
         else:
-            reason = f"the pattern {pattern!r} does not match it"
+            reason = skip_reason
         targets.append(Target(name, reason))
     return tuple(targets)
 

@@ -1,15 +1,15 @@
 """A request in batches: the next batch starts when all destinations of the last have answered, or at its timeout.
 
 A message has one pattern, so each destination of a batch is sent a message of its own, and all messages of a batch are
-in progress together. A request to all destinations at once is one batch with one message, so that the collector of the
-replies sees no difference.
+in progress together. A request to all destinations at once is one batch: with one message if a single pattern addresses
+them, else with a message for each. The collector of the replies sees no difference.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence, Set
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,10 @@ from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import Reply
 from remaphore.requesting.requester import Request
 from remaphore.tasks import spawn
+
+# Requests that are signed and sent together, before the next ones are. A thousand that are signed first and sent then
+# would be seconds old when they are sent, and outside the time window of their receivers.
+OPENING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,10 @@ class Event(NamedTuple):
 
 
 class Rollout:
-    """Requests to *destinations* in the batches of *plan*; without a plan, one message to the pattern *to*.
+    """Requests to *destinations* in the batches of *plan*; without a plan, all at once.
+
+    to: the pattern that addresses *destinations*, for one message to all of them if there is no plan; if it is empty,
+    each is sent a message of its own.
 
         ask = partial(node.request, "deploy", timeout=30)
         rollout = Rollout(ask, ["com.example.a", "com.example.b"], plan=BatchPlan(size=1))
@@ -74,6 +81,7 @@ class Rollout:
         self._plan = plan
         self._ask = ask
         self._begun = 0  # batches
+        self._opening = asyncio.Semaphore(OPENING)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events as they happen. Closing the generator (`aclosing`) ends the requests that are in progress.
@@ -86,7 +94,7 @@ class Rollout:
             self._begun += 1
             # A task for each request puts its events into this queue, or the exception that ended it.
             arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
-            patterns = batch if self._plan else (self._to,)
+            patterns = (self._to,) if self._to and not self._plan else batch
             tasks = [spawn(self._follow(pattern, arrived), name=f"request to {pattern}") for pattern in patterns]
             ended = 0
             try:
@@ -124,7 +132,9 @@ class Rollout:
 
     async def _follow(self, pattern: str, arrived: asyncio.Queue[Event | Exception]) -> None:
         try:
-            async with self._ask(to=pattern) as request:
+            async with AsyncExitStack() as stack:
+                async with self._opening:
+                    request = await stack.enter_async_context(self._ask(to=pattern))
                 self.requests.append(request)
                 arrived.put_nowait(Event(request))
                 async for reply in request:

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from remaphore import Message, Reply, logs
 from remaphore import text as shown
-from remaphore.cli import arguments, completers
+from remaphore.cli import arguments, completers, selection
 from remaphore.config import checks, creation, editing, identities, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
 from remaphore.diagnostics import folding as finding_folding
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
-from remaphore.protocol import duration, keys, match, ping, subject, wire
+from remaphore.protocol import duration, keys, match, nodeset, ping, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
@@ -227,6 +227,9 @@ SCANNERS = {
         ["[[identities]]\n", "[[identities]]\nk\n\n", "\n", " ", "[[" + " "],
     ),
     "completed patterns": (complete, ["a.", "a"]),
+    "node set": (nodeset.expand, ["1,", "[1,", "[", "]", "[1]", "[1-2],", "a,", "a", " "]),
+    "list of destinations": (lambda text: selection._COMMENT.sub("", text), ["#", " #", " ", "a"]),
+    "natural order": (shown.natural_key, ["1", "1a", "0"]),
     "host name": (creation.destination_of, ["-", "a.", "_."]),
     "unit file": (lambda text: list(systemd_units.command_problems(text, Path("/"))), ["a", "a ", "'", "\\a"]),
     "address of metrics": (metrics_settings._LISTEN.fullmatch, ["1.", repeated("a", "["), "["]),
@@ -248,6 +251,9 @@ EXPRESSIONS = {
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
     "remaphore/diagnostics/folding.py": SCANNERS["names, folded for a finding"],
+    "remaphore/protocol/nodeset.py": SCANNERS["node set"],
+    "remaphore/requesting/suggestion.py": "names of 128 characters at most, and three stars",
+    "remaphore/cli/selection.py": SCANNERS["list of destinations"],
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
     "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",

@@ -119,7 +119,7 @@ def test_the_help_fits_a_screen_wraps_at_the_terminal_and_ends_with_examples_tha
     assert text.startswith(f"usage: remaphore {name}")
     rest, _, examples = text.partition("\nexamples:\n")
     if columns == 80:
-        assert len(text.splitlines()) <= 40
+        assert len(text.splitlines()) <= 48
     assert max(map(len, rest.splitlines())) <= columns
     assert examples == "".join(f"  {line}\n" for line in TREE[name].example.splitlines())
     assert max(map(len, examples.splitlines())) <= 80

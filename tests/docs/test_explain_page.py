@@ -22,7 +22,7 @@ def test_the_pages_command_is_read():
     (command,) = re.findall(r"\$ remaphore (explain .*)", PAGE)
     options = arguments.read(command.split())
     assert isinstance(options, Explain)
-    assert (options.sender, options.verb, options.to) == ("com.example.one", "reboot", "**")
+    assert (options.sender, options.verb, options.to) == ("com.example.one", "reboot", ("**",))
 
 
 def test_every_option_of_the_page_exists(capsys):

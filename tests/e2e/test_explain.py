@@ -269,6 +269,15 @@ def test_only_a_ping_without_handler_is_answered_by_the_daemon_itself():
     assert format_steps([], "pings") == "  nothing: a request is answered with exit code 127\n"
 
 
+def test_each_of_several_destinations_is_asked_about(config):
+    done = explain("-c", config, "--json", "--from", "com.example.one", "--to", "org.x", "--to", "com.example.[1-2],**")
+    found = [(row["source"].partition(" to ")[2], row["reason"]) for row in rows(done)]
+    assert found == [
+        ("org.x", "not-addressed"), ("com.example.1", "not-addressed"), ("com.example.2", "not-addressed"), ("**", None)
+    ]  # fmt: skip
+    assert done.returncode == 1
+
+
 def test_every_key_of_a_destination_is_asked_about(offline, config):
     extra = f'[[peers]]\ndestination = "com.example.one"\nkey = "{make_key(7).public}"\nverbs = ["status"]\n'
     config.write_text(config.read_text() + extra)

@@ -9,8 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 import remaphore
 from remaphore.config.settings import Auth, Config, Identity
+from remaphore.messaging.replier import send_reply
+from remaphore.messaging.signer import Signer
+from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.gate import Filters
+from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.gates import make_gate
 from remaphore.tasks import spawn
@@ -58,16 +62,7 @@ class Simulated:
                 await asyncio.wait(tasks)
 
     async def _receive(self, url, number, ready):
-        key = make_key(number)
-        config = Config(
-            source=destination(number),
-            destination=destination(number),
-            servers=(url,),
-            auth=Auth(kind="none"),
-            identities=(Identity(key=key.public, verbs=frozenset("*"), load=lambda: key),),
-            peers=(Peer(destination="com.admin", key=make_key(ADMIN).public, verbs=frozenset("*")),),
-            allow_skew_ns=HOUR_NS,
-        )
+        config = self._node_config(url, number)
         async with remaphore.connect(config, timeout=SECONDS) as node:
             inbox = asyncio.Queue()
             gate = make_gate(config, Filters(), subject=SUBJECT)
@@ -83,6 +78,18 @@ class Simulated:
                     if reply is not None and message.wants_reply:
                         await node.reply(message, *reply)
 
+    def _node_config(self, url, number):
+        key = make_key(number)
+        return Config(
+            source=destination(number),
+            destination=destination(number),
+            servers=(url,),
+            auth=Auth(kind="none"),
+            identities=(Identity(key=key.public, verbs=frozenset("*"), load=lambda: key),),
+            peers=(Peer(destination="com.admin", key=make_key(ADMIN).public, verbs=frozenset("*")),),
+            allow_skew_ns=HOUR_NS,
+        )
+
     def _write(self, url):
         write_toml(
             self.config,
@@ -94,10 +101,52 @@ class Simulated:
         )
 
 
+class Crowd(Simulated):
+    """The same receivers behind one connection, for many messages that are each to one of them.
+
+    Each message is checked by the gate of its destination only: a thousand receivers would check a thousand messages a
+    thousand times.
+    """
+
+    @asynccontextmanager
+    async def run(self):
+        async with running(self._folder / "server") as server:
+            self._write(server.url)
+            gates, signers = {}, {}
+            for number in self._numbers:
+                config = self._node_config(server.url, number)
+                gates[number], signers[number] = make_gate(config, Filters(), subject=SUBJECT), Signer(config)
+            async with remaphore.connect(config, timeout=SECONDS) as node:
+                inbox = asyncio.Queue()
+                await node.bus.subscribe(SUBJECT, inbox.put_nowait)
+                task = spawn(self._serve(node, inbox, gates, signers), name="crowd")
+                try:
+                    yield
+                finally:
+                    task.cancel()
+                    await asyncio.wait({task})
+
+    async def _serve(self, node, inbox, gates, signers):
+        replies = set()
+        while True:
+            raw = await inbox.get()
+            to = wire.decode(raw).destination
+            for number in self._numbers if "*" in to else [int(to.rpartition(".")[2])]:
+                message = gates[number].admit(raw, time.time_ns())
+                if isinstance(message, Drop):
+                    continue
+                self.received.append((number, message.verb, message.payload))
+                reply = self._answer(number, message)
+                if reply is not None and message.wants_reply:
+                    code, output = reply
+                    sent = Reply(code, output.encode())
+                    replies.add(spawn(send_reply(node.bus, node.config, signers[number], message, sent), name="reply"))
+
+
 @contextmanager
-def simulated(folder, number, answer):
+def simulated(folder, number, answer, kind=Simulated):
     """Run receivers in a thread of their own, so that the test can wait for the commands that it starts."""
-    fleet = Simulated(folder, number, answer)
+    fleet = kind(folder, number, answer)
     ready = threading.Event()
     ended = []
     loop = asyncio.new_event_loop()

@@ -44,9 +44,9 @@ def test_the_index_cannot_be_changed() -> None:
         index["x"] = make_peer(2)  # type: ignore[index]
 
 
-def test_the_addressed_are_those_whom_the_pattern_reaches_in_the_order_of_the_configuration() -> None:
-    left, right, other = make_peer(1, "com.us.left"), make_peer(2, "com.us.right"), make_peer(3, "org.left")
-    assert addressed((right, other, left), "com.us.*") == (right, left)
+def test_the_addressed_are_those_whom_the_pattern_reaches_in_natural_order() -> None:
+    one, two, ten = make_peer(1, "com.us.web1"), make_peer(2, "com.us.web2"), make_peer(3, "com.us.web10")
+    assert addressed((ten, make_peer(4, "org.left"), two, one), "com.us.*") == (one, two, ten)
 
 
 def test_both_keys_of_a_destination_are_addressed() -> None:

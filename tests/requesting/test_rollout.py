@@ -1,7 +1,7 @@
 """A request in batches: which destinations are asked when, what ends it, and which were not asked."""
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from remaphore.errors import PayloadTooLargeError
 from remaphore.node import Node
 from remaphore.protocol.peers import Peer
-from remaphore.requesting.rollout import BatchPlan, Rollout
+from remaphore.requesting.rollout import OPENING, BatchPlan, Rollout
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.factories import make_key
@@ -61,8 +61,8 @@ class RolloutSite:
                 if name in self.codes:
                     await node.reply(message, self.codes[name])
 
-    def rollout(self, *, timeout=10.0, **options):
-        return Rollout(partial(self.node.request, "deploy", timeout=timeout), DESTINATIONS, to="com.*", **options)
+    def rollout(self, *, timeout=10.0, destinations=DESTINATIONS, to="com.*", **options):
+        return Rollout(partial(self.node.request, "deploy", timeout=timeout), destinations, to=to, **options)
 
 
 async def events_of(rollout):
@@ -90,13 +90,46 @@ def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_con
 
 async def test_without_a_plan_one_message_asks_all():
     async with RolloutSite(two=0, three=0, four=1, five=0) as site:
-        rollout = site.rollout()
+        names = tuple(sorted(DESTINATIONS))
+        rollout = site.rollout(destinations=names)
         seen = await events_of(rollout)
-        assert seen[0] == (DESTINATIONS, None, False)
-        assert {peer for _, peer, _ in seen[1:-1]} == set(DESTINATIONS)
-        assert seen[-1] == (DESTINATIONS, None, True)
+        assert seen[0] == (names, None, False)
+        assert {peer for _, peer, _ in seen[1:-1]} == set(names)
+        assert seen[-1] == (names, None, True)
         assert len(rollout.requests) == 1
         assert rollout.summary() == rollout.requests[0].summary()
+
+
+async def test_without_a_pattern_for_all_each_destination_gets_a_message_at_once():
+    async with RolloutSite(two=0, three=1, four=0) as site:
+        rollout = site.rollout(to="", destinations=DESTINATIONS[:3])
+        seen = await events_of(rollout)
+        assert {expected for expected, _, _ in seen[:3]} == {(name,) for name in DESTINATIONS[:3]}
+        assert sorted(site.asked) == ["four", "three", "two"]
+        assert rollout.summary().failed == ("com.three",)
+
+
+async def test_a_limited_number_of_messages_is_signed_before_the_earlier_ones_are_sent():
+    names = [f"com.n{number}" for number in range(3 * OPENING)]
+    opening, most = 0, 0
+
+    @asynccontextmanager
+    async def ask(*, to):
+        nonlocal opening, most
+        opening += 1
+        most = max(most, opening)
+        for _ in range(3):  # the other tasks come first
+            await asyncio.sleep(0)
+        opening -= 1
+        async with node.request("deploy", to=to, timeout=0) as request:
+            yield request
+
+    peers = tuple(Peer(destination=name, key=make_key(n).public, verbs=frozenset()) for n, name in enumerate(names))
+    node = Node(MemoryBroker().connect(), make_config(1, peers=peers), clock=clock)
+    rollout = Rollout(ask, names)
+    await events_of(rollout)
+    assert most == OPENING
+    assert rollout.summary().missing == tuple(names)
 
 
 async def test_a_batch_begins_when_all_of_the_last_have_answered():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
@@ -38,7 +38,8 @@ class Options:
     """What the command line requests; without it, the lines of the Go implementation and nothing else.
 
     format: lines, fold, json or jsonl. failed: show only what did not succeed. expected: all destinations of the
-    request. summary: report the result on stderr. progress: show progress on stderr, if that is a terminal.
+    request. summary: report the result on stderr. progress: show progress on stderr, if that is a terminal. save: gets
+    the JSON document at the end, with all replies; it must not raise.
     """
 
     format: str = "lines"
@@ -46,6 +47,7 @@ class Options:
     expected: tuple[str, ...] = ()
     summary: bool = False
     progress: bool = False
+    save: Callable[[bytes], None] | None = None
 
 
 class ReplyCollector:
@@ -53,6 +55,7 @@ class ReplyCollector:
 
     def __init__(self) -> None:
         self._format = _format("lines")
+        self._saved = Format()
         self._options = Options()
         self._stats = RequestStats()
         self._status_line: StatusLine | None = None
@@ -67,6 +70,8 @@ class ReplyCollector:
         """
         self._options = Options(**options)
         self._format = _format(self._options.format)
+        if self._options.save:
+            self._saved = _format("json")
         self._stats = RequestStats(self._options.expected)
         if self._options.progress and supports_ansi(sys.stderr) and not feeds_program(sys.stdout):
             self._stderr = sys.stderr
@@ -77,12 +82,14 @@ class ReplyCollector:
     def remaphore_requested(self, request: Message, expected: tuple[str, ...]) -> None:
         """Count the destinations that *request* addresses."""
         self._stats.requested(expected, request.id)
+        self._saved.requested(request, expected)
         self._write(self._format.requested(request, expected))
 
     @hookimpl
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Show *reply*, at once or at the end, as the format does."""
         verdict = self._stats.reply(reply)
+        self._saved.reply(request, reply)
         shown = not self._options.failed or verdict.kind != "ok"
         self._write(self._format.reply(request, reply) if shown else b"")
 
@@ -90,6 +97,7 @@ class ReplyCollector:
     def remaphore_finished(self, request: Message, summary: Summary) -> None:
         """Count the result of *request*, and show it if the format does so now."""
         self._stats.finished(summary)
+        self._saved.finished(request, summary)
         self._write(self._format.finished(request, summary))
 
     @hookimpl
@@ -99,9 +107,11 @@ class ReplyCollector:
             self._status_line.erase()
             self._status_line = None
             sys.stderr = self._stderr
+        self._stats.interrupted = reason == INTERRUPTED
+        if self._options.save and self._stats.begun:
+            self._options.save(self._saved.end(self._stats))
         if not self._stats.begun or self._broken:
             return
-        self._stats.interrupted = reason == INTERRUPTED
         self._write(self._format.end(self._stats))
         if self._options.summary:
             color, columns, encoding = supports_color(self._stderr), columns_of(self._stderr), self._stderr.encoding

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
+from remaphore.text import natural_key
+
 MANY = 8  # names; up to here a plain list is as easy to read
 
 # A destination may contain other characters, which are operators and ranges for a NodeSet: such a name is not folded.
@@ -33,10 +35,13 @@ def fold(names: Sequence[str]) -> str:
         a1.b1 a1.b2 a2.b1 a2.b2 a3.b1  ->  a1.b[1-2] a2.b[1-2] a3.b1  ->  a[1-2].b[1-2],a3.b1
     """
     plain = {name for name in names if _PLAIN.fullmatch(name) and not _LONG_NUMBER.search(name)}
-    rows: Iterable[_Parts] = [tuple(_NUMBER.split(name)) for name in sorted(plain)]
-    for place in range(1, _DIMENSIONS + 1):
-        rows = _fold_number(rows, -2 * place)
-    return ",".join([*sorted("".join(row) for row in rows), *sorted(set(names) - plain)])
+    others = set(names) - plain
+    rows: Iterable[_Parts] = [tuple(_NUMBER.split(name)) for name in sorted(plain, key=natural_key)]
+    if not any("[" in name or "]" in name for name in others):  # else `--to` could not tell them from ranges
+        for place in range(1, _DIMENSIONS + 1):
+            rows = _fold_number(rows, -2 * place)
+    folded = sorted(("".join(row) for row in rows), key=natural_key)
+    return ",".join([*folded, *sorted(others, key=natural_key)])
 
 
 def _fold_number(rows: Iterable[_Parts], place: int) -> list[_Parts]:

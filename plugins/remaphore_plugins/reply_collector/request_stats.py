@@ -78,7 +78,7 @@ class RequestStats:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """All destinations that the request addresses, in the order of the configuration."""
+        """All destinations that the request addresses, in natural order."""
         return tuple(self._expected)
 
     def requested(self, expected: Iterable[str], id: str = "") -> None:  # noqa: A002 - as the option is called
@@ -102,7 +102,7 @@ class RequestStats:
         self.dropped += summary.dropped
 
     def names(self, kind: Kind) -> tuple[str, ...]:
-        """Return the destinations of this *kind*, in the order of the configuration."""
+        """Return the destinations of this *kind*, in natural order."""
         if kind == "missing":
             return tuple(name for name in self._expected if name in self.waiting)
         if kind == "not_asked":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output, requests
@@ -28,7 +28,7 @@ class Explain:
     """Options of explain. files: of messages, none for stdin. at: time of arrival in Unix nanoseconds, None for now.
 
     sender: a public key or a destination; if it is given, there is no message, and the question is whether one of it
-    with *verb* and *to* would be accepted. pattern, any_destination, id, verbs, key: filters of a receiver.
+    with *verb* to each of *to* would be accepted. pattern, any_destination, id, verbs, key: filters of a receiver.
     """
 
     config: str | None = None
@@ -38,7 +38,7 @@ class Explain:
     at: int | None = None
     sender: str = ""
     verb: str = requests.DEFAULT_VERB
-    to: str = requests.ALL
+    to: tuple[str, ...] = (requests.ALL,)
     pattern: str = ""
     any_destination: bool = False
     id: str = ""
@@ -47,21 +47,21 @@ class Explain:
     json: bool = False
 
     @classmethod
-    def from_arguments(cls, *, verb: str | None, to: str | None, **given: Any) -> Explain:
+    def from_arguments(cls, *, verb: str | None, to: tuple[str, ...], **given: Any) -> Explain:
         """Return the options of what the parser has read. Raises UsageError."""
         if given["sender"] and (given["files"] or given["base64"]):
             raise UsageError("--from cannot be combined with a message", hint="give only one of the two")
-        if not given["sender"] and (verb is not None or to is not None):
+        if not given["sender"] and (verb is not None or to):
             raise UsageError(
                 "--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D"
             )
-        question: dict[str, Any] = {name: value for name, value in (("verb", verb), ("to", to)) if value is not None}
-        return cls(**given, **question)
+        verb = requests.DEFAULT_VERB if verb is None else verb
+        return cls(**given, verb=verb, to=to or (requests.ALL,))
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
-    from remaphore.cli.arguments import add_daemon, add_json, add_verbs
+    from remaphore.cli.arguments import Once, add_daemon, add_json, add_verbs
 
     parser.usage = "remaphore explain [OPTION...] [FILE...]"
     parser.description = (
@@ -81,8 +81,12 @@ def add_arguments(parser: Parser) -> None:
     question.add_argument(
         "--from", dest="sender", metavar="KEY|DESTINATION", default="", help="peer that sends and signs the message"
     )
-    question.add_argument("--verb", metavar="VERB", help=f"kind of message (default: {requests.DEFAULT_VERB})")
-    question.add_argument("--to", metavar="PATTERN", help="destinations (default: ** for all)")
+    question.add_argument(
+        "--verb", metavar="VERB", action=Once, help=f"kind of message (default: {requests.DEFAULT_VERB})"
+    )
+    question.add_argument(
+        "--to", metavar="NODES", action="append", default=[], help="destinations; repeatable (default: ** for all)"
+    )
     receiver = parser.add_argument_group("filters of the receiver (the daemon has none)")
     where = receiver.add_mutually_exclusive_group()
     where.add_argument(
@@ -118,10 +122,12 @@ def run(options: Explain) -> int:
     from functools import partial
 
     from remaphore.cli.commands.hooks import load_handlers
+    from remaphore.cli.selection import expand, known_destinations
     from remaphore.diagnostics.explain import Explainer, ask_plan
 
     requests.check_names(key=options.key)
     config, plugins = load_handlers(options.config, options.hooks)
+    options = replace(options, to=expand("--to", options.to, known_destinations(config)))
     filters = requests.make_filters(
         pattern=options.pattern,
         any_destination=options.any_destination,
@@ -143,7 +149,9 @@ def run(options: Explain) -> int:
 
 
 def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:
-    """Yield what would happen to a message of each key of the sender."""
+    """Yield what would happen to a message of each key of the sender to each of the destinations."""
+    import itertools
+
     from remaphore.config.peer_line import secret_problem
     from remaphore.protocol import keys
 
@@ -160,12 +168,12 @@ def answer(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[s
                 hint="remaphore peer list shows destinations and keys",
             ) from None
         senders = [options.sender]
-    for key in senders:
+    for key, to in itertools.product(senders, options.to):
         try:
-            explanation = explainer.explain_question(sender=key, verb=options.verb, to=options.to, now=now)
+            explanation = explainer.explain_question(sender=key, verb=options.verb, to=to, now=now)
         except EncodeError as error:
             raise UsageError(f"no such message is possible: {error}", hint=error.hint) from None
-        yield f"{options.verb} from {options.sender} to {options.to}", explanation
+        yield f"{options.verb} from {options.sender} to {to}", explanation
 
 
 def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[str, Explanation]]:

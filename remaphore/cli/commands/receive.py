@@ -53,21 +53,27 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     import argparse
 
-    from remaphore.cli.arguments import add_config, add_log, add_verbs, seconds
+    from remaphore.cli.arguments import Once, add_config, add_log, add_verbs, seconds
 
     parser.description = "Wait for messages and run SCRIPT for each, as: SCRIPT ARG... VERB PAYLOAD."
     add_config(parser)
     requests.add_subject(parser)
     add_verbs(parser, "--verb", text="accept only these verbs; repeatable (default: all)")
-    parser.add_argument("--id", metavar="TEXT", default="", help="accept only this id; implies --once")
+    parser.add_argument("--id", metavar="TEXT", action=Once, default="", help="accept only this id; implies --once")
     parser.add_argument(
-        "--from", dest="key", metavar="KEY", default="", help="accept only messages signed by this public key"
+        "--from",
+        dest="key",
+        metavar="KEY",
+        action=Once,
+        default="",
+        help="accept only messages signed by this public key",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--to",
         dest="pattern",
         metavar="PATTERN",
+        action=Once,
         default="",
         help="accept only messages sent to exactly this pattern (default: any that matches this node)",
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from remaphore.cli import output, requests
-from remaphore.errors import UsageError
+from remaphore.errors import NoReceiversError, UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -23,7 +23,8 @@ EXIT_MISSING, EXIT_FAILED, EXIT_REJECTED = 4, 5, 6
 SUMMARY = "send a message and print the replies"
 EXAMPLE = """\
 remaphore request --to 'com.example.**' --verb status
-remaphore request --verb deploy --batch 10% --stop-on-failure 1 v42"""
+remaphore request --verb deploy --batch 10% --stop-on-failure 1 --save F v42
+remaphore request --verb deploy --retry F --save F v42"""
 EXIT_CODES = {
     0: "all peers replied and succeeded; with --no-check: at least one reply arrived",
     1: "no reply before the timeout; with --no-check: or only rejections",
@@ -40,8 +41,9 @@ class Request(requests.OutgoingMessage):
     verbose: log each reply, and why one was dropped. failed: print failures only. check: whether the exit code reports
     missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch: number
     of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
-    stop_after: failed destinations that end it. dry_run: only print which peers would be asked. report: write progress
-    and summary to stderr; it does not change the request, so it does not count when options are compared.
+    stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run: only print
+    which peers would be asked. report: write progress and summary to stderr; it does not change the request, so it does
+    not count when options are compared.
     """
 
     verbose: bool = False
@@ -52,6 +54,7 @@ class Request(requests.OutgoingMessage):
     percent: bool = False
     pause: float = 0.0
     stop_after: int | None = None
+    save: str = ""
     dry_run: bool = False
     report: bool = field(default=False, compare=False)
 
@@ -59,6 +62,11 @@ class Request(requests.OutgoingMessage):
     def from_arguments(
         cls,
         *,
+        to: tuple[str, ...],
+        files: tuple[str, ...],
+        excluded: tuple[str, ...],
+        retry: str,
+        verb: str | None,
         payload: tuple[str, ...],
         batch: Batch | None,
         pause: float | None,
@@ -73,9 +81,12 @@ class Request(requests.OutgoingMessage):
             hint = "omit --no-check: a deployment that was stopped is no success"
             raise UsageError("--no-check and --stop-on-failure are mutually exclusive", hint=hint)
         size, percent = batch or Batch(0, percent=False)
+        message = requests.message_options(
+            to=to, files=files, verb=verb, payload=payload, excluded=excluded, retry=retry
+        )
         return cls(
             **given,
-            **requests.payload_options(payload),
+            **message,
             batch=size,
             percent=percent,
             pause=pause or 0.0,
@@ -97,10 +108,12 @@ def add_arguments(parser: Parser) -> None:
     import argparse
 
     from remaphore.cli.arguments import positive_integer, seconds
+    from remaphore.cli.selection import EXPLAINED, add_exceptions
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
-    parser.description = "Send a message and print the replies of the peers that it reaches."
+    parser.description = f"Send a message and print the replies of the peers that it reaches. {EXPLAINED}"
     requests.add_message(parser)
+    add_exceptions(parser)
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -116,6 +129,7 @@ def add_arguments(parser: Parser) -> None:
         "fold": "print identical replies once, with all responders",
     }.items():
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="lines", help=text)
+    parser.add_argument("--save", metavar="FILE", default="", help="also write the document of --json to FILE")
     parser.add_argument("--failed", action="store_true", help="print only replies that report a failure")
     parser.add_argument("--check", action="store_true", default=True, help=argparse.SUPPRESS)  # the default
     parser.add_argument(
@@ -151,30 +165,38 @@ def run(options: Request) -> int:
     from remaphore import tasks
     from remaphore.cli.collecting import Reporter, collect
     from remaphore.cli.configuration import load_config
+    from remaphore.cli.document import saver_of
     from remaphore.cli.writer import Writer
     from remaphore.hooks.manager import configure, load
-    from remaphore.requesting.requester import expect, names
 
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
+    requests.check_words(options, config, command="request")
     plan = batch_plan(options)
     if options.dry_run:
-        _print_targets(options, config, plan)
+        return _dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    destinations = names(expect(config, options.to))
-    if options.dry_run:
-        batches = f", in batches: {len(plan.batches(destinations))}" if plan else ""
-        output.notice(f"{len(destinations)} would be asked{batches}")
+    destinations = _destinations(options, config)
+    if not destinations:
         return 0
     payload = requests.read_payload(options)
+    saver = saver_of(options.save)
     writer = Writer()
     with writer.streams():
         plugins = load(PLUGINS)
-        configure(plugins, config, options={"reply-collector": collector_options(options, destinations)})
+        configure(plugins, config, options={"reply-collector": collector_options(options, destinations, saver)})
         output.configure_logs(level="DEBUG" if options.verbose else "WARNING")
-        summary = tasks.run(
-            collect(options, config, Reporter(plugins, writer), destinations=destinations, payload=payload)
-        )
+        try:
+            summary = tasks.run(
+                collect(options, config, Reporter(plugins, writer), destinations=destinations, payload=payload)
+            )
+        except BaseException:  # Ctrl-C or an error, which decides the exit code
+            if saver and saver.error:
+                output.notice(f"error: {saver.error}")
+                output.notice(f"hint: {saver.error.hint}")
+            raise
+    if saver and saver.error:
+        raise saver.error
     if summary.dropped and not options.verbose:
         number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
         output.notice(f"{number} dropped; --verbose shows why")
@@ -198,12 +220,18 @@ def exit_code(summary: Summary, *, check: bool) -> int:
     return EXIT_REJECTED if summary.rejected else 0
 
 
-def collector_options(options: Request, destinations: Sequence[str]) -> dict[str, object]:
-    """Return the options of the plugin reply-collector: how to print the replies of *destinations*."""
+def collector_options(
+    options: Request, destinations: Sequence[str], save: Callable[[bytes], None] | None = None
+) -> dict[str, object]:
+    """Return the options of the plugin reply-collector: how to print the replies of *destinations*.
+
+    save: called with the JSON document at the end.
+    """
     return {
         "format": options.format,
         "failed": options.failed,
         "expected": destinations,
+        "save": save,
         "summary": options.report,
         "progress": options.report and not options.verbose,  # with --verbose the log shows the progress
     }
@@ -218,14 +246,40 @@ def batch_plan(options: Request) -> BatchPlan | None:
     return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def _print_targets(options: Request, config: Config, plan: BatchPlan | None) -> None:
+def _destinations(options: Request, config: Config) -> tuple[str, ...]:
+    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError."""
+    from remaphore.requesting.requester import expect, names
+
+    if options.selection is None:
+        return names(expect(config, options.to))
+    found = options.selection.destinations(config, verb=options.verb)
+    if not found:
+        output.notice(f"nothing to retry: no destination in {options.selection.retry} was unsuccessful")
+    return found
+
+
+def _dry_run(options: Request, config: Config, plan: BatchPlan | None) -> int:
+    """Print what would happen to each known destination; return 0. Raise NotPermittedError or NoReceiversError."""
+    try:
+        destinations = _destinations(options, config)
+    except NoReceiversError:
+        _print_targets(options, config, ())
+        raise
+    batches = plan.batches(destinations) if plan else (destinations,)
+    _print_targets(options, config, batches)
+    config.sender(options.verb, options.key)
+    output.notice(f"{len(destinations)} would be asked{f', in batches: {len(batches)}' if plan else ''}")
+    return 0
+
+
+def _print_targets(options: Request, config: Config, batches: Sequence[Sequence[str]]) -> None:
     from remaphore.requesting.requester import preview
 
-    targets = preview(config, options.verb, options.to, key=options.key)
-    asked = [target.destination for target in targets if not target.skip_reason]
-    batches = plan.batches(asked) if plan else (asked,)
-    for number, batch in enumerate(batches, start=1):
-        note = f"  batch {number} of {len(batches)}" if plan else ""
-        sys.stdout.writelines(output.printable(f"ask   {name}{note}") + "\n" for name in batch)
+    reason = f"the pattern {options.to!r} does not match it" if options.selection is None else "it is not selected"
+    batch_of = {name: number for number, batch in enumerate(batches, start=1) for name in batch}
+    targets = preview(config, options.verb, batch_of, reason, key=options.key)
+    for name in (target.destination for target in targets if not target.skip_reason):
+        note = f"  batch {batch_of[name]} of {len(batches)}" if options.batch else ""
+        sys.stdout.write(output.printable(f"ask   {name}{note}") + "\n")
     skipped = (target for target in targets if target.skip_reason)
     sys.stdout.writelines(output.printable(f"skip  {name}: {reason}") + "\n" for name, reason in skipped)

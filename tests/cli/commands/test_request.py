@@ -155,12 +155,14 @@ def test_dry_run_uses_the_first_destination_of_a_key_that_is_listed_twice(config
     text = (tmp_path / "one.toml").read_text()
     key = text.rpartition('key = "')[2].partition('"')[0]
     (tmp_path / "one.toml").write_text(text + f'[[peers]]\ndestination = "com.again"\nkey = "{key}"\nverbs = []\n')
-    _, out, _ = preview(capsys, path, "--to", "com.again", "--to", "**")
+    _, out, _ = preview(capsys, path, "--to", "**")
     assert out.splitlines() == [
         "ask   com.example.two",
         "ask   org.example.three",
         "skip  com.again: its key is listed earlier under another destination, which takes precedence",
     ]
+    _, _, err = preview(capsys, path, "--to", "com.again")
+    assert "hint: its key is listed earlier as org.example.three: use that, or correct" in err
 
 
 def test_dry_run_numbers_the_batches(config, capsys):

@@ -6,6 +6,8 @@ printf '#!/bin/sh\necho disk is full; exit 1\n' > ../db3/etc/remaphore/hooks.d/s
 chmod 755 ../db1/etc/remaphore/hooks.d/status/10-say ../db3/etc/remaphore/hooks.d/status/10-say
 cp -rp ../db1/etc/remaphore/hooks.d ../db2/etc/remaphore/
 
+# exit code 3: admin$ remaphore request --to com.example.db.1 --to com.example.bd.2 --verb status
+
 # exit code 4: admin$ remaphore request --to 'com.example.db.*' --verb status --fold --timeout 5s
 
 # exit code 5: admin$ remaphore request --to com.example.db.3 --verb status --jsonl

@@ -6,4 +6,4 @@ cp -rp ../web1/etc/remaphore/hooks.d ../web2/etc/remaphore/
 cp -rp ../web1/etc/remaphore/hooks.d ../web3/etc/remaphore/
 touch ../web2/etc/remaphore/full
 
-# exit code 5: admin$ remaphore request --to 'com.example.web.*' --verb deploy --batch 1 --stop-on-failure 1 --timeout 2m v42
+# exit code 5: admin$ remaphore request --to 'com.example.web.*' --verb deploy --batch 1 --stop-on-failure 1 --timeout 2m --save v42.json v42

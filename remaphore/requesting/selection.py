@@ -1,0 +1,86 @@
+"""Which known destinations several patterns address, and which of them are left out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from remaphore.config.settings import Config
+from remaphore.errors import NoReceiversError
+from remaphore.protocol import peers
+from remaphore.protocol.match import matches
+from remaphore.requesting import suggestion
+from remaphore.text import natural_key
+
+_MAX_NAMED = 5  # patterns without a match that an error names
+
+
+def select(config: Config, patterns: Iterable[str], excluded: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the destinations of the peers that *patterns* match and *excluded* do not, each once, in natural order.
+
+    Raise NoReceiversError for each pattern of either that matches no peer, as it may be a mistake, and if none is left.
+    """
+    known = _known(config)
+    chosen = _matching(config, patterns, known)
+    left = chosen - _matching(config, excluded, known)
+    if not left:
+        what = f"no known receivers: all {len(chosen)} destinations are excluded"
+        raise NoReceiversError(what, hint="exclude fewer, or address more destinations")
+    return tuple(name for name in known if name in left)
+
+
+def remaining(
+    config: Config, destinations: Iterable[str], excluded: Iterable[str] = (), *, source: str
+) -> tuple[str, ...]:
+    """Return *destinations*, which are from the document *source*, without what *excluded* matches, in natural order.
+
+    Raise NoReceiversError if one of them is no longer known, and for a pattern of *excluded* as `select` does.
+    """
+    known = _known(config)
+    named = tuple(destinations)
+    leaving = _matching(config, excluded, (*known, *named))
+    left = sorted((name for name in named if name not in leaving), key=natural_key)
+    unknown = [name for name in left if name not in known]
+    if unknown:
+        hint = f"add the peer again, or --except {shlex.quote(','.join(unknown[:_MAX_NAMED]))}"
+        what = f"no known receivers: no peer in {config.source} has the destination {_listed(unknown)} of {source}"
+        raise NoReceiversError(what, hint=hint)
+    return tuple(left)
+
+
+def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) -> NoReceiversError:
+    """Return the error that no peer matches any of *patterns*, with what may have been meant as its hint."""
+    first = peers.by_key(config.peers)
+    for peer in config.peers:
+        if peer.destination == patterns[0] and first[peer.key].destination != patterns[0]:
+            hint = f"its key is listed earlier as {first[peer.key].destination}: use that, or correct the configuration"
+            break
+    else:
+        hint = next(filter(None, (suggestion.hint(each, known) for each in patterns[:_MAX_NAMED])), "")
+    return NoReceiversError(f"no known receivers: no peer in {config.source} matches {_listed(patterns)}", hint=hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = map(repr, names[:_MAX_NAMED])
+    if len(names) > _MAX_NAMED:
+        others, last = [*others, last], f"{len(names) - _MAX_NAMED} more"
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _known(config: Config) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, "**")))
+
+
+def _matching(config: Config, patterns: Iterable[str], known: Sequence[str]) -> set[str]:
+    names = frozenset(known)
+    found: set[str] = set()
+    unmatched = []
+    for pattern in patterns:
+        # Most are names: a thousand of them would otherwise be compared with each of a thousand peers.
+        matched = {each for each in known if matches(each, pattern)} if "*" in pattern else {pattern} & names
+        found |= matched
+        if not matched:
+            unmatched.append(pattern)
+    if unmatched:
+        raise no_receivers(config, unmatched, known)
+    return found
