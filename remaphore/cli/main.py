@@ -44,6 +44,7 @@ _ENCODING = "remaphore_encoding"
 
 # The fields of options that are paths, or tuples of paths.
 _PATHS = (
+    "ca_file",
     "config",
     "credentials",
     "data",

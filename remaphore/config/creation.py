@@ -18,6 +18,7 @@ _CONFIG_MODE = 0o644  # it contains no secret, only the names of the files that 
 
 _SERVERS = ("nats://localhost:4222",)
 _CREDENTIALS = "nats.creds"
+_CA_FILE = "ca.crt"
 # A label of a host name, as a resolver accepts it; and the first labels that every host has.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LOCAL = re.compile(r"(?:ip6-)?(?:localhost|localdomain|loopback|localnet|allnodes|allrouters|mcastprefix)[0-9]*")
@@ -28,14 +29,15 @@ class NewNode:
     """The contents of a first configuration. config: the file to create; the private key is created next to it.
 
     destination: the node's name. servers: empty for a server on this machine. credentials: the file for the broker,
-    empty for `nats.creds` next to *config*. state_dir: the daemon's state directory. state_in_config: whether the file
-    names it.
+    empty for `nats.creds` next to *config*. ca_file: the CA of the servers' certificates, empty for those of the
+    system. state_dir: the daemon's state directory. state_in_config: whether the file names it.
     """
 
     config: Path
     destination: str
     servers: Sequence[str] = ()
     credentials: str = ""
+    ca_file: str = ""
     state_dir: Path
     state_in_config: bool
 
@@ -147,6 +149,7 @@ def _config_text(node: NewNode, public: str) -> str:
     inside = node.state_dir.is_relative_to(node.config.parent)
     place = node.state_dir.relative_to(node.config.parent) if inside else node.state_dir
     state = f"state_dir = {render.string(str(place))}"
+    mark = "" if node.ca_file else "#"
     return f"""\
 # remaphore: this node's name and keys, its broker and its peers.
 # Paths are relative to the directory of this file. `remaphore check` reports problems in it.
@@ -170,6 +173,10 @@ default_identity = {render.string(public)}
 
 # The daemon's state directory, which records the messages that it has run (mode 0700).
 {state if node.state_in_config else f"#{state}"}
+
+# The CA of the servers' certificates, unless the system trusts it.
+{mark}[tls]
+{mark}ca_file = {render.string(node.ca_file or _CA_FILE)}
 
 # Our identities. verbs: what this node may send.
 {render.identity(key=public, private_key_file=node.key_file.name, verbs=["*"])}

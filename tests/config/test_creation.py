@@ -54,7 +54,7 @@ def test_what_nobody_has_said_is_a_place_to_fill_in(tmp_path):
     config = search.load(str(tmp_path / "etc" / "left.toml"), {})
     assert config.servers == ("nats://localhost:4222",)
     assert config.auth.file == tmp_path / "etc" / "nats.creds"
-    assert config.state_dir is None
+    assert (config.state_dir, config.tls.ca_file) == (None, None)
     assert f'\n#state_dir = "{tmp_path}/var/state"\n' in text
 
 

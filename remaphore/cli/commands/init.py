@@ -23,12 +23,13 @@ EXIT_CODES = {0: "created"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Init:
-    """Options of init. destination: empty to derive it from the host name; credentials: empty for the default file."""
+    """Options of init. destination: empty to derive it from the host name. credentials, ca_file: empty by default."""
 
     config: str | None = None
     destination: str = ""
     servers: tuple[str, ...] = ()
     credentials: str = ""
+    ca_file: str = ""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -58,6 +59,9 @@ def add_arguments(parser: Parser) -> None:
         help="NATS server; repeatable, for failover (default: nats://localhost:4222)",
     )
     parser.add_argument("--credentials", metavar="FILE", default="", help="NATS credentials file (default: nats.creds)")
+    parser.add_argument(
+        "--ca-file", metavar="FILE", default="", help="CA of the servers' certificates (default: those of the system)"
+    )
     parser.set_defaults(options=Init)
 
 
@@ -70,9 +74,12 @@ def run(options: Init) -> int:
     from remaphore.config import creation, peer_line, search
     from remaphore.receiving.ledger.state import default_root
 
-    # The file that the other commands will find. An absolute path, but with its links.
+    def absolute(path: str) -> str:
+        return os.path.abspath(path) if path else ""  # noqa: PTH100 - keeps links
+
+    # The file that the other commands will find.
     default_paths = search.default_paths(os.environ, user=os.geteuid())
-    config = Path(os.path.abspath(options.config or os.environ.get(search.VARIABLE) or default_paths[0]))  # noqa: PTH100
+    config = Path(absolute(options.config or os.environ.get(search.VARIABLE) or str(default_paths[0])))
     creation.check_place(config)
     # The default state directory belongs to a configuration at a default place. Another one has its own, next to it.
     by_default = str(config) in default_paths
@@ -80,7 +87,8 @@ def run(options: Init) -> int:
         config=config,
         destination=options.destination or creation.destination_of(*host_names()),
         servers=options.servers,
-        credentials=os.path.abspath(options.credentials) if options.credentials else "",  # noqa: PTH100 - keeps links
+        credentials=absolute(options.credentials),
+        ca_file=absolute(options.ca_file),
         state_dir=default_root(os.environ) if by_default else config.with_suffix(".state"),
         state_in_config=not by_default,
     )

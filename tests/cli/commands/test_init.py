@@ -19,8 +19,8 @@ from tests.harness.factories import make_key
     [
         ("init", Init()),
         (
-            "init -c f --destination d --server a --server b --credentials c",
-            Init(config="f", destination="d", servers=("a", "b"), credentials="c"),
+            "init -c f --destination d --server a --server b --credentials c --ca-file a",
+            Init(config="f", destination="d", servers=("a", "b"), credentials="c", ca_file="a"),
         ),
     ],
 )
@@ -47,9 +47,10 @@ def test_init_prints_only_the_peer_line_on_stdout_and_the_rest_on_stderr(run, tm
 
 
 def test_init_accepts_the_broker_on_the_command_line_and_then_does_not_ask_for_it(run, tmp_path):
-    _, _, err = run("init --destination com.left --server tls://a --credentials sub/nats.creds")
+    _, _, err = run("init --destination com.left --server tls://a --credentials sub/nats.creds --ca-file sub/ca.crt")
     config = search.load(str(tmp_path / "left.toml"), {})
     assert (config.servers, config.auth.file) == (("tls://a",), tmp_path / "sub" / "nats.creds")
+    assert config.tls.ca_file == tmp_path / "sub" / "ca.crt"
     assert "set servers" not in err
 
 
