@@ -254,6 +254,8 @@ EXPRESSIONS = {
     "remaphore/protocol/nodeset.py": SCANNERS["node set"],
     "remaphore/requesting/suggestion.py": "names of 128 characters at most, and three stars",
     "remaphore/cli/selection.py": SCANNERS["list of destinations"],
+    "remaphore/embedded/addresses.py": "an argument: at most 253 characters, or one class from its start to its end",
+    "remaphore/embedded/logins.py": "an argument, matched from its start to its end by two classes",
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
     "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",

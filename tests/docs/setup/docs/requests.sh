@@ -12,4 +12,8 @@ cp -rp ../db1/etc/remaphore/hooks.d ../db2/etc/remaphore/
 
 # exit code 5: admin$ remaphore request --to com.example.db.3 --verb status --jsonl
 
+# exit code 5: admin$ remaphore request --to 'com.example.db.[1-3]' --verb status --save result.json --failed
+
+# exit code 5: admin$ remaphore request --retry result.json --save result.json --verb status --timeout 5s
+
 # exit code 5: admin$ remaphore request --to 'com.example.db.*' --verb status --batch 1 --stop-on-failure 1
