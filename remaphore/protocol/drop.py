@@ -41,7 +41,7 @@ class Drop(NamedTuple):
     detail: str = ""
     size: int = 0
     subject: str = ""
-    count: int = 1  # type: ignore[assignment]  # a tuple has a method of this name, which nobody needs here
+    count: int = 1  # type: ignore[assignment]  # a tuple has a method of this name, which has no use here
     exact: bool = False
 
     def __str__(self) -> str:
