@@ -39,6 +39,19 @@ def find_obstacle(path: str, account: Account, *, search_path: str, cwd: str = "
     )
 
 
+def find_directory_obstacle(path: str, account: Account) -> Obstacle | None:
+    """Return why *account* could not read the directory *path* and search it; None if nothing is found."""
+    blocked = _find_blocked_directory(path, account)
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return blocked
+    if blocked or all(_may(found, account, right, path) for right in (_READ, _EXECUTE)):
+        return blocked
+    what = f"user {account.name} cannot read the directory {path} ({_modes(found)})"
+    return Obstacle(what, f"chmod {_class(found, account)}+rx {shlex.quote(path)}")
+
+
 def find_noexec_mount(path: str) -> str:
     """Return the mount point of the file system of *path* if that is mounted noexec, else an empty string."""
     try:
