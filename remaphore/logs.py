@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from functools import partial
@@ -22,6 +23,8 @@ Format = Literal["console", "json"]
 # fill a disk. Of a traceback the end is kept, where the error is.
 MAX_VALUE = 1024
 MAX_TRACEBACK = 16 * 1024
+
+_FIELD = re.compile(r"\s\w+=")
 
 
 def configure(log_format: Format, *, level: int = logging.INFO, fit: Callable[[str, str], str] | None = None) -> None:
@@ -63,11 +66,19 @@ def _for_people(
 ) -> str:
     time, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", "")
-    details = "".join(f" {key}={value}" for key, value in event.items() if value is not None)
+    details = "".join(f" {key}={_quoted(value)}" for key, value in event.items() if value is not None)
     line = escape(f"{time[:19]}Z {level:<7} {what}{details}")
     # A traceback quotes messages of errors, which may have lines of their own: indented, none of them is an event.
     lines = [(line, level), *((f"  {escape(each)}", "") for each in trace.split("\n") if each)]
     return "\n".join(fit(each, label) if fit else each for each, label in lines)
+
+
+def _quoted(value: object) -> object:
+    """Return *value*, in quotes if a part of it looks like a field of its own, as the id `1 peer=com.example.a`."""
+    if not isinstance(value, str) or "=" not in value or not _FIELD.search(value):
+        return value
+    inner = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{inner}"'
 
 
 class _Stream:

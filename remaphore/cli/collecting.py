@@ -15,7 +15,7 @@ from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import cause
 from remaphore.node import CONNECT_SECONDS, connect
-from remaphore.protocol.drop import Drop
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import random_id
 from remaphore.requesting.requester import Request as Collected
@@ -74,14 +74,21 @@ class Reporter:
 
 
 async def collect(
-    options: Request, config: Config, reporter: Reporter, *, destinations: Sequence[str], payload: str | bytes
+    options: Request,
+    config: Config,
+    reporter: Reporter,
+    *,
+    destinations: Sequence[str],
+    payload: str | bytes,
+    dropped: set[DropReason],
 ) -> Summary:
-    """Ask *destinations* and report all that happens; return the summary."""
+    """Ask *destinations* and report all that happens; return the summary. *dropped* gets the reasons of the drops."""
     plan = batch_plan(options)
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
 
     def on_drop(drop: Drop) -> None:
+        dropped.add(drop.reason)
         if options.verbose:  # otherwise anyone who can publish could fill the terminal
             emit_plain(reporter.hook.remaphore_dropped, drop=drop)
 

@@ -32,9 +32,9 @@ class DaemonStats:
     received: messages of any kind that arrived on our subject. checking: messages whose signatures are being
     checked. dropped: messages that the gate dropped, by reason. dropped_exact: those of them whose pattern is exactly
     our destination, by reason. rejected: messages that were verified and rejected, by reason (busy, evicted, expired,
-    stopping, ledger, error, not-permitted, or a `DropReason`). handled: messages that were passed to the plugins, by
-    verb; "" stands for all further verbs once there are 1000. replies: replies, including rejections, by result (sent,
-    failed). queues: the queue of each verb that has messages. connected: whether
+    stopping, ledger, error, not-permitted, or a `DropReason`). rejected_exact: as dropped_exact. handled: messages that
+    were passed to the plugins, by verb; "" stands for all further verbs once there are 1000. replies: replies,
+    including rejections, by result (sent, failed). queues: the queue of each verb that has messages. connected: whether
     there is a connection to the broker. reconnects: connections after the first one. problem: why nothing can run, such
     as a ledger that cannot be written; empty if all is well.
     """
@@ -44,6 +44,7 @@ class DaemonStats:
     dropped: Mapping[DropReason, int] = field(default_factory=_none)
     dropped_exact: Mapping[DropReason, int] = field(default_factory=_none)
     rejected: Mapping[str, int] = field(default_factory=_none)
+    rejected_exact: Mapping[str, int] = field(default_factory=_none)
     handled: Mapping[str, int] = field(default_factory=_none)
     replies: Mapping[str, int] = field(default_factory=_none)
     queues: Mapping[str, QueueState] = field(default_factory=_none)

@@ -52,9 +52,13 @@ class Message:
         return show_id(self.uuid)
 
     @property
-    def log_fields(self) -> dict[str, str]:
-        """What identifies the message in log lines: its verb, its sender, its id, and the first bytes of its digest."""
-        return {"verb": self.verb, "peer": self.sender_name, "id": self.id, "digest": self.digest[:8].hex()}
+    def log_fields(self) -> dict[str, str | None]:
+        """What identifies the message in log lines: its verb, its sender, its id, and the first bytes of its digest.
+
+        The id is None if it is unknown: a ledger of an older version had none.
+        """
+        shown = self.id if self.uuid else None
+        return {"verb": self.verb, "peer": self.sender_name, "id": shown, "digest": self.digest[:8].hex()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class DaemonCounters:
     dropped: Counter[DropReason] = field(default_factory=Counter)
     dropped_exact: Counter[DropReason] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    rejected_exact: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
 

@@ -119,6 +119,7 @@ class Daemon:
             dropped=dict(counters.dropped),
             dropped_exact=dict(counters.dropped_exact),
             rejected=dict(counters.rejected),
+            rejected_exact=dict(counters.rejected_exact),
             handled=dict(counters.handled),
             replies=dict(counters.replies),
             queues=self._execution.queues,

@@ -104,6 +104,8 @@ class Responses:
 
     def _reject(self, message: Message, code: int, why: str, detail: str, *, notify: bool = True) -> None:
         self._counters.rejected[why] += 1
+        if message.destination == self._config.destination:
+            self._counters.rejected_exact[why] += 1
         try:
             if notify and message.wants_reply and len(self._pending) < MAX_PENDING:
                 reply = Reply(code, REJECTED + f"{why}: {detail}".encode())

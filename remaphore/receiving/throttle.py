@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 from remaphore.protocol.drop import Drop
@@ -74,5 +73,5 @@ class DropThrottle(Throttle[Drop]):
 
     def __init__(self, emit: Callable[[Drop], object]) -> None:
         super().__init__(
-            lambda drop, count: emit(replace(drop, count=count)), kind=lambda drop: (drop.reason, drop.exact)
+            lambda drop, count: emit(drop._replace(count=count)), kind=lambda drop: (drop.reason, drop.exact)
         )

@@ -10,7 +10,7 @@ import pytest
 from remaphore.config import search
 from remaphore.diagnostics.daemon_user import find_daemon_user
 from remaphore.diagnostics.findings import Code
-from tests.harness.machine import Machine
+from tests.harness.machine import Machine, type_in
 
 USER = pwd.getpwuid(65534)  # an account that every system has, and that may do nothing
 
@@ -75,9 +75,20 @@ def test_executability_is_judged_for_that_user_and_not_for_root_who_types(machin
     (finding,) = machine.found(Code.HANDLER_CANNOT_START)
     assert finding.what.startswith(f"not executable by user {USER.pw_name} (mode 0700")
     machine.handler.chmod(0o755)
-    machine.handler.parent.chmod(0o700)
-    (finding,) = machine.found(Code.HANDLER_CANNOT_START)
-    assert finding.what.startswith(f"user {USER.pw_name} cannot search the directory {machine.handler.parent}")
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o711, 0o744])
+def test_a_directory_that_the_daemon_could_not_read_is_no_handler_that_runs(machine, mode):
+    set_user(machine, f"User={USER.pw_name}")
+    assert machine.found(Code.HANDLER_UNSAFE) == []
+    folder = machine.handler.parent
+    folder.chmod(mode)
+    (finding,) = machine.found(Code.HANDLER_UNSAFE)
+    assert finding.what.startswith(f"user {USER.pw_name} cannot read the directory {folder} (mode 0{mode:o}")
+    type_in(finding.hint)
+    assert machine.found(Code.HANDLER_UNSAFE) == machine.found(Code.HANDLER_CANNOT_START) == []
+    folder.parent.chmod(mode)
+    assert machine.found(Code.HANDLER_UNSAFE)
 
 
 def test_the_files_of_that_user_are_safe_for_its_daemon_and_for_no_other(machine):

@@ -59,3 +59,18 @@ async def test_with_verbose_an_accepted_reply_that_names_no_request_is_marked(fl
     assert [
         line for line in lines if "reply_received" in line and "peer=com.example.two" in line and "bound=False" in line
     ]
+
+
+async def test_a_peer_that_replies_again_is_a_hint_to_look_for_a_second_machine(fleet):
+    config = fleet.config("one", peers=["three", "two"], extra='compatibility = "legacy"\n')
+    twice = [
+        make_encoded(2, destination="", verb="reply", uuid=b"random", payload=b"0,ok", time_ns=time.time_ns() + number)
+        for number in range(2)
+    ]
+    words = ("request", "--to", "**", "--timeout", "1s", "--id", "x")
+    code, lines = await asked(fleet, {"one": config}, *words, replies=twice, printed="com.example.two,0,ok\n")
+    assert code == 4
+    assert lines[-2:] == [
+        "remaphore: 1 reply was dropped; --verbose shows why",
+        "remaphore: hint: a peer replied again; remaphore doctor reports whether several machines have its key",
+    ]

@@ -131,6 +131,23 @@ def test_a_console_line_is_short_and_has_no_control_characters(capsys):
     assert "warning message_dropped reason=malformed detail=a\\x1b[31m\\x0ab count=1" in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("release 42", "id=release 42"),
+        ("a=b", "id=a=b"),
+        ("1 peer=x", 'id="1 peer=x"'),
+        ('1" peer=x', 'id="1\\" peer=x"'),
+        ("1\\ peer=x", 'id="1\\\\ peer=x"'),
+    ],
+)
+def test_an_id_cannot_look_like_another_field_of_a_console_line(capsys, text, shown):
+    logs.configure("console")
+    names = {"sender": "", "destination": "**", "verb": "deploy", "sender_name": "com.one"}
+    Log().remaphore_admitted(Message(**names, uuid=text.encode(), time_ns=0))
+    assert f" peer=com.one {shown} digest=" in capsys.readouterr().err
+
+
 def test_the_loggers_of_the_standard_library_write_to_the_same_stream(capsys):
     (line,) = to_json(capsys, lambda: logging.getLogger("nats").error("what %s", "happened"))
     assert (line["event"], line["logger"], line["level"]) == ("what happened", "nats", "error")

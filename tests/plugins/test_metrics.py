@@ -72,7 +72,9 @@ async def test_received_is_the_sum_of_all_that_happened_to_messages(serving):
         await served.send("wait")
         while not served.handler.started:
             await asyncio.sleep(0)
-        await served.send("wait", "wait", "wait", "wait", "echo", "fail", "none")
+        await served.send("wait", "wait", "wait")
+        await served.sender.send("wait", to=NAMES[2])
+        await served.send("echo", "fail", "none")
         await served.bus.publish(SUBJECT, b"garbage")
         await served.bus.publish(SUBJECT, make_encoded(9))
         for destination in (NAMES[2], NAMES[2], "com.t*"):
@@ -80,7 +82,8 @@ async def test_received_is_the_sum_of_all_that_happened_to_messages(serving):
         await served.handled(3)
         series = await served.scrape()
         assert series["remaphore_messages_received_total",] == 13
-        assert series["remaphore_messages_rejected_total", "busy"] == 2
+        assert series["remaphore_messages_rejected_total", "false", "busy"] == 1
+        assert series["remaphore_messages_rejected_total", "true", "busy"] == 1
         assert series["remaphore_messages_dropped_total", "false", "malformed"] == 1
         assert series["remaphore_messages_dropped_total", "false", "unknown-sender"] == 2
         assert series["remaphore_messages_dropped_total", "true", "unknown-sender"] == 2
@@ -126,7 +129,7 @@ async def test_every_reason_and_known_verb_is_there_from_the_start(serving):
     dropped = {key[1:] for key in series if key[0] == "remaphore_messages_dropped_total"}
     assert dropped == set(product(("true", "false"), map(str, DropReason)))
     for rejection in ("busy", "error", "evicted", "expired", "ledger", "not-permitted", "outside-window", "stopping"):
-        assert series["remaphore_messages_rejected_total", rejection] == 0
+        assert series["remaphore_messages_rejected_total", "false", rejection] == 0
     assert series["remaphore_messages_handled_total", "deploy"] == series["remaphore_queue_length", "deploy"] == 0
     assert series["remaphore_replies_total", "sent"] == series["remaphore_replies_total", "failed"] == 0
     assert series["remaphore_build_info", platform.python_version(), version("remaphore")] == 1
@@ -158,7 +161,7 @@ async def test_ten_thousand_verbs_of_a_permitted_peer_add_one_series_to_each_met
         for number in range(10_000):
             await served.send(f"wait-{number}")
         queued = await served.scrape()
-        while queued["remaphore_messages_rejected_total", "busy"] < 10_000 - MAX_WORKERS_PER_SENDER:
+        while queued["remaphore_messages_rejected_total", "false", "busy"] < 10_000 - MAX_WORKERS_PER_SENDER:
             queued = await served.scrape()
         assert queued["remaphore_queue_running", "other"] == MAX_WORKERS_PER_SENDER
         served.handler.release.set()
@@ -196,7 +199,7 @@ async def test_a_message_that_a_reload_forbids_is_counted_as_rejected(serving):
         served.daemon.reload(lambda: make_config(2, peers=(narrowed,)))
         served.handler.release.set()
         await served.handled(1)
-        assert (await served.scrape())["remaphore_messages_rejected_total", "not-permitted"] == 1
+        assert (await served.scrape())["remaphore_messages_rejected_total", "false", "not-permitted"] == 1
 
 
 async def test_two_daemons_in_one_process_have_separate_counters(serving):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from remaphore.protocol.message import NO_DATA, UUID_BYTES, Reply, random_id, reply_uuid, show_id, uuid_from_text
+from remaphore.protocol.message import (
+    NO_DATA,
+    UUID_BYTES,
+    Message,
+    Reply,
+    random_id,
+    reply_uuid,
+    show_id,
+    uuid_from_text,
+)
 from tests.harness.factories import bounded
 
 
@@ -142,3 +152,9 @@ def test_a_random_id_is_shown_as_it_is_and_each_is_another() -> None:
     assert len(ids) == 1000
     assert all(show_id(uuid_from_text(each)) == each for each in ids)
     assert all(len(each) == UUID_BYTES for each in ids)
+
+
+def test_an_unknown_id_is_none_in_the_log_and_not_a_mark_without_digits() -> None:
+    known = Message(sender="", destination="", verb="deploy", uuid=b"release-42", time_ns=0)
+    assert known.log_fields["id"] == "release-42"
+    assert replace(known, uuid=b"").log_fields["id"] is None

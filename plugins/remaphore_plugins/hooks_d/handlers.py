@@ -155,7 +155,7 @@ class Handlers:
         """
         try:
             setup = _make_setup(config, self._folder, self._own)
-            lines = list(list_problems(setup.hooks, setup.account, user=self._own.uid))
+            lines = list(list_problems(setup.hooks, setup.account, own=self._own))
         except Exception as error:
             what = f"the last reload failed: {type(error).__name__}: {error}"
             self._failure = PluginError(what, hint="correct the cause, and reload (systemctl reload remaphore)")
@@ -177,7 +177,7 @@ class Handlers:
 
     def prepare(self, verb: str) -> Plan | None:
         """Return what would run for *verb* now, None if there is nothing for it."""
-        return prepare(verb, self._setup.hooks, user=self._own.uid)
+        return prepare(verb, self._setup.hooks, own=self._own)
 
     async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
         """Run *plan*, just prepared for *message*, until *stop* is done. Return None if it has no handler."""

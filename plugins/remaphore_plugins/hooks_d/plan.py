@@ -17,7 +17,7 @@ from remaphore_plugins.hooks_d.scan import Entry, Kind, find_verbs, scan
 from remaphore_plugins.hooks_d.trust import TrustedFile, check_file
 from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.first_line import Obstacle
-from remaphore_plugins.processes.obstacles import find_obstacle
+from remaphore_plugins.processes.obstacles import find_directory_obstacle, find_obstacle
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,10 +31,10 @@ class Plan:
     faults: tuple[UnsafeError, ...]
 
 
-def prepare(verb: str, hooks: Sequence[str], *, user: int) -> Plan | None:
+def prepare(verb: str, hooks: Sequence[str], *, own: Account) -> Plan | None:
     """Read and check the entries of *verb* under *hooks*; return None if there is no directory for it.
 
-    user: the user id of the daemon, which is trusted besides root.
+    own: the user of the daemon, which is trusted besides root.
     """
     try:
         found = scan(verb, hooks)
@@ -46,14 +46,17 @@ def prepare(verb: str, hooks: Sequence[str], *, user: int) -> Plan | None:
     faults: list[UnsafeError] = []
     handlers: list[TrustedFile] = []
     for folder in found.folders:
+        # Where we are the daemon, the directory has been read.
+        obstacle = None if own.uid == os.geteuid() else find_directory_obstacle(folder, own)
+        faults += [UnsafeError(folder, *obstacle)] if obstacle else []
         try:
-            check_directory(folder, user=user, look=look)
+            check_directory(folder, user=own.uid, look=look)
         except UnsafeError as fault:
             faults.append(fault)
     for entry in found.entries:
         try:
             # A mask decides what runs, too: a user who can write to it could hide a handler.
-            trusted = None if entry.kind is Kind.SKIP else check_file(entry.path, user=user, look=look)
+            trusted = None if entry.kind is Kind.SKIP else check_file(entry.path, user=own.uid, look=look)
         except UnsafeError as fault:
             faults.append(fault)
         else:
@@ -102,11 +105,11 @@ def explain_name(verb: str, hooks: Sequence[str]) -> list[Step]:
 
 
 def list_problems(
-    hooks: Sequence[str], account_of: Callable[[str], Account | PluginError], *, user: int
+    hooks: Sequence[str], account_of: Callable[[str], Account | PluginError], *, own: Account
 ) -> Iterator[str]:
     """Yield a line for each entry under *hooks* that could be mistaken for a handler and will not run.
 
-    account_of: the user of a verb, or why there is none. user: as of `prepare`.
+    account_of: the user of a verb, or why there is none. own: as of `prepare`.
     """
     try:
         verbs, misnamed = find_verbs(hooks)
@@ -116,7 +119,7 @@ def list_problems(
     for entry in misnamed:
         yield f"directory skipped: {with_hint(entry)}"
     for verb in verbs:
-        plan = prepare(verb, hooks, user=user)
+        plan = prepare(verb, hooks, own=own)
         if plan is not None:  # else it was deleted meanwhile
             yield from _list_problems_of(verb, plan, account_of(verb))
 

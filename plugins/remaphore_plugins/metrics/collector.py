@@ -178,18 +178,12 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
         "remaphore_messages_received", "Messages of any kind that arrived on the subject.", now.received
     )
     yield GaugeMetricFamily("remaphore_messages_checking", "Messages whose signatures are being checked.", now.checking)
-    dropped = CounterMetricFamily(
-        "remaphore_messages_dropped",
-        "Messages that the gate dropped; exact: the pattern is exactly our destination.",
-        labels=["reason", "exact"],
-    )
-    for reason in DropReason:
-        exact = now.dropped_exact.get(reason, 0)
-        dropped.add_metric([str(reason), "true"], exact)
-        dropped.add_metric([str(reason), "false"], now.dropped.get(reason, 0) - exact)
-    yield dropped
+    dropped = {str(reason): now.dropped.get(reason, 0) for reason in DropReason}
+    text = "Messages that the gate dropped; exact: the pattern is exactly our destination."
+    yield _by_reason("messages_dropped", text, dropped, {str(key): number for key, number in now.dropped_exact.items()})
     rejected = {**dict.fromkeys(_REJECTIONS, 0), **now.rejected}
-    yield _counter("messages_rejected", "Messages that were verified and rejected.", "reason", rejected)
+    text = "Messages that were verified and rejected; exact: as of the dropped ones."
+    yield _by_reason("messages_rejected", text, rejected, now.rejected_exact)
     handled = labels.count(now.handled)
     yield _counter("messages_handled", "Messages passed to the plugins.", "verb", handled)
     replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
@@ -216,6 +210,14 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
     build = GaugeMetricFamily("remaphore_build_info", "Always 1; see the labels.", labels=["version", "python"])
     build.add_metric([version("remaphore"), platform.python_version()], 1)
     yield build
+
+
+def _by_reason(name: str, text: str, all_of: Mapping[str, int], exact: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"remaphore_{name}", text, labels=["reason", "exact"])
+    for reason, number in all_of.items():
+        family.add_metric([reason, "true"], exact.get(reason, 0))
+        family.add_metric([reason, "false"], number - exact.get(reason, 0))
+    return family
 
 
 def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:

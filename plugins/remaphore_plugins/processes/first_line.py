@@ -51,8 +51,9 @@ def read_first_line(path: str, start: bytes) -> Interpreter | Obstacle | None:
     line, newline, _ = start[2:].partition(_LF)
     words = re.split(rb"[ \t]+", line.strip(b" \t"), maxsplit=1)
     if b"\r" in line:
-        what = f"its lines end in CR LF, so its interpreter would be {_shown(line.strip(b' '))}"
-        return Obstacle(what, f"sed -i 's/\\r$//' {name}")
+        end, fix = ("CR LF", r"s/\r$//") if newline and line.endswith(b"\r") else ("CR", r"s/\r/\n/g")
+        what = f"its lines end in {end}, so its interpreter would be {_shown(line.strip(b' '))}"
+        return Obstacle(what, f"sed -i '{fix}' {name}")
     if not newline and len(start) >= LINE_BYTES and len(words) == 1:
         what = f"its first line is longer than the {LINE_BYTES} bytes that the kernel reads"
         return Obstacle(what, f"make a link with a short path to the interpreter, and name that in {name}")

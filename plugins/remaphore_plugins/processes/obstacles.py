@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from remaphore_plugins.processes.account import Account, has_capability
+from remaphore_plugins.processes.elf import find_elf_obstacle
 from remaphore_plugins.processes.first_line import ELF, LINE_BYTES, Interpreter, Obstacle, read_first_line
 
 _MAX_INTERPRETERS = 5  # an interpreter may itself be a script: as deep as the kernel goes
@@ -36,6 +37,19 @@ def find_obstacle(path: str, account: Account, *, search_path: str, cwd: str = "
         or _find_in_file(path, account)
         or _find_in_first_line(path, account, search_path=search_path, cwd=cwd, depth=depth)
     )
+
+
+def find_directory_obstacle(path: str, account: Account) -> Obstacle | None:
+    """Return why *account* could not read the directory *path* and search it; None if nothing is found."""
+    blocked = _find_blocked_directory(path, account)
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return blocked
+    if blocked or all(_may(found, account, right, path) for right in (_READ, _EXECUTE)):
+        return blocked
+    what = f"user {account.name} cannot read the directory {path} ({_modes(found)})"
+    return Obstacle(what, f"chmod {_class(found, account)}+rx {shlex.quote(path)}")
 
 
 def find_noexec_mount(path: str) -> str:
@@ -86,7 +100,7 @@ def _find_in_first_line(path: str, account: Account, *, search_path: str, cwd: s
     read = read_first_line(path, start)
     name = shlex.quote(path)
     if not isinstance(read, Interpreter):
-        return read or _find_unknown_format(start, name)
+        return read or _find_in_binary(path, start)
     if not _may(found, account, _READ, path):
         what = f"its interpreter, which runs as user {account.name}, cannot read it ({_modes(found)})"
         return Obstacle(what, f"chmod a+r {name}")
@@ -101,16 +115,17 @@ def _find_in_first_line(path: str, account: Account, *, search_path: str, cwd: s
     return _find_missing_command(read.command, search_path, name)
 
 
-def _find_unknown_format(start: bytes, name: str) -> Obstacle | None:
-    """Report a file that is no script and not ELF, unless other formats are registered with the kernel."""
+def _find_in_binary(path: str, start: bytes) -> Obstacle | None:
+    """Return why a file that is no script cannot be started, if that does not depend on what the kernel is told."""
     try:
         others = {*os.listdir(_BINFMT_MISC)} - {"register", "status"}  # noqa: PTH208
     except OSError:
         others = set()
-    if start.startswith(ELF) or others:
-        return None
+    if start.startswith(ELF):
+        return find_elf_obstacle(path, emulated=bool(others))
     what = "it is neither a script nor an ELF binary: the kernel knows no other format"
-    return Obstacle(what, f"replace {name} by an executable; a script begins with #!")
+    hint = f"replace {shlex.quote(path)} by an executable; a script begins with #!"
+    return None if others else Obstacle(what, hint)
 
 
 def _find_missing_command(command: str, search_path: str, name: str) -> Obstacle | None:

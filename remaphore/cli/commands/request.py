@@ -13,6 +13,7 @@ from remaphore.errors import NoReceiversError, UsageError
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
+    from remaphore.protocol.drop import DropReason
     from remaphore.protocol.exchange import Summary
     from remaphore.requesting.rollout import BatchPlan
 
@@ -181,14 +182,16 @@ def run(options: Request) -> int:
         return 0
     payload = requests.read_payload(options)
     saver = saver_of(options.save)
+    dropped: set[DropReason] = set()
     writer = Writer()
     with writer.streams():
         plugins = load(PLUGINS)
         configure(plugins, config, options={"reply-collector": collector_options(options, destinations, saver)})
         output.configure_logs(level="DEBUG" if options.verbose else "WARNING")
         try:
+            reporter = Reporter(plugins, writer)
             summary = tasks.run(
-                collect(options, config, Reporter(plugins, writer), destinations=destinations, payload=payload)
+                collect(options, config, reporter, destinations=destinations, payload=payload, dropped=dropped)
             )
         except BaseException:  # Ctrl-C or an error, which decides the exit code
             if saver and saver.error:
@@ -197,10 +200,18 @@ def run(options: Request) -> int:
             raise
     if saver and saver.error:
         raise saver.error
+    _notice_drops(options, summary, dropped)
+    return exit_code(summary, check=options.check)
+
+
+def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
+    from remaphore.protocol.drop import DropReason
+
     if summary.dropped and not options.verbose:
         number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
         output.notice(f"{number} dropped; --verbose shows why")
-    return exit_code(summary, check=options.check)
+    if DropReason.ANSWERED_ALREADY in reasons and options.report:
+        output.notice("hint: a peer replied again; remaphore doctor reports whether several machines have its key")
 
 
 def exit_code(summary: Summary, *, check: bool) -> int:

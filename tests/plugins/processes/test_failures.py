@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from remaphore_plugins.processes import obstacles
 from remaphore_plugins.processes.account import own_account
 from remaphore_plugins.processes.run import run
 from tests.harness.programs import CAP, ENV, held, write_script
@@ -62,17 +63,18 @@ REJECTED = {
     ),
     "below a file": (lambda folder: plain(folder) / "x", "cannot be examined: Not a directory", "correct "),
     "link to itself": (link_to_itself, "Too many levels of symbolic links", "correct "),
-    "another machine": (binary, "Exec format error", "for a binary: install the one for this machine (uname -m)"),
+    "another machine": (binary, "it is a binary for another machine: ", "by the one for this machine (uname -m)"),
     "no loader": (
         lambda folder: binary(folder, loader=b"/xx"),
-        "No such file or directory",
-        "ldd names missing libraries",
+        "its dynamic loader ",
+        "by a binary for the C library of this system",
     ),
 }
 
 
 @pytest.mark.parametrize("case", REJECTED)
-async def test_program_that_cannot_be_started_has_its_reason_and_a_hint(case, tmp_path):
+async def test_program_that_cannot_be_started_has_its_reason_and_a_hint(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(obstacles, "_BINFMT_MISC", str(tmp_path / "nothing is registered"))
     make, reason, hint = REJECTED[case]
     path = str(make(tmp_path))
     result = await run([os.fsencode(path)], env=ENV, timeout=30, cap=CAP)

@@ -16,7 +16,7 @@ FAULTS = {
     "UTF-16, little end first, without a mark": (SCRIPT.decode().encode("utf-16-le"), "it is UTF-16 text"),
     "CR LF": (SCRIPT.replace(b"\n", b"\r\n"), r"its lines end in CR LF, so its interpreter would be '/bin/sh\r'"),
     "CR LF after an argument": (b"#!/usr/bin/env sh\r\n", r"would be '/usr/bin/env sh\r'"),
-    "CR only": (SCRIPT.replace(b"\n", b"\r"), "its lines end in CR LF"),
+    "CR only": (SCRIPT.replace(b"\n", b"\r"), "its lines end in CR, so"),
     "no-break space in it": (b"#!/usr/bin/env\xc2\xa0sh\n", "an invisible character, U+00A0 NO-BREAK SPACE"),
     "no-break space of Latin-1": (b"#!/usr/bin/env\xa0sh\n", "an invisible character, byte A0"),
     "zero-width space": (b"#!\xe2\x80\x8b/bin/sh\n", "U+200B ZERO WIDTH SPACE"),
@@ -54,7 +54,7 @@ def test_the_kernel_agrees_that_it_cannot_be_started(case, tmp_path):
     assert done.returncode == 127  # env found no program of that name
 
 
-@pytest.mark.parametrize("case", ["byte order mark", "CR LF"])
+@pytest.mark.parametrize("case", ["byte order mark", "CR LF", "CR only"])
 def test_hint_that_is_a_command_corrects_the_file(case, tmp_path):
     script = tmp_path / "it's"
     script.write_bytes(FAULTS[case][0])
