@@ -1,5 +1,8 @@
 """Options of `broker` that contradict each other, or open it to the network, start nothing and create nothing."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from remaphore.cli import arguments
@@ -62,6 +65,27 @@ def test_a_site_needs_logins_before_it_starts(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="no logins") as caught:
             broker.run(arguments.read(["broker", "--data", "d", *words]))
         assert caught.value.hint == "create one for each node: remaphore broker --data d --creds NODE"
+
+
+def test_a_broker_that_names_no_directory_has_one_of_its_own(tmp_path, monkeypatch):
+    """Not in that of the daemon, whose subdirectories are its instances."""
+    system, state = tmp_path / "var" / "remaphore-broker", tmp_path / "state"
+    monkeypatch.setattr(broker, "SYSTEM_DIR", str(system))
+    assert broker.default_folder({"STATE_DIRECTORY": "/a:/b", "XDG_STATE_HOME": str(state)}) == Path("/a")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert broker.default_folder({}) == system
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == state / "remaphore-broker"
+    system.mkdir(parents=True)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == state / "remaphore-broker"
+    monkeypatch.setattr(os, "geteuid", lambda: system.stat().st_uid)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == system
+
+
+def test_a_login_is_created_without_a_directory_being_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    assert broker.run(arguments.read(["broker", "--creds", "a"])) == 0
+    assert capsys.readouterr().out == f"credentials: {tmp_path}/state/creds/a.creds\n"
 
 
 def test_logins_are_created_once_and_their_files_printed(tmp_path, monkeypatch, capsys):
