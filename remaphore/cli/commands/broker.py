@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from remaphore.cli import output
+from remaphore.config.settings import DEFAULT_SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ class Broker:
     """
 
     data: str | None = None
+    subject: str = DEFAULT_SUBJECT
     port: str | None = None
     listen: str | None = None
     tls_cert: str | None = None
@@ -82,6 +84,17 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--cluster-listen", metavar="ADDR:PORT", help="address for the other servers (default: that of --listen, 6222)"
     )
+    parser.add_argument(
+        "--subject",
+        metavar="NAME",
+        default=DEFAULT_SUBJECT,
+        help=f"what the logins may use, with all below it: `subject` of the nodes (default: {DEFAULT_SUBJECT})",
+    )
+    _add_actions(parser)
+    parser.set_defaults(options=Broker)
+
+
+def _add_actions(parser: Parser) -> None:
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument(
         "--creds",
@@ -96,7 +109,6 @@ def add_arguments(parser: Parser) -> None:
     actions.add_argument(
         "--print-config", action="store_true", help="print a configuration for nats-server itself, and exit"
     )
-    parser.set_defaults(options=Broker)
 
 
 def run(options: Broker) -> int:
@@ -106,13 +118,17 @@ def run(options: Broker) -> int:
     from pathlib import Path
 
     from remaphore import tasks
-    from remaphore.config.settings import DEFAULT_SUBJECT
+    from remaphore.config import checks
     from remaphore.embedded import server_config
     from remaphore.embedded.logins import Logins
+    from remaphore.errors import UsageError
 
     settings = make_settings(options)
+    problem = checks.subject_problem(options.subject)
+    if problem is not None:
+        raise UsageError(f"--subject: {problem.what}", hint=problem.hint)
     folder = default_folder(os.environ) if options.data is None else Path(options.data)
-    logins = Logins(folder, subject=DEFAULT_SUBJECT)
+    logins = Logins(folder, subject=options.subject)
     now = int(time.time())
     if options.creds:
         new = logins.add(options.creds, now=now)
@@ -126,7 +142,7 @@ def run(options: Broker) -> int:
     elif options.print_config:
         output.write_exact(server_config.render(settings, logins.server_config(now=now, create=False)))
     else:
-        tasks.run(serve(folder, settings), patient=True)
+        tasks.run(serve(folder, settings, subject=options.subject), patient=True)
     return 0
 
 
@@ -198,7 +214,7 @@ def default_folder(environ: Mapping[str, str]) -> Path:
         raise UsageError("no directory for the broker: this user has no home", hint="name one: --data DIR") from None
 
 
-async def serve(folder: Path, settings: Settings) -> None:
+async def serve(folder: Path, settings: Settings, *, subject: str) -> None:
     """Run the broker in *folder* until SIGINT or SIGTERM, and reload it at SIGHUP.
 
     Raise TransportError if it ends by itself.
@@ -216,7 +232,7 @@ async def serve(folder: Path, settings: Settings) -> None:
     on_stop(received.put_nowait, *{signal.SIGINT, signal.SIGTERM, *interrupts.heeded()})
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, received.put_nowait, signal.SIGHUP)
     notifier = Notifier(os.environ)
-    async with broker.Broker(folder, settings) as running:
+    async with broker.Broker(folder, settings, subject=subject) as running:
         output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
         _warn_of_expiry(running, settings)
         notifier.ready(f"listening as {running.url}")
