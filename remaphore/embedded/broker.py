@@ -77,6 +77,7 @@ class Broker:
         self._certificate: Certificate | None = None
         self._log = self._folder / "nats-server.log"
         self._process: asyncio.subprocess.Process | None = None
+        self._lock: int | None = None
 
     @property
     def credentials(self) -> Path:
@@ -91,7 +92,13 @@ class Broker:
     async def start(self) -> None:
         """Return once the server answers. Raise TransportError, with the server's own text if it has ended."""
         server = find_server()
-        config = self._prepare()
+        try:
+            await self._launch(server, self._prepare())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _launch(self, server: Path, config: Path) -> None:
         null = asyncio.subprocess.DEVNULL
         try:
             with os.fdopen(storage.create(self._log), "wb") as log:
@@ -114,12 +121,9 @@ class Broker:
                     if await self._answers(self._process):
                         return
                     await asyncio.sleep(POLL)
-        except BaseException as error:
-            await self.stop()
-            if isinstance(error, TimeoutError):
-                text = f"{server} did not answer within {START_LIMIT:g} s"
-                raise TransportError(text, hint=f"see {self._log}") from None
-            raise
+        except TimeoutError:
+            text = f"{server} did not answer within {START_LIMIT:g} s"
+            raise TransportError(text, hint=f"see {self._log}") from None
 
     async def reload(self) -> None:
         """Let the server read certificates and logins again; connections stay. Raise ConfigError or TransportError.
@@ -151,8 +155,13 @@ class Broker:
     async def stop(self) -> None:
         """End the server by SIGTERM, and after STOP_LIMIT by SIGKILL. A second call does nothing."""
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is not None:
+            await self._end(process)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
@@ -183,6 +192,8 @@ class Broker:
                 certificates.check_name(settings.listen.host, self._certificate.names, settings.tls)
         storage.prepare(self._folder)
         with storage.reporting(self._folder):
+            if self._lock is None:
+                self._lock = storage.lock(self._folder)
             local = settings.listen.is_loopback and settings.cluster is None
             login = self._logins.server_config(now=int(time.time()), create=local)
             config = self._folder / "nats-server.conf"

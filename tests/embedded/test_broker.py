@@ -120,6 +120,13 @@ async def test_a_login_that_does_not_match_is_replaced(spoil: str, tmp_path: Pat
             await bus.publish(f"{subject}.all", b"x")
 
 
+async def test_a_second_broker_in_its_directory_takes_nothing_from_it(broker: Broker) -> None:
+    second = Broker(broker.credentials.parent)
+    with pytest.raises(TransportError, match="a broker is running in this directory"):
+        await second.start()
+    await broker.reload()  # which reads its log
+
+
 async def test_a_port_in_use_is_reported_in_the_servers_words(broker: Broker, tmp_path: Path) -> None:
     port = int(broker.url.rpartition(":")[2])
     second = Broker(tmp_path / "second", Settings(listen=Address(port=port)))
