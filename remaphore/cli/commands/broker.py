@@ -54,6 +54,7 @@ class Broker:
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
+    parser.usage = "remaphore broker [OPTION]..."
     parser.description = (
         "Run a NATS broker with authentication until interrupted; by default for this machine only, on the loopback"
         " interface. SIGHUP makes it read certificates and logins again. Needs nats-server:"
