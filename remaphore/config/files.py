@@ -12,6 +12,7 @@ import os
 import shlex
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from remaphore.errors import ConfigError
 
 FOLDER_MODE = 0o755  # a configuration holds no secret: its user may be another than the one who creates it
 PRIVATE_MODE = 0o700
+LOCK_SECONDS = 10.0  # to wait for another edit, which takes milliseconds: one that takes longer is stopped, or hangs
 LEFTOVER = ".remaphore-*.tmp"  # pattern of the names of files that are being written
 
+_LOCK_AGAIN = 0.01  # seconds
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -215,15 +218,33 @@ def delete(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a lock, so that only one remaphore at a time edits files of *folder*. Raise ConfigError."""
+    """Hold a lock, so that only one remaphore at a time edits files of *folder*.
+
+    Raise ConfigError, also if another one has it for LOCK_SECONDS.
+    """
     with _reporting(folder):
         descriptor = os.open(folder, _DIRECTORY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: no worse than with an editor
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    limit = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                what = f"{folder}: another program has been editing its files for {LOCK_SECONDS:g} s"
+                raise ConfigError(what, hint="end it (lslocks shows it), and repeat the command") from None
+            time.sleep(_LOCK_AGAIN)
+        except OSError:  # a file system without locks: no worse than with an editor
+            return
+        else:
+            return
 
 
 @contextlib.contextmanager

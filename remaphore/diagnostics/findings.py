@@ -90,6 +90,7 @@ class Code(StrEnum):
     SERVER_MAX_PAYLOAD = "server-max-payload"
     SERVER_ADDRESS_UNUSABLE = "server-address-unusable"
     SERVER_HANDSHAKE_FIRST = "server-handshake-first"
+    SERVER_CERTIFICATE_EXPIRES_SOON = "server-certificate-expires-soon"
     SERVERS_SEPARATE = "servers-separate"
     SERVER_OK = "server-ok"
     SUBJECT_DENIED = "subject-denied"

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import shlex
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from remaphore.config.settings import Config
+from remaphore.diagnostics.files import check_expiry
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError, hint_of
 from remaphore.messaging.signer import Outgoing
@@ -56,6 +58,7 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
     try:
         async with asyncio.timeout(timeout):
             findings = [finding async for finding in use_server(config, url, bus, message)]
+        findings += certificate_expiry(url, bus.about.get("certificate_expires"), now=time.time_ns())
         findings += [address_failure(*unusable) for unusable in (await bus.unusable_addresses()).items()]
     except (TimeoutError, TransportError, ConfigError) as error:  # ConfigError: a file of the login has changed
         await bus.close()
@@ -101,6 +104,15 @@ def address_failure(shown: str, cause: str) -> Finding:
     """Return the finding about one of several addresses of a server that works over another one."""
     hint = "let the server listen there, or write an address that works in servers"
     return Finding(Level.NOTE, Code.SERVER_ADDRESS_UNUSABLE, shown, f"{cause}; another address works", hint)
+
+
+def certificate_expiry(url: str, expires: str | None, *, now: int) -> Iterator[Finding]:
+    """Yield that the certificate of the server *url* expires soon: no node would connect any more."""
+    if expires:
+        codes = (Code.SERVER_CERTIFICATE_EXPIRES_SOON,) * 2  # one that has expired is rejected
+        hint = "renew it on the server, and reload the broker"
+        last = ssl.cert_time_to_seconds(expires)
+        yield from check_expiry(codes, url, "certificate of the server", last, now=now, hint=hint)
 
 
 def server_failure(config: Config, url: str, error: TransportError) -> Finding:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from remaphore.config.settings import DEFAULT_SUBJECT
 from remaphore.embedded import certificates, server_config
 from remaphore.embedded import folder as storage
-from remaphore.embedded.addresses import LOOPBACK, Address
+from remaphore.embedded.addresses import FREE_PORT, LOOPBACK, Address
+from remaphore.embedded.certificates import Certificate
 from remaphore.embedded.logins import Logins
 from remaphore.embedded.server_config import Settings
 from remaphore.errors import TransportError
@@ -29,6 +33,7 @@ from remaphore.extras import install_hint
 START_LIMIT = 10.0  # seconds for the server to answer
 RELOAD_LIMIT = 10.0  # seconds for it to have read its files again
 STOP_LIMIT = 5.0  # seconds for it to end after SIGTERM
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 POLL = 0.01  # seconds between two attempts to reach a starting server
 
 _RELOADED, _NOT_RELOADED = "Reloaded server configuration", "Failed to reload server configuration: "
@@ -50,6 +55,13 @@ def find_server() -> Path:
     return Path(found)
 
 
+def _end_with(parent: int, prctl: Callable[..., int]) -> None:
+    """Let this new process get SIGTERM when *parent* ends, also by SIGKILL: the server would keep the port."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
 class Broker:
     """Our own nats-server; `async with Broker(folder) as broker`, then `broker.url` and `broker.credentials`."""
 
@@ -62,25 +74,42 @@ class Broker:
         self._folder = folder.absolute()
         self._settings = settings or Settings()
         self._logins = Logins(folder, subject=subject)
-        self._names: tuple[str, ...] = ()
+        self._certificate: Certificate | None = None
         self._log = self._folder / "nats-server.log"
         self._process: asyncio.subprocess.Process | None = None
+        self._lock: int | None = None
 
     @property
     def credentials(self) -> Path:
         """The credentials file of all nodes, or the directory with one for each."""
         return self._logins.credentials
 
+    @property
+    def certificate_expires(self) -> float | None:
+        """When the server's certificate expires, in Unix seconds; None without TLS."""
+        return None if self._certificate is None else self._certificate.expires
+
     async def start(self) -> None:
         """Return once the server answers. Raise TransportError, with the server's own text if it has ended."""
         server = find_server()
-        config = self._prepare()
+        try:
+            await self._launch(server, self._prepare())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _launch(self, server: Path, config: Path) -> None:
         null = asyncio.subprocess.DEVNULL
         try:
             with os.fdopen(storage.create(self._log), "wb") as log:
                 # Its own process group: Ctrl-C is for the caller, which then stops the broker.
                 self._process = await asyncio.create_subprocess_exec(
-                    server, "-c", config, stdin=null, stdout=log, stderr=log, process_group=0
+                    *(server, "-c", config),
+                    stdin=null,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,
+                    preexec_fn=partial(_end_with, os.getpid(), ctypes.CDLL(None).prctl),
                 )
         except OSError as error:
             text = f"{server} cannot be started ({error.strerror})"
@@ -92,12 +121,9 @@ class Broker:
                     if await self._answers(self._process):
                         return
                     await asyncio.sleep(POLL)
-        except BaseException as error:
-            await self.stop()
-            if isinstance(error, TimeoutError):
-                text = f"{server} did not answer within {START_LIMIT:g} s"
-                raise TransportError(text, hint=f"see {self._log}") from None
-            raise
+        except TimeoutError:
+            text = f"{server} did not answer within {START_LIMIT:g} s"
+            raise TransportError(text, hint=f"see {self._log}") from None
 
     async def reload(self) -> None:
         """Let the server read certificates and logins again; connections stay. Raise ConfigError or TransportError.
@@ -129,8 +155,13 @@ class Broker:
     async def stop(self) -> None:
         """End the server by SIGTERM, and after STOP_LIMIT by SIGKILL. A second call does nothing."""
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is not None:
+            await self._end(process)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
@@ -156,11 +187,13 @@ class Broker:
         """Check the certificate, write the configuration of the server, and return its path."""
         settings = self._settings
         if settings.tls is not None:
-            self._names = certificates.check(settings.tls, routes=settings.cluster is not None)
+            self._certificate = certificates.check(settings.tls, routes=settings.cluster is not None)
             if not settings.listen.is_ip:
-                certificates.check_name(settings.listen.host, self._names, settings.tls)
+                certificates.check_name(settings.listen.host, self._certificate.names, settings.tls)
         storage.prepare(self._folder)
         with storage.reporting(self._folder):
+            if self._lock is None:
+                self._lock = storage.lock(self._folder)
             local = settings.listen.is_loopback and settings.cluster is None
             login = self._logins.server_config(now=int(time.time()), create=local)
             config = self._folder / "nats-server.conf"
@@ -176,8 +209,10 @@ class Broker:
         if listen.is_unspecified:
             host = "::1" if ":" in host else LOOPBACK
         try:
+            # That the file exists means that this server listens, and not another program. It contains no ports if the
+            # server may not list the addresses of this machine (RestrictAddressFamilies without AF_NETLINK).
             ports = json.loads(self._ports(process.pid).read_text())
-            port = int(ports["nats"][0].rpartition(":")[2])
+            port = int(ports["nats"][0].rpartition(":")[2]) if listen.port == FREE_PORT else listen.port
             reader, writer = await asyncio.open_connection(host, port)
         except (OSError, ValueError, KeyError, IndexError):
             return False
@@ -195,9 +230,11 @@ class Broker:
     def _url(self, port: int) -> str:
         """Return the URL for the nodes: with a name in the certificate, if there is one."""
         host = self._settings.listen.host
-        if self._settings.tls is None:
+        if self._certificate is None:
             return f"nats://{Address(host, port)}"
-        return f"tls://{Address(host if host in self._names else self._names[0], port)}"
+        names = self._certificate.names
+        usable = [name for name in names if "*" not in name] or [names[0].replace("*", "NAME")]
+        return f"tls://{Address(host if host in names or not self._settings.listen.is_ip else usable[0], port)}"
 
     def _log_from(self, start: int) -> str:
         """Return what the server has logged after its first *start* bytes."""

@@ -10,9 +10,10 @@ import contextlib
 import os
 import shlex
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from remaphore import trust
 from remaphore.config.secrets import read_file, read_secret
@@ -33,8 +34,15 @@ class TlsFiles:
     ca: Path | None = None
 
 
-def check(tls: TlsFiles, *, routes: bool) -> tuple[str, ...]:
-    """Return the names and IP addresses that the certificate is for. Raise ConfigError if a file cannot be used.
+class Certificate(NamedTuple):
+    """What a server's certificate contains. names: host names and IP addresses; expires: Unix time, in seconds."""
+
+    names: tuple[str, ...]
+    expires: float
+
+
+def check(tls: TlsFiles, *, routes: bool) -> Certificate:
+    """Return what the certificate contains. Raise ConfigError if a file cannot be used.
 
     routes: the servers of the cluster will use the certificate with each other, in both roles.
     """
@@ -55,7 +63,8 @@ def check(tls: TlsFiles, *, routes: bool) -> tuple[str, ...]:
     if routes:
         ours.verify_mode = ssl.CERT_REQUIRED
         ours.load_verify_locations(tls.ca)
-    return _names(_handshake(ours, theirs, tls), tls, routes=routes)
+    contents = _handshake(ours, theirs, tls).getpeercert() or {}
+    return Certificate(_names(contents, tls, routes=routes), ssl.cert_time_to_seconds(str(contents["notAfter"])))
 
 
 def check_name(host: str, names: Sequence[str], tls: TlsFiles) -> None:
@@ -131,9 +140,8 @@ def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext, tls: TlsFiles) -> s
     return client
 
 
-def _names(client: ssl.SSLObject, tls: TlsFiles, *, routes: bool) -> tuple[str, ...]:
-    entries = client.getpeercert() or {}
-    found = [(str(kind), str(value)) for kind, value in entries.get("subjectAltName", ())]  # type: ignore[str-unpack]
+def _names(contents: Mapping[str, Any], tls: TlsFiles, *, routes: bool) -> tuple[str, ...]:
+    found = [(str(kind), str(value)) for kind, value in contents.get("subjectAltName", ())]
     names = tuple(value for kind, value in found if kind == "DNS" or (kind == "IP Address" and not routes))
     if not names:
         what = "no name of a server" if routes else "neither a name nor an address of a server"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from remaphore.config import files
-from remaphore.errors import ConfigError
+from remaphore.errors import ConfigError, TransportError
 from remaphore.trust import UnsafeError
 
 MARK = "login.json"  # a directory with this file is a broker's
@@ -31,6 +32,23 @@ def reporting(folder: Path) -> Iterator[None]:
     except OSError as error:
         text = f"{folder}: the broker's files cannot be written ({error.strerror})"
         raise ConfigError(text, hint="use a folder that you can write to") from None
+
+
+def lock(folder: Path) -> int:
+    """Return a descriptor that keeps other brokers from running in *folder*, until it is closed.
+
+    A second one would take the log from the first, which then could not be reloaded. Raise TransportError if one runs.
+    """
+    descriptor = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        hint = "stop it, or name another directory with --data"
+        raise TransportError(f"{folder}: a broker is running in this directory", hint=hint) from None
+    except OSError:  # a file system without locks
+        pass
+    return descriptor
 
 
 def write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from remaphore.config import files
+from remaphore.config.settings import DEFAULT_SUBJECT
 from remaphore.embedded import folder as storage
 from remaphore.embedded import jwt
 from remaphore.errors import ConfigError, KeyFormatError
@@ -85,8 +86,11 @@ class Logins:
             return self._create_shared(now=now)
         if stored:
             text = f"{self._public}: logins for the subject {stored.get('subject')!r}, not {self._subject!r}"
-            raise ConfigError(text, hint="name another directory")
-        hint = f"create one for each node: remaphore broker --data {shlex.quote(str(self._folder))} --creds NODE"
+            raise ConfigError(text, hint=_other_subject(stored.get("subject")))
+        options = f"--data {shlex.quote(str(self._folder))}"
+        options += f" --subject {shlex.quote(self._subject)}" if self._subject != DEFAULT_SUBJECT else ""
+        hint = f"create one for each node: remaphore broker {options} --creds NODE"
+        hint += f"; on a further server of a cluster, copy {self._public.name} of the first one into this directory"
         raise ConfigError(f"{self._folder}: no logins, so no node could connect", hint=hint)
 
     def add(self, names: Sequence[str], *, now: int) -> list[Path]:
@@ -161,7 +165,7 @@ class Logins:
             raise ConfigError(f"{self._signing_keys}: not the signing keys of a broker", hint=_RESTORE) from None
         if keys.subject != self._subject:
             text = f"{self._signing_keys}: for the subject {keys.subject!r}, not {self._subject!r}"
-            raise ConfigError(text, hint="name another directory")
+            raise ConfigError(text, hint=_other_subject(keys.subject))
         return keys
 
     def _store(self, keys: _SigningKeys, *, now: int) -> None:
@@ -181,6 +185,10 @@ class Logins:
     def _credentials(self, key: NatsKey, *, name: str, account: NatsKey, now: int) -> str:
         token = jwt.user(key, name=name, by=account, now=now, publish=self._mine, subscribe=self._mine)
         return credentials.form(token, key.seed)
+
+
+def _other_subject(stored: object) -> str:
+    return f"add --subject {shlex.quote(str(stored))}, or name another directory"
 
 
 def _server_config(operator: NatsKey, account: NatsKey, *, created: int, now: int, revoked: Mapping[str, int]) -> str:

@@ -111,6 +111,7 @@ class Connection:
     def about(self) -> Mapping[str, str]:
         """The server's address, name, version and cluster, and the version of TLS in use; empty what is unknown.
 
+        certificate_expires: that of the server, such as `Nov 30 12:00:00 2027 GMT`.
         handshake_first: `yes` if TLS began before the server's first line.
         """
         info = self._client.server_info
@@ -120,6 +121,7 @@ class Connection:
             "version": info.get("version", ""),
             "cluster": info.get("cluster", ""),
             "tls": self._client.tls_version,
+            "certificate_expires": self._client.certificate_expires,
             "handshake_first": "yes" if self._client.handshake_first else "",
         }
 

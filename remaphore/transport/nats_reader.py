@@ -168,6 +168,12 @@ class ReadingClient(Client):
         secured = self._stream.ssl_object
         return secured.version() or "" if secured else ""
 
+    @property
+    def certificate_expires(self) -> str:
+        """When the server's certificate expires, in the words of OpenSSL, empty without TLS."""
+        secured = self._stream.ssl_object
+        return str((secured.getpeercert() or {}).get("notAfter", "")) if secured else ""
+
 
 def _useful(info: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of a server's *info* that is used here, so that the rest is not kept."""

@@ -66,7 +66,7 @@ def test_the_broker_has_a_directory_and_a_port():
     [
         ("send --nosuch", r"^unrecognized arguments: --nosuch$"),
         ("receive --to x --any-destination", "not allowed with"),
-        ("broker", "required: --data"),
+        ("broker --data", "--data: expected one argument"),
         ("receive --log-format xml", "invalid choice"),
     ],
 )

@@ -485,6 +485,15 @@ def test_others_are_held_off_from_reading_to_writing(main, monkeypatch, tmp_path
     assert held == [True] * 6
 
 
+def test_an_edit_that_never_ends_keeps_no_other_one_waiting(main, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+    other = os.open(main.parent, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    rejected(main, lambda: editing.add(str(main), [THREE]), f"{main.parent}: another program has been editing its")
+    os.close(other)
+    assert editing.add(str(main), [THREE]).peers == (THREE,)
+
+
 def test_a_peer_is_chosen_by_destination_or_key_and_one_of_several_keys_must_be_named(main):
     editing.add(str(main), [make_peer(3, "com.peer1")], rotate=True)
     config = search.load(str(main), {})

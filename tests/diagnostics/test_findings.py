@@ -31,6 +31,9 @@ TESTS = {
         "tests/diagnostics/test_servers.py::test_rejected_credentials_are_an_error_until_they_are_replaced"
     ),
     Code.SERVER_ADDRESS_UNUSABLE: "tests/diagnostics/test_servers.py::test_an_address_of_a_name_that_fails_is_a_note",
+    Code.SERVER_CERTIFICATE_EXPIRES_SOON: (
+        "tests/diagnostics/test_servers.py::test_a_certificate_that_expires_soon_is_a_warning"
+    ),
     Code.SERVER_HANDSHAKE_FIRST: "tests/diagnostics/test_servers.py::test_a_server_that_begins_with_tls_is_a_note",
     Code.SERVERS_SEPARATE: (
         "tests/diagnostics/test_servers.py::test_servers_that_are_no_cluster_are_an_error_until_they_are_one"

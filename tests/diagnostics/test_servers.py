@@ -14,6 +14,7 @@ from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.errors import NoReceiversError
 from remaphore.protocol import wire
 from remaphore.tasks import spawn
+from tests.harness.certificates import Authority
 from tests.harness.factories import make_encoded_reply
 from tests.harness.fake_server import fake_server
 from tests.harness.names import Names
@@ -100,6 +101,21 @@ async def test_an_address_of_a_name_that_fails_is_a_note(server, monkeypatch):
     assert finding.hint == "let the server listen there, or write an address that works in servers"
     async with fake_server(host="127.0.0.2", port=server.port):
         assert Code.SERVER_ADDRESS_UNUSABLE not in codes(await examine_servers(config))
+
+
+async def test_a_certificate_that_expires_soon_is_a_warning(tmp_path):
+    authority = Authority(tmp_path)
+    files = authority.issue("server", "DNS:localhost", days=13)
+    async with running(
+        tmp_path / "server", f'tls {{ cert_file: "{files.cert}", key_file: "{files.key}" }}\n'
+    ) as server:
+        config = at(f"tls://localhost:{server.port}", tls=Tls(ca_file=authority.file))
+        finding = only(await examine_servers(config), Code.SERVER_CERTIFICATE_EXPIRES_SOON)
+        assert (finding.level, finding.where) == (Level.WARNING, config.servers[0])
+        assert finding.what.endswith((" UTC, in 13.0 days", " UTC, in 12.9 days"))
+        authority.issue("server", "DNS:localhost")
+        await server.restart()
+        assert codes(await examine_servers(config)) == [Code.SERVER_OK, Code.SUBJECTS_OK]
 
 
 async def test_a_server_that_begins_with_tls_is_a_note(tmp_path):

@@ -39,7 +39,8 @@ verbs = ["ping"]
 ALERT = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}  # keys of a rule of Prometheus
 
 TASK = {"name", "notify", "register", "changed_when", "delegate_to", "become", "loop"}  # keys of a task of Ansible
-GIVEN = {"destination", "may_send", "item", "playbook_dir"}  # variables of the inventory, and of Ansible itself
+# Variables of the inventory, and of Ansible itself.
+GIVEN = {"destination", "may_send", "item", "playbook_dir", "inventory_hostname"}
 
 
 def read_shell(_page, text):

@@ -1,11 +1,13 @@
 """The broker of a site: TLS, a cluster that no stranger joins, failover, and what happens when its server ends."""
 
+import errno
 import json
 import os
 import re
 import signal
 import socket
 import ssl
+import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.harness.fleet import Fleet
 from tests.harness.nats_server import connected, running
 from tests.harness.ports import free_port
 from tests.harness.processes import Process
+from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.xdist_group("broker")
@@ -189,9 +192,10 @@ async def test_a_renewed_certificate_and_a_new_login_are_read_at_a_reload(site, 
             assert "not the private key of" in broker.wait_for("error: not reloaded: ")
             assert certificate(broker, site) == before
             files.key.write_text(key)
-            site.authority.issue("renewed", "DNS:localhost", serial=2)
+            site.authority.issue("renewed", "DNS:localhost", serial=2, days=13)
             broker.popen.send_signal(signal.SIGHUP)
             broker.wait_for("remaphore: reloaded")
+            assert f"{files.cert}: certificate expires at " in broker.wait_for("remaphore: warning: ")
             assert certificate(broker, site) != before
             await bus.publish("remaphore.all", b"x")
             assert bus.reconnects == 0
@@ -211,6 +215,26 @@ async def test_a_server_of_ones_own_accepts_the_printed_configuration(site, tmp_
             await bus.publish("remaphore.all", b"x")
     finally:
         server.end()
+
+
+def test_a_broker_that_is_killed_leaves_no_server(site):
+    with site.broker("a") as broker:
+        server = server_of(broker)
+        broker.popen.kill()
+        wait_for(lambda: not Path(f"/proc/{server}").exists() or time.sleep(0.05), attempts=600)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "[::]"])
+def test_a_broker_listens_on_all_addresses_where_it_may_not_list_them(address, site):
+    """As in its unit: RestrictAddressFamilies does not include AF_NETLINK."""
+    tls = ("--tls-cert", site.tls.cert, "--tls-key", site.tls.key)
+    words = ("broker", "--data", site.folder / "a", "--listen", f"{address}:{free_port()}", *tls)
+    command = [*denying(errno.EAFNOSUPPORT, f"socket:{socket.AF_NETLINK}"), sys.executable, "-m", "remaphore"]
+    broker = Process(words, command=command)
+    try:
+        assert broker.popen.stdout.readline() == f"server: tls://localhost:{words[4].rpartition(':')[2]}\n"
+    finally:
+        broker.end()
 
 
 def certificate(broker, site):

@@ -16,6 +16,7 @@ from remaphore.config.settings import Auth
 from remaphore.embedded import broker as broker_module
 from remaphore.embedded.addresses import Address
 from remaphore.embedded.broker import Broker, find_server
+from remaphore.embedded.certificates import Certificate
 from remaphore.embedded.logins import Logins
 from remaphore.embedded.server_config import Settings
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError
@@ -119,6 +120,13 @@ async def test_a_login_that_does_not_match_is_replaced(spoil: str, tmp_path: Pat
             await bus.publish(f"{subject}.all", b"x")
 
 
+async def test_a_second_broker_in_its_directory_takes_nothing_from_it(broker: Broker) -> None:
+    second = Broker(broker.credentials.parent)
+    with pytest.raises(TransportError, match="a broker is running in this directory"):
+        await second.start()
+    await broker.reload()  # which reads its log
+
+
 async def test_a_port_in_use_is_reported_in_the_servers_words(broker: Broker, tmp_path: Path) -> None:
     port = int(broker.url.rpartition(":")[2])
     second = Broker(tmp_path / "second", Settings(listen=Address(port=port)))
@@ -145,6 +153,21 @@ async def test_the_texts_of_the_server_have_hints(text: str, tmp_path: Path) -> 
     error = broker._ended("nats-server did not start")
     assert text in str(error)
     assert error.hint in broker_module._HINTS.values()
+
+
+@pytest.mark.parametrize(
+    ("listen", "names", "url"),
+    [
+        ("10.0.0.1", ("a.b", "10.0.0.1"), "tls://10.0.0.1:1"),
+        ("0.0.0.0", ("*.b", "a.b"), "tls://a.b:1"),
+        ("0.0.0.0", ("*.b",), "tls://NAME.b:1"),
+        ("a.b", ("*.b",), "tls://a.b:1"),
+    ],
+)
+def test_the_url_has_a_name_of_the_certificate(listen: str, names: tuple[str, ...], url: str, tmp_path: Path) -> None:
+    broker = Broker(tmp_path, Settings(listen=Address(listen, 1), clear_text=True))
+    broker._certificate = Certificate(names, 0.0)
+    assert broker._url(1) == url
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

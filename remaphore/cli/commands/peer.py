@@ -278,8 +278,8 @@ def remove(options: PeerRemove) -> None:
     revision.check_format(path)
     peers = editing.choose(load_config(options.config), options.peer, key=options.key, every=options.every)
     changed = editing.remove(path, peers)
-    for peer in dict.fromkeys(peers):
-        output.notice(f"removed: {peer.destination} ({peer.key})")
+    for destination, key in dict.fromkeys((peer.destination, peer.key) for peer in peers):
+        output.notice(f"removed: {destination} ({key})")
     _report_change(changed)
 
 

@@ -1,5 +1,10 @@
 """Options of `broker` that contradict each other, or open it to the network, start nothing and create nothing."""
 
+import base64
+import json
+import os
+from pathlib import Path
+
 import pytest
 
 from remaphore.cli import arguments
@@ -34,6 +39,8 @@ def settings(*words):
         (["--route", "two", "--cluster-listen", ":0", *PAIR, "--tls-ca", "a"], "--cluster-listen: the other servers"),
         (["--creds", "a", "--print-config"], "not allowed with"),
         (["--creds", "a", "--revoke", "a"], "not allowed with"),
+        (["--creds", "a", "--subject", "a.>"], "--subject: not a NATS subject: it contains a wildcard"),
+        (["--creds", "a", "--subject", ""], "--subject: not a NATS subject"),
     ],
 )
 def test_options_that_cannot_be_meant_are_usage_errors(words, message, tmp_path, monkeypatch):
@@ -61,7 +68,47 @@ def test_a_site_needs_logins_before_it_starts(tmp_path, monkeypatch):
     for words in (["--print-config"], ["--listen", "192.0.2.1:1", "--no-tls"]):
         with pytest.raises(ConfigError, match="no logins") as caught:
             broker.run(arguments.read(["broker", "--data", "d", *words]))
-        assert caught.value.hint == "create one for each node: remaphore broker --data d --creds NODE"
+        create, _, copy = caught.value.hint.partition("; on a further server of a cluster, ")
+        assert create == "create one for each node: remaphore broker --data d --creds NODE"
+        assert copy == "copy login.json of the first one into this directory"
+
+
+def test_a_broker_that_names_no_directory_has_one_of_its_own(tmp_path, monkeypatch):
+    """Not in that of the daemon, whose subdirectories are its instances."""
+    system, state = tmp_path / "var" / "remaphore-broker", tmp_path / "state"
+    monkeypatch.setattr(broker, "SYSTEM_DIR", str(system))
+    assert broker.default_folder({"STATE_DIRECTORY": "/a:/b", "XDG_STATE_HOME": str(state)}) == Path("/a")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert broker.default_folder({}) == system
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == state / "remaphore-broker"
+    system.mkdir(parents=True)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == state / "remaphore-broker"
+    monkeypatch.setattr(os, "geteuid", lambda: system.stat().st_uid)
+    assert broker.default_folder({"XDG_STATE_HOME": str(state)}) == system
+
+
+def test_logins_are_for_the_subject_of_the_nodes(tmp_path, monkeypatch):
+    def run(*words):
+        return broker.run(arguments.read(["broker", "--data", str(tmp_path / "d"), *words]))
+
+    with pytest.raises(ConfigError, match="no logins") as caught:
+        run("--subject", "my.ops", "--print-config")
+    assert f" --data {tmp_path}/d --subject my.ops --creds NODE;" in caught.value.hint
+    run("--subject", "my.ops", "--creds", "a")
+    claims = (tmp_path / "d" / "creds" / "a.creds").read_text().split("\n")[1].split(".")[1]
+    allowed = json.loads(base64.urlsafe_b64decode(claims + "=="))["nats"]
+    assert (allowed["pub"], allowed["sub"]) == ({"allow": ["my.ops.>"]}, {"allow": ["my.ops.>"]})
+    for words in (["--creds", "b"], ["--revoke", "a"], ["--print-config"]):
+        with pytest.raises(ConfigError, match=r"for the subject 'my\.ops', not 'remaphore'") as caught:
+            run(*words)
+        assert caught.value.hint == "add --subject my.ops, or name another directory"
+
+
+def test_a_login_is_created_without_a_directory_being_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    assert broker.run(arguments.read(["broker", "--creds", "a"])) == 0
+    assert capsys.readouterr().out == f"credentials: {tmp_path}/state/creds/a.creds\n"
 
 
 def test_logins_are_created_once_and_their_files_printed(tmp_path, monkeypatch, capsys):

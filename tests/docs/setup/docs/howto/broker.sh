@@ -1,4 +1,4 @@
-# not typed, it makes a user: install -m 644 remaphore-broker.sysusers.conf /etc/sysusers.d/remaphore-broker.conf && systemd-sysusers
+# not typed, it makes a user: cd /opt/remaphore/share/doc/remaphore/systemd
 
 # not typed, it changes the firewall: nft add rule inet filter input ip saddr 192.0.2.0/24 tcp dport 4222 accept
 
