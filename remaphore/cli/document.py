@@ -11,6 +11,7 @@ from remaphore.errors import RemaphoreError, UsageError
 
 # Of a document that is read: a thousand outputs of 256 KiB. Such a file is held in memory several times.
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
+STDIN = "-"
 _MODE = 0o600  # outputs of handlers may be confidential
 
 _UNSUCCESSFUL = ("failed", "rejected", "missing", "not_asked")
@@ -25,11 +26,14 @@ class Document(NamedTuple):
 
 
 def read(path: str) -> Document:
-    """Return what the document *path* states. Raise UsageError, also if it is not such a document."""
-    from remaphore.config.secrets import read_file
+    """Return what the document *path*, or stdin, states. Raise UsageError, also if it is not such a document."""
+    from remaphore.config.secrets import read_file, read_stdin
 
     try:
-        raw, _ = read_file(path, what="document", limit=MAX_DOCUMENT_BYTES)
+        if path == STDIN:
+            path, raw = "stdin", read_stdin(what="document", limit=MAX_DOCUMENT_BYTES)
+        else:
+            raw, _ = read_file(path, what="document", limit=MAX_DOCUMENT_BYTES)
     except RemaphoreError as error:
         raise UsageError(f"--retry: {error}", hint=error.hint) from None
     try:
@@ -73,7 +77,9 @@ class Saver:
 
 
 def saver_of(path: str) -> Saver | None:
-    """Return what writes to *path*; None if it is empty. Raise ConfigError if that is not possible."""
+    """Return what writes to *path*; None if it is empty. Raise UsageError or ConfigError if that is not possible."""
+    if path == STDIN:
+        raise UsageError("--save: - is not a file", hint="--json prints the document to stdout")
     saver = Saver(Path(path)) if path else None
     if saver is not None:
         saver.prepare()

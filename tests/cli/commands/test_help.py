@@ -48,6 +48,9 @@ def test_an_unknown_word_is_a_usage_error(typed, error, hint, capsys):
         ("send --verbs x", "did you mean --verb?"),
         ("request --tiemout=5s", "did you mean --timeout?"),
         ("receive --verbs x ./y", "did you mean --verb?"),
+        ("broker --dta d", "did you mean --data?"),  # which is required
+        ("peer permit --alow", "did you mean --allow?"),
+        ("config convert --outptu=x", "did you mean --output?"),
         ("peer remove --al com.x", "did you mean --all?"),
         ("peer remove --verbs ping com.x", "remaphore peer remove --help lists the options"),  # an option of add
         ("peer ad x", "did you mean add?"),
