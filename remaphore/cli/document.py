@@ -19,7 +19,10 @@ _HINT = "name a file that remaphore request --save FILE or --json has written"
 
 
 class Document(NamedTuple):
-    """What is needed to ask again. unsuccessful: the destinations that failed, rejected, are missing, or not asked."""
+    """What is needed to ask again. unsuccessful: the destinations that failed, rejected, are missing, or not asked.
+
+    verb: empty if nothing was sent, as with Ctrl-C while the broker is away.
+    """
 
     verb: str
     unsuccessful: tuple[str, ...]
@@ -43,11 +46,11 @@ def read(path: str) -> Document:
     try:
         verbs = {request["verb"] for request in value["requests"]}
         names = [name for kind in _UNSUCCESSFUL for name in value["summary"][kind]]
-        (verb,) = verbs
+        (verb,) = verbs or {""}
     except (KeyError, TypeError, ValueError):
         raise UsageError(f"--retry: {path}: not the document of a request", hint=_HINT) from None
     lists = all(isinstance(value["summary"][kind], list) for kind in _UNSUCCESSFUL)
-    if not lists or not all(isinstance(each, str) and each for each in (verb, *names)):
+    if not lists or not isinstance(verb, str) or not all(isinstance(each, str) and each for each in names):
         raise UsageError(f"--retry: {path}: not the document of a request", hint=_HINT)
     return Document(verb, tuple(dict.fromkeys(names)))
 

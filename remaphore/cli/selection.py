@@ -89,9 +89,9 @@ class Selection:
         if self.retry == STDIN:
             output.announce_stdin("the document")
         document = read(self.retry)
-        if document.verb != verb:
+        if document.verb not in ("", verb):
             what = f"--retry: {self.retried} is about the verb {document.verb!r}, not {verb!r}"
-            raise UsageError(what, hint=f"add --verb {shlex.quote(document.verb)}")
+            raise UsageError(what, hint=f"use --verb {shlex.quote(document.verb)}")
         return remaining(config, document.unsuccessful, excluded, source=self.retried)
 
 

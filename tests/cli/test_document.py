@@ -46,6 +46,11 @@ def test_exactly_those_without_success_are_asked_again_in_natural_order(retry):
     assert retry(text, "--verb", "deploy", "--dry-run", "--except", "com.web.[1-2]")[1] == ["com.web.10"]
 
 
+def test_a_document_of_a_request_that_was_not_sent_has_no_verb_and_can_be_retried(retry):
+    text = text_of(missing=["com.web.1"], not_asked=["com.web.2"]).replace('[{"verb": "deploy"}]', "[]")
+    assert retry(text)[:2] == (0, ["com.web.1", "com.web.2"])
+
+
 def test_nothing_to_retry_is_a_success_and_nothing_is_sent(retry):
     code, asked, err = retry(text_of(ok=["com.web.1"]), "--verb", "deploy")
     assert (code, asked) == (0, [])
@@ -59,7 +64,7 @@ def test_nothing_to_retry_is_a_success_and_nothing_is_sent(retry):
     ("text", "words", "code", "message"),
     [
         (text_of(failed=["com.web.1"]), ["--verb", "status"], 2, "is about the verb 'deploy', not 'status'"),
-        (text_of(failed=["com.web.1"]), ["v42"], 2, "not 'ping'\nremaphore: hint: add --verb deploy\n"),
+        (text_of(failed=["com.web.1"]), ["v42"], 2, "not 'ping'\nremaphore: hint: use --verb deploy\n"),
         (text_of(failed=["com.gone"]), ["--verb", "deploy"], 3, "has the destination 'com.gone' of saved"),
         (text_of(), ["--to", "com.web.1"], 2, "--retry cannot be combined with --to and --to-file"),
         (text_of(), ["--to-file", "x"], 2, "--retry cannot be combined with --to and --to-file"),

@@ -169,9 +169,9 @@ def test_on_a_terminal_it_says_for_what_it_waits_and_how_to_end_it(fleet, nodes,
         first = screen.shown[0]
         screen.interrupt()
         assert screen.finish() == 130
-    what = "the first message with the verb deploy" if words else "messages"
+    what, them = ("the first message with the verb deploy", "it") if words else ("messages", "them")
     assert first == (
-        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log them, without a script;"
+        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log {them}, without a script;"
         " Ctrl-C ends it, remaphore --help lists the commands"
     )
 

@@ -125,7 +125,11 @@ def describe_wait(options: Receive, config: Config) -> str:
     parts += [f"signed by {options.key}"] if options.key else []
     parts += ["to any destination"] if options.any_destination else [f"to {options.pattern or config.destination}"]
     parts += [f"on the subject {subject.for_messages(config.subject, options.subject)}"]
-    parts += [f"to run {options.script[0]}"] if options.script else ["to log them, without a script"]
+    parts += (
+        [f"to run {options.script[0]}"]
+        if options.script
+        else [f"to log {'it' if options.once else 'them'}, without a script"]
+    )
     return f"{' '.join(parts)}; Ctrl-C ends it, remaphore --help lists the commands"
 
 
