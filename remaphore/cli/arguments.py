@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # A private key is 64 bytes in base58. argparse quotes arguments that it does not understand.
 _PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
 
+# What the flags of the Go program are called as options.
+_OF_FLAGS = {"D": "to", "d": "any-destination", "o": "once", "p": "from", "t": "timeout", "u": "id", "v": "verb"}
+
 _SMALLEST_WIDTH = 40  # of a help text, however narrow the window is
 
 CONFIG_HELP = "configuration file (default: see remaphore --help)"
@@ -72,12 +75,20 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             typed = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            likely = closest(typed, self._option_string_actions) if typed else ""
+            likely = self._likely_option(typed)
             raise UsageError(
                 f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
                 hint=f"did you mean {likely}?" if likely else self._help_hint(),
             )
         return found, unknown
+
+    def _likely_option(self, typed: str) -> str:
+        """Return the option that *typed* was probably meant to be; empty if none is like it."""
+        names = {option.lstrip("-"): option for option in self._option_string_actions}
+        name = typed.lstrip("-")
+        if len(name) > 1:
+            return names.get(closest(name, names), "")
+        return names.get(_OF_FLAGS.get(name, ""), "")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         """Return what argparse makes of *arg_strings*.

@@ -144,9 +144,9 @@ def _corrected(options: OutgoingMessage, destination: str, rest: Sequence[str]) 
         before, after = others[:start], others[start + number :]
         if tuple(others[start : start + number]) == options.words:
             with suppress(UsageError):  # these words are the value of an option
-                if not make_parser(command).parse_args([*before, *after]).payload:
-                    others = [*before, *rest[1:], *after]
-                    break
+                make_parser(command).parse_args([*before, *after])
+                others = [*before, *rest[1:], *after]
+                break
     return [command, "--to", destination, *(["--verb", rest[0]] if rest else []), *others]
 
 

@@ -193,7 +193,7 @@ def test_send_refuses_exceptions_with_the_reason(typed):
         (["com.exmaple.web.10", "deploy"], "--to com.example.web.10 --verb deploy"),
         (["--timeout", "1s", "solo", "deploy"], "--to solo --verb deploy CONFIG --timeout 1s"),
         (["solo", "--id", "solo"], "--to solo CONFIG --id solo"),
-        (["--id", "solo", "solo"], "--to solo CONFIG --id solo"),
+        (["--id", "solo", "--subject", "s", "solo"], "--to solo CONFIG --id solo --subject s"),
         (["--", "solo", "deploy", "-n"], "--to solo --verb deploy CONFIG -- -n"),
         (["--to-file", "list", "solo", "deploy"], "--to solo --verb deploy CONFIG --to-file list"),
     ],

@@ -171,8 +171,8 @@ def test_on_a_terminal_it_says_for_what_it_waits_and_how_to_end_it(fleet, nodes,
         assert screen.finish() == 130
     what, them = ("the first message with the verb deploy", "it") if words else ("messages", "them")
     assert first == (
-        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log {them}, without a script;"
-        " Ctrl-C ends it, remaphore --help lists the commands"
+        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log {them}, without a"
+        " script; Ctrl-C ends it, remaphore --help lists the commands"
     )
 
 
