@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # A private key is 64 bytes in base58. argparse quotes arguments that it does not understand.
 _PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
+
+# What the flags of the Go program are called as options.
+_OF_FLAGS = {"D": "to", "d": "any-destination", "o": "once", "p": "from", "t": "timeout", "u": "id", "v": "verb"}
 
 _SMALLEST_WIDTH = 40  # of a help text, however narrow the window is
 
@@ -56,6 +59,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False, formatter_class=_HelpFormatter)
         self.example = ""
         self.exit_codes: Mapping[int, str] = {}
+        self._given: set[argparse.Action] = set()
 
     def commands(self) -> Mapping[str, Parser]:
         """Return the parsers of the commands, or of the actions of a command, that follow these arguments, by name."""
@@ -67,15 +71,39 @@ class Parser(argparse.ArgumentParser):
 
         argparse would report those of an action where only the options of its command are known.
         """
+        self._given.clear()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             typed = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            likely = closest(typed, self._option_string_actions) if typed else ""
+            likely = self._likely_option(typed)
             raise UsageError(
                 f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
                 hint=f"did you mean {likely}?" if likely else self._help_hint(),
             )
         return found, unknown
+
+    def _likely_option(self, typed: str) -> str:
+        """Return the option that *typed* was probably meant to be; empty if none is like it."""
+        names = {option.lstrip("-"): option for option in self._option_string_actions}
+        name = typed.lstrip("-")
+        if len(name) > 1:
+            return names.get(closest(name, names), "")
+        return names.get(_OF_FLAGS.get(name, ""), "")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Return what argparse makes of *arg_strings*.
+
+        A second value of an option is an error, since one would be lost, and so is an empty one, such as that of an
+        unset variable of a shell: `--retry "$FILE"` would ask all.
+        """
+        if action.option_strings and arg_strings == [""]:
+            hint = "write its value, or omit the option"
+            raise argparse.ArgumentError(action, "its value is empty") from UsageError(hint=hint)
+        if action.option_strings and isinstance(action, argparse._StoreAction):  # noqa: SLF001
+            if action in self._given:
+                raise argparse.ArgumentError(action, "given twice") from UsageError(hint="give it once")
+            self._given.add(action)
+        return super()._get_values(action, arg_strings)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -120,31 +148,41 @@ def hide_keys(text: str) -> str:
     return _PRIVATE_KEY.sub("...", text)
 
 
-class Once(argparse.Action):
-    """Stores the value of an option. A second one is an error: the first would be lost."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        """Store *values*."""
-        del parser, option_string
-        if getattr(namespace, self.dest) != self.default:
-            hint = "give it once, and run the command once for each"
-            raise argparse.ArgumentError(self, "given twice") from UsageError(hint=hint)
-        setattr(namespace, self.dest, values)
-
-
 def read(arguments: Sequence[str]) -> object:
     """Return the options of the command line *arguments*, whose first one is a command.
 
     Raises UsageError. `--help` prints and exits.
     """
-    given = vars(make_parser(arguments[0]).parse_args(arguments[1:]))
+    try:
+        given = vars(make_parser(arguments[0]).parse_args(arguments[1:]))
+    except UsageError:
+        _check_options(arguments)
+        raise
     make_options = given.pop("options")
+    if "typed" in given:  # for hints that repeat the line
+        given["typed"] = tuple(arguments)
     options: object = make_options(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     )
     return options
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an unknown option in place of a required one that is missing: `--dta d` for `--data d`.
+
+    argparse reports the missing one first.
+    """
+    parser = make_parser(arguments[0])
+    for each in _all_parsers(parser):
+        for action in each._actions:  # noqa: SLF001 - argparse has no other way to list them
+            action.required = False
+    parser.parse_args(arguments[1:])
+
+
+def _all_parsers(parser: Parser) -> Iterator[Parser]:
+    yield parser
+    for inner in parser.commands().values():
+        yield from _all_parsers(inner)
 
 
 def make_parser(command: str) -> Parser:
@@ -161,6 +199,27 @@ def make_tree() -> Parser:
     for command, summary in COMMANDS.items():
         _fill(commands.add_parser(command, help=summary), command)
     return tree
+
+
+def kinds_of(action: argparse.Action) -> frozenset[str]:
+    """Return what the value of *action* is, in the words of its metavar: KEY or DESTINATION for `KEY|DESTINATION`.
+
+    VERB[,VERB...] is a list of VERB; FILE.toml is a FILE.
+    """
+    metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    return frozenset(re.findall(r"[A-Z]+", re.split(r"[\[. ]", metavar)[0]))
+
+
+def typed_paths(arguments: Sequence[str]) -> list[str]:
+    """Return the names of files and directories in the command line *arguments*, whose first one is a command."""
+    parser = make_parser(arguments[0])
+    given = vars(parser.parse_args(arguments[1:]))
+    paths: list[str] = []
+    for each in _all_parsers(parser):
+        for name in {action.dest for action in each._actions if {"FILE", "DIR"} & kinds_of(action)}:  # noqa: SLF001
+            value = given.get(name) or ()
+            paths += [value] if isinstance(value, str) else value
+    return paths
 
 
 def _fill(parser: Parser, command: str) -> None:

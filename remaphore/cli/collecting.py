@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
@@ -94,22 +95,23 @@ async def collect(
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with connect(config, timeout=limit, on_notice=output.notice) as node:
-        chosen = options.id or (random_id() if options.report else "")  # of all batches
-
-        def ask(to: str) -> AbstractAsyncContextManager[Collected]:
-            left = None if deadline is None else max(0.0, deadline - loop.time())
-            return node.request(
-                options.verb,
-                to=to,
-                payload=payload,
-                id=chosen,
-                key=options.key,
-                subject_name=options.subject,
-                timeout=options.timeout if plan else left,
-                on_drop=on_drop,
-            )
-
-        rollout = Rollout(ask, destinations, to="" if options.selection else options.to, plan=plan)
+        ask = partial(
+            node.request,
+            options.verb,
+            payload=payload,
+            id=options.id or (random_id() if options.report else ""),  # of all batches
+            key=options.key,
+            subject_name=options.subject,
+            on_drop=on_drop,
+        )
+        left = None if deadline is None else max(0.0, deadline - loop.time())
+        rollout = Rollout(
+            ask,
+            destinations,
+            timeout=options.timeout if plan else left,
+            to="" if options.selection else options.to,
+            plan=plan,
+        )
         await _report_all(rollout, reporter)
     return rollout.summary()
 

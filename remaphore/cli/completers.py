@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from remaphore.cli.arguments import kinds_of, make_parser
 from remaphore.cli.commands import COMMANDS
 from remaphore.cli.requests import DEFAULT_VERB
 from remaphore.config.search import load
@@ -48,16 +48,15 @@ _Source = Callable[[Line], Iterator[tuple[str, str]]]
 def _make_completer(action: argparse.Action) -> Callable[..., Any]:
     from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
-    # VERB[,VERB...] is a list of VERB; DESTINATION|KEY is either; FILE.toml is a FILE.
-    metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-    kinds = re.findall(r"[A-Z]+", re.split(r"[\[. ]", metavar)[0])
-    if {"FILE", "SCRIPT"} & {*kinds}:
+    kinds = kinds_of(action)
+    if {"FILE", "SCRIPT"} & kinds:
         return FilesCompleter()
     if "DIR" in kinds:
         return DirectoriesCompleter()
     if "COMMAND" in kinds:
-        return lambda **_: COMMANDS
-    sources = [_SOURCES[kind] for kind in kinds if kind in _SOURCES]
+        return _complete_command
+    sources = [_SOURCES[kind] for kind in sorted(kinds) if kind in _SOURCES]
+    several = isinstance(action.metavar, str) and "," in action.metavar
 
     def complete(prefix: str, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace, **_: Any) -> Values:
         if not sources:
@@ -68,13 +67,21 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
             return {}  # the command itself reports the error
         sending = bool(_SENDING & {*parser.prog.split()}) or any(getattr(parsed_args, flag, False) for flag in "sr")
         line = Line(config, sending)
-        before = prefix[: prefix.rfind(",") + 1] if "," in metavar or "NODES" in kinds else ""
+        before = prefix[: prefix.rfind(",") + 1] if several or "NODES" in kinds else ""
         if before.count("[") > before.count("]"):
             return {}  # numbers of a node set
         found = {text: about for source in sources for text, about in source(line)}
         return {before + text: about for text, about in sorted(found.items())}
 
     return complete
+
+
+def _complete_command(parsed_args: argparse.Namespace, **_: Any) -> Collection[str]:
+    """Return the commands, or after one of them, as in `help peer`, its actions."""
+    words = [each for each in parsed_args.words or () if each]
+    if not words:
+        return COMMANDS
+    return tuple(make_parser(words[0]).commands()) if len(words) == 1 and words[0] in COMMANDS else ()
 
 
 def verbs(line: Line) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from remaphore.errors import RemaphoreError, UsageError
 
 # Of a document that is read: a thousand outputs of 256 KiB. Such a file is held in memory several times.
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
+STDIN = "-"
 _MODE = 0o600  # outputs of handlers may be confidential
 
 _UNSUCCESSFUL = ("failed", "rejected", "missing", "not_asked")
@@ -18,18 +19,24 @@ _HINT = "name a file that remaphore request --save FILE or --json has written"
 
 
 class Document(NamedTuple):
-    """What is needed to ask again. unsuccessful: the destinations that failed, rejected, are missing, or not asked."""
+    """What is needed to ask again. unsuccessful: the destinations that failed, rejected, are missing, or not asked.
+
+    verb: empty if nothing was sent, as with Ctrl-C while the broker is away.
+    """
 
     verb: str
     unsuccessful: tuple[str, ...]
 
 
 def read(path: str) -> Document:
-    """Return what the document *path* states. Raise UsageError, also if it is not such a document."""
-    from remaphore.config.secrets import read_file
+    """Return what the document *path*, or stdin, states. Raise UsageError, also if it is not such a document."""
+    from remaphore.config.secrets import read_file, read_stdin
 
     try:
-        raw, _ = read_file(path, what="document", limit=MAX_DOCUMENT_BYTES)
+        if path == STDIN:
+            path, raw = "stdin", read_stdin(what="document", limit=MAX_DOCUMENT_BYTES)
+        else:
+            raw, _ = read_file(path, what="document", limit=MAX_DOCUMENT_BYTES)
     except RemaphoreError as error:
         raise UsageError(f"--retry: {error}", hint=error.hint) from None
     try:
@@ -39,11 +46,11 @@ def read(path: str) -> Document:
     try:
         verbs = {request["verb"] for request in value["requests"]}
         names = [name for kind in _UNSUCCESSFUL for name in value["summary"][kind]]
-        (verb,) = verbs
+        (verb,) = verbs or {""}
     except (KeyError, TypeError, ValueError):
         raise UsageError(f"--retry: {path}: not the document of a request", hint=_HINT) from None
     lists = all(isinstance(value["summary"][kind], list) for kind in _UNSUCCESSFUL)
-    if not lists or not all(isinstance(each, str) and each for each in (verb, *names)):
+    if not lists or not isinstance(verb, str) or not all(isinstance(each, str) and each for each in names):
         raise UsageError(f"--retry: {path}: not the document of a request", hint=_HINT)
     return Document(verb, tuple(dict.fromkeys(names)))
 
@@ -73,7 +80,9 @@ class Saver:
 
 
 def saver_of(path: str) -> Saver | None:
-    """Return what writes to *path*; None if it is empty. Raise ConfigError if that is not possible."""
+    """Return what writes to *path*; None if it is empty. Raise UsageError or ConfigError if that is not possible."""
+    if path == STDIN:
+        raise UsageError("--save: - is not a file", hint="--json prints the document to stdout")
     saver = Saver(Path(path)) if path else None
     if saver is not None:
         saver.prepare()

@@ -42,22 +42,6 @@ _SERVICES = ("run", "broker")
 # Of the interpreter that is started with -X utf8: the encoding in which text is written.
 _ENCODING = "remaphore_encoding"
 
-# The fields of options that are paths, or tuples of paths.
-_PATHS = (
-    "ca_file",
-    "config",
-    "credentials",
-    "data",
-    "file",
-    "files",
-    "hooks",
-    "output",
-    "source",
-    "tls_ca",
-    "tls_cert",
-    "tls_key",
-)
-
 # Errors of our own output. Where other files are written, they are reported there.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -180,19 +164,24 @@ def run_command(arguments: list[str]) -> int:
         # The class of the options is defined in the module of the command.
         return int(import_module(type(options).__module__).run(options))
     except (RemaphoreError, OSError) as error:
-        _check_current_directory(options, error)
+        _check_current_directory(arguments if first in COMMANDS else [], options, error)
         raise
 
 
-def _check_current_directory(options: object, error: Exception) -> None:
+def _check_current_directory(arguments: list[str], options: object, error: Exception) -> None:
     """Raise ConfigError in place of *error* if its cause is that the current directory has been deleted.
 
-    That is certain where os.getcwd() failed, whose error names no file, and where a path of *options* is relative.
+    That is certain where os.getcwd() failed, whose error names no file, and where a path of *options* is relative, or
+    one of *arguments*, which begin with a command.
     """
     from remaphore.config.search import check_current_directory
 
-    given = (getattr(options, name, None) or () for name in _PATHS)
-    paths = [path for value in given for path in ((value,) if isinstance(value, str) else value) if path != "-"]
+    given = [getattr(options, name, None) for name in ("config", "source")]  # what -s and -r have, and the payload
+    if arguments:
+        from remaphore.cli.arguments import typed_paths
+
+        given += typed_paths(arguments)
+    paths = [path for path in given if path and path != "-"]
     if isinstance(error, OSError) and error.errno == errno.ENOENT and error.filename is None:
         paths.append(os.curdir)
     check_current_directory(paths)

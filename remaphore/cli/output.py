@@ -38,6 +38,12 @@ def notice(line: str, *, whole: bool = False) -> None:
     sys.stderr.flush()
 
 
+def announce_stdin(what: str) -> None:
+    """If stdin is a terminal, write that *what* is read from it, and how to end that."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        notice(f"reading {what} from the terminal; end it with Ctrl-D at the start of a line")
+
+
 def at_terminal() -> bool:
     """Return whether a person is at stdin and stderr, who can be told what a command waits for."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -25,9 +25,9 @@ class OutgoingMessage:
     """Options of send and request.
 
     subject: last part of the NATS subject. to: pattern of destinations; it is not used with *selection*, which selects
-    several. words: the words of the payload if the command line has neither --to nor --verb, see `check_words`. id:
-    text that receivers wait for. key: public key of the identity that signs. source: file with the payload, `-` for
-    stdin; if empty, *payload* is it. timeout: seconds, None for no limit.
+    several. words: the words of the payload if the command line *typed* has neither --to nor --verb, see
+    `check_words`. id: text that receivers wait for. key: public key of the identity that signs. source: file with the
+    payload, `-` for stdin; if empty, *payload* is it. timeout: seconds, None for no limit.
     """
 
     config: str | None = None
@@ -35,6 +35,7 @@ class OutgoingMessage:
     to: str = ALL
     selection: Selection | None = None
     words: tuple[str, ...] = field(default=(), compare=False)
+    typed: tuple[str, ...] = field(default=(), compare=False)
     verb: str = DEFAULT_VERB
     id: str = ""
     key: str = ""
@@ -52,19 +53,18 @@ def add_subject(parser: Parser) -> None:
 
 def add_message(parser: Parser) -> None:
     """Add the arguments that describe a message."""
-    from remaphore.cli.arguments import Once, add_config
+    from remaphore.cli.arguments import add_config
     from remaphore.cli.selection import add_destinations
 
     add_config(parser)
     add_subject(parser)
     add_destinations(parser)
-    parser.add_argument("--verb", metavar="VERB", action=Once, help=f"kind of message (default: {DEFAULT_VERB})")
-    parser.add_argument("--id", metavar="TEXT", action=Once, default="", help="text that receivers can wait for")
+    parser.add_argument("--verb", metavar="VERB", help=f"kind of message (default: {DEFAULT_VERB})")
+    parser.add_argument("--id", metavar="TEXT", default="", help="text that receivers can wait for")
     parser.add_argument(
         "--from",
         dest="key",
         metavar="KEY",
-        action=Once,
         default="",
         help="sign with the identity of this public key",
     )
@@ -74,6 +74,7 @@ def add_message(parser: Parser) -> None:
         nargs="*",
         help="words to send; @FILE sends a file, - sends stdin",
     )
+    parser.set_defaults(typed=())
 
 
 def message_options(
@@ -95,11 +96,11 @@ def message_options(
         fields["selection"] = chosen
     else:
         fields["to"] = chosen
-    named = bool(to or files or excluded or retry or verb is not None)
+    named = bool(to or retry or verb is not None)
     return {**fields, "verb": DEFAULT_VERB if verb is None else verb, "words": () if named else payload}
 
 
-def check_words(options: OutgoingMessage, config: Config, *, command: str) -> None:
+def check_words(options: OutgoingMessage, config: Config) -> None:
     """Raise UsageError if the first word of the payload is a destination: `remaphore request com.web.1 deploy v1`.
 
     Only a command line with neither --to nor --verb is checked. Without this, all peers would be sent a `ping` with
@@ -124,11 +125,29 @@ def check_words(options: OutgoingMessage, config: Config, *, command: str) -> No
     if not any(matches(name, pattern) for pattern in patterns for name in known):
         meant = next(iter(similar(first, known)), "") if "." in first and nodeset.is_plain(first) else ""
     if meant:
-        words = ["remaphore", command, "--to", meant, *(["--verb", *rest] if rest else [])]
         what = f"{first!r} is a destination, and would be sent as text to all peers"
         if meant != first:
             what = f"{first!r} looks like the destination {meant!r}, and would be sent as text to all peers"
-        raise UsageError(what, hint=f"write {shlex.join(words)}; to send this text, add --verb {options.verb}")
+        line = shlex.join(["remaphore", *_corrected(options, meant, rest)])
+        raise UsageError(what, hint=f"write {line}; to send this text, add --verb {options.verb}")
+
+
+def _corrected(options: OutgoingMessage, destination: str, rest: Sequence[str]) -> list[str]:
+    """Return the line of *options* with *destination*, then the verb and the payload of *rest*, in their places."""
+    from contextlib import suppress
+
+    from remaphore.cli.arguments import make_parser
+
+    command, *others = options.typed
+    number = len(options.words)
+    for start in range(len(others) - number + 1):
+        before, after = others[:start], others[start + number :]
+        if tuple(others[start : start + number]) == options.words:
+            with suppress(UsageError):  # these words are the value of an option
+                make_parser(command).parse_args([*before, *after])
+                others = [*before, *rest[1:], *after]
+                break
+    return [command, "--to", destination, *(["--verb", rest[0]] if rest else []), *others]
 
 
 def payload_options(words: Sequence[str]) -> dict[str, Any]:
@@ -178,8 +197,7 @@ def read_payload(options: OutgoingMessage) -> str | bytes:
 def _read_stdin(size: int) -> bytes:
     if sys.stdin is None:
         raise UsageError("cannot read the payload: stdin is closed", hint="write @FILE to send a file")
-    if sys.stdin.isatty():
-        output.notice("reading the payload from the terminal; end it with Ctrl-D at the start of a line")
+    output.announce_stdin("the payload")
     return sys.stdin.buffer.read(size)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
+from remaphore.cli.document import STDIN
 from remaphore.cli.requests import ALL
 from remaphore.errors import RemaphoreError, UsageError
 from remaphore.protocol import nodeset
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 METAVAR = "NODES"
 # For the description of a command that has the options.
 EXPLAINED = "NODES is a pattern such as 'com.example.**', or a node set such as com.example.web.[1-3,7]."
-_STDIN = "-"
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 
 
@@ -51,14 +50,20 @@ class Selection:
             to = (ALL,)
         if len(to) == 1 and nodeset.is_plain(to[0]) and not to[0].startswith("@") and not (files or excluded):
             return to[0]
-        if files.count(_STDIN) > 1:
+        if files.count(STDIN) > 1:
             raise UsageError("--to-file - is given twice", hint="stdin can be read once only")
         return cls(to=to, files=files, excluded=excluded, retry=retry)
 
+    @property
+    def retried(self) -> str:
+        """The name of the document of --retry, for people."""
+        return "stdin" if self.retry == STDIN else self.retry
+
     def check_stdin(self, source: str) -> None:
-        """Raise UsageError if stdin is to be the list of destinations and the payload, which *source* names."""
-        if _STDIN in self.files and source == _STDIN:
-            raise UsageError("stdin cannot be both the payload and --to-file", hint="write one of them to a file")
+        """Raise UsageError if stdin is to be the destinations and the payload, which *source* names."""
+        option = "--retry" if self.retry == STDIN else "--to-file" if STDIN in self.files else ""
+        if option and source == STDIN:
+            raise UsageError(f"stdin cannot be both the payload and {option}", hint="write one of them to a file")
 
     def patterns(self, known: Container[str]) -> tuple[str, ...]:
         """Return the patterns of --to and --to-file, with node sets expanded, each once. Raise UsageError.
@@ -81,11 +86,13 @@ class Selection:
             return select(config, self.patterns(known), excluded)
         from remaphore.cli.document import read
 
+        if self.retry == STDIN:
+            output.announce_stdin("the document")
         document = read(self.retry)
-        if document.verb != verb:
-            what = f"--retry: {self.retry} is about the verb {document.verb!r}, not {verb!r}"
-            raise UsageError(what, hint=f"add --verb {shlex.quote(document.verb)}")
-        return remaining(config, document.unsuccessful, excluded, source=self.retry)
+        if document.verb not in ("", verb):
+            what = f"--retry: {self.retried} is about the verb {document.verb!r}, not {verb!r}"
+            raise UsageError(what, hint=f"use --verb {shlex.quote(document.verb)}")
+        return remaining(config, document.unsuccessful, excluded, source=self.retried)
 
 
 def add_destinations(parser: Parser) -> None:
@@ -118,7 +125,10 @@ def add_exceptions(parser: Parser) -> None:
         help="leave out these destinations; repeatable",
     )
     parser.add_argument(
-        "--retry", metavar="FILE", default="", help="ask those again that did not succeed in FILE, of --save"
+        "--retry",
+        metavar="FILE",
+        default="",
+        help="ask those again that did not succeed in FILE (- for stdin), of --save",
     )
 
 
@@ -154,11 +164,11 @@ def _read_list(file: str) -> Iterator[tuple[str, str]]:
     from remaphore.config.secrets import read_file, read_stdin
 
     what = "destinations"
-    source = "stdin" if file == _STDIN else file
+    source = "stdin" if file == STDIN else file
     try:
-        if file == _STDIN and sys.stdin is not None and sys.stdin.isatty():
-            output.notice("reading destinations from the terminal; end them with Ctrl-D at the start of a line")
-        raw = read_stdin(what=what) if file == _STDIN else read_file(file, what=what)[0]
+        if file == STDIN:
+            output.announce_stdin(what)
+        raw = read_stdin(what=what) if file == STDIN else read_file(file, what=what)[0]
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"--to-file: {source}: not text", hint="write a destination a line") from None

@@ -91,8 +91,13 @@ def write(path: Path, text: str, *, mode: int) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ConfigError if `write` could not write *path* now. Nothing is left behind."""
+    """Raise ConfigError if `write` could not write *path* now, or if it is a link. Nothing is left behind.
+
+    Of all links, /dev/stdout is the one that is named most, and a file in its place would harm the whole system.
+    """
     _check_replaceable(path)
+    if path.is_symlink():
+        raise ConfigError(f"{path}: is a symbolic link", hint="name a file: a link would be replaced, not followed")
     with _temporary(path, "", PRIVATE_MODE):
         pass
 

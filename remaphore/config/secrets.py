@@ -103,12 +103,13 @@ def _denied_hint(path: Path) -> str:
     return "check the name, and who may read the file"
 
 
-def read_stdin(*, what: str) -> bytes:
-    """Return all bytes of stdin, at most as many as a file may have. Raise ConfigError."""
+def read_stdin(*, what: str, limit: int | None = None) -> bytes:
+    """Return all bytes of stdin, at most *limit* (default: as many as a file may have). Raise ConfigError."""
+    limit = limit or MAX_FILE_BYTES
     if sys.stdin is None:
         raise ConfigError(f"stdin: {what}: stdin is closed", hint="name a file, or open stdin")
     try:
-        return _contents(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "stdin", what, MAX_FILE_BYTES)
+        return _contents(sys.stdin.buffer.read(limit + 1), "stdin", what, limit)
     except OSError as error:
         raise ConfigError(f"stdin: {what}: cannot be read: {error.strerror}", hint="name a file") from None
 

@@ -57,13 +57,15 @@ class Rollout:
     to: the pattern that addresses *destinations*, for one message to all of them if there is no plan; if it is empty,
     each is sent a message of its own.
 
-        ask = partial(node.request, "deploy", timeout=30)
-        rollout = Rollout(ask, ["com.example.a", "com.example.b"], plan=BatchPlan(size=1))
+        ask = partial(node.request, "deploy")
+        rollout = Rollout(ask, ["com.example.a", "com.example.b"], timeout=30, plan=BatchPlan(size=1))
         async with aclosing(rollout.events()) as events:
             async for event in events: ...
         rollout.summary()
 
-    ask: opens a request to the pattern of its argument `to`; a timeout in it applies to each batch.
+    ask: opens a request to the pattern of its argument `to`, which ends after the seconds of its argument `timeout`.
+    timeout: seconds for each batch, None for no limit. It begins for all requests of a batch when the batch does:
+    without a broker, each 100 of them would wait one after the other.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class Rollout:
         ask: Callable[..., AbstractAsyncContextManager[Request]],
         destinations: Sequence[str],
         *,
+        timeout: float | None,
         to: str = "",
         plan: BatchPlan | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self._destinations = tuple(destinations)
         self._batches = plan.batches(destinations) if plan else (self._destinations,)
+        self._timeout = timeout
         self._to = to
         self._plan = plan
         self._ask = ask
@@ -92,10 +96,13 @@ class Rollout:
             if self._plan and number:
                 await asyncio.sleep(self._plan.pause)
             self._begun += 1
+            deadline = None if self._timeout is None else asyncio.get_running_loop().time() + self._timeout
             # A task for each request puts its events into this queue, or the exception that ended it.
             arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
             patterns = (self._to,) if self._to and not self._plan else batch
-            tasks = [spawn(self._follow(pattern, arrived), name=f"request to {pattern}") for pattern in patterns]
+            tasks = [
+                spawn(self._follow(pattern, deadline, arrived), name=f"request to {pattern}") for pattern in patterns
+            ]
             ended = 0
             try:
                 while ended < len(tasks):
@@ -130,11 +137,12 @@ class Rollout:
             not_asked=self._in_order(frozenset(self._destinations) - asked),
         )
 
-    async def _follow(self, pattern: str, arrived: asyncio.Queue[Event | Exception]) -> None:
+    async def _follow(self, pattern: str, deadline: float | None, arrived: asyncio.Queue[Event | Exception]) -> None:
         try:
             async with AsyncExitStack() as stack:
                 async with self._opening:
-                    request = await stack.enter_async_context(self._ask(to=pattern))
+                    left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+                    request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
                 self.requests.append(request)
                 arrived.put_nowait(Event(request))
                 async for reply in request:

@@ -106,6 +106,25 @@ def all_commands(parser):
 TREE = dict(all_commands(arguments.make_tree()))
 
 
+@pytest.mark.parametrize("name", TREE)
+def test_no_option_with_one_value_has_two_or_an_empty_one(name):
+    found = 0
+    for action in TREE[name]._actions:
+        if not action.option_strings or action.nargs == 0:
+            continue
+        option = action.option_strings[-1]
+        with pytest.raises(UsageError, match="its value is empty") as caught:
+            arguments.read([*name.split(), option, ""])
+        assert caught.value.hint == "write its value, or omit the option"
+        if isinstance(action, argparse._StoreAction):
+            found += 1
+            value = next(iter(action.choices or ("1",)))
+            value = "1s" if action.metavar == "TIME" and option != "--at" else value
+            with pytest.raises(UsageError, match="given twice"):
+                arguments.read([*name.split(), option, value, f"{option}={value}"])
+    assert found or name not in ("send", "request", "receive", "explain", "doctor", "init", "peer add")
+
+
 @pytest.mark.parametrize("columns", [80, 60])
 @pytest.mark.parametrize("name", TREE)
 def test_the_help_fits_a_screen_wraps_at_the_terminal_and_ends_with_examples_that_can_be_pasted(

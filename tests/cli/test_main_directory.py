@@ -42,6 +42,10 @@ def lost(config, monkeypatch, tmp_path):
         ("config", "convert", "x.conf"),
         ("broker", "--data", "data"),
         ("send", "-c", "CONFIG", "@payload"),
+        ("request", "-c", "CONFIG", "--to-file", "list"),
+        ("request", "-c", "CONFIG", "--retry", "saved"),
+        ("request", "-c", "CONFIG", "--save", "saved"),
+        ("identity", "add", "-c", "CONFIG", "new.key"),
     ],
 )
 def test_a_relative_path_in_a_deleted_directory_is_an_error_that_says_so(lost, config, words, capsys):

@@ -169,10 +169,10 @@ def test_on_a_terminal_it_says_for_what_it_waits_and_how_to_end_it(fleet, nodes,
         first = screen.shown[0]
         screen.interrupt()
         assert screen.finish() == 130
-    what = "the first message with the verb deploy" if words else "messages"
+    what, them = ("the first message with the verb deploy", "it") if words else ("messages", "them")
     assert first == (
-        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log them, without a script;"
-        " Ctrl-C ends it, remaphore --help lists the commands"
+        f"remaphore: waiting for {what} to com.example.two on the subject remaphore.all to log {them}, without a"
+        " script; Ctrl-C ends it, remaphore --help lists the commands"
     )
 
 
@@ -193,3 +193,13 @@ def test_on_a_terminal_it_says_for_what_it_waits_and_how_to_end_it(fleet, nodes,
 )
 def test_what_it_waits_for_is_what_its_options_say(nodes, options, text):
     assert text in describe_wait(Receive(**options), load(str(nodes["two"]), {}))
+
+
+def test_a_script_that_is_missing_is_named_at_once_by_the_command_and_not_by_the_flags(fleet, nodes):
+    for words, script in (("receive", "nosuch"), ("receive", "./nosuch"), ("-o", "nosuch")):
+        receiver = fleet.start(words, "-c", nodes["two"], script)
+        receiver.wait_for("Ready")
+        receiver.stop()
+        warned = [line for line in receiver.lines if "warning: there is no program" in line]
+        assert len(warned) == (words == "receive"), receiver.lines
+        assert all(repr(script) in line and "until there is one" in line for line in warned)

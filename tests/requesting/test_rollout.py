@@ -62,7 +62,7 @@ class RolloutSite:
                     await node.reply(message, self.codes[name])
 
     def rollout(self, *, timeout=10.0, destinations=DESTINATIONS, to="com.*", **options):
-        return Rollout(partial(self.node.request, "deploy", timeout=timeout), destinations, to=to, **options)
+        return Rollout(partial(self.node.request, "deploy"), destinations, timeout=timeout, to=to, **options)
 
 
 async def events_of(rollout):
@@ -114,22 +114,41 @@ async def test_a_limited_number_of_messages_is_signed_before_the_earlier_ones_ar
     opening, most = 0, 0
 
     @asynccontextmanager
-    async def ask(*, to):
+    async def ask(*, to, timeout):
         nonlocal opening, most
         opening += 1
         most = max(most, opening)
         for _ in range(3):  # the other tasks come first
             await asyncio.sleep(0)
         opening -= 1
+        async with node.request("deploy", to=to, timeout=timeout) as request:
+            yield request
+
+    peers = tuple(Peer(destination=name, key=make_key(n).public, verbs=frozenset()) for n, name in enumerate(names))
+    node = Node(MemoryBroker().connect(), make_config(1, peers=peers), clock=clock)
+    rollout = Rollout(ask, names, timeout=0)
+    await events_of(rollout)
+    assert most == OPENING
+    assert rollout.summary().missing == tuple(names)
+
+
+async def test_without_a_broker_a_large_batch_ends_at_its_timeout():
+    names = [f"com.n{number}" for number in range(3 * OPENING)]
+    limits = []
+
+    @asynccontextmanager
+    async def ask(*, to, timeout):
+        limits.append(timeout)
+        await asyncio.sleep(timeout)  # as it waits for a connection
         async with node.request("deploy", to=to, timeout=0) as request:
             yield request
 
     peers = tuple(Peer(destination=name, key=make_key(n).public, verbs=frozenset()) for n, name in enumerate(names))
     node = Node(MemoryBroker().connect(), make_config(1, peers=peers), clock=clock)
-    rollout = Rollout(ask, names)
-    await events_of(rollout)
-    assert most == OPENING
-    assert rollout.summary().missing == tuple(names)
+    await events_of(Rollout(ask, names, timeout=0.2, plan=BatchPlan(size=len(names))))
+    assert len(limits) == len(names)
+    assert max(limits[:OPENING]) <= 0.2
+    assert max(limits[OPENING:]) < 0.1, "the time that the first ones have used is not there for the others"
 
 
 async def test_a_batch_begins_when_all_of_the_last_have_answered():

@@ -37,7 +37,7 @@ class Doctor:
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
-    from remaphore.cli.arguments import Once, add_config, add_json, positive_seconds
+    from remaphore.cli.arguments import add_config, add_json, positive_seconds
 
     parser.description = (
         "Connect to each server and ask each peer with the verb `permissions`: which peers reply, whose clock is off,"
@@ -50,7 +50,6 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--to",
         metavar="PATTERN",
-        action=Once,
         default=requests.ALL,
         help="ask only these peers, such as 'com.example.**' (default: ** for all)",
     )

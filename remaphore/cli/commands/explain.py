@@ -61,7 +61,7 @@ class Explain:
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
-    from remaphore.cli.arguments import Once, add_daemon, add_json, add_verbs
+    from remaphore.cli.arguments import add_daemon, add_json, add_verbs
 
     parser.usage = "remaphore explain [OPTION...] [FILE...]"
     parser.description = (
@@ -81,9 +81,7 @@ def add_arguments(parser: Parser) -> None:
     question.add_argument(
         "--from", dest="sender", metavar="KEY|DESTINATION", default="", help="peer that sends and signs the message"
     )
-    question.add_argument(
-        "--verb", metavar="VERB", action=Once, help=f"kind of message (default: {requests.DEFAULT_VERB})"
-    )
+    question.add_argument("--verb", metavar="VERB", help=f"kind of message (default: {requests.DEFAULT_VERB})")
     question.add_argument(
         "--to", metavar="NODES", action="append", default=[], help="destinations; repeatable (default: ** for all)"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from remaphore.cli import output, requests
@@ -27,7 +27,8 @@ EXIT_CODES = {
 class Receive:
     """Options of receive. pattern: accept only messages sent to exactly it; script: command and arguments to run.
 
-    timeout: seconds, None for no limit. verbose: log debug events too.
+    timeout: seconds, None for no limit. verbose: log debug events too. report: tell if the script is missing; it does
+    not count when options are compared.
     """
 
     config: str | None = None
@@ -42,29 +43,30 @@ class Receive:
     script: tuple[str, ...] = ()
     log_format: Literal["console", "json"] = "console"
     verbose: bool = False
+    report: bool = field(default=False, compare=False)
 
     @classmethod
     def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
         """Return the options of what the parser has read. Raises UsageError."""
-        return cls(**given, once=once or bool(given["id"]), script=script[1:] if script[:1] == ("--",) else script)
+        command = script[1:] if script[:1] == ("--",) else script
+        return cls(**given, once=once or bool(given["id"]), script=command, report=True)
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     import argparse
 
-    from remaphore.cli.arguments import Once, add_config, add_log, add_verbs, seconds
+    from remaphore.cli.arguments import add_config, add_log, add_verbs, seconds
 
     parser.description = "Wait for messages and run SCRIPT for each, as: SCRIPT ARG... VERB PAYLOAD."
     add_config(parser)
     requests.add_subject(parser)
     add_verbs(parser, "--verb", text="accept only these verbs; repeatable (default: all)")
-    parser.add_argument("--id", metavar="TEXT", action=Once, default="", help="accept only this id; implies --once")
+    parser.add_argument("--id", metavar="TEXT", default="", help="accept only this id; implies --once")
     parser.add_argument(
         "--from",
         dest="key",
         metavar="KEY",
-        action=Once,
         default="",
         help="accept only messages signed by this public key",
     )
@@ -73,7 +75,6 @@ def add_arguments(parser: Parser) -> None:
         "--to",
         dest="pattern",
         metavar="PATTERN",
-        action=Once,
         default="",
         help="accept only messages sent to exactly this pattern (default: any that matches this node)",
     )
@@ -91,6 +92,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Receive) -> int:
     """Receive; return 0 if a message was handled, 1 if none arrived in time, 128 + n after signal n."""
+    import shutil
+
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.main import enable_gc
@@ -102,6 +105,10 @@ def run(options: Receive) -> int:
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     plugins = load(("log", "script") if options.script else ("log",))
     configure(plugins, config, options={"script": {"argv": options.script}})
+    if options.report and options.script and shutil.which(options.script[0]) is None:
+        where = "" if "/" in options.script[0] else " in PATH"
+        missing = f"there is no program {options.script[0]!r}{where} yet"
+        output.notice(f"warning: {missing}: until there is one, each message fails, and its reply is -1")
     if output.at_terminal():
         output.notice(describe_wait(options, config))
     enable_gc()
@@ -118,7 +125,11 @@ def describe_wait(options: Receive, config: Config) -> str:
     parts += [f"signed by {options.key}"] if options.key else []
     parts += ["to any destination"] if options.any_destination else [f"to {options.pattern or config.destination}"]
     parts += [f"on the subject {subject.for_messages(config.subject, options.subject)}"]
-    parts += [f"to run {options.script[0]}"] if options.script else ["to log them, without a script"]
+    parts += (
+        [f"to run {options.script[0]}"]
+        if options.script
+        else [f"to log {'it' if options.once else 'them'}, without a script"]
+    )
     return f"{' '.join(parts)}; Ctrl-C ends it, remaphore --help lists the commands"
 
 

@@ -172,7 +172,7 @@ def run(options: Request) -> int:
 
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
-    requests.check_words(options, config, command="request")
+    requests.check_words(options, config)
     plan = batch_plan(options)
     if options.dry_run:
         return _dry_run(options, config, plan)
@@ -265,7 +265,9 @@ def _destinations(options: Request, config: Config) -> tuple[str, ...]:
         return names(expect(config, options.to))
     found = options.selection.destinations(config, verb=options.verb)
     if not found:
-        output.notice(f"nothing to retry: no destination in {options.selection.retry} was unsuccessful")
+        what = "failed, rejected the message, is missing, or was not asked"
+        but = "; those of --except do not count" if options.selection.excluded else ""
+        output.notice(f"nothing to retry: no destination in {options.selection.retried} {what}{but}")
     return found
 
 

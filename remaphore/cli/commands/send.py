@@ -77,7 +77,7 @@ def run(options: Send) -> int:
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
     config.sender(options.verb, options.key)  # raises before the connection if no identity may send the verb
-    requests.check_words(options, config, command="send")
+    requests.check_words(options, config)
     patterns = _patterns(options, config)
     payload = requests.read_payload(options)
     if options.report:

@@ -48,6 +48,14 @@ def test_an_unknown_word_is_a_usage_error(typed, error, hint, capsys):
         ("send --verbs x", "did you mean --verb?"),
         ("request --tiemout=5s", "did you mean --timeout?"),
         ("receive --verbs x ./y", "did you mean --verb?"),
+        ("request -t 5s", "did you mean --timeout?"),  # a flag of the Go program
+        ("send -v deploy -D com.x", "did you mean --verb?"),
+        ("receive -o", "did you mean --once?"),
+        ("ping -o", "remaphore ping --help lists the options"),
+        ("send --save x", "remaphore send --help lists the options"),
+        ("broker --dta d", "did you mean --data?"),  # which is required
+        ("peer permit --alow", "did you mean --allow?"),
+        ("config convert --outptu=x", "did you mean --output?"),
         ("peer remove --al com.x", "did you mean --all?"),
         ("peer remove --verbs ping com.x", "remaphore peer remove --help lists the options"),  # an option of add
         ("peer ad x", "did you mean add?"),
