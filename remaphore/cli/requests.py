@@ -107,8 +107,8 @@ def check_words(options: OutgoingMessage, config: Config, *, command: str) -> No
     """
     import shlex
 
+    from remaphore import nodeset
     from remaphore.cli.selection import known_destinations
-    from remaphore.protocol import nodeset
     from remaphore.protocol.match import matches
     from remaphore.requesting.suggestion import similar
 

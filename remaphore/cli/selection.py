@@ -10,10 +10,10 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remaphore import nodeset
 from remaphore.cli import output
 from remaphore.cli.requests import ALL
 from remaphore.errors import RemaphoreError, UsageError
-from remaphore.protocol import nodeset
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser

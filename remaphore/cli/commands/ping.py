@@ -162,8 +162,9 @@ def _first_line(text: bytes) -> str:
 
 def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     """Write the summary: as JSON to stdout, or as notices."""
+    from remaphore import nodeset
     from remaphore.cli.findings import to_row as finding_to_row
-    from remaphore.diagnostics.folding import fold, fold_names
+    from remaphore.diagnostics.folding import fold
 
     asked, answered = stats.asked.total(), stats.answered.total()
     least, total, most = stats.round_trips_ns
@@ -186,7 +187,7 @@ def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     for name, number in stats.missing.items():
         missing.setdefault((number, stats.asked[name]), []).append(name)
     for (number, of), names in sorted(missing.items(), reverse=True):
-        output.notice(f"missing: {fold_names(names)}, {number} of {of}")
+        output.notice(f"missing: {nodeset.fold(names)}, {number} of {of}")
     if answered:
         output.notice("round trip min/avg/max {min:.1f}/{avg:.1f}/{max:.1f} ms".format(**times))
     for finding in fold(stats.findings.values()):
