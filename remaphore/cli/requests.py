@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output
 from remaphore.errors import UsageError
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from remaphore.protocol.gate import Filters
 
 DEFAULT_VERB = "ping"
-ALL = "**"  # the pattern that matches every destination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

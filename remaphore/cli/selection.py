@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from remaphore import nodeset
 from remaphore.cli import output
-from remaphore.cli.requests import ALL
 from remaphore.errors import RemaphoreError, UsageError
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser

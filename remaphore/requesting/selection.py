@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from remaphore.config.settings import Config
 from remaphore.errors import NoReceiversError
 from remaphore.protocol import peers
-from remaphore.protocol.match import matches
+from remaphore.protocol.match import ALL, matches
 from remaphore.requesting import suggestion
 from remaphore.text import natural_key
 
@@ -68,7 +68,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _known(config: Config) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, "**")))
+    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, ALL)))
 
 
 def _matching(config: Config, patterns: Iterable[str], known: Sequence[str]) -> set[str]:

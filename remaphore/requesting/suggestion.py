@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from remaphore.protocol.match import matches
+from remaphore.protocol.match import ALL, matches
 from remaphore.text import natural_key
 
 _CLOSEST = 0.8  # ratio of difflib: com.exmaple.web.1 and com.example.web.1 have 0.94
@@ -20,9 +20,9 @@ LEVELS = "* stands for text within one level, and ** for one or more levels, onl
 def pattern_problem(pattern: str) -> str:
     """Return why *pattern* can match no destination at all; empty if it can."""
     segments = pattern.split(".")
-    if "**" in segments[:-1]:
+    if ALL in segments[:-1]:
         return "** is only possible at the end"
-    if any(segment.count("*") > 1 for segment in segments if segment != "**"):
+    if any(segment.count("*") > 1 for segment in segments if segment != ALL):
         return "a level can contain only one *"
     return ""
 
@@ -84,7 +84,7 @@ def _pattern_hint(pattern: str, known: Collection[str]) -> str:
         for better in (re.sub(r"\.?\*+$", ".**", f".{folded}")[1:], spread):
             if matches(name, better):
                 return f"{better!r} matches {name}; {LEVELS}"
-    return LEVELS if "*" in folded.removesuffix("**") else ""
+    return LEVELS if "*" in folded.removesuffix(ALL) else ""
 
 
 def _folded(text: str) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remaphore.cli import output, requests
+from remaphore.cli import output
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class Doctor:
     """Options of doctor. to: pattern of the peers to ask; timeout: seconds for each step."""
 
     config: str | None = None
-    to: str = requests.ALL
+    to: str = ALL
     timeout: float = DEFAULT_SECONDS
     json: bool = False
 
@@ -51,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
         "--to",
         metavar="PATTERN",
         action=Once,
-        default=requests.ALL,
+        default=ALL,
         help="ask only these peers, such as 'com.example.**' (default: ** for all)",
     )
     parser.add_argument(

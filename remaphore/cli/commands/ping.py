@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remaphore.cli import output, requests
+from remaphore.cli import output
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -33,7 +34,7 @@ class Ping:
     """Options of ping. count: None for until interrupted; interval, timeout: seconds."""
 
     config: str | None = None
-    to: str = requests.ALL
+    to: str = ALL
     count: int | None = None
     interval: float = DEFAULT_INTERVAL
     timeout: float = DEFAULT_SECONDS
@@ -53,7 +54,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "to", metavar="PATTERN", nargs="?", default=requests.ALL, help="destinations to ping (default: ** for all)"
+        "to", metavar="PATTERN", nargs="?", default=ALL, help="destinations to ping (default: ** for all)"
     )
     parser.add_argument(
         "--count", type=positive_integer, metavar="N", help="stop after N pings (default: until interrupted)"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from remaphore.cli.legacy.goflags import Kind, parse
-from remaphore.cli.requests import ALL, DEFAULT_VERB
+from remaphore.cli.requests import DEFAULT_VERB
 from remaphore.errors import UsageError
 from remaphore.protocol import duration
+from remaphore.protocol.match import ALL
 
 FLAGS = {
     **dict.fromkeys(("C", "d", "o", "r", "s"), Kind.BOOL),
