@@ -35,6 +35,24 @@ def report(warnings: Iterable[Problem]) -> None:
             output.notice(f"hint: {warning.hint}", whole=True)
 
 
+def find_editable(path: str | None) -> str:
+    """Return the file that `load_config` would load, for a command that edits it. Raises ConfigError for a legacy one.
+
+    So a mistake is reported before the user pastes a line.
+    """
+    from remaphore.config import revision, search
+
+    found, _ = search.find(path, os.environ)
+    revision.check_format(found)
+    return found
+
+
+def report_change(files: Sequence[str]) -> None:
+    """Report which *files* a command has changed, and how a daemon applies it."""
+    reload = "to apply it to a running daemon: systemctl reload remaphore"
+    output.notice(f"changed: {', '.join(files)}; {reload}" if files else "nothing changed")
+
+
 def load_daemon_config(path: str | None, hooks: Sequence[str], *, trusted: bool = False) -> Config:
     """Load the configuration with the handler directories of the daemon.
 

@@ -8,7 +8,7 @@ from remaphore.cli import output
 from remaphore.diagnostics.findings import Code, Finding, Level, to_line
 from remaphore.diagnostics.folding import fold
 
-EXIT_MISSING = 4  # as of `request`
+EXIT_MISSING = 4  # as of `request`: a peer that should have replied did not
 
 
 class FindingPrinter:
