@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_config(path: str | None, *, trusted: bool = False) -> Config:
-    """Load the configuration *path*, else the one that the environment names, else the system's. Raises ConfigError.
+    """Load the configuration *path*, else the one that the environment names, else the system's. Raise ConfigError.
 
     trusted: raise it as well if another user could have changed the configuration, which is a warning otherwise.
     """
@@ -36,7 +36,7 @@ def report(warnings: Iterable[Problem]) -> None:
 
 
 def find_editable(path: str | None) -> str:
-    """Return the file that `load_config` would load, for a command that edits it. Raises ConfigError for a legacy one.
+    """Return the file that `load_config` would load, for a command that edits it. Raise ConfigError for a legacy one.
 
     So a mistake is reported before the user pastes a line.
     """
@@ -57,7 +57,7 @@ def load_daemon_config(path: str | None, hooks: Sequence[str], *, trusted: bool 
     """Load the configuration with the handler directories of the daemon.
 
     Those are *hooks* of the command line, else those of the file, else the default ones. trusted: as in `load_config`.
-    Raises ConfigError.
+    Raise ConfigError.
     """
     from dataclasses import replace
     from pathlib import Path

@@ -85,7 +85,7 @@ def message_options(
     excluded: tuple[str, ...] = (),
     retry: str = "",
 ) -> dict[str, Any]:
-    """Return the fields of `OutgoingMessage` that depend on several options. Raises UsageError."""
+    """Return the fields of `OutgoingMessage` that depend on several options. Raise UsageError."""
     from remaphore.cli.selection import Selection
 
     chosen = Selection.of(to=to, files=files, excluded=excluded, retry=retry)
@@ -132,7 +132,7 @@ def check_words(options: OutgoingMessage, config: Config, *, command: str) -> No
 
 
 def payload_options(words: Sequence[str]) -> dict[str, Any]:
-    """Return `payload` of the *words* given, or `source`. Raises UsageError.
+    """Return `payload` of the *words* given, or `source`. Raise UsageError.
 
     Only a single word can name a source: `-`, `@-` or `@FILE`. A text that begins with `@` is written `@@`.
     """
@@ -147,7 +147,7 @@ def payload_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_payload(options: OutgoingMessage) -> str | bytes:
-    """Return the payload. Raises UsageError.
+    """Return the payload. Raise UsageError.
 
     At most the size of a message is read, so that an endless stream is an error and does not fill the memory.
     """

@@ -49,7 +49,7 @@ class Explain:
 
     @classmethod
     def from_arguments(cls, *, verb: str | None, to: tuple[str, ...], **given: Any) -> Explain:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if given["sender"] and (given["files"] or given["base64"]):
             raise UsageError("--from cannot be combined with a message", hint="give only one of the two")
         if not given["sender"] and (verb is not None or to):

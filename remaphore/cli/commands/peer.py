@@ -38,7 +38,7 @@ class PeerAdd:
 
     @classmethod
     def from_arguments(cls, *, line: tuple[str, ...], compatibility: str | None, **given: Any) -> PeerAdd:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if line and given["file"]:
             raise UsageError("both a peer line and --file are given", hint="give only one of the two")
         if not given["verbs"]:
@@ -60,7 +60,7 @@ class PeerPermit:
 
     @classmethod
     def from_arguments(cls, **given: Any) -> PeerPermit:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if not given["allow"] and not given["deny"]:
             raise UsageError("no verbs to allow or deny", hint="add --allow deploy, --deny ping, or both")
         return cls(**given)

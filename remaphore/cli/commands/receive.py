@@ -45,7 +45,7 @@ class Receive:
 
     @classmethod
     def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         return cls(**given, once=once or bool(given["id"]), script=script[1:] if script[:1] == ("--",) else script)
 
 

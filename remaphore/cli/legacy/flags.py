@@ -19,7 +19,7 @@ FLAGS = {
 
 
 def read(arguments: Sequence[str]) -> object:
-    """Return the options of the command line *arguments*. Raises UsageError."""
+    """Return the options of the command line *arguments*. Raise UsageError."""
     values, rest = parse(arguments, FLAGS)
     flag: dict[str, Any] = {name: values.get(name, False if kind is Kind.BOOL else "") for name, kind in FLAGS.items()}
     if flag["C"]:
