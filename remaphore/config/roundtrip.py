@@ -21,6 +21,7 @@ from typing import Any
 
 from remaphore.config import render
 from remaphore.errors import ConfigError
+from remaphore.extras import install_hint
 from remaphore.protocol.peers import Peer
 
 _BY_HAND = "or edit it by hand"
@@ -103,7 +104,7 @@ def is_available() -> bool:
 
 
 def _no_tomlkit(source: str, instead: str) -> ConfigError:
-    hint = f"install it: pip install 'remaphore[operator]', {_BY_HAND}: {instead}"
+    hint = f"{install_hint('operator')}, {_BY_HAND}: {instead}"
     return ConfigError(f"{source}: editing it needs tomlkit", hint=hint)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
+from remaphore.cli.commands.request import EXIT_MISSING
 from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ remaphore doctor --to 'com.example.**'"""
 EXIT_CODES = {
     0: "no errors, and every peer replied (there may be warnings)",
     1: "at least one error",
-    4: "no errors, but at least one peer did not reply; a peer that runs the Go implementation need not",
+    EXIT_MISSING: "no errors, but at least one peer did not reply; a peer that runs the Go implementation need not",
 }
 
 

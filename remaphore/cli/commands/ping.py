@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
+from remaphore.cli.commands.request import EXIT_MISSING
 from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 5.0
 DEFAULT_INTERVAL = 1.0
-EXIT_MISSING = 4  # as of `request`
 
 SUMMARY = "measure round-trip time and clock offset of the peers"
 EXAMPLE = """\
