@@ -18,6 +18,7 @@ from remaphore.config.settings import Config
 from remaphore.errors import UsageError
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
+from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from remaphore.requesting.requester import Request
     from remaphore.transport.bus import Bus
 
-ALL_DESTINATIONS = "**"
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 
@@ -82,7 +82,7 @@ class Node:
         self,
         verb: str,
         *,
-        to: str = ALL_DESTINATIONS,
+        to: str = ALL,
         payload: str | bytes = b"",
         id: str = "",  # noqa: A002 - the name of the option on the command line
         key: str = "",
@@ -109,7 +109,7 @@ class Node:
         self,
         verb: str,
         *,
-        to: str = ALL_DESTINATIONS,
+        to: str = ALL,
         payload: str | bytes = b"",
         id: str = "",  # noqa: A002 - as above
         key: str = "",

@@ -95,6 +95,16 @@ def show(code: int) -> str:
 _ESCAPES = CharacterTable(show)
 
 
+def describe_character(character: str) -> str:
+    """Return code point and name, such as `U+200B zero width space`; of a byte that is not UTF-8, `byte A0`."""
+    import unicodedata  # a shared library, which most text does not need
+
+    if "\udc80" <= character <= "\udcff":  # as surrogateescape decodes such a byte
+        return f"byte {ord(character) - 0xDC00:02X}"
+    known = unicodedata.name(character, "control character" if unicodedata.category(character) == "Cc" else "")
+    return f"U+{ord(character):04X} {known.lower()}".rstrip()
+
+
 def width(text: str) -> int:
     """Return the columns that a terminal needs for *text*, which is escaped."""
     return len(text) if text.isascii() else sum(map(_width, text))

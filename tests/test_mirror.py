@@ -73,7 +73,6 @@ COVERED_BY = {
     "plugins/remaphore_plugins/metrics/collector.py": "tests/plugins/test_metrics.py",
     "plugins/remaphore_plugins/metrics/server.py": "tests/plugins/test_metrics.py",
     "plugins/remaphore_plugins/processes/environment.py": "tests/plugins/hooks_d/test_handlers.py",
-    "plugins/remaphore_plugins/reply_collector/folding.py": "tests/plugins/reply_collector/test_formats.py",
     "plugins/remaphore_plugins/reply_collector/json_formats.py": "tests/plugins/reply_collector/test_formats.py",
     "plugins/remaphore_plugins/reply_collector/report.py": "tests/plugins/reply_collector/test_terminal.py",
     "plugins/remaphore_plugins/reply_collector/request_stats.py": "tests/plugins/reply_collector/test_formats.py",

@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
         return inner[0] if inner else {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return what argparse has read. Raises UsageError for unknown arguments, with the option that was meant.
+        """Return what argparse has read. Raise UsageError for unknown arguments, with the option that was meant.
 
         argparse would report those of an action where only the options of its command are known.
         """
@@ -138,7 +138,7 @@ class Parser(argparse.ArgumentParser):
         return text
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Write the help. Raises OSError if it cannot be written, which argparse would ignore."""
+        """Write the help. Raise OSError if it cannot be written, which argparse would ignore."""
         (file or sys.stdout).write(self.format_help())
         sys.stdout.flush()
 
@@ -151,7 +151,7 @@ def hide_keys(text: str) -> str:
 def read(arguments: Sequence[str]) -> object:
     """Return the options of the command line *arguments*, whose first one is a command.
 
-    Raises UsageError. `--help` prints and exits.
+    Raise UsageError. `--help` prints and exits.
     """
     try:
         given = vars(make_parser(arguments[0]).parse_args(arguments[1:]))

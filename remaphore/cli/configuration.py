@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_config(path: str | None, *, trusted: bool = False) -> Config:
-    """Load the configuration *path*, else the one that the environment names, else the system's. Raises ConfigError.
+    """Load the configuration *path*, else the one that the environment names, else the system's. Raise ConfigError.
 
     trusted: raise it as well if another user could have changed the configuration, which is a warning otherwise.
     """
@@ -35,11 +35,29 @@ def report(warnings: Iterable[Problem]) -> None:
             output.notice(f"hint: {warning.hint}", whole=True)
 
 
+def find_editable(path: str | None) -> str:
+    """Return the file that `load_config` would load, for a command that edits it. Raise ConfigError for a legacy one.
+
+    So a mistake is reported before the user pastes a line.
+    """
+    from remaphore.config import revision, search
+
+    found, _ = search.find(path, os.environ)
+    revision.check_format(found)
+    return found
+
+
+def report_change(files: Sequence[str]) -> None:
+    """Report which *files* a command has changed, and how a daemon applies it."""
+    reload = "to apply it to a running daemon: systemctl reload remaphore"
+    output.notice(f"changed: {', '.join(files)}; {reload}" if files else "nothing changed")
+
+
 def load_daemon_config(path: str | None, hooks: Sequence[str], *, trusted: bool = False) -> Config:
     """Load the configuration with the handler directories of the daemon.
 
     Those are *hooks* of the command line, else those of the file, else the default ones. trusted: as in `load_config`.
-    Raises ConfigError.
+    Raise ConfigError.
     """
     from dataclasses import replace
     from pathlib import Path

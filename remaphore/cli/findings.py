@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from remaphore.cli import output
+from remaphore.cli.commands.request import EXIT_MISSING
 from remaphore.diagnostics.findings import Code, Finding, Level, to_line
 from remaphore.diagnostics.folding import fold
-
-EXIT_MISSING = 4  # as of `request`
 
 
 class FindingPrinter:

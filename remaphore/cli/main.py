@@ -141,7 +141,7 @@ def _fail(error: RemaphoreError, code: int) -> int:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run the command line *arguments* in either syntax; return its exit code. Raises RemaphoreError."""
+    """Run the command line *arguments* in either syntax; return its exit code. Raise RemaphoreError."""
     first = arguments[0] if arguments else ""
     if first in _HELP:
         from remaphore.cli.commands import help as help_command

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output
 from remaphore.errors import UsageError
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from remaphore.protocol.gate import Filters
 
 DEFAULT_VERB = "ping"
-ALL = "**"  # the pattern that matches every destination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ def message_options(
     excluded: tuple[str, ...] = (),
     retry: str = "",
 ) -> dict[str, Any]:
-    """Return the fields of `OutgoingMessage` that depend on several options. Raises UsageError."""
+    """Return the fields of `OutgoingMessage` that depend on several options. Raise UsageError."""
     from remaphore.cli.selection import Selection
 
     chosen = Selection.of(to=to, files=files, excluded=excluded, retry=retry)
@@ -108,8 +108,8 @@ def check_words(options: OutgoingMessage, config: Config) -> None:
     """
     import shlex
 
+    from remaphore import nodeset
     from remaphore.cli.selection import known_destinations
-    from remaphore.protocol import nodeset
     from remaphore.protocol.match import matches
     from remaphore.requesting.suggestion import similar
 
@@ -151,7 +151,7 @@ def _corrected(options: OutgoingMessage, destination: str, rest: Sequence[str]) 
 
 
 def payload_options(words: Sequence[str]) -> dict[str, Any]:
-    """Return `payload` of the *words* given, or `source`. Raises UsageError.
+    """Return `payload` of the *words* given, or `source`. Raise UsageError.
 
     Only a single word can name a source: `-`, `@-` or `@FILE`. A text that begins with `@` is written `@@`.
     """
@@ -166,7 +166,7 @@ def payload_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_payload(options: OutgoingMessage) -> str | bytes:
-    """Return the payload. Raises UsageError.
+    """Return the payload. Raise UsageError.
 
     At most the size of a message is read, so that an endless stream is an error and does not fill the memory.
     """

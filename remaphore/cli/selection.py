@@ -9,11 +9,11 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remaphore import nodeset
 from remaphore.cli import output
 from remaphore.cli.document import STDIN
-from remaphore.cli.requests import ALL
 from remaphore.errors import RemaphoreError, UsageError
-from remaphore.protocol import nodeset
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser

@@ -62,7 +62,7 @@ class Writer:
             sys.stdout, sys.stderr = stdout, stderr
 
     async def drained(self) -> None:
-        """Return once everything that has been handed over is written. Raises the OSError of a failed result."""
+        """Return once everything that has been handed over is written. Raise the OSError of a failed result."""
         goal = self._accepted  # not what is added meanwhile: notices may arrive without end
         while self._done < goal and self._error is None:
             self._written.clear()
@@ -71,7 +71,7 @@ class Writer:
             raise self._error
 
     def write_result(self, stream: TextIO, data: bytes) -> None:
-        """Write *data* to stdout. Raises OSError, also of an earlier write."""
+        """Write *data* to stdout. Raise OSError, also of an earlier write."""
         if self._error is not None:
             raise self._error
         if not self._hand_over(stream, data, result=True):
@@ -81,7 +81,7 @@ class Writer:
     def write_notice(self, stream: TextIO, text: str) -> None:
         """Write *text* to stderr, or drop it if too much waits or the result could not be written.
 
-        Raises OSError if it is written at once.
+        Raise OSError if it is written at once.
         """
         if self._error is not None:
             return  # the command reports the error, and a summary of lost output would be wrong

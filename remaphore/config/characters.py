@@ -6,6 +6,8 @@ Nothing else of the text is quoted, as it may be a secret.
 
 from __future__ import annotations
 
+from remaphore.text import describe_character, is_visible
+
 # Categories of Unicode: quotes and dashes of typography.
 _TYPOGRAPHIC = ("Pi", "Pf", "Pd")
 _LOOK_ALIKES = "\u201a\u201e\u2032\u2033\u00b4\u02b9\u02ba\u2044\u2215\u2212\u3002"
@@ -30,15 +32,7 @@ def find(text: str) -> int | None:
 
 def find_unusual(destination: str) -> str:
     """Return the name of the first character of *destination* that a shell or a person could misread; else empty."""
-    return next((name(character) for character in destination if character not in _USUAL), "")
-
-
-def name(character: str) -> str:
-    """Return code point and name, such as `U+200B zero width space`."""
-    import unicodedata  # only for an error: every command imports this module when it starts
-
-    known = unicodedata.name(character, "control character" if unicodedata.category(character) == "Cc" else "")
-    return f"U+{ord(character):04X} {known.lower()}".rstrip()
+    return next((describe_character(character) for character in destination if character not in _USUAL), "")
 
 
 def locate(text: str, index: int, *, line: int = 1) -> str:
@@ -47,7 +41,7 @@ def locate(text: str, index: int, *, line: int = 1) -> str:
     line: the number of the first line of *text*. Lines and columns begin with 1; a column is one character.
     """
     line += text.count("\n", 0, index)
-    return f"{name(text[index])} at line {line}, column {index - text.rfind(chr(10), 0, index)}"
+    return f"{describe_character(text[index])} at line {line}, column {index - text.rfind(chr(10), 0, index)}"
 
 
 def describe(text: str, *, line: int = 1) -> str:
@@ -67,9 +61,7 @@ def describe(text: str, *, line: int = 1) -> str:
 def _is_deceptive(character: str) -> bool:
     if character.isascii():
         return not character.isprintable()
-    import unicodedata
-
-    from remaphore.text import is_visible
+    import unicodedata  # only for an odd character: every command imports this module when it starts
 
     if not character.isprintable() or not is_visible(character):  # not printable: also the spaces, which are visible
         return True

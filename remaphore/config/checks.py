@@ -12,6 +12,7 @@ from remaphore.config import characters
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, DurationError, KeyFormatError
 from remaphore.protocol import duration, keys, subject
+from remaphore.text import describe_character
 
 _SCHEMES = ("nats", "tls")
 _LONGEST_PUBLIC_KEY = 44  # characters of base58; a private key has 86 to 88
@@ -71,7 +72,7 @@ def _character_problem(text: str, what: str, hint: str = "", *, inner_spaces: bo
         found = text.index(" ")
     if found is None:
         return None
-    name = characters.name(text[found])
+    name = describe_character(text[found])
     return Problem(f"{what} cannot contain {name}, its character {found + 1}", hint or f"delete or replace {name}")
 
 

@@ -104,7 +104,7 @@ def is_available() -> bool:
 
 
 def _no_tomlkit(source: str, instead: str) -> ConfigError:
-    hint = f"install it: {install_hint('operator')}, {_BY_HAND}: {instead}"
+    hint = f"{install_hint('operator')}, {_BY_HAND}: {instead}"
     return ConfigError(f"{source}: editing it needs tomlkit", hint=hint)
 
 

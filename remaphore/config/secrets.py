@@ -20,6 +20,7 @@ from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, KeyFormatError, resource_hint
 from remaphore.protocol.keys import PrivateKey
+from remaphore.text import describe_character
 
 # More than ten times a configuration of 10,000 peers. It keeps a name such as /dev/zero from filling the memory.
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -81,7 +82,7 @@ def missing_hint(path: str, *, create: str = "check the name, or create the file
         return "write the full path: neither ~ nor a variable is replaced in a file name"
     deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")
     if deceptive or path.endswith(" "):
-        return f"delete or replace {characters.name(deceptive or ' ')} in the name"
+        return f"delete or replace {describe_character(deceptive or ' ')} in the name"
     return create
 
 

@@ -7,14 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from remaphore import nodeset
 from remaphore.diagnostics.findings import Finding
-
-_NUMBER = re.compile(r"([0-9]+)")
-_LONG_NUMBER = re.compile(r"[0-9]{16}")  # a serial number; no range would be shorter
-_PLAIN = re.compile(r"[A-Za-z0-9._-]+")  # other characters are operators where such a list is read, as by --to
-_DIMENSIONS = 4  # numbers of a name that are folded, counted from its end
-
-_Parts = tuple[str, ...]  # of a name: text, number, text, number ... text
 
 
 def fold(findings: Iterable[Finding]) -> list[Finding]:
@@ -41,7 +35,7 @@ def _merge(group: Sequence[Finding]) -> Finding:
     measured = ", ".join(filter(None, ranges))
     return replace(
         first,
-        where=f"{fold_names([finding.where for finding in group])} ({len(group)})",
+        where=f"{nodeset.fold(finding.where for finding in group)} ({len(group)})",
         what=f"{what}; {measured}" if measured else what,
         hint=_without_place(first.hint, first.where),
     )
@@ -54,38 +48,3 @@ def _range(name: str, values: Sequence[object]) -> str:
     if not numbers:
         return ""
     return f"{text.replace('_', ' ')} {min(numbers):.1f} to {max(numbers):.1f} {unit}"
-
-
-def fold_names(names: Iterable[str]) -> str:
-    """Return *names* as `--fold` of a request writes them, `com.db.[1-3,7],com.web`, without ClusterShell.
-
-    The last number is folded first, then the one before it among names that are otherwise equal:
-
-        a1.b1 a1.b2 a2.b1 a2.b2 a3.b1  ->  a1.b[1-2] a2.b[1-2] a3.b1  ->  a[1-2].b[1-2],a3.b1
-    """
-    rows: list[_Parts] = []
-    for name in sorted(set(names)):
-        plain = _PLAIN.fullmatch(name) and not _LONG_NUMBER.search(name)
-        rows.append(tuple(_NUMBER.split(name)) if plain else (name,))
-    for place in range(-2, -2 * _DIMENSIONS - 1, -2):
-        groups: dict[tuple[_Parts, _Parts], list[str]] = {}
-        for row in rows:
-            # A row without a number at this place stands for itself.
-            key = (row[:place], row[place + 1 :]) if len(row) > -place else (row, ())
-            groups.setdefault(key, []).extend([row[place]] if len(row) > -place else [])
-        rows = [(*head, _fold_numbers(numbers), *tail) if numbers else head for (head, tail), numbers in groups.items()]
-    return ",".join(map("".join, rows))
-
-
-def _fold_numbers(numbers: Sequence[str]) -> str:
-    """Return *numbers* as ranges: `1 2 3 7` is `[1-3,7]`, `08 09 10` is `[08-10]`, and one number is itself."""
-    ranges: list[list[str]] = []
-    for number in sorted(numbers, key=lambda text: (int(text), len(text))):
-        last = ranges[-1][-1] if ranges else ""
-        if last and number == str(int(last) + 1).zfill(len(last)):
-            ranges[-1].append(number)
-        else:
-            ranges.append([number])
-    if len(numbers) == 1:
-        return numbers[0]
-    return "[" + ",".join(each[0] if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in ranges) + "]"

@@ -67,7 +67,7 @@ class Pinger:
     """Sends *count* pings (None: until `stop`), one every *interval* seconds, to the peers that *to* matches.
 
     Each waits *timeout* seconds for its answers, while the next ones are sent: also for further answers of a peer that
-    has answered, see `machines`. Raises NoReceiversError if *to* matches no peer, NotPermittedError if our identity may
+    has answered, see `machines`. Raise NoReceiversError if *to* matches no peer, NotPermittedError if our identity may
     not send `ping`, ConfigError if its key cannot be used.
     """
 

@@ -123,7 +123,7 @@ class PeerSurvey:
         silent = self._silent()
         for key in sorted(self._dropped.strangers):
             node = f"one of {', '.join(map(shlex.quote, silent))}" if silent else "one of our nodes"
-            # Anybody who may publish on this broker can make such a reply, so the key in it proves nothing.
+            # Anyone who may publish on this broker can make such a reply, so the key in it proves nothing.
             what = f"a reply to us has a valid signature of the key {key}, which no peer has"
             hint = (
                 f"if {node} has a new key, run remaphore peer show there, and add the line that it prints, not this key"

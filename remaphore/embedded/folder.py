@@ -13,6 +13,7 @@ from remaphore.errors import ConfigError, TransportError
 from remaphore.trust import UnsafeError
 
 MARK = "login.json"  # a directory with this file is a broker's
+_FILE_MODE = 0o600
 
 
 def prepare(folder: Path) -> None:
@@ -52,19 +53,17 @@ def lock(folder: Path) -> int:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace *path*, in one step, with a file that its owner alone may read."""
-    new = path.with_name(path.name + ".new")
-    with os.fdopen(create(new), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # a login that is lost locks out every node
-    new.replace(path)
+    """Write *text* to *path*, a file that its owner alone may read, as `files.write` does. Raise ConfigError.
+
+    A login that was lost in a crash would lock out every node.
+    """
+    files.write(path, text, mode=_FILE_MODE)
 
 
 def create(path: Path) -> int:
     """Return a descriptor of the new file *path*. One that exists is deleted, so that no link is followed."""
     path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
 
 def _check_empty(folder: Path) -> None:

@@ -29,7 +29,7 @@ from remaphore.errors import ConfigError, KeyFormatError
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
 
-MAX_NAME_BYTES = 200  # with .creds and .new it is a file name
+MAX_NAME_BYTES = 200  # with .creds it is a file name
 _NAME = re.compile(r"[^\W_][\w.-]*")  # \w is a letter of any script, a digit or _
 
 _ORGANIZATION = "remaphore"  # name of operator and account, for people who look at the JWTs

@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 async def send_reply(bus: Bus, config: Config, signer: Signer, request: Message, reply: Reply) -> None:
-    """Sign *reply* and publish it where the sender of *request* listens. Raises TransportError if that fails."""
+    """Sign *reply* and publish it where the sender of *request* listens. Raise TransportError if that fails."""
     where = subject.for_replies(config.subject, request.digest)
     for attempt in range(1, ATTEMPTS + 1):
         limit = bus.max_payload if attempt < ATTEMPTS else min(bus.max_payload, SURE_BYTES)

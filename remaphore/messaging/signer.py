@@ -50,7 +50,7 @@ class Signer:
     ) -> Outgoing:
         """Sign a message for the nodes that the pattern *to* reaches, with the identity *key* or the default one.
 
-        uuid: the user's text, empty for a random one. Raises NotPermittedError if the identity may not send *verb*,
+        uuid: the user's text, empty for a random one. Raise NotPermittedError if the identity may not send *verb*,
         EncodeError for what no message can carry, PayloadTooLargeError for more than receivers accept.
         """
         identity = self.config.sender(verb, key)
@@ -74,7 +74,7 @@ class Signer:
     def reply(self, request: Message, reply: Reply, *, limit: int) -> Outgoing:
         """Sign *reply* to *request*, with the default identity whatever its verbs, in at most *limit* bytes.
 
-        An output that would not fit is cut, and its last line states that. Raises PayloadTooLargeError if *limit* is
+        An output that would not fit is cut, and its last line states that. Raise PayloadTooLargeError if *limit* is
         too small even for an empty output.
         """
         identity = self.config.identity()

@@ -165,8 +165,7 @@ class Gate:
         return frame.destination == self.policy.destination
 
     def _drop(self, check: Check, detail: str, frame: wire.Frame) -> Drop:
-        policy = self.policy
-        return Drop(check.reason, detail, len(frame.raw), policy.subject, 1, frame.destination == policy.destination)
+        return Drop(check.reason, detail, len(frame.raw), self.policy.subject, exact=self.is_exact(frame))
 
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:

@@ -10,6 +10,8 @@ nothing. A prefix and a suffix around `*` may not overlap.
 
 from __future__ import annotations
 
+ALL = "**"  # matches every destination
+
 
 def matches(destination: str, pattern: str) -> bool:
     """Return whether *pattern* matches *destination*."""
@@ -19,11 +21,11 @@ def matches(destination: str, pattern: str) -> bool:
     # node compares the patterns of all messages on the subject.
     if not destination.startswith(pattern[: pattern.index("*")]) or "*" in destination:
         return False
-    if pattern == "**":
+    if pattern == ALL:
         return True
     names = destination.split(".")
     wanted = pattern.split(".")
-    if wanted[-1] == "**":
+    if wanted[-1] == ALL:
         wanted.pop()
         names, rest = names[: len(wanted)], names[len(wanted) :]
         if not rest:

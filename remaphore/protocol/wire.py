@@ -29,7 +29,6 @@ MAX_VERB_BYTES = 256
 MAX_DESTINATION_DEPTH = 127
 
 _FIELDS = 8
-_FLAG = 6
 _FLAGS = {b"Q": True, b"_": False}
 _TIME_RANGE = range(-(2**63), 2**63)
 

@@ -134,7 +134,7 @@ class Daemon:
         self._stopping.set()
 
     async def run(self, *, ready: Callable[[], None]) -> None:
-        """Receive until `stop`; call *ready* once the broker has confirmed. Raises TransportError at startup only.
+        """Receive until `stop`; call *ready* once the broker has confirmed. Raise TransportError at startup only.
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then is handled as usual.
         """

@@ -84,7 +84,7 @@ class Receiver:
         """Receive; call *ready* once the broker has confirmed. Return the number of messages that were handled.
 
         *deadline*: by the loop's clock, None for none. Both it and `stop` also end the wait for a broker that never
-        confirms. Raises TransportError if it could not subscribe.
+        confirms. Raise TransportError if it could not subscribe.
         """
         worker = spawn(self._receive(ready), name="receiver")
         stopped = spawn(self._stopped.wait(), name="receiver stop")

@@ -14,6 +14,7 @@ from remaphore.messaging.signer import Clock, Outgoing
 from remaphore.protocol import peers, subject
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Exchange, Summary
+from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply
 from remaphore.text import natural_key
 from remaphore.transport.bus import Bus
@@ -25,7 +26,7 @@ def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
     if not responders:
         from remaphore.requesting.selection import no_receivers
 
-        raise no_receivers(config, [pattern], names(peers.addressed(config.peers, "**")))
+        raise no_receivers(config, [pattern], names(peers.addressed(config.peers, ALL)))
     return responders
 
 

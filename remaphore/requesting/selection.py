@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from remaphore.config.settings import Config
 from remaphore.errors import NoReceiversError
 from remaphore.protocol import peers
-from remaphore.protocol.match import matches
+from remaphore.protocol.match import ALL, matches
 from remaphore.requesting import suggestion
+from remaphore.requesting.suggestion import MAX_NAMED, alternatives
 from remaphore.text import natural_key
-
-_MAX_NAMED = 5  # patterns without a match that an error names
 
 
 def select(config: Config, patterns: Iterable[str], excluded: Iterable[str] = ()) -> tuple[str, ...]:
@@ -42,8 +41,8 @@ def remaining(
     left = sorted((name for name in named if name not in leaving), key=natural_key)
     unknown = [name for name in left if name not in known]
     if unknown:
-        hint = f"add the peer again, or --except {shlex.quote(','.join(unknown[:_MAX_NAMED]))}"
-        what = f"no known receivers: no peer in {config.source} has the destination {_listed(unknown)} of {source}"
+        hint = f"add the peer again, or --except {shlex.quote(','.join(unknown[:MAX_NAMED]))}"
+        what = f"no known receivers: no peer in {config.source} has the destination {alternatives(unknown)} of {source}"
         raise NoReceiversError(what, hint=hint)
     return tuple(left)
 
@@ -56,19 +55,14 @@ def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) 
             hint = f"its key is listed earlier as {first[peer.key].destination}: use that, or correct the configuration"
             break
     else:
-        hint = next(filter(None, (suggestion.hint(each, known) for each in patterns[:_MAX_NAMED])), "")
-    return NoReceiversError(f"no known receivers: no peer in {config.source} matches {_listed(patterns)}", hint=hint)
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = map(repr, names[:_MAX_NAMED])
-    if len(names) > _MAX_NAMED:
-        others, last = [*others, last], f"{len(names) - _MAX_NAMED} more"
-    return f"{', '.join(others)} or {last}" if others else last
+        hint = next(filter(None, (suggestion.hint(each, known) for each in patterns[:MAX_NAMED])), "")
+    return NoReceiversError(
+        f"no known receivers: no peer in {config.source} matches {alternatives(patterns)}", hint=hint
+    )
 
 
 def _known(config: Config) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, "**")))
+    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, ALL)))
 
 
 def _matching(config: Config, patterns: Iterable[str], known: Sequence[str]) -> set[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from remaphore.protocol.match import matches
+from remaphore.protocol.match import ALL, matches
 from remaphore.text import natural_key
 
 _CLOSEST = 0.8  # ratio of difflib: com.exmaple.web.1 and com.example.web.1 have 0.94
 _MAX_SHOWN = 3
+MAX_NAMED = 5  # names that an error lists
 # The search for a better pattern is polynomial in the length of a name, with the number of stars as its degree.
 _MAX_STARS, _MAX_LENGTH = 3, 128
 _STARS = re.compile(r"\*+")
@@ -20,9 +21,9 @@ LEVELS = "* stands for text within one level, and ** for one or more levels, onl
 def pattern_problem(pattern: str) -> str:
     """Return why *pattern* can match no destination at all; empty if it can."""
     segments = pattern.split(".")
-    if "**" in segments[:-1]:
+    if ALL in segments[:-1]:
         return "** is only possible at the end"
-    if any(segment.count("*") > 1 for segment in segments if segment != "**"):
+    if any(segment.count("*") > 1 for segment in segments if segment != ALL):
         return "a level can contain only one *"
     return ""
 
@@ -58,7 +59,7 @@ def hint(pattern: str, known: Collection[str]) -> str:
             if place >= 0:  # com.example.web, or only web, above com.example.web.1
                 return f"{name[: place + len(group)] + '.**'!r} matches all below it"
     names = similar(pattern, known)
-    return f"did you mean {_alternatives(names)}?" if names else ""
+    return f"did you mean {alternatives(names)}?" if names else ""
 
 
 def _pattern_hint(pattern: str, known: Collection[str]) -> str:
@@ -84,7 +85,7 @@ def _pattern_hint(pattern: str, known: Collection[str]) -> str:
         for better in (re.sub(r"\.?\*+$", ".**", f".{folded}")[1:], spread):
             if matches(name, better):
                 return f"{better!r} matches {name}; {LEVELS}"
-    return LEVELS if "*" in folded.removesuffix("**") else ""
+    return LEVELS if "*" in folded.removesuffix(ALL) else ""
 
 
 def _folded(text: str) -> tuple[str, str]:
@@ -102,6 +103,9 @@ def _misspelled(start: str, known: Collection[str]) -> str:
     return found[0] if found else ""
 
 
-def _alternatives(names: Collection[str]) -> str:
-    *others, last = map(repr, names)
+def alternatives(names: Sequence[str]) -> str:
+    """Return *names* quoted, and joined by commas and `or`; of more than MAX_NAMED the number of the others."""
+    *others, last = map(repr, names[:MAX_NAMED])
+    if len(names) > MAX_NAMED:
+        others, last = [*others, last], f"{len(names) - MAX_NAMED} more"
     return f"{', '.join(others)} or {last}" if others else last

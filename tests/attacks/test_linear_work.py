@@ -19,20 +19,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remaphore import Message, Reply, logs
+from remaphore import Message, Reply, logs, nodeset
 from remaphore import text as shown
 from remaphore.cli import arguments, completers, selection
 from remaphore.config import checks, creation, editing, identities, legacy, peer_line, roundtrip, show, toml
 from remaphore.diagnostics import credentials as jwt
-from remaphore.diagnostics import folding as finding_folding
 from remaphore.diagnostics import pinger, systemd_units
 from remaphore.errors import RemaphoreError
-from remaphore.protocol import duration, keys, match, nodeset, ping, subject, wire
+from remaphore.protocol import duration, keys, match, ping, subject, wire
 from remaphore.protocol.message import uuid_from_text
 from remaphore.protocol.peers import Peer
 from remaphore.transport import credentials, nats_reader, servers
 from remaphore_plugins.metrics import settings as metrics_settings
-from remaphore_plugins.reply_collector import folding, formats, json_formats, request_stats, terminal
+from remaphore_plugins.reply_collector import formats, json_formats, request_stats, terminal
 from tests.harness.factories import bounded, make_key
 from tests.harness.nodes import make_config
 
@@ -149,17 +148,14 @@ SCANNERS = {
     "jsonl": (lambda text: json_formats.JsonLines().reply(REQUEST, reply(text)), ["\x1b]", "\udcff", "\n"]),
     "json": (as_document, ["\x1b]", "\udcff"]),
     "names, folded": (
-        lambda text: folding.fold(text.split(",")),
-        ["com.dc%d.rack%d,".replace("%d", "1", 1), "com.db.%d,", "1.", "1", "a-"],
+        lambda text: nodeset.fold(text.split(",")),
+        ["com.dc1.rack1,", "com.db.%d,", "1.", "1,", "1", "a-"],
     ),
     "names of two numbers, folded": (
-        lambda text: folding.fold([f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)]),
+        lambda text: nodeset.fold(f"com.dc{n % 9}.rack{n}" for n in range(len(text) // 16)),
         ["a"],
     ),
-    "names, folded for a finding": (
-        lambda text: finding_folding.fold_names(text.split(",")),
-        ["com.db.%d,", "1.", "1,"],
-    ),
+    "names of other characters": (lambda text: nodeset.fold(f"a {n}" for n in range(len(text) // 4)), ["a"]),
     "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
     "invocation": (lambda text: ping.parse_reply(octets(text)), [repeated("a", "remaphore 1, up "), "remaphore "]),
     "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
@@ -250,8 +246,8 @@ EXPRESSIONS = {
     "remaphore/hooks/settings.py": "at most 41 characters are looked at",
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
-    "remaphore/diagnostics/folding.py": SCANNERS["names, folded for a finding"],
-    "remaphore/protocol/nodeset.py": SCANNERS["node set"],
+    "remaphore/diagnostics/folding.py": "a name of the configuration, without classes",
+    "remaphore/nodeset.py": SCANNERS["node set"],
     "remaphore/requesting/suggestion.py": "names of 128 characters at most, and three stars",
     "remaphore/cli/selection.py": SCANNERS["list of destinations"],
     "remaphore/embedded/addresses.py": "an argument: at most 253 characters, or one class from its start to its end",
@@ -268,7 +264,6 @@ EXPRESSIONS = {
     "plugins/remaphore_plugins/processes/obstacles.py": "names of mount points, as the kernel lists them",
     "plugins/remaphore_plugins/metrics/settings.py": SCANNERS["address of metrics"],
     "plugins/remaphore_plugins/metrics/collector.py": "names of directories, of 255 bytes at most",
-    "plugins/remaphore_plugins/reply_collector/folding.py": SCANNERS["names, folded"],
     "plugins/remaphore_plugins/reply_collector/terminal.py": SCANNERS["terminal"],
 }
 

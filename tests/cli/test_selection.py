@@ -8,7 +8,7 @@ import pytest
 from remaphore.cli import arguments
 from remaphore.cli.main import main
 from remaphore.cli.selection import Selection
-from remaphore.protocol.nodeset import MAX_NAMES
+from remaphore.nodeset import MAX_NAMES
 from tests.harness.node_files import Entry, write_toml
 
 NAMES = ("com.example.web.10", "com.example.web.2", "com.example.web.1", "com.example.db.1", "org.other", "solo")

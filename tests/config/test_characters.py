@@ -4,6 +4,7 @@ import pytest
 
 from remaphore.config import characters, checks, creation, legacy, peer_line, search, secrets
 from remaphore.errors import ConfigError, RemaphoreError, UsageError
+from remaphore.text import describe_character
 from remaphore.transport import credentials
 from tests.harness.factories import make_key
 from tests.harness.machine import peer
@@ -76,7 +77,7 @@ def test_a_configuration_names_the_character_with_line_and_column(tmp_path, old,
     index = text.index(character, text.index("\n"))
     place = f"line {text.count(chr(10), 0, index) + 1}, column {index - text.rfind(chr(10), 0, index)}"
     hint = hint_of(search.load, str(main), {})
-    assert hint == f"delete or replace {characters.name(character)} at {place}"
+    assert hint == f"delete or replace {describe_character(character)} at {place}"
 
 
 def test_a_character_that_is_escaped_can_be_seen(tmp_path):

@@ -167,9 +167,7 @@ def test_without_tomlkit_a_peer_is_added_in_a_file_of_its_own(main, monkeypatch)
 def test_without_tomlkit_no_other_file_is_edited_and_both_ways_on_are_named(main, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     allow = {"allow": frozenset({"status"}), "deny": frozenset()}
-    rejected(
-        main, lambda: editing.remove(str(main), [ONE]), f"install it: {install_hint('operator')}, or edit it by hand"
-    )
+    rejected(main, lambda: editing.remove(str(main), [ONE]), f"{install_hint('operator')}, or edit it by hand")
     rejected(main, lambda: editing.permit(str(main), [ONE], **allow), 'write verbs = ["ping", "status"] in peers[0]')
     editing.add(str(main), [THREE])
     name = main.parent / "peers.d" / "com.peer3.toml"

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
-
 from remaphore.diagnostics.findings import Code, Finding, Level, to_line
-from remaphore.diagnostics.folding import fold, fold_names
+from remaphore.diagnostics.folding import fold
 from remaphore.diagnostics.replies import judge_silent
 from remaphore.protocol.peers import Peer
 from tests.harness.nodes import make_config
@@ -20,27 +18,6 @@ def lines(findings):
 def silent(name, **fields):
     peer = Peer(destination=name, key=f"key of {name}", verbs=frozenset(fields.pop("verbs", "a")), **fields)
     return judge_silent(make_config(1), peer, timeout=5)
-
-
-@pytest.mark.parametrize(
-    ("names", "folded"),
-    [
-        ([], ""),
-        (["com.a"], "com.a"),
-        (["com.a.7"], "com.a.7"),
-        (["com.a.2", "com.a.10", "com.a.1"], "com.a.[1-2,10]"),
-        (["a08", "a09", "a10", "a11"], "a[08-11]"),
-        (["a1", "a01", "a2"], "a[1,01,2]"),
-        (["a9", "a10"], "a[9-10]"),
-        (["a1.b1", "a1.b2", "a2.b1", "a2.b2", "a3.b1"], "a[1-2].b[1-2],a3.b1"),
-        (["com.b", "com.a", "com.a"], "com.a,com.b"),
-        (["web1.x", "web2.x", "db1.x"], "db1.x,web[1-2].x"),
-        (["a[1]", "a[2]", "a 3"], "a 3,a[1],a[2]"),
-        (["n" + "1" * 16, "n" + "1" * 15 + "2"], "n" + "1" * 16 + ",n" + "1" * 15 + "2"),
-    ],
-)
-def test_names_are_folded_at_their_numbers(names, folded):
-    assert fold_names(names) == folded
 
 
 def test_twelve_silent_peers_are_one_line_whose_hint_is_for_each_of_them():

@@ -111,7 +111,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    venv = FreshVenv(tmp_path / "venv", "argcomplete", "ClusterShell", "tomlkit")
+    venv = FreshVenv(tmp_path / "venv", "argcomplete", "tomlkit")
     venv.install(build_wheel(ROOT, tmp_path / "wheel"))
     site = Site(tmp_path / "site", venv.bin)
     yield site

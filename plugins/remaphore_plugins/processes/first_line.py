@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import unicodedata
 from typing import NamedTuple
+
+from remaphore.text import describe_character
 
 LINE_BYTES = 256  # BINPRM_BUF_SIZE: what the kernel reads of a file
 
@@ -66,7 +67,7 @@ def _interpreter(path: str, words: list[bytes]) -> Interpreter | Obstacle:
     program = words[0].decode(errors="surrogateescape")
     odd = next((char for char in program if not char.isprintable()), "")
     if odd:
-        what = f"its first line contains an invisible character, {_named(odd)}: {_shown(words[0])}"
+        what = f"its first line contains an invisible character, {describe_character(odd)}: {_shown(words[0])}"
         return Obstacle(what, f"replace that character in the first line of {shlex.quote(path)} by a space")
     if program.rpartition("/")[2] != "env" or len(words) == 1:
         return Interpreter(program)
@@ -96,16 +97,9 @@ def _encoding_problem(start: bytes, name: str) -> Obstacle | None:
     hidden = _HIDDEN_START.match(start)
     if hidden:
         before = hidden[0][:-2].decode(errors="surrogateescape")
-        named = ", ".join(dict.fromkeys(map(_named, before[:5])))
+        named = ", ".join(dict.fromkeys(map(describe_character, before[:5])))
         return Obstacle(f"there is white space before its #!: {named}", f"delete everything before #! in {name}")
     return None
-
-
-def _named(char: str) -> str:
-    """Return a character that cannot be seen by its number and its name, such as `U+00A0 NO-BREAK SPACE`."""
-    if "\udc80" <= char <= "\udcff":  # not UTF-8: a byte as surrogateescape shows it
-        return f"byte {ord(char) - 0xDC00:02X}"
-    return f"U+{ord(char):04X} {unicodedata.name(char, '')}".rstrip()
 
 
 def _shown(raw: bytes) -> str:

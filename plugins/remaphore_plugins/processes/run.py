@@ -75,7 +75,7 @@ async def run(
     cwd, umask: the caller's unless given. stdin: the bytes it reads; None for /dev/null. timeout: seconds. cap: bytes
     of output to keep, stdout and stderr together. stop: ends the run once it is done. Being cancelled ends it too.
     account: the user it runs as, if not ours. subreaper: finds processes that have left both session and parent.
-    Ending it means TERM, `tree.GRACE_SECONDS`, KILL, for its group and all its descendants. Raises only CancelledError.
+    Ending it means TERM, `tree.GRACE_SECONDS`, KILL, for its group and all its descendants. Raise only CancelledError.
     """
     if stop is not None and stop.done():
         return RunResult(exit_code=None, stopped=True, error="not started: shutting down")

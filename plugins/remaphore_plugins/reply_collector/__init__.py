@@ -2,9 +2,9 @@
 
 Only output belongs here; the logic of a request is in `remaphore.requesting`. `formats` and `json_formats` make the
 text for stdout: the lines of the Go implementation, identical replies folded, JSON. `report` makes the progress line
-and the summary from `request_stats`. `terminal` decides what may be written to a terminal, `folding` shortens lists of
-names. Files and pipes get the bytes of an output unchanged; a terminal gets no control sequences, and no line that is
-wider than its window and could look like two.
+and the summary from `request_stats`. `terminal` decides what may be written to a terminal. Files and pipes get the
+bytes of an output unchanged; a terminal gets no control sequences, and no line that is wider than its window and could
+look like two.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
-from remaphore import Message, PluginError, Reply, Summary, hookimpl
-from remaphore.extras import install_hint
+from remaphore import Message, Reply, Summary, hookimpl
 from remaphore.text import columns_of
 from remaphore_plugins.reply_collector import report
-from remaphore_plugins.reply_collector.folding import can_fold
 from remaphore_plugins.reply_collector.formats import Fold, Format, Lines
 from remaphore_plugins.reply_collector.request_stats import RequestStats
 from remaphore_plugins.reply_collector.terminal import (
@@ -64,10 +62,7 @@ class ReplyCollector:
 
     @hookimpl
     def remaphore_configure(self, options: Mapping[str, Any]) -> None:
-        """Apply the command line: *options* are fields of `Options`.
-
-        Raise PluginError for `fold` without ClusterShell.
-        """
+        """Apply the command line: *options* are fields of `Options`."""
         self._options = Options(**options)
         self._format = _format(self._options.format)
         if self._options.save:
@@ -137,9 +132,6 @@ def _format(name: str) -> Format:
     if name == "lines":
         return Lines(terminal=terminal)
     if name == "fold":
-        if not can_fold():
-            hint = f"{install_hint('operator')} (or use --jsonl)"
-            raise PluginError("ClusterShell is not installed, which --fold needs", hint=hint)
         return Fold(terminal=terminal, color=supports_color(sys.stdout))
     from remaphore_plugins.reply_collector.json_formats import Json, JsonLines
 

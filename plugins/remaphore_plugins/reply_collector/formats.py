@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TextIO
 
-from remaphore import Message, Reply, Summary
+from remaphore import Message, Reply, Summary, nodeset
 from remaphore.text import columns_of, cut, encodable, escape, fitting, wrap
-from remaphore_plugins.reply_collector.folding import fold
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats, Verdict, classify
 from remaphore_plugins.reply_collector.terminal import colorize, for_terminal
 
@@ -102,7 +101,7 @@ class Fold(Format):
 
     def _head(self, verdict: Verdict, names: Sequence[str]) -> bytes:
         what = "exit code 0" if verdict.kind == "ok" else str(verdict)
-        line = f"{fold(names)} ({len(names)}): {what}"
+        line = f"{nodeset.fold(names)} ({len(names)}): {what}"
         if self._terminal is None:
             return f"{line}\n".encode()
         lines = wrap(

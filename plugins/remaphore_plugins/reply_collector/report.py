@@ -1,18 +1,22 @@
-"""What is written to stderr: the progress of a request, and its result, with the names of failed destinations."""
+"""What is written to stderr: the progress of a request, and its result, with the names of failed destinations.
+
+Many names are folded: `com.db.[1-30]`.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
 
+from remaphore import nodeset
 from remaphore.text import encodable, escape, wrap
-from remaphore_plugins.reply_collector.folding import format_names
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
 from remaphore_plugins.reply_collector.terminal import colorize
 
 _NOT_OK: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
 _PREFIX = "remaphore: "
 _MARGIN = 4  # columns before the further lines of a long list of names
+_MANY = 8  # names; up to here a plain list is as easy to read
 _SHOWN = 50  # destinations in the progress line; no terminal shows more of them in one line
 
 
@@ -45,7 +49,8 @@ def summary(stats: RequestStats, *, color: bool, columns: int | None = None, enc
         for name in stats.names(kind):
             groups[str(stats.verdicts[name]) if name in stats.verdicts else LABELS[kind]].append(name)
         for what, names in sorted(groups.items(), key=lambda group: -len(group[1])):
-            head, *rest = _wrap(encodable(f"{what}: {format_names(names)}", encoding), columns)
+            listed = nodeset.fold(names) if len(names) > _MANY else ", ".join(names)
+            head, *rest = _wrap(encodable(f"{what}: {listed}", encoding), columns)
             if color:  # after wrapping, as escape sequences have no width
                 end = len(_PREFIX) + len(what)
                 head = _PREFIX + colorize(head[len(_PREFIX) : end], kind) + head[end:]

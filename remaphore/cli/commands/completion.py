@@ -42,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Completion) -> int:
-    """Print the script for the shell; return 0. Raises UsageError without argcomplete."""
+    """Print the script for the shell; return 0. Raise UsageError without argcomplete."""
     try:
         from argcomplete.shell_integration import shellcode
     except ImportError:

@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(_options: Demo) -> int:
-    """Show it; return 0. Raises TransportError without nats-server."""
+    """Show it; return 0. Raise TransportError without nats-server."""
     from remaphore.demo import show
     from remaphore.embedded.broker import find_server
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remaphore.cli import output, requests
+from remaphore.cli import output
+from remaphore.cli.commands.request import EXIT_MISSING
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ remaphore doctor --to 'com.example.**'"""
 EXIT_CODES = {
     0: "no errors, and every peer replied (there may be warnings)",
     1: "at least one error",
-    4: "no errors, but at least one peer did not reply; a peer that runs the Go implementation need not",
+    EXIT_MISSING: "no errors, but at least one peer did not reply; a peer that runs the Go implementation need not",
 }
 
 
@@ -30,7 +32,7 @@ class Doctor:
     """Options of doctor. to: pattern of the peers to ask; timeout: seconds for each step."""
 
     config: str | None = None
-    to: str = requests.ALL
+    to: str = ALL
     timeout: float = DEFAULT_SECONDS
     json: bool = False
 
@@ -50,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--to",
         metavar="PATTERN",
-        default=requests.ALL,
+        default=ALL,
         help="ask only these peers, such as 'com.example.**' (default: ** for all)",
     )
     parser.add_argument(

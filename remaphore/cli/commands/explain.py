@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output, requests
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -38,7 +39,7 @@ class Explain:
     at: int | None = None
     sender: str = ""
     verb: str = requests.DEFAULT_VERB
-    to: tuple[str, ...] = (requests.ALL,)
+    to: tuple[str, ...] = (ALL,)
     pattern: str = ""
     any_destination: bool = False
     id: str = ""
@@ -48,7 +49,7 @@ class Explain:
 
     @classmethod
     def from_arguments(cls, *, verb: str | None, to: tuple[str, ...], **given: Any) -> Explain:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if given["sender"] and (given["files"] or given["base64"]):
             raise UsageError("--from cannot be combined with a message", hint="give only one of the two")
         if not given["sender"] and (verb is not None or to):
@@ -56,7 +57,7 @@ class Explain:
                 "--verb and --to need --from", hint="add --from KEY|DESTINATION; the filters are -v and -D"
             )
         verb = requests.DEFAULT_VERB if verb is None else verb
-        return cls(**given, verb=verb, to=to or (requests.ALL,))
+        return cls(**given, verb=verb, to=to or (ALL,))
 
 
 def add_arguments(parser: Parser) -> None:

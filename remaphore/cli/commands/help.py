@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Help) -> int:
-    """Print the help; return 0. Raises UsageError for an unknown command."""
+    """Print the help; return 0. Raise UsageError for an unknown command."""
     if options.words:
         output.write(_find_parser(options.words).format_help())
     else:
@@ -44,7 +44,7 @@ def run(options: Help) -> int:
 
 
 def _find_parser(words: tuple[str, ...]) -> Parser:
-    """Return the parser of the command, or the action of one, that *words* name. Raises UsageError."""
+    """Return the parser of the command, or the action of one, that *words* name. Raise UsageError."""
     from remaphore.cli.arguments import hide_keys, make_tree
     from remaphore.errors import UsageError
     from remaphore.text import closest

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
-from remaphore.cli.configuration import load_config
+from remaphore.cli.configuration import find_editable, load_config, report_change
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -120,10 +120,9 @@ def add(options: IdentityAdd) -> None:
     import shlex
     import stat
 
-    from remaphore.config import identities, peer_line, revision
+    from remaphore.config import identities, peer_line
 
-    path = _path(options.config)
-    revision.check_format(path)
+    path = find_editable(options.config)
     verbs = frozenset(verb.lower() for verb in options.verbs)
     new = identities.add(path, key_file=options.file, verbs=verbs)
     config = load_config(path)
@@ -133,7 +132,7 @@ def add(options: IdentityAdd) -> None:
         output.notice(f"private key: {new.file} ({how})")
         output.notice(f"identity {new.identity.key} may send: {', '.join(sorted(new.identity.verbs)) or 'nothing'}")
         output.notice(f"the default identity is still {config.identity().key}")
-        _report_change(new.changed)
+        report_change(new.changed)
         output.notice("next, on each peer, with the verbs that this node may send to it:")
         output.notice(f"    remaphore peer add --rotate --verbs ping,deploy {shlex.join(line.split())}", whole=True)
     else:
@@ -145,10 +144,10 @@ def set_default(options: IdentityDefault) -> None:
     """Choose the default identity."""
     from remaphore.config import identities
 
-    changed = identities.set_default(_path(options.config), options.key)
+    changed = identities.set_default(find_editable(options.config), options.key)
     if changed:
         output.notice(f"default identity: {options.key}")
-        _report_change(changed)
+        report_change(changed)
     else:
         output.notice(f"already the default identity, nothing changed: {options.key}")
 
@@ -159,13 +158,15 @@ def remove(options: IdentityRemove) -> None:
 
     from remaphore.config import identities
 
-    file, changed = identities.remove(_path(options.config), options.key, delete_key_file=options.delete_key_file)
+    file, changed = identities.remove(
+        find_editable(options.config), options.key, delete_key_file=options.delete_key_file
+    )
     output.notice(f"removed: {options.key}")
     if options.delete_key_file:
         output.notice(f"deleted: {file}")
     else:
         output.notice(f"kept: {file}; when it is not needed any more: rm {shlex.quote(str(file))}", whole=True)
-    _report_change(changed)
+    report_change(changed)
 
 
 def list_identities(options: IdentityList) -> None:
@@ -191,17 +192,3 @@ def list_identities(options: IdentityList) -> None:
         for each in found
     )
     output.write_table(("KEY", "VERBS", "FILE", "DEFAULT"), rows)
-
-
-def _path(config: str | None) -> str:
-    import os
-
-    from remaphore.config import search
-
-    return search.find(config, os.environ)[0]
-
-
-def _report_change(changed: tuple[str, ...]) -> None:
-    from remaphore.cli.commands.peer import RELOAD
-
-    output.notice(f"changed: {', '.join(changed)}; {RELOAD}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from remaphore.cli import output
-from remaphore.cli.configuration import load_config
+from remaphore.cli.configuration import find_editable, load_config, report_change
 from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ EXAMPLE = """\
 remaphore peer list
 remaphore peer show | ssh right remaphore peer add --verbs ping,deploy -"""
 EXIT_CODES = {0: "done"}
-
-RELOAD = "to apply it to a running daemon: systemctl reload remaphore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ class PeerAdd:
 
     @classmethod
     def from_arguments(cls, *, line: tuple[str, ...], compatibility: str | None, **given: Any) -> PeerAdd:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if line and given["file"]:
             raise UsageError("both a peer line and --file are given", hint="give only one of the two")
         if not given["verbs"]:
@@ -62,7 +60,7 @@ class PeerPermit:
 
     @classmethod
     def from_arguments(cls, **given: Any) -> PeerPermit:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if not given["allow"] and not given["deny"]:
             raise UsageError("no verbs to allow or deny", hint="add --allow deploy, --deny ping, or both")
         return cls(**given)
@@ -192,14 +190,11 @@ def run(options: PeerAdd | PeerPermit | PeerRemove | PeerList | PeerShow) -> int
 
 def add(options: PeerAdd) -> None:
     """Add peers, and report what they may send."""
-    import os
-
     from remaphore.cli.commands.init import warn_of_destination
-    from remaphore.config import editing, peer_line, revision, search
+    from remaphore.config import editing, peer_line
     from remaphore.protocol.peers import Peer
 
-    path, _ = search.find(options.config, os.environ)
-    revision.check_format(path)  # fail before the user pastes a line
+    path = find_editable(options.config)
     rows = peer_line.read_all(*_peer_lines(options), bare=options.legacy)
     verbs = frozenset(verb.lower() for verb in options.verbs)
     peers = [Peer(destination=destination, key=key, verbs=verbs, legacy=options.legacy) for destination, key in rows]
@@ -214,17 +209,14 @@ def add(options: PeerAdd) -> None:
         if any(identity.key == peer.key for identity in own):
             output.notice(f"{peer.destination} is this node itself, which may now send these verbs to itself")
         output.notice(_summary(peer))
-    _report_change(added.files)
+    report_change(added.files)
 
 
 def permit(options: PeerPermit) -> None:
     """Change the verbs that a peer may send, and report them."""
-    import os
+    from remaphore.config import editing
 
-    from remaphore.config import editing, revision, search
-
-    path, _ = search.find(options.config, os.environ)
-    revision.check_format(path)
+    path = find_editable(options.config)
     chosen = editing.choose(load_config(path), options.peer, every=True)
     allow, deny = (frozenset(verb.lower() for verb in given) for given in (options.allow, options.deny))
     _warn_of_patterns(allow | deny)
@@ -235,7 +227,7 @@ def permit(options: PeerPermit) -> None:
     for peer in dict.fromkeys(chosen):
         if peer.key not in keys:
             output.notice(_summary(peer))
-    _report_change(changed.files)
+    report_change(changed.files)
 
 
 def _warn_of_patterns(verbs: frozenset[str]) -> None:
@@ -247,10 +239,6 @@ def _warn_of_patterns(verbs: frozenset[str]) -> None:
 
 def _summary(peer: Peer) -> str:
     return f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(peer.verbs)) or 'nothing'}"
-
-
-def _report_change(files: tuple[str, ...]) -> None:
-    output.notice(f"changed: {', '.join(files)}; {RELOAD}" if files else "nothing changed")
 
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
@@ -270,17 +258,14 @@ def _peer_lines(options: PeerAdd) -> tuple[str, str]:
 
 def remove(options: PeerRemove) -> None:
     """Remove a peer, or one of its keys."""
-    import os
+    from remaphore.config import editing
 
-    from remaphore.config import editing, revision, search
-
-    path, _ = search.find(options.config, os.environ)
-    revision.check_format(path)
-    peers = editing.choose(load_config(options.config), options.peer, key=options.key, every=options.every)
+    path = find_editable(options.config)
+    peers = editing.choose(load_config(path), options.peer, key=options.key, every=options.every)
     changed = editing.remove(path, peers)
     for destination, key in dict.fromkeys((peer.destination, peer.key) for peer in peers):
         output.notice(f"removed: {destination} ({key})")
-    _report_change(changed)
+    report_change(changed)
 
 
 def list_peers(options: PeerList) -> None:

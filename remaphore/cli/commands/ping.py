@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remaphore.cli import output, requests
+from remaphore.cli import output
+from remaphore.cli.commands.request import EXIT_MISSING
+from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 5.0
 DEFAULT_INTERVAL = 1.0
-EXIT_MISSING = 4  # as of `request`
 
 SUMMARY = "measure round-trip time and clock offset of the peers"
 EXAMPLE = """\
@@ -33,7 +34,7 @@ class Ping:
     """Options of ping. count: None for until interrupted; interval, timeout: seconds."""
 
     config: str | None = None
-    to: str = requests.ALL
+    to: str = ALL
     count: int | None = None
     interval: float = DEFAULT_INTERVAL
     timeout: float = DEFAULT_SECONDS
@@ -53,7 +54,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "to", metavar="PATTERN", nargs="?", default=requests.ALL, help="destinations to ping (default: ** for all)"
+        "to", metavar="PATTERN", nargs="?", default=ALL, help="destinations to ping (default: ** for all)"
     )
     parser.add_argument(
         "--count", type=positive_integer, metavar="N", help="stop after N pings (default: until interrupted)"
@@ -162,8 +163,9 @@ def _first_line(text: bytes) -> str:
 
 def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     """Write the summary: as JSON to stdout, or as notices."""
+    from remaphore import nodeset
     from remaphore.cli.findings import to_row as finding_to_row
-    from remaphore.diagnostics.folding import fold, fold_names
+    from remaphore.diagnostics.folding import fold
 
     asked, answered = stats.asked.total(), stats.answered.total()
     least, total, most = stats.round_trips_ns
@@ -186,7 +188,7 @@ def _write_summary(stats: PingStats, *, to_json: bool) -> None:
     for name, number in stats.missing.items():
         missing.setdefault((number, stats.asked[name]), []).append(name)
     for (number, of), names in sorted(missing.items(), reverse=True):
-        output.notice(f"missing: {fold_names(names)}, {number} of {of}")
+        output.notice(f"missing: {nodeset.fold(names)}, {number} of {of}")
     if answered:
         output.notice("round trip min/avg/max {min:.1f}/{avg:.1f}/{max:.1f} ms".format(**times))
     for finding in fold(stats.findings.values()):

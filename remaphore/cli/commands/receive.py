@@ -47,7 +47,7 @@ class Receive:
 
     @classmethod
     def from_arguments(cls, *, once: bool, script: tuple[str, ...], **given: Any) -> Receive:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         command = script[1:] if script[:1] == ("--",) else script
         return cls(**given, once=once or bool(given["id"]), script=command, report=True)
 

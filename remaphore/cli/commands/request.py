@@ -75,7 +75,7 @@ class Request(requests.OutgoingMessage):
         stop_after: int | None,
         **given: Any,
     ) -> Request:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if batch is None and (pause is not None or stop_after is not None):
             raise UsageError("--pause and --stop-on-failure need batches", hint="add --batch N or --batch N%")
         if stop_after is not None and not check:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from remaphore.cli import output
+from remaphore.receiving.ledger.state import DEFAULT_INSTANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 # Always loaded; `[plugins] enable` adds others.
 PLUGINS = ("hooks-d", "log")
-DEFAULT_INSTANCE = "main"
 WAITING = "waiting for the broker"  # in `systemctl status`
 
 SUMMARY = "run the daemon: handlers in hooks.d/VERB/, and plugins"

@@ -40,7 +40,7 @@ class Send(requests.OutgoingMessage):
         payload: tuple[str, ...],
         **given: Any,
     ) -> Send:
-        """Return the options of what the parser has read. Raises UsageError."""
+        """Return the options of what the parser has read. Raise UsageError."""
         if excluded:
             what = "send cannot leave destinations out: receivers that are not in the configuration would be lost"
             raise UsageError(what, hint="name the destinations with --to, or use request --except for known ones")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from remaphore.cli.legacy.goflags import Kind, parse
-from remaphore.cli.requests import ALL, DEFAULT_VERB
+from remaphore.cli.requests import DEFAULT_VERB
 from remaphore.errors import UsageError
 from remaphore.protocol import duration
+from remaphore.protocol.match import ALL
 
 FLAGS = {
     **dict.fromkeys(("C", "d", "o", "r", "s"), Kind.BOOL),
@@ -18,7 +19,7 @@ FLAGS = {
 
 
 def read(arguments: Sequence[str]) -> object:
-    """Return the options of the command line *arguments*. Raises UsageError."""
+    """Return the options of the command line *arguments*. Raise UsageError."""
     values, rest = parse(arguments, FLAGS)
     flag: dict[str, Any] = {name: values.get(name, False if kind is Kind.BOOL else "") for name, kind in FLAGS.items()}
     if flag["C"]:

@@ -32,7 +32,7 @@ Value = bool | str | int
 
 
 def parse(arguments: Sequence[str], flags: Mapping[str, Kind]) -> tuple[dict[str, Value], list[str]]:
-    """Return the values of the flags that *arguments* begin with, and the arguments after them. Raises UsageError."""
+    """Return the values of the flags that *arguments* begin with, and the arguments after them. Raise UsageError."""
     values: dict[str, Value] = {}
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-":

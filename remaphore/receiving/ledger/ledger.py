@@ -102,7 +102,7 @@ class Ledger:
             raise LedgerError("message is no longer pending in the ledger", hint="send it again")
 
     async def done(self, digest: bytes, reply: Reply) -> None:
-        """Return once the completion of a message is durable, with its reply. Raises LedgerError."""
+        """Return once the completion of a message is durable, with its reply. Raise LedgerError."""
         output = reply.output
         if len(output) > RECORDED_OUTPUT:
             output = output[:RECORDED_OUTPUT] + b"\nremaphore: recorded reply, cut: %d bytes in all\n" % len(output)
@@ -114,7 +114,7 @@ class Ledger:
         self._record((store.FINISH, (None, None, digest)))
 
     async def rejected(self, digest: bytes) -> None:
-        """Return once it is durable that a message was rejected, which is final. Raises LedgerError."""
+        """Return once it is durable that a message was rejected, which is final. Raise LedgerError."""
         await self._write((store.REJECT, (digest,)))
 
     def note_rejected(self, digest: bytes) -> None:

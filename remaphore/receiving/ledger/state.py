@@ -27,7 +27,7 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
     """Return the directory of *instance*.
 
     It is below `state_dir`, else `$STATE_DIRECTORY` (systemd sets it), else /var/lib/remaphore for root and
-    `$XDG_STATE_HOME/remaphore` for others. Raises StateError if there is none of these, UsageError for an invalid name.
+    `$XDG_STATE_HOME/remaphore` for others. Raise StateError if there is none of these, UsageError for an invalid name.
     """
     if not _NAME.fullmatch(instance):
         raise UsageError(f"invalid instance name: {instance!r}", hint="use at most 64 letters, digits, _, . and -")
@@ -35,7 +35,7 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
-    """Return the parent of all instances' directories if the configuration has no `state_dir`. Raises StateError."""
+    """Return the parent of all instances' directories if the configuration has no `state_dir`. Raise StateError."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd.exec(5): several are separated by colons
     if os.geteuid() == 0:
@@ -57,7 +57,7 @@ def check(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Create *folder* with mode 0700 and hold its lock. Raises StateError, also if another process holds the lock."""
+    """Create *folder* with mode 0700 and hold its lock. Raise StateError, also if another process holds the lock."""
     with _reporting(folder):
         opened = files.open_private(folder)
         try:

@@ -98,7 +98,7 @@ class Store:
     def __init__(self, path: Path, *, now: int) -> None:
         """Open *path*; if it does not exist, create it, and all that was signed at or before *now* is rejected.
 
-        Raises LedgerError if the file is damaged, newer than this program, or cannot be opened.
+        Raise LedgerError if the file is damaged, newer than this program, or cannot be opened.
         """
         self.path = path
         try:
@@ -141,7 +141,7 @@ class Store:
             return Inspection(0, f"cannot be read: {error}", 0)
 
     def load(self) -> tuple[int, dict[str, int], list[Row]]:
-        """Return the low-water mark of unknown senders, those of known ones, and every row. Raises LedgerError."""
+        """Return the low-water mark of unknown senders, those of known ones, and every row. Raise LedgerError."""
         try:
             (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
             marks = dict(self._database.execute("SELECT sender, low_water_mark FROM senders"))
@@ -157,7 +157,7 @@ class Store:
     def apply(self, statements: Iterable[Statement]) -> list[int]:
         """Execute all of *statements* durably, or none of them; return how many rows each changed.
 
-        Raises LedgerError. Whatever it raises, no transaction is left open: the next one would fail for it.
+        Raise LedgerError. Whatever it raises, no transaction is left open: the next one would fail for it.
         """
         try:
             self._database.execute("BEGIN IMMEDIATE")
@@ -174,7 +174,7 @@ class Store:
         return changed
 
     def recorded(self, digest: bytes) -> Recorded | None:
-        """Return the recorded reply of a message, or None if the message is not done. Raises LedgerError."""
+        """Return the recorded reply of a message, or None if the message is not done. Raise LedgerError."""
         query = f"SELECT exit_code, output, resent FROM messages WHERE digest = ? AND state = '{DONE}'"
         try:
             row = self._database.execute(query, (digest,)).fetchone()

@@ -7,18 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from remaphore import PluginError, Reply, Summary
-from remaphore.extras import install_hint
-from remaphore.protocol import nodeset
 from remaphore.testing import PluginHarness, make_message, make_reply
-from remaphore.text import natural_key, width
-from remaphore_plugins.reply_collector import ReplyCollector, folding
+from remaphore.text import width
+from remaphore_plugins.reply_collector import ReplyCollector
 from remaphore_plugins.reply_collector.formats import Fold, Lines
 from remaphore_plugins.reply_collector.request_stats import RequestStats, classify
-from tests.harness.factories import bounded
 
 REQUEST = make_message("deploy", "v42", wants_reply=True)
 NAMES = ("com.a", "com.b", "com.c")
@@ -159,32 +154,6 @@ def test_what_the_encoding_of_a_terminal_does_not_have_is_escaped_and_a_file_get
     assert form.end(RequestStats()) == b"com.a (1): exit code 0\n  z\\xfcrich \\u6771\n"
 
 
-@bounded
-@given(
-    st.sets(
-        st.one_of(
-            st.from_regex(r"(com|a-1)\.(db|n)-?0{0,2}[0-9]{1,3}(\.[0-9]{1,2})?", fullmatch=True),
-            st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="*,"), min_size=1, max_size=8),
-            st.text("[]@!&^%-0123456789.", min_size=1, max_size=8),
-        ),
-        min_size=1,
-        max_size=8,
-    )
-)
-def test_folded_names_are_the_names_whatever_characters_they_hold(names):
-    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
-
-    plain = {name for name in names if folding._PLAIN.fullmatch(name)}
-    odd = sorted(names - plain, key=natural_key)
-    folded = folding.fold(sorted(names))
-    assert folded.endswith(",".join(odd))
-    head = folded.removesuffix(",".join(odd)).removesuffix(",")
-    assert set(NodeSet(head, resolver=RESOLVER_NOGROUP) if head else ()) == plain
-    # What it prints can be given to --to, where the destinations are known; without odd ones everywhere.
-    assert set(nodeset.expand(folded, known=names)) == names
-    assert odd or set(nodeset.expand(folded)) == names
-
-
 async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfdbinary):
     names = tuple(f"com.n{number}" for number in range(1, 31))
     replies = [make_reply(2, "x", peer=name) for name in names[:2]]
@@ -201,18 +170,6 @@ async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfd
         "remaphore: missing: com.n[11-25]",
         "remaphore: not asked: com.n26, com.n27, com.n28, com.n29, com.n30",
     ]
-
-
-async def test_without_clustershell_the_summary_lists_all_names_and_fold_is_an_error_with_the_extra(
-    capfdbinary, monkeypatch
-):
-    monkeypatch.setattr(folding, "find_spec", lambda _name: None)
-    names = tuple(f"com.n{number}" for number in range(1, 31))
-    _, err = await shown(capfdbinary, names=names)
-    assert err.decode().splitlines()[1] == f"remaphore: missing: {', '.join(names)}"
-    with pytest.raises(PluginError, match="ClusterShell is not installed, which --fold needs") as caught:
-        await PluginHarness(ReplyCollector, options={"format": "fold"}).__aenter__()
-    assert caught.value.hint == f"{install_hint('operator')} (or use --jsonl)"
 
 
 async def test_nothing_is_written_if_no_request_was_sent(capfdbinary):
@@ -279,8 +236,8 @@ def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
     assert line.endswith(" (1000): missing")
 
 
-def test_a_request_in_lines_imports_no_json_and_no_clustershell():
-    heavy = "{'json', 'ClusterShell', 'remaphore_plugins.reply_collector.json_formats', 'unicodedata'}"
+def test_a_request_in_lines_imports_no_json():
+    heavy = "{'json', 'remaphore_plugins.reply_collector.json_formats', 'unicodedata'}"
     # Without the modules imported before: coverage imports json into each process.
     code = "import sys; before = set(sys.modules); import remaphore_plugins.reply_collector;"
     code += f"print({heavy} & (set(sys.modules) - before))"

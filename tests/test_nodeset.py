@@ -1,10 +1,13 @@
-"""Node sets: what they stand for, what is an error, and that a large one is an error before it is made."""
+"""Node sets: what they stand for, what is an error, that a large one is an error before it is made, and folding."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from remaphore import nodeset
 from remaphore.errors import UsageError
-from remaphore.protocol import nodeset
-from remaphore.protocol.nodeset import MAX_NAMES, expand, is_plain
+from remaphore.nodeset import MAX_NAMES, expand, fold, is_plain
+from tests.harness.factories import bounded
 
 
 @pytest.mark.parametrize(
@@ -109,3 +112,54 @@ def test_what_stands_for_itself_is_plain():
     assert [text for text in ("com.web.1", "com.**", "a,b", "a[1]", "a b", "a]", "") if is_plain(text)] == [
         "com.web.1", "com.**"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        ("", ""),
+        ("com.a", "com.a"),
+        ("com.a.7", "com.a.7"),
+        ("com.a.2 com.a.10 com.a.1", "com.a.[1-2,10]"),
+        ("a08 a09 a10 a11", "a[08-11]"),
+        ("a1 a01 a2", "a[1,01,2]"),
+        ("a9 a10", "a[9-10]"),
+        ("a0 a9 a10 a1", "a[0-1,9-10]"),
+        ("a099 a100 a999 a1000", "a[099-100,999-1000]"),
+        ("a098 a099", "a[098-099]"),
+        ("a1.b1 a1.b2 a2.b1 a2.b2 a3.b1", "a[1-2].b[1-2],a3.b1"),
+        ("com.b com.a com.a", "com.a,com.b"),
+        ("web1.x web2.x db1.x web10.y", "db1.x,web[1-2].x,web10.y"),
+        ("a[1] b1 b2", "b1,b2,a[1]"),
+        ("a! b1 b2", "b[1-2],a!"),
+        ("n1111111111111111 n1111111111111112", "n1111111111111111,n1111111111111112"),
+    ],
+)
+def test_names_are_folded_at_their_numbers(names, folded):
+    assert fold(names.split()) == folded
+
+
+def test_a_padded_range_ends_at_the_last_number_of_its_width():
+    names = [f"a{number:02}" for number in range(90, 120)] + [f"a{number:03}" for number in range(998, 1002)]
+    assert set(expand(fold(["a01", *names, "a099"]))) == {"a01", *names, "a099"}
+    assert fold(f"a{number:02}" for number in (*range(8), *range(8, 120))) == "a[00-99,100-119]"
+
+
+@bounded
+@given(
+    st.sets(
+        st.one_of(
+            st.from_regex(r"(com|a-1)\.(db|n)-?0{0,2}[0-9]{1,3}(\.[0-9]{1,2})?", fullmatch=True),
+            st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="*,"), min_size=1, max_size=8),
+            st.text("[]@!&^%-0123456789.", min_size=1, max_size=8),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_what_is_folded_expands_to_the_same_names_whatever_characters_they_hold(names):
+    folded = fold(names)
+    assert set(expand(folded, known=names)) == names
+    # Names of plain characters need not be known.
+    plain = {name for name in names if nodeset._PLAIN.fullmatch(name)}
+    assert not plain or set(expand(fold(plain))) == plain
