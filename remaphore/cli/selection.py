@@ -110,7 +110,7 @@ def add_destinations(parser: Parser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="read NODES from FILE (- for stdin), a line each",
+        help="read NODES from FILE (- for stdin), one per line",
     )
 
 

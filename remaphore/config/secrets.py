@@ -76,7 +76,7 @@ def read_file(path: str | Path, *, what: str, limit: int = MAX_FILE_BYTES) -> tu
         raise ConfigError(f"{str(path)!r}: {what}: not a valid file name", hint="correct the name") from None
 
 
-def missing_hint(path: str, *, create: str = "check the name, or create the file") -> str:
+def missing_hint(path: str, *, create: str = "check the name of the file") -> str:
     """Return how to fix the name *path*, which does not exist. create: the hint if nothing is wrong with the name."""
     if any(part.startswith(("~", "$")) for part in path.split("/")):
         return "write the full path: neither ~ nor a variable is replaced in a file name"

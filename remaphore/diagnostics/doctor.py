@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Level
+from remaphore.diagnostics.peers import check_peers
 from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.diagnostics.servers import ServerProbe, probe_server, separate
 from remaphore.diagnostics.survey import OnListening, PeerSurvey, Report
@@ -33,16 +34,20 @@ async def examine(
 
     timeout: seconds for each server, and for the replies of the peers; with several identities, silent peers get it
     twice. on_listening: called when all peers have replied and only further replies are awaited, with a function that
-    ends that. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used.
+    ends that. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used. A node
+    without any peer has its servers examined, as its first one may not be known yet.
     """
-    responders = expect(config, to)
+    responders = expect(config, to) if config.peers else ()
     signer = Signer(config, clock)
     probes = await probe_servers(config, signer, timeout=timeout, report=report)
     try:
         if finding := await separate(config, probes, timeout=timeout):
             report(finding)
         bus = next((probe.bus for probe in probes if probe.usable), None)
-        if bus is not None:
+        if not responders:
+            for finding in check_peers(config):
+                report(finding)
+        elif bus is not None:
             survey = PeerSurvey(
                 bus, config, signer, responders, to=to, timeout=timeout, on_listening=on_listening, clock=clock
             )

@@ -161,6 +161,10 @@ def judge_silent(config: Config, peer: Peer, *, timeout: float) -> Finding:
     word, end = shlex.quote(name), "-- " if name.startswith("-") else ""
     silent = f"no reply within {timeout:g} s; we permit it {format_verbs(peer.verbs)}"
     facts = {"we_permit": sorted(peer.verbs)}
+    if any(identity.key == peer.key for identity in config.identities):  # as in a peers.d that is the same everywhere
+        what = f"no reply within {timeout:g} s from this node itself, so no daemon runs here, or it does not receive"
+        hint = "start it, or leave this node out: remaphore doctor --to PATTERN"
+        return Finding(Level.WARNING, Code.PEER_SILENT, name, what, hint, facts)
     if peer.legacy:
         what = f"{silent}. The Go implementation does not reply to verbs that it does not permit, such as {PERMISSIONS}"
         return Finding(Level.NOTE, Code.PEER_SILENT, name, what, f"remaphore ping {end}{word}", facts)

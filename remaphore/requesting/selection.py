@@ -49,6 +49,9 @@ def remaining(
 
 def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) -> NoReceiversError:
     """Return the error that no peer matches any of *patterns*, with what may have been meant as its hint."""
+    if not config.peers:
+        hint = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+        return NoReceiversError(f"no known receivers: no peers in {config.source}", hint=hint)
     first = peers.by_key(config.peers)
     for peer in config.peers:
         if peer.destination == patterns[0] and first[peer.key].destination != patterns[0]:

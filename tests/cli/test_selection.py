@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,9 @@ from remaphore.cli import arguments
 from remaphore.cli.main import main
 from remaphore.cli.selection import Selection
 from remaphore.nodeset import MAX_NAMES
+from remaphore.requesting.selection import no_receivers
 from tests.harness.node_files import Entry, write_toml
+from tests.harness.nodes import make_config
 
 NAMES = ("com.example.web.10", "com.example.web.2", "com.example.web.1", "com.example.db.1", "org.other", "solo")
 
@@ -148,6 +151,12 @@ def test_a_request_to_a_destination_without_peer_is_an_error_that_suggests_one(t
         code, _, err = typed("request", *words, *dry_run)
         assert (code, "remaphore: error: no known receivers: " in err) == (3, True)
         assert message in err
+
+
+def test_a_node_without_peers_is_told_to_add_one():
+    error = no_receivers(replace(make_config(1), peers=()), ["com.example.**"], ())
+    assert str(error) == "no known receivers: no peers in node1.toml"
+    assert error.hint.startswith("add the first peer: remaphore peer add")
 
 
 def test_the_other_commands_suggest_as_well(typed):

@@ -130,7 +130,7 @@ def test_a_file_name_with_one_or_with_a_tilde_is_explained(tmp_path):
         "a.key ": "delete or replace U+0020 space in the name",
         "~/a.key": "write the full path: neither ~ nor a variable is replaced in a file name",
         "$HOME/a.key": "write the full path: neither ~ nor a variable is replaced in a file name",
-        "a b.key": "check the name, or create the file",
+        "a b.key": "check the name of the file",
     }.items():
         with pytest.raises(ConfigError) as caught:
             secrets.read_file(tmp_path / name, what="private key")

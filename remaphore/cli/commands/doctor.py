@@ -42,11 +42,11 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.arguments import add_config, add_json, positive_seconds
 
     parser.description = (
-        "Connect to each server and ask each peer with the verb `permissions`: which peers reply, whose clock is off,"
-        " and what the peers and this node permit each other. Peers report their permissions if they have the plugin"
-        " `permissions` enabled. When all have replied, doctor waits until --timeout or Ctrl-C for a second machine"
-        " with the key of one of them. Each finding is printed with a hint on how to fix it. Equal findings about"
-        " several peers are one line."
+        "Connect to each server, ask each peer with the verb `permissions`, and report which peers reply, whose clock"
+        " is off, and what the peers and this node permit each other. Peers report their permissions if they have the"
+        " plugin `permissions` enabled. When all have replied, doctor waits until --timeout or Ctrl-C for a second"
+        " machine with the key of one of them. Each finding is printed with a hint on how to fix it. Equal findings"
+        " about several peers are printed as one line."
     )
     add_config(parser)
     parser.add_argument(

@@ -61,7 +61,7 @@ def add_arguments(parser: Parser) -> None:
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    added = actions.add_parser("add", help="add an identity, with a new key or that of a file, and print its peer line")
+    added = actions.add_parser("add", help="add an identity with a new or an existing key, and print its peer line")
     added.description = (
         "Add an identity to the configuration, and print its peer line. The default identity stays the same. Repeated"
         " with the same FILE, it changes nothing."

@@ -149,7 +149,7 @@ def _add_arguments_of_add(parser: Parser) -> None:
 
     parser.description = (
         "Add a peer by its peer line, which `remaphore peer show` prints on that node, with the verbs that it may send."
-        " Repeated, it changes nothing."
+        " Adding a known peer again changes nothing."
     )
     parser.example = "remaphore peer add --verbs ping,deploy --file right.peer"
     add_config(parser)
@@ -167,7 +167,7 @@ def _add_arguments_of_add(parser: Parser) -> None:
     parser.add_argument(
         "--drop-in",
         action="store_true",
-        help="write to peers.d/DESTINATION.toml instead of the main file, which needs the extra `operator`",
+        help="write to peers.d/DESTINATION.toml, as is the default without the extra `operator`",
     )
     parser.set_defaults(options=PeerAdd.from_arguments)
 
@@ -243,6 +243,8 @@ def _summary(peer: Peer) -> str:
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
     """Return the text with the peer lines, and its source for messages."""
+    import os
+    import shlex
     import sys
 
     from remaphore.config.secrets import read_file, read_stdin
@@ -250,6 +252,9 @@ def _peer_lines(options: PeerAdd) -> tuple[str, str]:
     if options.file:
         return read_file(options.file, what="peer lines")[0].decode(errors="replace"), options.file
     if options.line not in ("", "-"):
+        if os.path.isfile(options.line):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+            hint = f"to add the peers in it: --file {shlex.quote(options.line)}"
+            raise UsageError(f"{options.line!r} is a file, not a peer line", hint=hint)
         return options.line, "the peer line"
     if sys.stdin is not None and sys.stdin.isatty():
         output.notice("paste the peer line of the other node, then press Enter and Ctrl-D")
@@ -270,7 +275,10 @@ def remove(options: PeerRemove) -> None:
 
 def list_peers(options: PeerList) -> None:
     """Print the peers."""
-    peers = load_config(options.config).peers
+    from remaphore.text import natural_key
+
+    # Files of peers.d are read in the order of their names: 1, 10, 2.
+    peers = sorted(load_config(options.config).peers, key=lambda peer: natural_key(peer.destination))
     if options.json:
         output.write_json(
             *(

@@ -48,8 +48,8 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Send `ping` repeatedly and print each reply: its round-trip time, the offset of the peer's clock, and its"
         " output, which is the daemon's version and uptime if it has no handler for `ping`. Each ping waits until"
-        " --timeout, also for a further reply of a peer that has replied (DUP): a second machine with its key is"
-        " reported. The command ends after --count pings, or at once with Ctrl-C, with a summary on stderr. A"
+        " --timeout, even if every peer has replied, to detect a second machine with the key of a peer (marked DUP)."
+        " The command ends after --count pings, or at once with Ctrl-C, with a summary on stderr. A"
         " receiver that waits for any message accepts a ping too."
     )
     add_config(parser)

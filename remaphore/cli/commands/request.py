@@ -112,7 +112,7 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.selection import EXPLAINED, add_exceptions
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
-    parser.description = f"Send a message and print the replies of the peers that it reaches. {EXPLAINED}"
+    parser.description = f"Send a message and print the replies of the peers that it addresses. {EXPLAINED}"
     requests.add_message(parser)
     add_exceptions(parser)
     parser.add_argument(

@@ -57,8 +57,8 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.selection import EXPLAINED
 
     parser.description = (
-        "Send a message and do not wait for replies. The command ends once the broker has the message. Several"
-        f" destinations are sent a message each. {EXPLAINED}"
+        "Send a message and do not wait for replies. The command ends once the broker has the message. Each"
+        f" of several destinations gets a message of its own. {EXPLAINED}"
     )
     requests.add_message(parser)
     parser.add_argument("--except", dest="excluded", action="append", default=[], help=argparse.SUPPRESS)

@@ -212,17 +212,10 @@ def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
     run(["peer", "add", "--drop-in", "--compatibility", "legacy", "--verbs", "*", "com.old", make_key(3).public])
     assert run("peer list")[1].splitlines() == [
         "DESTINATION  KEY                                           VERBS        FROM",
-        f"com.right    {make_key(2).public}  deploy,ping  {left}: peers[0]",
         f"com.old      {make_key(3).public}  * (legacy)   {left.parent}/peers.d/com.old.toml: peers[0]",
+        f"com.right    {make_key(2).public}  deploy,ping  {left}: peers[0]",
     ]
     assert [json.loads(line) for line in run("peer list --json")[1].splitlines()] == [
-        {
-            "destination": "com.right",
-            "key": make_key(2).public,
-            "verbs": ["deploy", "ping"],
-            "compatibility": None,
-            "origin": f"{left}: peers[0]",
-        },
         {
             "destination": "com.old",
             "key": make_key(3).public,
@@ -230,7 +223,37 @@ def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
             "compatibility": "legacy",
             "origin": f"{left.parent}/peers.d/com.old.toml: peers[0]",
         },
+        {
+            "destination": "com.right",
+            "key": make_key(2).public,
+            "verbs": ["deploy", "ping"],
+            "compatibility": None,
+            "origin": f"{left}: peers[0]",
+        },
     ]
+
+
+def test_the_list_is_in_natural_order(run, left):
+    for number in (10, 9):
+        run(
+            [
+                "peer",
+                "add",
+                "--drop-in",
+                "--verbs",
+                "ping",
+                peer_line.write(destination=f"com.web.{number}", key=make_key(number).public),
+            ]
+        )
+    assert [line.split()[0] for line in run("peer list")[1].splitlines()[1:]] == ["com.web.9", "com.web.10"]
+
+
+def test_a_file_in_place_of_a_peer_line_is_an_error_that_names_the_option(run, left, tmp_path):
+    (tmp_path / "right.peer").write_text(RIGHT + "\n")
+    code, _, err = run(["peer", "add", "--verbs", "ping", "right.peer"])
+    assert (code, "'right.peer' is a file, not a peer line" in err) == (2, True)
+    assert "hint: to add the peers in it: --file right.peer" in err
+    assert not search.load(str(left), {}).peers
 
 
 def test_show_prints_a_peer_line_for_each_identity_the_default_one_first_or_for_a_peer(run, left):
