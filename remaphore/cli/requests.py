@@ -132,6 +132,17 @@ def check_words(options: OutgoingMessage, config: Config) -> None:
         raise UsageError(what, hint=f"write {line}; to send this text, add --verb {options.verb}")
 
 
+def warn_of_default_verb(options: OutgoingMessage) -> None:
+    """Warn of a payload without --verb: `remaphore request --to com.web.1 deploy v1` is a ping, which nodes answer."""
+    from remaphore.cli.arguments import hide_keys
+
+    typed = any(word.partition("=")[0] == "--verb" for word in options.typed)
+    if options.typed and options.payload and not typed:
+        first = hide_keys(options.payload.split(maxsplit=1)[0] if options.payload.strip() else options.payload)
+        output.notice(f"warning: the verb is {DEFAULT_VERB}, and the payload begins with {first!r}")
+        output.notice(f"hint: if that is the verb, write --verb {first}; --verb {DEFAULT_VERB} omits this warning")
+
+
 def _corrected(options: OutgoingMessage, destination: str, rest: Sequence[str]) -> list[str]:
     """Return the line of *options* with *destination*, then the verb and the payload of *rest*, in their places."""
     from contextlib import suppress

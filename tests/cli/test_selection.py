@@ -244,6 +244,15 @@ def test_other_words_are_a_payload(typed, words):
     assert typed("send", *words, "--timeout", "1ms")[0] == 3  # it has tried to connect
 
 
+def test_a_request_with_a_payload_and_no_verb_warns_that_it_is_a_ping(typed):
+    for words in (["--to", "solo", "deploy", "v42"], ["deploy"]):
+        _, _, err = typed("request", "--dry-run", *words)
+        assert "warning: the verb is ping, and the payload begins with 'deploy'" in err
+        assert "--verb deploy" in err
+    for words in (["--to", "solo"], ["--verb", "ping", "deploy"], ["--verb=deploy", "v42"]):
+        assert "warning" not in typed("request", "--dry-run", *words)[2]
+
+
 def test_a_destination_with_brackets_can_be_named(tmp_path, capsys):
     path = tmp_path / "admin.toml"
     write_toml(

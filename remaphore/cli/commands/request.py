@@ -173,6 +173,7 @@ def run(options: Request) -> int:
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
     requests.check_words(options, config)
+    requests.warn_of_default_verb(options)
     plan = batch_plan(options)
     if options.dry_run:
         return _dry_run(options, config, plan)

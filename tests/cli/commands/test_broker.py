@@ -40,7 +40,7 @@ def settings(*words):
         (["--creds", "a", "--print-config"], "not allowed with"),
         (["--creds", "a", "--revoke", "a"], "not allowed with"),
         (["--creds", "a", "--subject", "a.>"], "--subject: not a NATS subject: it contains a wildcard"),
-        (["--creds", "a", "--subject", ""], "--subject: not a NATS subject"),
+        (["--creds", "a", "--subject", ""], "--subject: its value is empty"),
     ],
 )
 def test_options_that_cannot_be_meant_are_usage_errors(words, message, tmp_path, monkeypatch):
