@@ -158,7 +158,7 @@ SCANNERS = {
     "names of other characters": (lambda text: nodeset.fold(f"a {n}" for n in range(len(text) // 4)), ["a"]),
     "version": (lambda text: pinger.reported_version(octets(text)), ["remaphore ", "remaphore 1", "1"]),
     "invocation": (lambda text: ping.parse_reply(octets(text)), [repeated("a", "remaphore 1, up "), "remaphore "]),
-    "log line": (log_line, ["\x1b", "\n", "\u2028", "é"]),
+    "log line": (log_line, ["\x1b", "\n", "\u2028", "é", " a", " a=", "a"]),
     "message": (lambda text: wire.decode(octets(text)), [",", "a"]),
     "time": (lambda text: parse_frame(time_ns=text), ["f", "1", "0"]),
     "uuid": (lambda text: parse_frame(uuid=text), ["f"]),
@@ -233,7 +233,6 @@ SCANNERS = {
 
 # Modules with an expression, and what reaches it: a scanner of the table, or why its text has a bounded length.
 EXPRESSIONS = {
-    "remaphore/cli/completers.py": "a metavar of our own parsers",
     "remaphore/cli/commands/explain.py": "an argument, matched from its start to its end by classes without overlap",
     "remaphore/cli/arguments.py": SCANNERS["private key by mistake"],
     "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
@@ -247,6 +246,7 @@ EXPRESSIONS = {
     "remaphore/protocol/duration.py": SCANNERS["duration"],
     "remaphore/protocol/message.py": SCANNERS["lines"],
     "remaphore/diagnostics/folding.py": "a name of the configuration, without classes",
+    "remaphore/logs.py": SCANNERS["log line"],
     "remaphore/nodeset.py": SCANNERS["node set"],
     "remaphore/requesting/suggestion.py": "names of 128 characters at most, and three stars",
     "remaphore/cli/selection.py": SCANNERS["list of destinations"],

@@ -15,6 +15,7 @@ PATTERNS = [
     "longprefix*",
     "*longsuffix",
     "com*com",
+    "com.*longsuffix",
     "com.crypto.us.leftleft*",
     "com.crypto.us.*leftleft",
     "com.crypto.us.le*ft*",
