@@ -108,7 +108,9 @@ def check_way(path: str, *, user: int) -> None:
 def check_owner(path: str, found: os.stat_result, *, user: int) -> None:
     """Raise UnsafeError unless root or *user* owns *path*, whose status is *found*."""
     if found.st_uid not in (_ROOT, user):
-        reason = f"owned by user id {found.st_uid}, which is neither root nor the daemon's user"
+        # Not "the daemon's user": root may examine what the daemon of another user would run.
+        trusted = f"neither root nor user id {user}" if user != _ROOT else "not root"
+        reason = f"owned by user id {found.st_uid}, which is {trusted}"
         raise UnsafeError(path, reason, replace_hint(path))
 
 

@@ -1,6 +1,7 @@
 """The way to a path: tests/plugins/hooks_d/test_trust.py has its rules, here is what only directories need."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,3 +35,10 @@ def test_a_path_in_a_deleted_directory_is_unsafe(tmp_path, monkeypatch):
     (tmp_path / "gone").rmdir()
     with pytest.raises(UnsafeError, match=r"x: cannot be examined: No such file"):
         check_way("x", user=USER)
+
+
+@pytest.mark.parametrize(("user", "trusted"), [(0, "not root"), (1000, "neither root nor user id 1000")])
+def test_another_owner_is_reported_with_the_user_that_was_compared(user, trusted):
+    with pytest.raises(UnsafeError, match=f"^/x: owned by user id 4711, which is {trusted}$"):
+        trust.check_owner("/x", SimpleNamespace(st_uid=4711), user=user)
+    trust.check_owner("/x", SimpleNamespace(st_uid=user), user=user)

@@ -20,6 +20,11 @@ _CLONE = (
     "if one machine is a copy of another, delete its configuration and key, run remaphore init --destination NAME"
     " there, and restart its daemon; if none is, the key was disclosed: replace it on all nodes"
 )
+# Where the replies have no invocation. The daemon itself reports it in its reply to ping, unless a handler replies.
+ENABLE_PERMISSIONS = "enable the plugin permissions there and run remaphore doctor"
+PING_INSTEAD = (
+    f"run remaphore ping --count 1, which tells unless a handler replies to ping there; or {ENABLE_PERMISSIONS}"
+)
 _NAMES = "give two daemons of one machine different names (remaphore run --instance)"
 
 
@@ -39,8 +44,11 @@ def find_invocation(reply: Reply) -> Invocation | None:
     return Invocation.of(reported.get("invocation"), reported.get("instance"))
 
 
-def judge_replies(replies: Sequence[Reply]) -> Finding | None:
-    """Return what the different *replies* of one peer to one request show, None if it replied once."""
+def judge_replies(replies: Sequence[Reply], *, how_to_tell: str) -> Finding | None:
+    """Return what the different *replies* of one peer to one request show, None if it replied once.
+
+    how_to_tell: the hint if not all of them have an invocation.
+    """
     if len(replies) < 2:
         return None
     where = replies[0].peer
@@ -59,7 +67,7 @@ def judge_replies(replies: Sequence[Reply]) -> Finding | None:
     if len(invocations) < len(replies):
         what = f"replies {len(replies)} times to one request, so several receivers have its key, on one machine or on"
         what += " several, or the request was delivered again; not all replies have an invocation, which would tell"
-        hint = f"enable the plugin permissions there and run remaphore doctor; {_CLONE}"
+        hint = f"{how_to_tell}; {_CLONE}"
         return Finding(Level.WARNING, Code.PEER_SEVERAL_RECEIVERS, where, what, hint, facts)
     what = (
         f"{len(replies)} instances reply as this peer, and each runs every message: {quote(', '.join(sorted(names)))}"

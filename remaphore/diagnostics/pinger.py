@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Finding, Level
-from remaphore.diagnostics.machines import judge_replies
+from remaphore.diagnostics.machines import ENABLE_PERMISSIONS, judge_replies
 from remaphore.diagnostics.probe import Answer, Probe
 from remaphore.diagnostics.replies import PING
 from remaphore.errors import ConnectionLostError, TransportError
@@ -150,7 +150,7 @@ class Pinger:
 
         def on_answer(answer: Answer) -> None:
             if answer.further:
-                self.stats.note(judge_replies(probe.replies[answer.reply.peer]))
+                self.stats.note(judge_replies(probe.replies[answer.reply.peer], how_to_tell=ENABLE_PERMISSIONS))
             else:
                 self.stats.asked[answer.reply.peer] += 1
                 self.stats.count(answer)

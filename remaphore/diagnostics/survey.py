@@ -10,7 +10,7 @@ from typing import Protocol
 
 from remaphore.config.settings import Config, Identity
 from remaphore.diagnostics.findings import Code, Finding, Level
-from remaphore.diagnostics.machines import judge_replies
+from remaphore.diagnostics.machines import PING_INSTEAD, judge_replies
 from remaphore.diagnostics.probe import Answer, DroppedReplies, Probe
 from remaphore.diagnostics.replies import PERMISSIONS, PeerAnswer, judge, judge_own_clock, judge_silent
 from remaphore.messaging.signer import Clock, Signer
@@ -96,8 +96,9 @@ class PeerSurvey:
             outgoing, responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
         )
         await probe.run(self._bus, timeout=self._timeout)
-        for finding in filter(None, map(judge_replies, probe.replies.values())):
-            self._several[finding.where] = finding
+        for replies in probe.replies.values():
+            if finding := judge_replies(replies, how_to_tell=PING_INSTEAD):
+                self._several[finding.where] = finding
         self._dropped.unbound |= probe.dropped.unbound
         self._dropped.strangers |= probe.dropped.strangers
         self._dropped.forged += probe.dropped.forged

@@ -345,7 +345,7 @@ CASES = [
         Code.PEER_SEVERAL_RECEIVERS,
         W,
         has_two_daemons_that_report_nothing,
-        "hint: enable the plugin permissions there and run remaphore doctor",
+        "hint: run remaphore ping --count 1, which tells unless a handler replies to ping there; or enable the plugin",
     ),
     (
         Code.PEER_SEVERAL_INSTANCES,

@@ -157,6 +157,7 @@ async def test_several_replies_of_a_peer_to_one_ping_are_judged(site, payloads, 
     assert len(came) == shown
     assert [answer.further for _, answer in came if answer.reply.peer == TWO].count(False) == 1
     assert [finding.code for finding in stats.findings.values()] == ([code] if code else [])
+    assert not any("run remaphore ping" in finding.hint for finding in stats.findings.values()), "it did not tell"
     assert (stats.asked, stats.answered) == ({TWO: 1, THREE: 1}, {TWO: 1, THREE: 1})
 
 
