@@ -89,9 +89,9 @@ class VerbQueues:
             return "too many verbs are already being handled"
         while True:
             if len(queue.waiting) >= settings.queue:
-                full = f"{len(queue.waiting)} messages of this verb are already waiting"
+                full = f"messages of this verb that are already waiting: {len(queue.waiting)}"
             elif self._waiting >= MAX_WAITING or self._bytes + len(message.payload) > MAX_WAITING_BYTES:
-                full = f"{self._waiting} messages are already waiting or being handled"
+                full = f"messages that are already waiting or being handled: {self._waiting}"
             else:
                 break
             if not self._make_room(queue, settings, message):

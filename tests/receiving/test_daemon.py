@@ -171,7 +171,7 @@ async def test_a_full_queue_rejects_a_request_as_busy_and_everything_is_counted(
         await node.send("wait")
         await node.send("wait")
         code, output = await ask(node, "wait")
-        assert (code, output) == (75, b"remaphore: refused: busy: 2 messages of this verb are already waiting")
+        assert (code, output) == (75, b"remaphore: refused: busy: messages of this verb that are already waiting: 2")
         await node.send("wait")
         await broker.connect().publish("remaphore.all", b"garbage")
         while plugin.stats().checking:

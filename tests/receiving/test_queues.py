@@ -195,7 +195,7 @@ async def test_a_full_queue_states_it_and_accepts_again_when_there_is_room():
     put(own, "a", b"runs")
     while not handler.started:
         await asyncio.sleep(0)
-    assert put(own, "a", b"1", b"2", b"3") == [None, None, "2 messages of this verb are already waiting"]
+    assert put(own, "a", b"1", b"2", b"3") == [None, None, "messages of this verb that are already waiting: 2"]
     handler.gates["a"].set()
     await own.join()
     assert put(own, "a", b"4") == [None]
@@ -210,7 +210,7 @@ async def test_what_waits_in_all_is_bounded_in_number_and_bytes_whatever_the_ver
     own = make_queues(handler)
     rejected = [own.put(make_message(verb=f"v{number}", payload=b"x" * 100)) for number in range(10)]
     assert rejected[:3] == [None] * 3
-    assert rejected[3:] == ["3 messages are already waiting or being handled"] * 7
+    assert rejected[3:] == ["messages that are already waiting or being handled: 3"] * 7
     assert len(own.state()) == 3
     await own.join()
     assert len(handler.done) == 3
@@ -246,7 +246,7 @@ async def test_a_message_that_runs_counts_until_it_has_ended(monkeypatch):
     put(own, "a", b"x" * 200)
     while not handler.started:
         await asyncio.sleep(0)
-    assert put(own, "b", b"x" * 100) == ["1 messages are already waiting or being handled"]
+    assert put(own, "b", b"x" * 100) == ["messages that are already waiting or being handled: 1"]
     handler.gates["a"].set()
     await own.join()
     assert put(own, "b", b"x" * 100) == [None]
