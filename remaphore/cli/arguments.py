@@ -78,9 +78,14 @@ class Parser(argparse.ArgumentParser):
             likely = self._likely_option(typed)
             raise UsageError(
                 f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
-                hint=f"did you mean {likely}?" if likely else self._help_hint(),
+                hint=f"did you mean {likely}?" if likely else (not typed and self._place_hint()) or self._help_hint(),
             )
         return found, unknown
+
+    def _place_hint(self) -> str:
+        """Return the hint at words that remain, as argparse reads those of a list only up to an option after them."""
+        lists = (action.metavar for action in self._actions if not action.option_strings and action.nargs == "*")
+        return next((f"write {name} in one place, before or after the options" for name in lists), "")
 
     def _likely_option(self, typed: str) -> str:
         """Return the option that *typed* was probably meant to be; empty if none is like it."""
