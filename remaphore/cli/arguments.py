@@ -75,17 +75,15 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             typed = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            likely = self._likely_option(typed)
-            raise UsageError(
-                f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
-                hint=f"did you mean {likely}?" if likely else (not typed and self._place_hint()) or self._help_hint(),
-            )
+            lists = [each.metavar for each in self._actions if each.nargs == "*" and not each.option_strings]
+            if likely := self._likely_option(typed):
+                hint = f"did you mean {likely}?"
+            elif lists and not typed:  # argparse reads the words of a list only up to the next option
+                hint = f"write {lists[0]} in one place, before or after the options"
+            else:
+                hint = self._help_hint()
+            raise UsageError(f"unrecognized arguments: {hide_keys(' '.join(unknown))}", hint=hint)
         return found, unknown
-
-    def _place_hint(self) -> str:
-        """Return the hint at words that remain, as argparse reads those of a list only up to an option after them."""
-        lists = (action.metavar for action in self._actions if not action.option_strings and action.nargs == "*")
-        return next((f"write {name} in one place, before or after the options" for name in lists), "")
 
     def _likely_option(self, typed: str) -> str:
         """Return the option that *typed* was probably meant to be; empty if none is like it."""
