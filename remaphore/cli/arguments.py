@@ -75,11 +75,14 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             typed = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            likely = self._likely_option(typed)
-            raise UsageError(
-                f"unrecognized arguments: {hide_keys(' '.join(unknown))}",
-                hint=f"did you mean {likely}?" if likely else self._help_hint(),
-            )
+            lists = [each.metavar for each in self._actions if each.nargs == "*" and not each.option_strings]
+            if likely := self._likely_option(typed):
+                hint = f"did you mean {likely}?"
+            elif lists and not typed:  # argparse reads the words of a list only up to the next option
+                hint = f"write {lists[0]} in one place, before or after the options"
+            else:
+                hint = self._help_hint()
+            raise UsageError(f"unrecognized arguments: {hide_keys(' '.join(unknown))}", hint=hint)
         return found, unknown
 
     def _likely_option(self, typed: str) -> str:

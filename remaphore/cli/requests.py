@@ -133,11 +133,14 @@ def check_words(options: OutgoingMessage, config: Config) -> None:
 
 
 def warn_of_default_verb(options: OutgoingMessage) -> None:
-    """Warn of a payload without --verb: `remaphore request --to com.web.1 deploy v1` is a ping, which nodes answer."""
+    """Warn a user at a terminal of a payload without --verb.
+
+    `remaphore request --to com.web.1 deploy v1` is a ping, which every daemon answers with success.
+    """
     from remaphore.cli.arguments import hide_keys
 
     typed = any(word.partition("=")[0] == "--verb" for word in options.typed)
-    if options.typed and options.payload and not typed:
+    if options.typed and options.payload and not typed and sys.stderr.isatty():
         first = hide_keys(options.payload.split(maxsplit=1)[0] if options.payload.strip() else options.payload)
         output.notice(f"warning: the verb is {DEFAULT_VERB}, and the payload begins with {first!r}")
         output.notice(f"hint: if that is the verb, write --verb {first}; --verb {DEFAULT_VERB} omits this warning")

@@ -71,7 +71,8 @@ class Selection:
         known: destinations, which stand for themselves even if they contain brackets.
         """
         lists = (each for file in self.files for each in _read_list(file))
-        return _expand(itertools.chain((("--to", text) for text in self.to), lists), known)
+        texts = itertools.chain((("--to", text) for text in self.to), lists)
+        return _expand(texts, known, instead_of_at="give a file with --to-file FILE")
 
     def destinations(self, config: Config, *, verb: str) -> tuple[str, ...]:
         """Return the known destinations that are to be asked with *verb*; none if the document has none to ask again.
@@ -137,17 +138,34 @@ def expand(option: str, texts: Iterable[str], known: Container[str] = ()) -> tup
     return _expand(((option, text) for text in texts), known)
 
 
+def addressees(option: str, texts: tuple[str, ...], config: Config) -> tuple[str, ...]:
+    """Return what *texts*, the values of *option*, let be sent a message each: one pattern, or known destinations.
+
+    Raise UsageError or NoReceiversError.
+    """
+    from remaphore.requesting.selection import select
+
+    if len(texts) == 1 and nodeset.is_plain(texts[0]):
+        return texts
+    return select(config, expand(option, texts, known_destinations(config)))
+
+
 def known_destinations(config: Config) -> frozenset[str]:
     """Return all destinations of *config*, its own too."""
     return frozenset((config.destination, *(peer.destination for peer in config.peers)))
 
 
-def _expand(texts: Iterable[tuple[str, str]], known: Container[str]) -> tuple[str, ...]:
-    """Return what *texts* stand for, each once. They are pairs: where a text is from, for errors, and the text."""
+def _expand(
+    texts: Iterable[tuple[str, str]], known: Container[str], *, instead_of_at: str = "omit the @"
+) -> tuple[str, ...]:
+    """Return what *texts* stand for, each once. They are pairs: where a text is from, for errors, and the text.
+
+    instead_of_at: the hint at a text that begins with @.
+    """
     found: dict[str, None] = {}
     for place, text in texts:
         if text.startswith("@"):
-            raise UsageError(f"{place}: a name cannot begin with @", hint="give a file with --to-file FILE")
+            raise UsageError(f"{place}: a name cannot begin with @", hint=instead_of_at)
         try:
             found |= dict.fromkeys(nodeset.expand(text, known))
         except UsageError as error:

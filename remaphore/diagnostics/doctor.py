@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from remaphore.config.settings import Config
@@ -17,40 +18,39 @@ from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.diagnostics.servers import ServerProbe, probe_server, separate
 from remaphore.diagnostics.survey import OnListening, PeerSurvey, Report
 from remaphore.messaging.signer import Clock, Signer
-from remaphore.requesting.requester import expect
+from remaphore.requesting.requester import expect_each
 from remaphore.tasks import spawn
 
 
 async def examine(
     config: Config,
     *,
-    to: str,
+    to: Sequence[str],
     timeout: float,
     report: Report,
     on_listening: OnListening = lambda _stop: None,
     clock: Clock = time.time_ns,
 ) -> None:
-    """Examine each server and the peers that the pattern *to* matches; call *report* with each finding as it is made.
+    """Examine each server and the peers that *to* matches; call *report* with each finding as it is made.
 
-    timeout: seconds for each server, and for the replies of the peers; with several identities, silent peers get it
-    twice. on_listening: called when all peers have replied and only further replies are awaited, with a function that
-    ends that. Raise NoReceiversError if *to* matches no peer, ConfigError if our private key cannot be used. A node
-    without any peer has its servers examined, as its first one may not be known yet.
+    to: patterns, of which no two match the same peer; each is sent a message. timeout: seconds for each server, and for
+    the replies of the peers; with several identities, silent peers get it twice. on_listening: called when all peers
+    have replied and only further replies are awaited, with a function that ends that. Raise NoReceiversError if one of
+    *to* matches no peer, ConfigError if our private key cannot be used. A node without any peer has its servers
+    examined, as its first one may not be known yet.
     """
-    responders = expect(config, to) if config.peers else ()
+    asked = expect_each(config, to) if config.peers else {}
     signer = Signer(config, clock)
     probes = await probe_servers(config, signer, timeout=timeout, report=report)
     try:
         if finding := await separate(config, probes, timeout=timeout):
             report(finding)
         bus = next((probe.bus for probe in probes if probe.usable), None)
-        if not responders:
+        if not asked:
             for finding in check_peers(config):
                 report(finding)
         elif bus is not None:
-            survey = PeerSurvey(
-                bus, config, signer, responders, to=to, timeout=timeout, on_listening=on_listening, clock=clock
-            )
+            survey = PeerSurvey(bus, config, signer, asked, timeout=timeout, on_listening=on_listening, clock=clock)
             await survey.run(report)
     finally:
         for probe in probes:

@@ -8,7 +8,7 @@ import itertools
 import re
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from remaphore.config.settings import Config
@@ -18,7 +18,8 @@ from remaphore.diagnostics.probe import Answer, Probe
 from remaphore.diagnostics.replies import PING
 from remaphore.errors import ConnectionLostError, TransportError
 from remaphore.messaging.signer import Clock, Signer
-from remaphore.requesting.requester import expect
+from remaphore.protocol.peers import Peer
+from remaphore.requesting.requester import expect_each
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
@@ -66,9 +67,10 @@ class PingStats:
 class Pinger:
     """Sends *count* pings (None: until `stop`), one every *interval* seconds, to the peers that *to* matches.
 
-    Each waits *timeout* seconds for its answers, while the next ones are sent: also for further answers of a peer that
-    has answered, see `machines`. Raise NoReceiversError if *to* matches no peer, NotPermittedError if our identity may
-    not send `ping`, ConfigError if its key cannot be used.
+    A ping is one message to each pattern of *to*, of which no two match the same peer. It waits *timeout* seconds for
+    its answers, while the next ones are sent: also for further answers of a peer that has answered, see `machines`.
+    Raise NoReceiversError if one of *to* matches no peer, NotPermittedError if our identity may not send `ping`,
+    ConfigError if its key cannot be used.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Pinger:
         bus: Bus,
         config: Config,
         *,
-        to: str,
+        to: Sequence[str],
         count: int | None,
         interval: float,
         timeout: float,
@@ -84,10 +86,9 @@ class Pinger:
     ) -> None:
         config.sender(PING).load()
         self.stats = PingStats()
-        self.responders = expect(config, to)
         self._bus = bus
         self._config = config
-        self._to = to
+        self._responders = expect_each(config, to)
         self._numbers = itertools.count(1) if count is None else range(1, count + 1)
         self._last = count
         self._interval = interval
@@ -120,9 +121,11 @@ class Pinger:
         pings: set[asyncio.Task[None]] = set()
         try:
             for number in self._numbers:
-                task = spawn(self._ping(number), name=f"ping {number}")
-                pings.add(task)
-                task.add_done_callback(pings.discard)
+                self.stats.pings += 1
+                for to, responders in self._responders.items():
+                    task = spawn(self._ping(number, to, responders), name=f"ping {number}")
+                    pings.add(task)
+                    task.add_done_callback(pings.discard)
                 if number != self._last:
                     await self._pause(self._interval)
                 if self._stopping.is_set():
@@ -144,9 +147,8 @@ class Pinger:
         finally:
             stopping.cancel()
 
-    async def _ping(self, number: int) -> None:
-        outgoing = self._signer.compose(PING, to=self._to, payload=b"", wants_reply=True)
-        self.stats.pings += 1
+    async def _ping(self, number: int, to: str, responders: Sequence[Peer]) -> None:
+        outgoing = self._signer.compose(PING, to=to, payload=b"", wants_reply=True)
 
         def on_answer(answer: Answer) -> None:
             if answer.further:
@@ -158,11 +160,11 @@ class Pinger:
 
         def on_complete() -> None:
             self._listening.append(probe)
-            if len(self._listening) > MAX_LISTENING:
+            if len(self._listening) > MAX_LISTENING * len(self._responders):
                 self._listening.popleft().stop()
 
         probe = Probe(
-            outgoing, self.responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
+            outgoing, responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
         )
         try:
             with contextlib.suppress(ConnectionLostError):  # this ping is lost; its answers count as missing

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from remaphore.config.settings import Config, Identity
@@ -29,16 +30,18 @@ class Report(Protocol):
 
 
 class PeerSurvey:
-    """Asks *responders* what they permit us; those that do not reply are asked again with our other keys."""
+    """Asks the peers what they permit us; those that do not reply are asked again with our other keys.
+
+    asked: the patterns that a message each is sent to, with the peers of each; no peer is in two of them.
+    """
 
     def __init__(
         self,
         bus: Bus,
         config: Config,
         signer: Signer,
-        responders: Sequence[Peer],
+        asked: Mapping[str, Sequence[Peer]],
         *,
-        to: str,
         timeout: float,
         on_listening: OnListening = lambda _stop: None,
         clock: Clock = time.time_ns,
@@ -46,11 +49,10 @@ class PeerSurvey:
         self._bus = bus
         self._config = config
         self._signer = signer
+        self._asked = asked
         self._peers: dict[str, Peer] = {}
-        for peer in responders:
+        for peer in itertools.chain.from_iterable(asked.values()):
             self._peers.setdefault(peer.destination, peer)
-        self._responders = responders
-        self._to = to
         self._timeout = timeout
         self._on_listening = on_listening
         self._clock = clock
@@ -78,9 +80,32 @@ class PeerSurvey:
         return [name for name in self._peers if name not in self._answers]
 
     async def _ask(self, identity: Identity, report: Report) -> None:
-        silent = self._silent()
-        responders = [peer for peer in self._responders if peer.destination in silent]
-        outgoing = self._signer.compose(PERMISSIONS, to=self._to, payload=b"", key=identity.key, wants_reply=True)
+        def on_complete() -> None:
+            if not any(probe.missing for probe in probes):
+                self._on_listening(stop)
+                self._report_peers(report)
+
+        def stop() -> None:
+            for probe in probes:
+                probe.stop()
+
+        silent = set(self._silent())
+        probes = [
+            self._probe(identity, to, responders, on_complete)
+            for to, peers in self._asked.items()
+            if (responders := [peer for peer in peers if peer.destination in silent])
+        ]
+        await asyncio.gather(*(spawn(probe.run(self._bus, timeout=self._timeout), name="probe") for probe in probes))
+        for probe in probes:
+            for replies in probe.replies.values():
+                if finding := judge_replies(replies, how_to_tell=PING_INSTEAD):
+                    self._several[finding.where] = finding
+            self._dropped.unbound |= probe.dropped.unbound
+            self._dropped.strangers |= probe.dropped.strangers
+            self._dropped.forged += probe.dropped.forged
+
+    def _probe(self, identity: Identity, to: str, responders: Sequence[Peer], on_complete: Callable[[], None]) -> Probe:
+        outgoing = self._signer.compose(PERMISSIONS, to=to, payload=b"", key=identity.key, wants_reply=True)
         peers = by_key(responders)
 
         def on_answer(answer: Answer) -> None:
@@ -88,20 +113,9 @@ class PeerSurvey:
             answered = PeerAnswer(peer=peer, key=identity.key, answer=answer)
             self._answers.setdefault(peer.destination, answered)
 
-        def on_complete() -> None:
-            self._on_listening(probe.stop)
-            self._report_peers(report)
-
-        probe = Probe(
+        return Probe(
             outgoing, responders, self._config, clock=self._clock, on_answer=on_answer, on_complete=on_complete
         )
-        await probe.run(self._bus, timeout=self._timeout)
-        for replies in probe.replies.values():
-            if finding := judge_replies(replies, how_to_tell=PING_INSTEAD):
-                self._several[finding.where] = finding
-        self._dropped.unbound |= probe.dropped.unbound
-        self._dropped.strangers |= probe.dropped.strangers
-        self._dropped.forged += probe.dropped.forged
 
     def _report_peers(self, report: Report) -> None:
         if not self._reported:
@@ -134,7 +148,7 @@ class PeerSurvey:
             what = f"replies with the key of a peer and an invalid signature: {self._dropped.forged}"
             hint = "find out who else may publish on this broker"
             yield Finding(Level.ERROR, Code.REPLY_FORGED, "replies", what, hint)
-        if not self._answers and not all(peer.legacy for peer in self._responders):
+        if not self._answers and not all(peer.legacy for peers in self._asked.values() for peer in peers):
             what, hint = "no peer replied", "check what they share first: broker, subject, our key"
             if len(self._peers) == 1:
                 what, hint = "the only peer that was asked did not reply", "follow the hint of that peer"

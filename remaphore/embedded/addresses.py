@@ -77,7 +77,9 @@ def route_address(text: str) -> Address:
     host, port = _split(text.removeprefix("nats://").removeprefix("tls://"), default_port=ROUTE_PORT)
     address = Address(host.removesuffix("."), port)
     if address.is_ip or not address.host or host == "*":
-        hint = "write HOST:PORT with the name that is in the certificate of that server"
+        hint = (
+            "write HOST:PORT with the name in that server's certificate; nats-server compares no IP addresses with it"
+        )
         raise UsageError(f"not the name of a server: {text!r}", hint=hint)
     if port == FREE_PORT:
         raise UsageError(f"not a port to connect to: {text!r}", hint=f"write its port, usually {ROUTE_PORT}")

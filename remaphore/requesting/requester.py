@@ -30,6 +30,11 @@ def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
     return responders
 
 
+def expect_each(config: Config, patterns: Iterable[str]) -> dict[str, tuple[peers.Peer, ...]]:
+    """Return what `expect` does for each of *patterns*. Raise NoReceiversError."""
+    return {pattern: expect(config, pattern) for pattern in patterns}
+
+
 class Target(NamedTuple):
     """A configured destination, and why a request would not be sent to it; empty if it would be."""
 

@@ -66,7 +66,7 @@ def two(tmp_path_factory):
 
 
 def command(fleet, *words):
-    return [sys.executable, "-m", "remaphore", "request", "-c", str(fleet.config), *words]
+    return [sys.executable, "-m", "remaphore", "request", "-c", str(fleet.config), "--verb", "ping", *words]
 
 
 def spent(words, **options):

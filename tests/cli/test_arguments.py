@@ -76,6 +76,20 @@ def test_mistakes_are_usage_errors_whose_hint_names_the_help_of_the_command(type
     assert caught.value.hint == f"remaphore {typed.split()[0]} --help lists the options"
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("ping com.a --count 1 com.b", "NODES"),
+        ("request a --to com.a b", "PAYLOAD"),
+        ("peer add a --verbs x b", "LINE"),
+    ],
+)
+def test_words_that_options_separate_get_a_hint(typed, words):
+    with pytest.raises(UsageError, match=f"^unrecognized arguments: {typed.split()[-1]}$") as caught:
+        arguments.read(typed.split())
+    assert caught.value.hint == f"write {words} in one place, before or after the options"
+
+
 def test_the_hint_is_that_of_the_argument_if_it_has_one():
     for typed, message, hint in (
         ("request --timeout 5", "missing unit in duration '5'", "add a unit, for example 5s"),

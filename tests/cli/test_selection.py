@@ -8,9 +8,10 @@ import pytest
 
 from remaphore.cli import arguments
 from remaphore.cli.main import main
-from remaphore.cli.selection import Selection
+from remaphore.cli.selection import Selection, addressees
 from remaphore.nodeset import MAX_NAMES
 from remaphore.requesting.selection import no_receivers
+from tests.harness.factories import make_key
 from tests.harness.node_files import Entry, write_toml
 from tests.harness.nodes import make_config
 
@@ -167,9 +168,41 @@ def test_the_other_commands_suggest_as_well(typed):
 
 
 def test_where_a_pattern_is_wanted_a_node_set_is_explained(typed):
-    code, _, err = typed("ping", "com.example.web.[1-2]")
+    code, _, err = typed("-r", "-D", "com.example.web.[1-2]")
     assert code == 3
-    assert "hint: only the --to of send, request and explain takes several destinations" in err
+    assert "hint: only ping and the --to of send, request, explain and doctor take several destinations" in err
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("com.**",), ("com.**",)),
+        (("solo",), ("solo",)),
+        (("com.example.web.[1-2]",), ("com.example.web.1", "com.example.web.2")),
+        (("org.**", "com.example.d*.*"), ("com.example.db.1", "org.other")),
+        (("solo", "com.example.web.*", "com.example.web.2"), (*(f"com.example.web.{n}" for n in (1, 2, 10)), "solo")),
+        (("org.other,solo",), ("org.other", "solo")),
+    ],
+)
+def test_ping_and_doctor_send_one_message_to_one_pattern_and_else_one_to_each_destination(texts, expected):
+    config = make_config(1)
+    peers = tuple(replace(config.peers[0], destination=name, key=make_key(n)) for n, name in enumerate(NAMES, 2))
+    assert addressees("NODES", texts, replace(config, peers=peers)) == expected
+
+
+@pytest.mark.parametrize(("command", "option"), [("ping", "NODES"), ("doctor", "--to")])
+@pytest.mark.parametrize(
+    ("wrong", "code", "message"),
+    [
+        ("com.example.web.[1-", 2, "remaphore: error: {}: "),
+        ("@list", 2, "remaphore: error: {}: a name cannot begin with @\nremaphore: hint: omit the @\n"),
+        ("web.1", 3, "did you mean 'com.example.web.1'?"),
+    ],
+)
+def test_each_of_several_destinations_of_ping_and_doctor_has_to_be_known(typed, command, option, wrong, code, message):
+    exit_code, out, err = typed(command, *(["solo", wrong] if command == "ping" else ["--to", "solo", "--to", wrong]))
+    assert (exit_code, out) == (code, "")
+    assert message.format(option) in err
 
 
 @pytest.mark.parametrize("words", [["--to", "com.**.web"], ["--to", "a", "--to", "*b*"]])
@@ -244,7 +277,9 @@ def test_other_words_are_a_payload(typed, words):
     assert typed("send", *words, "--timeout", "1ms")[0] == 3  # it has tried to connect
 
 
-def test_a_request_with_a_payload_and_no_verb_warns_that_it_is_a_ping(typed):
+def test_a_request_with_a_payload_and_no_verb_warns_on_a_terminal_that_it_is_a_ping(typed, monkeypatch):
+    assert "warning" not in typed("request", "--dry-run", "deploy")[2]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for words in (["--to", "solo", "deploy", "v42"], ["deploy"]):
         _, _, err = typed("request", "--dry-run", *words)
         assert "warning: the verb is ping, and the payload begins with 'deploy'" in err

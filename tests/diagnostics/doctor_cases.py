@@ -15,7 +15,7 @@ from remaphore.hooks.manager import configure, empty, load, register
 from remaphore.messaging.signer import Signer
 from remaphore.protocol import wire
 from remaphore.protocol.duration import MINUTE, SECOND
-from remaphore.protocol.peers import Peer
+from remaphore.protocol.peers import Peer, addressed
 from remaphore.receiving.ledger.ledger import FILE
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
@@ -61,6 +61,7 @@ class DoctorSite:
         self.folder = folder
         self.broker = MemoryBroker()
         self.config = make_config(1, peers=(knows(2),))
+        self.asked = ("**",)
         self.daemons = AsyncExitStack()
 
     async def start(
@@ -110,8 +111,7 @@ class DoctorSite:
             self.broker.connect(),
             self.config,
             signer,
-            self.config.peers,
-            to="**",
+            {to: addressed(self.config.peers, to) for to in self.asked},
             timeout=timeout,
             on_listening=lambda stop: waiting.append(spawn(enough(stop), name="enough")),
         )

@@ -38,7 +38,7 @@ from tests.diagnostics.doctor_cases import (
 )
 from tests.harness.factories import make_encoded_reply, make_key
 from tests.harness.machine import assert_hints
-from tests.harness.nodes import make_config
+from tests.harness.nodes import NAMES, make_config
 from tests.harness.waiting import until
 
 
@@ -112,14 +112,47 @@ async def test_findings_about_peers_are_reported_before_the_wait_for_further_rep
     await site.start()
     found, stops = [], []
     signer, bus = Signer(site.config, time.time_ns), site.broker.connect()
-    options = {"to": "**", "timeout": LONG, "on_listening": stops.append}
-    survey = PeerSurvey(bus, site.config, signer, site.config.peers, **options)
+    options = {"timeout": LONG, "on_listening": stops.append}
+    survey = PeerSurvey(bus, site.config, signer, {"**": site.config.peers}, **options)
     running = spawn(survey.run(lambda *findings: found.extend(findings)), name="survey")
     await until(lambda: found or running.done())
     assert (found[0].code, running.done()) == (Code.PEER_OK, False)
     stops[0]()
     await running
     assert len(found) == 1
+
+
+async def test_several_destinations_are_asked_at_once_and_reported_once_all_have_replied(site):
+    site.config = replace(site.config, peers=(knows(2), knows(3)))
+    await site.start(2)
+    requests, found, stops = {}, [], []
+    bus = site.broker.connect()
+    await bus.subscribe("remaphore.all", lambda raw: requests.update({wire.decode(raw).destination: raw}))
+    asked = {peer.destination: [peer] for peer in site.config.peers}
+    options = {"timeout": LONG, "on_listening": stops.append}
+    survey = PeerSurvey(bus, site.config, Signer(site.config, time.time_ns), asked, **options)
+    running = spawn(survey.run(lambda *findings: found.extend(findings)), name="survey")
+    await until(lambda: len(site.broker.published) == 3)  # two requests, and the reply of one peer
+    await asyncio.sleep(0.01)
+    assert (set(requests), found, stops) == ({NAMES[2], NAMES[3]}, [], [])
+    raw = requests[NAMES[3]]
+    reply = make_encoded_reply(3, wire.decode(raw).message(), time_ns=time.time_ns())
+    await bus.publish(f"remaphore.{wire.digest(raw).hex()}", reply)
+    await until(lambda: stops)
+    assert {finding.where for finding in found} == {NAMES[2], NAMES[3]}
+    stops[0]()
+    async with asyncio.timeout(LONG / 2):
+        await running
+
+
+async def test_one_of_several_destinations_that_is_silent_is_reported(site):
+    site.config = replace(site.config, peers=(knows(2), knows(3)))
+    site.asked = (NAMES[2], NAMES[3])
+    await site.start(3)
+    assert [(found.code, found.where) for found in await site.examine(timeout=SOME)] == [
+        (Code.PEER_SILENT, NAMES[2]),
+        (Code.PEER_OK, NAMES[3]),
+    ]
 
 
 async def test_two_machines_with_one_destination_and_different_keys_are_an_error(site):

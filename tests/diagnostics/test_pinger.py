@@ -44,10 +44,10 @@ class PingSite:
 
         await bus.subscribe("remaphore.all", answer)
 
-    async def ping(self, *, count=1, timeout=LONG, interval=0.001, stop_after=None):
+    async def ping(self, *, to=("**",), count=1, timeout=LONG, interval=0.001, stop_after=None):
         """Ping, until *stop_after* answers have come; return number and answer of all that came."""
         bus = self.broker.connect()
-        self.pinger = Pinger(bus, make_config(1), to="**", count=count, interval=interval, timeout=timeout)
+        self.pinger = Pinger(bus, make_config(1), to=to, count=count, interval=interval, timeout=timeout)
         came = []
         async for number, answer in self.pinger.answers():
             came.append((number, answer))
@@ -108,7 +108,7 @@ async def test_stopping_does_not_wait_for_the_next_ping(site):
 
 async def test_leaving_the_loop_leaves_nothing_running(site):
     await site.respond(2)
-    pinger = Pinger(site.broker.connect(), make_config(1), to="**", count=None, interval=0.001, timeout=LONG)
+    pinger = Pinger(site.broker.connect(), make_config(1), to=["**"], count=None, interval=0.001, timeout=LONG)
     answers = pinger.answers()
     assert await anext(answers)
     await answers.aclose()
@@ -123,7 +123,7 @@ async def test_a_denied_subject_ends_it_with_the_error_of_the_broker(site):
         raise SubjectDeniedError("no permission")
 
     bus.publish = reject
-    pinger = Pinger(bus, make_config(1), to="**", count=None, interval=0.001, timeout=LONG)
+    pinger = Pinger(bus, make_config(1), to=["**"], count=None, interval=0.001, timeout=LONG)
     with pytest.raises(SubjectDeniedError):
         [answer async for answer in pinger.answers()]
 
@@ -205,7 +205,7 @@ async def test_few_pings_listen_at_the_same_time(site, monkeypatch):
     await site.respond(2)
     await site.respond(3)
     most = 0
-    pinger = Pinger(site.broker.connect(), make_config(1), to="**", count=20, interval=0.001, timeout=LONG)
+    pinger = Pinger(site.broker.connect(), make_config(1), to=["**"], count=20, interval=0.001, timeout=LONG)
     async for number, _ in pinger.answers():
         most = max(most, sum(task.get_name().startswith("ping ") for task in asyncio.all_tasks()))
         if number == 20:
@@ -213,9 +213,29 @@ async def test_few_pings_listen_at_the_same_time(site, monkeypatch):
     assert 0 < most < 10
 
 
+async def test_a_ping_to_several_destinations_is_one_message_to_each(site):
+    addressed = []
+    await site.broker.connect().subscribe("remaphore.all", lambda raw: addressed.append(wire.decode(raw).destination))
+    await site.respond(2)
+    await site.respond(3)  # it answers the message to the other one as well, and that answer does not count
+    came = await site.ping(count=2, to=[NAMES[3], NAMES[2]], stop_after=4)
+    assert sorted(addressed) == sorted([NAMES[2], NAMES[3]] * 2)
+    assert sorted((number, answer.reply.peer) for number, answer in came) == [
+        (number, name) for number in (1, 2) for name in sorted([NAMES[2], NAMES[3]])
+    ]
+    stats = site.pinger.stats
+    assert (stats.pings, stats.missing, stats.asked) == (2, {}, {NAMES[2]: 2, NAMES[3]: 2})
+
+
+async def test_missing_answers_of_several_destinations_are_counted(site):
+    await site.ping(count=2, timeout=BRIEF, to=[NAMES[2], NAMES[3]])
+    assert site.pinger.stats.pings == 2
+    assert site.pinger.stats.missing == {NAMES[2]: 2, NAMES[3]: 2}
+
+
 def test_a_pattern_that_matches_no_peer_is_an_error(site):
     with pytest.raises(NoReceiversError):
-        Pinger(site.broker.connect(), make_config(1), to="org.**", count=1, interval=1, timeout=1)
+        Pinger(site.broker.connect(), make_config(1), to=["org.**"], count=1, interval=1, timeout=1)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ async def examine_servers(config, *, timeout=SECONDS):
     """Return the findings about servers; no peer is asked, as the identity may not send `permissions`."""
     found = []
     config = replace(config, identities=make_config(1, "ping").identities)
-    await examine(config, to="**", timeout=timeout, report=lambda *findings: found.extend(findings))
+    await examine(config, to=["**"], timeout=timeout, report=lambda *findings: found.extend(findings))
     return [finding for finding in found if finding.code is not Code.IDENTITY_NOT_PERMITTED]
 
 
@@ -184,7 +184,7 @@ async def test_where_a_subject_is_denied_no_peer_is_asked(tmp_path):
     found = []
     async with serving(realm, tmp_path) as server:
         config = at(server.url, auth=credentials(tmp_path / "node.creds"))
-        await examine(config, to="**", timeout=SECONDS, report=lambda *findings: found.extend(findings))
+        await examine(config, to=["**"], timeout=SECONDS, report=lambda *findings: found.extend(findings))
     assert [finding.what for finding in found].count("no permission for publish to remaphore.all") == 1
     assert set(codes(found)) == {Code.SERVER_OK, Code.SUBJECT_DENIED}
 
@@ -205,7 +205,7 @@ async def test_publishing_messages_is_tried_with_a_message_to_this_node_alone(se
         config = at(server.url)
         await examine(
             replace(config, peers=config.peers[:1]),
-            to="**",
+            to=["**"],
             timeout=SECONDS,
             report=lambda *_found: None,
             on_listening=lambda stop: stop(),
@@ -226,12 +226,12 @@ async def test_a_small_max_payload_is_a_note_until_it_is_raised(tmp_path):
 
 async def test_a_pattern_that_matches_no_peer_is_an_error():
     with pytest.raises(NoReceiversError, match=r"no peer in node1.toml matches 'org.\*\*'"):
-        await examine(at(NOWHERE), to="org.**", timeout=BRIEF, report=lambda _finding: None)
+        await examine(at(NOWHERE), to=["org.**"], timeout=BRIEF, report=lambda _finding: None)
 
 
 async def test_a_node_without_peers_has_its_servers_examined(server):
     findings = []
-    await examine(replace(at(server.url), peers=()), to="**", timeout=SECONDS, report=findings.append)
+    await examine(replace(at(server.url), peers=()), to=["**"], timeout=SECONDS, report=findings.append)
     assert codes(findings) == [Code.SERVER_OK, Code.SUBJECTS_OK, Code.NO_PEERS]
 
 
@@ -245,7 +245,7 @@ async def test_being_cancelled_leaves_no_connection(server):
     before = open_sockets()
     async with silent() as (url, met):
         looking = spawn(
-            examine(at(server.url, url), to="**", timeout=SECONDS, report=lambda *_found: None), name="doctor"
+            examine(at(server.url, url), to=["**"], timeout=SECONDS, report=lambda *_found: None), name="doctor"
         )
         await met.wait()
         await until(lambda: f"probe {server.url}" not in {task.get_name() for task in asyncio.all_tasks()})

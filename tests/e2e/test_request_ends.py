@@ -101,7 +101,19 @@ def test_in_a_shell_the_next_command_runs_only_after_success(three):
 def test_a_signal_leaves_complete_output_of_replies_and_names_the_missing_peers(three, form, number, tmp_path):
     words = () if form == "lines" else (form,)
     with (tmp_path / "out").open("wb") as out:
-        command = ("request", "-c", three.config, "--timeout", "0", "--id", "release-42", *words, "ofs")
+        command = (
+            "request",
+            "-c",
+            three.config,
+            "--timeout",
+            "0",
+            "--id",
+            "release-42",
+            *words,
+            "--verb",
+            "ping",
+            "ofs",
+        )
         with Terminal(*command, stdout=out, NO_COLOR="1", columns=200) as screen:
             screen.wait_for("2/3 answered, 1 failed, waiting for com.db.3")
             screen.process.send_signal(number)
@@ -127,7 +139,7 @@ def test_a_signal_leaves_complete_output_of_replies_and_names_the_missing_peers(
 
 
 def test_ctrl_c_between_batches_names_the_peers_that_were_not_asked(three):
-    words = ("--batch", "1", "--pause", "1h", "--jsonl", "ooo")
+    words = ("--batch", "1", "--pause", "1h", "--jsonl", "--verb", "ping", "ooo")
     with Terminal("request", "-c", three.config, *words, stdout=subprocess.DEVNULL, NO_COLOR="1") as screen:
         screen.wait_for("1/3 answered, 2 not asked yet")
         screen.interrupt()

@@ -37,7 +37,10 @@ KNOWN = [
         ("COM.example.**", "did you mean 'com.example.**'?"),
         ("com.exmaple.**", "did you mean 'com.example.**'?"),
         ("com.exmaple.web.*", "did you mean 'com.example.web.*'?"),
-        ("com.example.web.[1-2]", "only the --to of send, request and explain takes several destinations"),
+        (
+            "com.example.web.[1-2]",
+            "only ping and the --to of send, request, explain and doctor take several destinations",
+        ),
         ("net.**", ""),
         ("something.else", ""),
         ("", ""),

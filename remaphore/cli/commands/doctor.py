@@ -19,7 +19,8 @@ DEFAULT_SECONDS = 5.0
 SUMMARY = "check the broker and the peers, and what they permit"
 EXAMPLE = """\
 remaphore doctor
-remaphore doctor --to 'com.example.**'"""
+remaphore doctor --to 'com.example.**'
+remaphore doctor --to 'com.example.web.[1-3]' --to com.example.db"""
 EXIT_CODES = {
     0: "no errors, and every peer replied (there may be warnings)",
     1: "at least one error",
@@ -29,10 +30,10 @@ EXIT_CODES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doctor:
-    """Options of doctor. to: pattern of the peers to ask; timeout: seconds for each step."""
+    """Options of doctor. to: patterns and node sets to ask, none for all; timeout: seconds for each step."""
 
     config: str | None = None
-    to: str = ALL
+    to: tuple[str, ...] = ()
     timeout: float = DEFAULT_SECONDS
     json: bool = False
 
@@ -40,20 +41,22 @@ class Doctor:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     from remaphore.cli.arguments import add_config, add_json, positive_seconds
+    from remaphore.cli.selection import EXPLAINED, METAVAR
 
     parser.description = (
         "Connect to each server, ask each peer with the verb `permissions`, and report which peers reply, whose clock"
         " is off, and what the peers and this node permit each other. Peers report their permissions if they have the"
         " plugin `permissions` enabled. When all have replied, doctor waits until --timeout or Ctrl-C for a second"
         " machine with the key of one of them. Each finding is printed with a hint on how to fix it. Equal findings"
-        " about several peers are printed as one line."
+        f" about several peers are printed as one line. {EXPLAINED}"
     )
     add_config(parser)
     parser.add_argument(
         "--to",
-        metavar="PATTERN",
-        default=ALL,
-        help="ask only these peers, such as 'com.example.**' (default: ** for all)",
+        metavar=METAVAR,
+        action="append",
+        default=[],
+        help="ask only these peers: patterns or node sets; repeatable (default: ** for all)",
     )
     parser.add_argument(
         "--timeout",
@@ -73,11 +76,13 @@ def run(options: Doctor) -> int:
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.findings import FindingPrinter
+    from remaphore.cli.selection import addressees
     from remaphore.diagnostics.doctor import examine
     from remaphore.interrupts import heeded, on_interrupt
 
     config = load_config(options.config)
     config.identity().load()
+    to = addressees("--to", options.to or (ALL,), config) if config.peers else ()
     output.configure_logs(level="WARNING")
     printer = FindingPrinter(to_json=options.json)
 
@@ -85,5 +90,5 @@ def run(options: Doctor) -> int:
         loop = asyncio.get_running_loop()
         on_interrupt(lambda _number: loop.call_soon_threadsafe(stop), signals=heeded())
 
-    tasks.run(examine(config, to=options.to, timeout=options.timeout, report=printer.show, on_listening=on_listening))
+    tasks.run(examine(config, to=to, timeout=options.timeout, report=printer.show, on_listening=on_listening))
     return printer.conclude()

@@ -21,7 +21,8 @@ DEFAULT_INTERVAL = 1.0
 SUMMARY = "measure round-trip time and clock offset of the peers"
 EXAMPLE = """\
 remaphore ping
-remaphore ping --count 3 'com.example.**'"""
+remaphore ping --count 3 'com.example.**'
+remaphore ping 'com.example.web.[1-3]' com.example.db"""
 EXIT_CODES = {
     0: "every peer replied to every ping",
     1: "no peer replied, or several machines reply as one peer",
@@ -31,10 +32,10 @@ EXIT_CODES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
-    """Options of ping. count: None for until interrupted; interval, timeout: seconds."""
+    """Options of ping. to: patterns and node sets; count: None for until interrupted; interval, timeout: seconds."""
 
     config: str | None = None
-    to: str = ALL
+    to: tuple[str, ...] = (ALL,)
     count: int | None = None
     interval: float = DEFAULT_INTERVAL
     timeout: float = DEFAULT_SECONDS
@@ -44,17 +45,18 @@ class Ping:
 def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     from remaphore.cli.arguments import add_config, add_json, positive_integer, positive_seconds
+    from remaphore.cli.selection import EXPLAINED, METAVAR
 
     parser.description = (
         "Send `ping` repeatedly and print each reply: its round-trip time, the offset of the peer's clock, and its"
         " output, which is the daemon's version and uptime if it has no handler for `ping`. Each ping waits until"
         " --timeout, even if every peer has replied, to detect a second machine with the key of a peer (marked DUP)."
         " The command ends after --count pings, or at once with Ctrl-C, with a summary on stderr. A"
-        " receiver that waits for any message accepts a ping too."
+        f" receiver that waits for any message accepts a ping too. {EXPLAINED}"
     )
     add_config(parser)
     parser.add_argument(
-        "to", metavar="PATTERN", nargs="?", default=ALL, help="destinations to ping (default: ** for all)"
+        "to", metavar=METAVAR, nargs="*", default=[ALL], help="patterns or node sets to ping (default: ** for all)"
     )
     parser.add_argument(
         "--count", type=positive_integer, metavar="N", help="stop after N pings (default: until interrupted)"
@@ -81,23 +83,25 @@ def run(options: Ping) -> int:
     """Ping; return 0 if all replied each time, 1 if none did or one is several machines, 4 if some are missing."""
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
+    from remaphore.cli.selection import METAVAR, addressees
     from remaphore.diagnostics.findings import Level
     from remaphore.diagnostics.replies import PING
-    from remaphore.requesting.requester import expect
+    from remaphore.requesting.requester import expect_each
 
     config = load_config(options.config)
     config.sender(PING).load()
-    expect(config, options.to)
+    to = addressees(METAVAR, options.to, config)
+    expect_each(config, to)
     output.configure_logs(level="WARNING")
-    stats = tasks.run(ping(options, config))
+    stats = tasks.run(ping(options, config, to))
     _write_summary(stats, to_json=options.json)
     if not stats.answered.total() or any(finding.level is Level.ERROR for finding in stats.findings.values()):
         return 1
     return EXIT_MISSING if stats.missing else 0
 
 
-async def ping(options: Ping, config: Config) -> PingStats:
-    """Ping and print each reply; return the counts."""
+async def ping(options: Ping, config: Config, to: tuple[str, ...]) -> PingStats:
+    """Ping *to* and print each reply; return the counts."""
     import asyncio
 
     from remaphore.diagnostics.pinger import Pinger
@@ -108,7 +112,7 @@ async def ping(options: Ping, config: Config) -> PingStats:
         pinger = Pinger(
             node.bus,
             config,
-            to=options.to,
+            to=to,
             count=options.count,
             interval=options.interval,
             timeout=options.timeout,

@@ -10,7 +10,8 @@ from remaphore.cli.commands.doctor import Doctor
     ("typed", "options"),
     [
         ("doctor", Doctor(timeout=5.0)),
-        ("doctor -c f --to com.** --timeout 1m --json", Doctor(config="f", to="com.**", timeout=60.0, json=True)),
+        ("doctor -c f --to com.** --timeout 1m --json", Doctor(config="f", to=("com.**",), timeout=60.0, json=True)),
+        ("doctor --to com.web.[1-3] --to com.db", Doctor(to=("com.web.[1-3]", "com.db"))),
     ],
 )
 def test_the_options_are_read(typed, options):

@@ -23,8 +23,9 @@ NASTY = "\x1b]0;title\x07\x9b31m\u202e\r\nline \udcff"
         ("ping", Ping(interval=1.0, timeout=5.0)),
         (
             "ping -c f com.* --count 3 --interval 100ms --timeout 2s --json",
-            Ping(config="f", to="com.*", count=3, interval=0.1, timeout=2.0, json=True),
+            Ping(config="f", to=("com.*",), count=3, interval=0.1, timeout=2.0, json=True),
         ),
+        ("ping com.web.[1-3] com.db", Ping(to=("com.web.[1-3]", "com.db"))),
     ],
 )
 def test_the_options_are_read(typed, options):
