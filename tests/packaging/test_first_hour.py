@@ -104,9 +104,13 @@ class Site:
 
     def close(self) -> None:
         for process in self._running.values():
-            process.kill()
+            process.terminate()
         for process in self._running.values():
-            process.wait()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
