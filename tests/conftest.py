@@ -50,6 +50,15 @@ def _is_grouped(file: Path) -> bool:
     return "xdist_group(" in file.read_text()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _processes_without_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Do not measure the processes of the tests that start most of them: it doubles their time, and adds no line."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in ("attacks", "faults"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Undo what a test has set up with `remaphore.logs`, which holds on to its stderr."""

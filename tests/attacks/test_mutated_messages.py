@@ -25,7 +25,7 @@ from tests.harness.factories import (
     sign_body,
 )
 
-SAMPLE = [20_000, pytest.param(1_000_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+SAMPLE = [5_000, pytest.param(1_000_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 ORIGINALS = (
     make_encoded(payload=b"v42, with commas,\n and lines", wants_reply=True),
     make_encoded(destination="com.crypto.*.left", verb="deploy", uuid=b"\x00" * 12),

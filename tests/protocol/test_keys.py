@@ -207,6 +207,19 @@ def test_an_nkey_tells_its_kind_by_its_first_letters(kind: str, public: str, see
     assert key.public in repr(key)
 
 
+def test_an_nkey_is_made_again_from_its_seed_and_from_no_other() -> None:
+    key = NatsKey("account")
+    assert NatsKey("account", seed=key.seed).public == key.public
+    for seed, reason in (
+        (key.seed[:-1], "invalid seed"),
+        ("x", "invalid seed"),
+        (NatsKey("user").seed, "not of this kind"),
+    ):
+        with pytest.raises(KeyFormatError, match=reason) as caught:
+            NatsKey("account", seed=seed)
+        assert seed not in str(caught.value)
+
+
 def test_claims_are_signed_by_the_nkey_in_base64url_without_padding() -> None:
     key = NatsKey("account")
     text = key.sign_claims("header.claims")

@@ -31,7 +31,7 @@ def segment_expression(segment: str) -> str:
     return "(?!)" if segment.count("*") > 1 else r"[^.]*".join(map(re.escape, segment.split("*")))
 
 
-@settings(bounded, max_examples=1500)
+@settings(bounded, max_examples=500)
 @given(dotted, dotted)
 @example("", "**")
 @example("", "")

@@ -315,7 +315,7 @@ def _small(monkeypatch, tmp_path):
 
 @pytest.mark.timeout(600)  # to make a failure short, once there is one
 def test_nothing_starts_twice_whatever_happens():
-    run_state_machine_as_test(History, settings=settings(bounded, max_examples=150, stateful_step_count=30))
+    run_state_machine_as_test(History, settings=settings(bounded, max_examples=60, stateful_step_count=30))
 
 
 @pytest.mark.long
