@@ -153,7 +153,7 @@ def run_command(arguments: list[str]) -> int:
         return version.run(version.Version())
     from remaphore.cli.commands import COMMANDS
 
-    if arguments and (first == "-" or not first.startswith("-")):
+    if arguments and first not in COMMANDS and (first == "-" or not first.startswith("-")):
         from remaphore.cli import first_word
 
         first_word.check(first)

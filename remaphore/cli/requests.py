@@ -141,7 +141,7 @@ def warn_of_default_verb(options: OutgoingMessage) -> None:
 
     typed = any(word.partition("=")[0] == "--verb" for word in options.typed)
     if options.typed and options.payload and not typed and sys.stderr.isatty():
-        first = hide_keys(options.payload.split(maxsplit=1)[0] if options.payload.strip() else options.payload)
+        first = hide_keys((options.payload.split() or [options.payload])[0])
         output.notice(f"warning: the verb is {DEFAULT_VERB}, and the payload begins with {first!r}")
         output.notice(f"hint: if that is the verb, write --verb {first}; --verb {DEFAULT_VERB} omits this warning")
 

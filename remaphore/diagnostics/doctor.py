@@ -47,8 +47,7 @@ async def examine(
             report(finding)
         bus = next((probe.bus for probe in probes if probe.usable), None)
         if not asked:
-            for finding in check_peers(config):
-                report(finding)
+            report(*check_peers(config))
         elif bus is not None:
             survey = PeerSurvey(bus, config, signer, asked, timeout=timeout, on_listening=on_listening, clock=clock)
             await survey.run(report)

@@ -13,10 +13,11 @@ from remaphore.config.secrets import missing_hint
 from remaphore.config.settings import DEFAULT_HOOKS, Config
 from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
-from remaphore.diagnostics.replies import PERMISSIONS, PING
+from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import configure, load, read_settings
 from remaphore.hooks.plan import Action, Step
+from remaphore.protocol import ping
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
 
@@ -124,7 +125,7 @@ def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
 def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
     """Yield the verbs that a peer may send and that have no directory and no plugin."""
     # `ping` needs no handler: the daemon has a built-in reply.
-    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, PING}
+    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, ping.VERB}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
             what = "peers may send this verb, but it has no handler: requests are answered with 127"

@@ -52,12 +52,12 @@ def judge_replies(replies: Sequence[Reply], *, how_to_tell: str) -> Finding | No
     if len(replies) < 2:
         return None
     where = replies[0].peer
-    invocations = [invocation for reply in replies if (invocation := find_invocation(reply))]
+    invocations = sorted(invocation for reply in replies if (invocation := find_invocation(reply)))
     names = Counter(invocation.instance for invocation in invocations)
     shared = sorted(name for name, number in names.items() if number > 1)
-    shown = quote(", ".join(f"{number} ({instance})" for number, instance in sorted(invocations)))
+    shown = quote(", ".join(f"{number} ({instance})" for number, instance in invocations))
     keys = sorted({reply.sender for reply in replies})
-    runs = [{"invocation": number, "instance": instance} for number, instance in sorted(invocations)]
+    runs = [{"invocation": number, "instance": instance} for number, instance in invocations]
     facts = {"invocations": runs, "keys": keys}
     if shared:
         key = "the same key" if len(keys) == 1 else "different keys"

@@ -15,9 +15,9 @@ from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Finding, Level
 from remaphore.diagnostics.machines import ENABLE_PERMISSIONS, judge_replies
 from remaphore.diagnostics.probe import Answer, Probe
-from remaphore.diagnostics.replies import PING
 from remaphore.errors import ConnectionLostError, TransportError
 from remaphore.messaging.signer import Clock, Signer
+from remaphore.protocol import ping
 from remaphore.protocol.peers import Peer
 from remaphore.requesting.requester import expect_each
 from remaphore.tasks import spawn
@@ -84,7 +84,7 @@ class Pinger:
         timeout: float,
         clock: Clock = time.time_ns,
     ) -> None:
-        config.sender(PING).load()
+        config.sender(ping.VERB).load()
         self.stats = PingStats()
         self._bus = bus
         self._config = config
@@ -148,7 +148,7 @@ class Pinger:
             stopping.cancel()
 
     async def _ping(self, number: int, to: str, responders: Sequence[Peer]) -> None:
-        outgoing = self._signer.compose(PING, to=to, payload=b"", wants_reply=True)
+        outgoing = self._signer.compose(ping.VERB, to=to, payload=b"", wants_reply=True)
 
         def on_answer(answer: Answer) -> None:
             if answer.further:

@@ -12,14 +12,13 @@ from remaphore.config.settings import Config
 from remaphore.diagnostics.clock import SYNCHRONIZE
 from remaphore.diagnostics.findings import Code, Finding, Level, quote
 from remaphore.diagnostics.probe import Answer
-from remaphore.protocol import duration, ping
+from remaphore.protocol import duration
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import REJECTED
 from remaphore.protocol.peers import Peer
 
 # The verb that the plugin of this name answers, see docs/running.md.
 PERMISSIONS = "permissions"
-PING = ping.VERB
 _SCHEMA = 1  # of its answers: the one that we can read
 
 _MILLISECOND = duration.MILLISECOND

@@ -85,11 +85,11 @@ def run(options: Ping) -> int:
     from remaphore.cli.configuration import load_config
     from remaphore.cli.selection import METAVAR, addressees
     from remaphore.diagnostics.findings import Level
-    from remaphore.diagnostics.replies import PING
+    from remaphore.protocol.ping import VERB
     from remaphore.requesting.requester import expect_each
 
     config = load_config(options.config)
-    config.sender(PING).load()
+    config.sender(VERB).load()
     to = addressees(METAVAR, options.to, config)
     expect_each(config, to)
     output.configure_logs(level="WARNING")
