@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from tests.harness.fleet import DESTINATIONS, Fleet, running_fleet
 from tests.harness.nats_server import NatsServer, running
 
 forget_the_caller()
+# Coverage measures the workers, and not the processes that tests start: that would double their time. It starts with
+# this variable in each process, workers included, so only they may remove it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
@@ -48,15 +53,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
 @functools.cache
 def _is_grouped(file: Path) -> bool:
     return "xdist_group(" in file.read_text()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _processes_without_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Do not measure the processes of the tests that start most of them: it doubles their time, and adds no line."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name in ("attacks", "faults"):
-            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-        yield
 
 
 @pytest.fixture(autouse=True)

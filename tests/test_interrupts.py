@@ -10,13 +10,15 @@ from collections.abc import Iterator
 
 # What a command does: begin, then something that does not end by itself. It prints a line once it can be signalled.
 WAITING = """
-import signal, subprocess, sys, time
+import select, signal, subprocess, sys
 from remaphore import interrupts
 from remaphore.interrupts import Interrupted
 interrupts.begin(reloads={reloads})
 try:
     print("waiting", subprocess.run(["sh", "-c", "exit 3"]).returncode, flush=True)
-    sys.stdin.readline()
+    # Not one read: a signal between the last instruction of Python and the system call would not interrupt that.
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        pass
     print("continued", interrupts.hangups, flush=True)
 except Interrupted as interrupt:
     print("interrupted by", interrupt.number, flush=True)
