@@ -43,8 +43,8 @@ class PluginContexts:
             instance=self._invocation.instance,
             invocation=self._invocation.number,
             node=self._node,
-            tasks=self._tasks,
-            open_state_dir=self._open_state_dir,
+            _tasks=self._tasks,
+            _open_state_dir=self._open_state_dir,
         )
 
     async def end_tasks(self, seconds: float) -> None:

@@ -188,8 +188,8 @@ class PluginHarness:
             instance=_INVOCATION.instance,
             invocation=_INVOCATION.number,
             node=self.node,
-            tasks=self._tasks,
-            open_state_dir=lambda _plugin: self.state_dir,
+            _tasks=self._tasks,
+            _open_state_dir=lambda _plugin: self.state_dir,
         )
         try:
             await self._waiting("startup", stats=lambda: self.stats, context=context)
