@@ -31,7 +31,7 @@ class PluginContexts:
     ) -> None:
         self._invocation = invocation
         self._tasks = PluginTasks(errors.report_task)
-        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._guard = CallGuard()
         self._node = make_node(self._guard)
         self._open_state_dir = cache(partial(plugin_directory, folder))  # an error is no result: it is tried again
 

@@ -169,7 +169,7 @@ class PluginHarness:
         self._timeout = timeout
         self._state_dir = state_dir
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._guard = CallGuard()
         self._tasks = PluginTasks(lambda _plugin, task, error: self._failed.append((task, error)))
         self._failed: list[tuple[str, BaseException]] = []
         self.node = HarnessNode(self.config, self._guard)

@@ -203,7 +203,7 @@ async def test_a_message_to_its_own_destination_is_dropped_and_a_request_finds_n
 async def test_two_nodes_whose_plugins_request_each_other_wait_for_no_more_than_their_timeouts(tmp_path):
     async def back(context, message):
         other = "com.one" if context.config.destination == "com.two" else "com.two"
-        found = await replies(context.node, "other", to=other, timeout=0.3)
+        found = await replies(context.node, "other", to=other, timeout=0.1)
         return Reply(len(found))
 
     broker = MemoryBroker()
