@@ -87,24 +87,11 @@ class Daemon:
             )
         )
         self._responses = Responses(
-            bus,
-            config,
-            ledger,
-            counters,
-            activity=activity,
-            drops=self._drops,
-            rejections=self._rejections,
-            clock=clock,
+            bus, config, ledger, counters, activity, drops=self._drops, rejections=self._rejections, clock=clock
         )
+        reply = DefaultReply(self._invocation, self.status)
         self._execution = Execution(
-            config,
-            plugins,
-            ledger,
-            counters,
-            activity=activity,
-            responses=self._responses,
-            errors=errors,
-            default_reply=DefaultReply(self._invocation, self.status),
+            config, plugins, ledger, counters, activity, responses=self._responses, errors=errors, default_reply=reply
         )
         self._admission = Admission(
             config,
