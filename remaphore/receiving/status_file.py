@@ -89,7 +89,7 @@ class StatusFile:
         self._directory = -1
         self._connection = bus.connected, clock()
         self._written: tuple[object, float] = None, -HEARTBEAT_SECONDS  # what `changes` was, and when
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[Exception | None] | None = None
         self._begun: tuple[object, float] = self._written
         self._failed = False
         self._task: asyncio.Task[None] | None = None
@@ -110,7 +110,7 @@ class StatusFile:
         if self._task is not None:
             self._task.cancel()
             # Behind a write that is in progress, in the same thread.
-            deleting = asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+            deleting = asyncio.get_running_loop().run_in_executor(self._thread, _attempt, self._end)
             await asyncio.wait({deleting}, timeout=END_SECONDS)
         self._thread.shutdown(wait=False)
 
@@ -133,7 +133,7 @@ class StatusFile:
                     self._fail(TimeoutError(f"a write has not ended after {STALE_SECONDS:g} s"))
                 return
             ended, self._writing = self._writing, None
-            if error := ended.exception():
+            if error := ended.result():
                 self._fail(error)
             else:
                 self._written = self._begun
@@ -142,7 +142,7 @@ class StatusFile:
         if changes != self._written[0] or now - self._written[1] >= HEARTBEAT_SECONDS:
             self._begun = changes, now
             text = self._make(now)
-            self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, text)
+            self._writing = asyncio.get_running_loop().run_in_executor(self._thread, _attempt, self._write, text)
 
     def _make(self, now: float) -> str:
         connected, connection_ns = self._connection
@@ -191,6 +191,15 @@ class StatusFile:
         if self._failed:
             self._failed = False
             _log.info("status_file_recovered", file=str(self._folder / FILE))
+
+
+def _attempt(function: Callable[..., None], *arguments: str) -> Exception | None:
+    """Call *function*, in the thread; return its exception: one of a future that is not read later would be logged."""
+    try:
+        function(*arguments)
+    except Exception as error:  # noqa: BLE001 - it is returned
+        return error
+    return None
 
 
 def load(folder: Path) -> LocalStatus:
