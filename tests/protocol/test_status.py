@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from remaphore.errors import DecodeError
@@ -161,6 +161,11 @@ def test_what_is_no_status_is_an_error_of_one_line(raw, error):
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_that_is_not_there_is_none():
+    fields = module.Fields({"key": [1]}, "object")
+    assert (fields.value("key"), fields.value("other")) == ([1], None)
+
+
 def test_infinite_seconds_are_no_number():
     raw = text().replace('"uptime_seconds": 60.0', '"uptime_seconds": 1e999')
     with pytest.raises(DecodeError, match="uptime_seconds"):
@@ -171,6 +176,7 @@ verbs = st.text(st.characters(codec="utf-8", exclude_characters=","), min_size=1
 
 
 @given(verb=verbs, number=st.integers(0, 120))
+@example(verb="\x01" * 64, number=120)
 def test_whatever_a_peer_sends_a_status_fits_and_counts_what_is_left_out(verb, number):
     many = replace(
         STATUS,

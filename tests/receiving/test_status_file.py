@@ -170,13 +170,14 @@ async def test_a_write_that_hangs_holds_nothing_up_and_is_logged_once(world, mon
     original = StatusFile._write
 
     def hang(self, text):
-        go.wait(30)
+        go.wait(5)
         original(self, text)
 
     monkeypatch.setattr(StatusFile, "_write", hang)
     world.write(state="stopping")
     world.seconds += 1
-    world.file.update()  # returns at once
+    world.file.update()
+    assert not world.file._writing.done()  # and it has returned
     for _ in range(5):
         world.seconds += STALE_SECONDS / 4 + 1
         world.file.update()
