@@ -11,10 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import NamedTuple
 
 from remaphore.hooks.stats import QueueState
 from remaphore.messaging.signer import Clock
+from remaphore.protocol import ping, status
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message
 from remaphore.protocol.status import Ended, Running, Waiting
@@ -22,10 +22,16 @@ from remaphore.protocol.status import Ended, Running, Waiting
 # How many ends are remembered, and how many rows of the other two lists are reported.
 MAX_ENDS = 20
 MAX_ROWS = 100
+# What monitoring sends all day would displace all other ends: an answer that it got is not remembered.
+QUESTIONS = frozenset({ping.VERB, status.VERB})
 DIGEST_BYTES = 8  # that are reported, as in the log
 
 STARTING, RUNNING, REPLYING = "starting", "running", "replying"
 HANDLED, REJECTED, INTERRUPTED = "handled", "rejected", "interrupted"
+
+
+# Verb, uuid, sender, digest, result, reason, exit code, whether a reply was sent.
+_End = tuple[str, bytes, str, bytes, str, str, int | None, bool | None]
 
 
 class _Run:
@@ -37,21 +43,6 @@ class _Run:
         self.message = message
         self.since = since
         self.state = STARTING
-
-
-class _End(NamedTuple):
-    """The end of a message: of the message only what is reported, as payloads may be large."""
-
-    verb: str
-    uuid: bytes
-    peer: str
-    digest: bytes
-    result: str
-    reason: str
-    exit_code: int | None
-    reply_sent: bool | None
-    since: float | None
-    ended: float
 
 
 class Activity:
@@ -67,7 +58,7 @@ class Activity:
         self._monotonic = monotonic
         self._created = monotonic()
         self._runs: dict[bytes, _Run] = {}
-        self._ends: deque[_End] = deque(maxlen=MAX_ENDS)
+        self._ends: deque[tuple[_End, float | None, float]] = deque(maxlen=MAX_ENDS)
 
     @property
     def uptime_seconds(self) -> float:
@@ -86,7 +77,11 @@ class Activity:
 
     def handled(self, message: Message, exit_code: int | None, *, sent: bool) -> None:
         """Note that *message* has ended with *exit_code*, None if it has none. *sent*: whether its reply was sent."""
-        self._end(message, HANDLED, "", exit_code, sent=sent if message.wants_reply else None)
+        if exit_code == 0 and sent and message.verb in QUESTIONS:
+            self.changes += 1
+            self._runs.pop(message.digest, None)
+        else:
+            self._end(message, HANDLED, "", exit_code, sent=sent if message.wants_reply else None)
 
     def rejected(self, message: Message, reason: str) -> None:
         """Note that *message*, which was queued, will not be handled."""
@@ -102,9 +97,9 @@ class Activity:
         self.changes += 1
         run = self._runs.pop(message.digest, None)
         since = None if run is None else run.since
-        digest = message.digest[:DIGEST_BYTES]
-        what = (message.verb, message.uuid, message.sender_name, digest)
-        self._ends.append(_End(*what, result, reason, exit_code, sent, since, self._monotonic()))
+        # Of the message only what is reported, as payloads may be large. A plain tuple, which is made twice as fast.
+        end = (message.verb, message.uuid, message.sender_name, message.digest, result, reason, exit_code, sent)
+        self._ends.append((end, since, self._monotonic()))
 
     def running(self, *, leave_out: bytes = b"") -> tuple[tuple[Running, ...], int]:
         """Return the messages that are being handled, the oldest first, and how many more there are.
@@ -132,16 +127,20 @@ class Activity:
         now, now_ns = self._monotonic(), self._clock()
         return tuple(
             Ended(
-                **{name: getattr(end, name) for name in _REPORTED},
-                seconds=None if end.since is None else end.ended - end.since,
-                ended_ns=_before(now_ns, now - end.ended),
-                ago_seconds=now - end.ended,
+                verb=verb,
+                uuid=uuid,
+                peer=peer,
+                digest=digest[:DIGEST_BYTES],
+                result=result,
+                reason=reason,
+                exit_code=exit_code,
+                reply_sent=sent,
+                seconds=None if since is None else ended - since,
+                ended_ns=_before(now_ns, now - ended),
+                ago_seconds=now - ended,
             )
-            for end in reversed(self._ends)
+            for (verb, uuid, peer, digest, result, reason, exit_code, sent), since, ended in reversed(self._ends)
         )
-
-
-_REPORTED = [name for name in _End._fields if name not in ("since", "ended")]
 
 
 def _before(now_ns: int, seconds: float) -> int:

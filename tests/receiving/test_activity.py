@@ -104,12 +104,30 @@ def test_queues_are_listed_by_the_age_of_their_oldest_message():
     assert omitted == 2  # v0 has none that waits
 
 
+def test_answered_pings_and_questions_for_the_status_do_not_displace_other_ends():
+    activity = Activity(clock=lambda: NOW)
+    work = message(0)
+    activity.handled(work, 0, sent=False)
+    for number in range(1, 3 * MAX_ENDS):
+        question = replace(message(number, wants_reply=True), verb=("ping", "remaphore-status")[number % 2])
+        activity.begin(question)
+        activity.handled(question, 0, sent=True)
+    assert activity.running() == ((), 0)
+    for code, sent in ((1, True), (0, False)):  # these are worth a look
+        activity.handled(replace(question, verb="ping"), code, sent=sent)
+    assert [(end.verb, end.exit_code, end.reply_sent) for end in activity.ended()] == [
+        ("ping", 0, False),
+        ("ping", 1, True),
+        ("deploy", 0, None),
+    ]
+
+
 def test_no_payload_is_kept_for_an_end():
     activity = Activity(clock=lambda: NOW)
     large = message(1, payload=b"x" * 1000)
     activity.begin(large)
     activity.handled(large, 0, sent=False)
-    assert large not in [each for end in activity._ends for each in end]
+    assert large not in [each for end, _since, _ended in activity._ends for each in end]
     assert activity._runs == {}
 
 
