@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from remaphore.config.settings import Config
 from remaphore.diagnostics.clock import SYNCHRONIZE
 from remaphore.diagnostics.findings import quote
 from remaphore.errors import DecodeError, StateError
 from remaphore.node import Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import NO_DATA, REJECTED, Reply, random_id
+from remaphore.protocol.peers import Peer
 from remaphore.protocol.status import VERB, Status, parse
 from remaphore.receiving.default_reply import NO_HANDLER
 from remaphore.receiving.ledger import locks, state
@@ -69,9 +71,9 @@ async def ask(node: Node, to: Sequence[str], *, timeout: float) -> list[Report]:
             if event.reply is not None:
                 replies[event.reply.peer] = event.reply
     key = config.sender(VERB).key
-    legacy = {peer.destination for peer in addressed if peer.legacy}
+    known = {peer.destination: peer for peer in addressed}
     return [
-        judge(replies[name], key=key) if name in replies else silent(name, timeout=timeout, legacy=name in legacy)
+        judge(replies[name], key=key) if name in replies else silent(known[name], config, timeout=timeout)
         for name in names(addressed)
     ]
 
@@ -104,12 +106,14 @@ def judge(reply: Reply, *, key: str) -> Report:
         return Report(reply.peer, None, Problem.UNREADABLE, f"unreadable: {quote(str(error))}", hint)
 
 
-def silent(peer: str, *, timeout: float, legacy: bool) -> Report:
+def silent(peer: Peer, config: Config, *, timeout: float) -> Report:
     """Return the report about a *peer* that did not reply within *timeout* seconds."""
     what, hint = f"no reply within {timeout:g} s", "remaphore doctor finds out why"
-    if legacy:
+    if any(identity.key == peer.key for identity in config.identities):  # as in a peers.d that is the same everywhere
+        what, hint = "this node itself, which does not answer its own messages", "leave out NODES: remaphore status"
+    elif peer.legacy:
         what, hint = f"{what}; the Go implementation has no status", "remaphore ping shows whether it is up"
-    return Report(peer, None, Problem.NO_REPLY, what, hint)
+    return Report(peer.destination, None, Problem.NO_REPLY, what, hint)
 
 
 class Local(NamedTuple):

@@ -18,6 +18,7 @@ from remaphore.protocol.status import to_document
 from remaphore.receiving.ledger import state
 from remaphore.receiving.status_file import FILE, STALE_SECONDS
 from remaphore.text import to_json
+from tests.harness.nodes import make_config
 from tests.protocol.test_status import STATUS
 
 KEY = "4wE47rQtCQJkzRHibC3jmQZ3oQdQQWqsWppUPdvMzbLJ"
@@ -69,9 +70,12 @@ def test_whatever_else_a_peer_replies_is_a_short_line_with_a_hint(reply, problem
     assert len(report.what) < 400
 
 
-def test_a_peer_that_does_not_reply_is_a_problem_and_one_of_the_go_implementation_has_its_reason():
-    assert silent("com.one", timeout=5, legacy=False).what == "no reply within 5 s"
-    assert "Go implementation" in silent("com.one", timeout=5, legacy=True).what
+def test_a_peer_that_does_not_reply_has_a_likely_reason():
+    config = make_config(2)
+    one = config.peers[0]
+    assert silent(one, config, timeout=5)[:4] == ("com.one", None, Problem.NO_REPLY, "no reply within 5 s")
+    assert "Go implementation" in silent(replace(one, legacy=True), config, timeout=5).what
+    assert silent(replace(one, key=config.identities[0].key), config, timeout=5).what.startswith("this node itself")
 
 
 # -- the daemon of this machine ----------------------------------------------------------------------------------------

@@ -74,6 +74,9 @@ async def test_what_runs_and_waits_is_shown_here_and_to_a_peer_that_may_ask_unti
     (fleet.folder / "go").touch()
     assert daemon.finish()[0] == 0
     assert not file.exists()
+    done = fleet.run("status", "-c", one, ONE)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{ONE} is this node" in done.stderr
     done = fleet.run("status", "-c", one, TWO, "--timeout", "200ms")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"remaphore: {TWO}: no reply within 0.2 s\n" in done.stderr

@@ -118,13 +118,20 @@ def run_remote(options: ShowStatus) -> int:
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.selection import addressees
+    from remaphore.errors import NoReceiversError
     from remaphore.protocol.status import VERB
     from remaphore.requesting.requester import expect_each
 
     config = load_config(options.config)
     config.sender(VERB).load()
-    to = addressees(METAVAR, options.to, config)
-    expect_each(config, to)
+    try:
+        to = addressees(METAVAR, options.to, config)
+        expect_each(config, to)
+    except NoReceiversError as error:
+        if config.destination not in options.to:
+            raise
+        what = f"{config.destination} is this node, and not one of its peers"
+        raise NoReceiversError(what, hint="leave out NODES: remaphore status") from error
     output.configure_logs(level="WARNING")
     reports = tasks.run(ask_peers(config, to, timeout=options.timeout or DEFAULT_SECONDS))
     if options.json:
