@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ from remaphore.cli.commands import status
 from remaphore.cli.commands.status import ShowStatus
 from remaphore.diagnostics.status import Local, Problem, Report
 from remaphore.errors import UsageError
+from remaphore.protocol.status import Waiting
 from remaphore.receiving.status_file import LocalStatus
 from tests.protocol.test_status import ENDED, NEVER_BEGUN, RUNNING, STATUS, WAITING
 
@@ -51,6 +53,39 @@ def test_the_table_has_what_runs_what_waits_and_the_last_ends(capsys):
         "ended deploy com.two 2001-09-09T01:46:40Z rejected: expired, 13s ago",
         "not listed: 1 more running, 2 more queues, 3 more ended",
     ]
+
+
+def test_the_page_shows_what_is_printed(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "running.md").read_text()
+    shown = page.partition("```text\ncom.example.web: ")[2].partition("```")[0]
+
+    def time_ns(text):
+        return int(datetime.fromisoformat(text).timestamp()) * 10**9
+
+    now = replace(
+        STATUS,
+        destination="com.example.web",
+        uptime_seconds=76 * 3600,
+        running=(replace(RUNNING, peer="com.example.left", since_ns=time_ns("2026-11-30T22:35:24Z"), seconds=20),),
+        waiting=(Waiting(verb="deploy", messages=2, oldest_seconds=12),),
+        ended=(
+            replace(
+                ENDED,
+                verb="backup",
+                uuid=b"nightly",
+                peer="com.example.db",
+                exit_code=0,
+                reply_sent=None,
+                seconds=40,
+                ended_ns=time_ns("2026-11-30T22:00:41Z"),
+                ago_seconds=2103,
+            ),
+        ),
+        omitted=(0, 0, 0),
+    )
+    content = LocalStatus(812, True, time_ns("2026-11-27T18:20:11Z"), 0, 0.0, now)
+    status.write_status(now, status.describe_local(Local(content, 0.0, stale=False)))
+    assert capsys.readouterr().out == f"com.example.web: {shown}"
 
 
 def test_a_daemon_that_does_nothing_is_one_line(capsys):
