@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from remaphore.diagnostics import status as module
 from remaphore.diagnostics.status import Problem, judge, read_local, silent
 from remaphore.errors import StateError
 from remaphore.protocol.message import NO_DATA, REJECTED, Reply
-from remaphore.protocol.status import to_document
+from remaphore.protocol.status import parse, to_document
 from remaphore.receiving.ledger import state
 from remaphore.receiving.status_file import FILE, STALE_SECONDS
 from remaphore.text import to_json
@@ -68,6 +70,28 @@ def test_whatever_else_a_peer_replies_is_a_short_line_with_a_hint(reply, problem
     assert what in report.what
     assert hint in report.hint
     assert len(report.what) < 400
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["verb", "peer"]), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_no_change_of_a_status_and_no_bytes_raise(data):
+    document = to_document(STATUS)
+    place = data.draw(st.sampled_from([document, document["running"][0], document["waiting"][0], document["ended"][0]]))
+    place[data.draw(st.sampled_from(sorted(place)))] = data.draw(anything)
+    raw = bytearray(json.dumps(document).encode())
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    for output in (bytes(raw), json.dumps(document).encode()):
+        report = judge(Reply(0, output, peer="com.one"), key=KEY)
+        assert (report.status is None) is (report.problem is Problem.UNREADABLE)
+        if report.status is not None:  # then what --json prints of it is a status too
+            assert parse(to_json(to_document(report.status)))
 
 
 def test_a_peer_that_does_not_reply_has_a_likely_reason():

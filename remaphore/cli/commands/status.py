@@ -206,11 +206,11 @@ def to_local_row(local: Local) -> dict[str, object]:
     return {"daemon": daemon, "status": to_document(content.status)}
 
 
-def describe(status: Status) -> str:
-    """Return a line about the daemon as a whole."""
+def describe(status: Status, *, older: float = 0.0) -> str:
+    """Return a line about the daemon as a whole. older: the age of *status*."""
     instance = f", instance {status.invocation.instance}" if status.invocation.instance != DEFAULT_INSTANCE else ""
     problem = f"; nothing can run: {status.problem}" if status.problem else ""
-    up = format_seconds(status.uptime_seconds)
+    up = format_seconds(status.uptime_seconds + older)
     return f"{status.state}, up {up}, remaphore {status.version}{instance}{problem}"
 
 
@@ -218,7 +218,8 @@ def describe_local(local: Local) -> str:
     """Return a line about the daemon of this machine."""
     content = local.content
     connection = "connected" if content.connected else "waiting for the broker"
-    return f"{describe(content.status)}; pid {content.pid}, {connection} since {format_time(content.connection_ns)}"
+    line = describe(content.status, older=local.age_seconds)
+    return f"{line}; pid {content.pid}, {connection} since {format_time(content.connection_ns)}"
 
 
 def write_status(status: Status, line: str, *, name: str = "", older: float = 0.0) -> None:

@@ -92,6 +92,7 @@ def test_a_daemon_that_does_nothing_is_one_line(capsys):
     idle = replace(STATUS, running=(), waiting=(), ended=(), omitted=(0, 0, 0), problem="disk full")
     status.write_status(idle, status.describe(idle), name="com.web")
     assert capsys.readouterr().out == ("com.web: receiving, up 1m 0s, remaphore 0.1.0; nothing can run: disk full\n")
+    assert status.describe_local(LOCAL).startswith("receiving, up 1m 2s, ")
     assert status.describe_local(LOCAL).endswith("; pid 7, waiting for the broker since 2001-09-09T01:46:40Z")
 
 
