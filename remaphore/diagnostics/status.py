@@ -5,6 +5,7 @@ Behind `remaphore status`. Whatever a peer replies, it becomes a status or one l
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shlex
@@ -28,8 +29,9 @@ from remaphore.protocol.status import VERB, Status, parse
 from remaphore.receiving.default_reply import NO_HANDLER
 from remaphore.receiving.ledger import locks, state
 from remaphore.receiving.status_file import STALE_SECONDS, LocalStatus, load
-from remaphore.requesting.requester import expect_each, names
+from remaphore.requesting.requester import expect_each
 from remaphore.requesting.rollout import Rollout
+from remaphore.tasks import spawn
 
 # How long a daemon that has just been started may need to write its first status.
 WAIT_SECONDS = 3.0
@@ -56,25 +58,43 @@ class Report(NamedTuple):
     hint: str = ""
 
 
-async def ask(node: Node, to: Sequence[str], *, timeout: float) -> list[Report]:
+async def ask(
+    node: Node,
+    to: Sequence[str],
+    *,
+    timeout: float,
+    on_asking: Callable[[Callable[[], object]], object] = lambda _stop: None,
+) -> list[Report]:
     """Return a report of each peer that the patterns *to* address, in natural order. Raise TransportError.
 
-    Of several patterns no two match the same peer, see `selection.addressees`.
+    Of several patterns no two match the same peer, see `selection.addressees`. on_asking: called with a function that
+    ends the waiting; peers that have not replied by then have no reply.
     """
     config = node.config
-    addressed = [peer for peers in expect_each(config, to).values() for peer in peers]
+    known = {peer.destination: peer for peers in expect_each(config, to).values() for peer in peers}
     one = to[0] if len(to) == 1 else ""
-    rollout = Rollout(partial(node.request, VERB, id=random_id()), names(addressed), timeout=timeout, to=one)
+    rollout = Rollout(partial(node.request, VERB, id=random_id()), tuple(known), timeout=timeout, to=one)
     replies: dict[str, Reply] = {}
-    async with aclosing(rollout.events()) as events:
-        async for event in events:
-            if event.reply is not None:
-                replies[event.reply.peer] = event.reply
+
+    async def collect() -> None:
+        async with aclosing(rollout.events()) as events:
+            async for event in events:
+                if event.reply is not None:
+                    replies[event.reply.peer] = event.reply
+
+    collecting = spawn(collect(), name="status")
+    on_asking(collecting.cancel)
+    try:
+        await asyncio.wait({collecting})
+    finally:
+        collecting.cancel()
+    if not collecting.cancelled():
+        collecting.result()  # raises what it raised
+    waited = f"within {timeout:g} s" if not collecting.cancelled() else "before it was stopped"
     key = config.sender(VERB).key
-    known = {peer.destination: peer for peer in addressed}
     return [
-        judge(replies[name], key=key) if name in replies else silent(known[name], config, timeout=timeout)
-        for name in names(addressed)
+        judge(replies[name], key=key) if name in replies else silent(peer, config, waited=waited)
+        for name, peer in known.items()
     ]
 
 
@@ -106,9 +126,9 @@ def judge(reply: Reply, *, key: str) -> Report:
         return Report(reply.peer, None, Problem.UNREADABLE, f"unreadable: {quote(str(error))}", hint)
 
 
-def silent(peer: Peer, config: Config, *, timeout: float) -> Report:
-    """Return the report about a *peer* that did not reply within *timeout* seconds."""
-    what, hint = f"no reply within {timeout:g} s", "remaphore doctor finds out why"
+def silent(peer: Peer, config: Config, *, waited: str) -> Report:
+    """Return the report about a *peer* that did not reply. waited: how long, such as `within 5 s`."""
+    what, hint = f"no reply {waited}", "remaphore doctor finds out why"
     if any(identity.key == peer.key for identity in config.identities):  # as in a peers.d that is the same everywhere
         what, hint = "this node itself, which does not answer its own messages", "leave out NODES: remaphore status"
     elif peer.legacy:

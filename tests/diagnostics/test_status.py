@@ -1,5 +1,6 @@
 """What a reply to `remaphore-status` means, whatever it is, and whether a daemon of this machine runs."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,14 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remaphore.diagnostics import status as module
-from remaphore.diagnostics.status import Problem, judge, read_local, silent
+from remaphore.diagnostics.status import Problem, ask, judge, read_local, silent
 from remaphore.errors import StateError
+from remaphore.node import Node
 from remaphore.protocol.message import NO_DATA, REJECTED, Reply
 from remaphore.protocol.status import parse, to_document
 from remaphore.receiving.ledger import state
 from remaphore.receiving.status_file import FILE, STALE_SECONDS
+from remaphore.tasks import spawn
 from remaphore.text import to_json
-from tests.harness.nodes import make_config
+from remaphore.transport.memory import MemoryBroker
+from tests.harness.daemon import running_daemon
+from tests.harness.nodes import clock, make_config
+from tests.harness.plugins import plugin_manager
+from tests.harness.waiting import until
 from tests.protocol.test_status import STATUS
 
 KEY = "4wE47rQtCQJkzRHibC3jmQZ3oQdQQWqsWppUPdvMzbLJ"
@@ -97,9 +104,30 @@ def test_no_change_of_a_status_and_no_bytes_raise(data):
 def test_a_peer_that_does_not_reply_has_a_likely_reason():
     config = make_config(2)
     one = config.peers[0]
-    assert silent(one, config, timeout=5)[:4] == ("com.one", None, Problem.NO_REPLY, "no reply within 5 s")
-    assert "Go implementation" in silent(replace(one, legacy=True), config, timeout=5).what
-    assert silent(replace(one, key=config.identities[0].key), config, timeout=5).what.startswith("this node itself")
+    assert silent(one, config, waited="within 5 s")[:4] == ("com.one", None, Problem.NO_REPLY, "no reply within 5 s")
+    assert "Go implementation" in silent(replace(one, legacy=True), config, waited="").what
+    assert silent(replace(one, key=config.identities[0].key), config, waited="").what.startswith("this node itself")
+
+
+async def test_what_has_arrived_is_reported_when_the_waiting_is_stopped(tmp_path):
+    broker = MemoryBroker()
+    node = Node(broker.connect(), make_config(1), clock=clock)
+    async with running_daemon(broker.connect(), tmp_path, plugins=plugin_manager()) as own, asyncio.timeout(20):
+        for to in (["**"], ["com.two", "com.three"]):
+            stops = []
+            asking = spawn(ask(node, to, timeout=1000, on_asking=stops.append), name="asking")
+            answered = own.stats().replies.get("sent", 0) + 1
+            await until(lambda answered=answered: own.stats().replies.get("sent") == answered)
+            for _ in range(20):  # the reply arrives within a few iterations of the loop
+                await asyncio.sleep(0)
+            stops[0]()
+            two, three = sorted(await asking, key=lambda report: report.peer, reverse=True)
+            assert (two.peer, two.status.destination) == ("com.two", "com.two")
+            assert (three.peer, three.problem, three.what) == (
+                "com.three",
+                Problem.NO_REPLY,
+                "no reply before it was stopped",
+            )
 
 
 # -- the daemon of this machine ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,8 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Show what a daemon does now: the messages that run and for whom, those that wait, and how the last ones ended."
         " Without NODES it is the daemon of this machine, from its state directory, without using the network. With"
-        " NODES, each peer is asked with the verb `remaphore-status`, which it must permit. Payloads and outputs are"
-        f" not shown. {EXPLAINED}"
+        " NODES, each peer is asked with the verb `remaphore-status`, which it must permit; Ctrl-C ends the waiting and"
+        f" shows what has arrived. Payloads and outputs are not shown. {EXPLAINED}"
     )
     add_config(parser)
     parser.add_argument(
@@ -147,11 +147,18 @@ def run_remote(options: ShowStatus) -> int:
 
 async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> list[Report]:
     """Return the reports of the peers that *to* addresses. Raise TransportError."""
+    import asyncio
+
     from remaphore.diagnostics.status import ask
+    from remaphore.interrupts import heeded, on_interrupt
     from remaphore.node import CONNECT_SECONDS, connect
 
+    def on_asking(stop: Callable[[], object]) -> None:
+        loop = asyncio.get_running_loop()
+        on_interrupt(lambda _number: loop.call_soon_threadsafe(stop), signals=heeded())
+
     async with connect(config, timeout=CONNECT_SECONDS, on_notice=output.notice) as node:
-        return await ask(node, to, timeout=timeout)
+        return await ask(node, to, timeout=timeout, on_asking=on_asking)
 
 
 def exit_code(reports: Sequence[Report]) -> int:
