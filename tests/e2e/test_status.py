@@ -69,8 +69,9 @@ async def test_what_runs_and_waits_is_shown_here_and_to_a_peer_that_may_ask_unti
         assert status["state"] == "receiving"
     assert "secret" not in asked.stdout + file.read_text()
     daemon.popen.send_signal(signal.SIGTERM)
-    await until(lambda: written()["state"] == "stopping")
-    assert [row["id"] for row in written()["running"]] == ["release-1"]
+    found = {}
+    await until(lambda: found.update(written()) or found["state"] == "stopping")
+    assert [row["id"] for row in found["running"]] == ["release-1"]
     (fleet.folder / "go").touch()
     assert daemon.finish()[0] == 0
     assert not file.exists()

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remaphore.errors import DecodeError
@@ -175,6 +175,7 @@ def test_infinite_seconds_are_no_number():
 verbs = st.text(st.characters(codec="utf-8", exclude_characters=","), min_size=1, max_size=64)
 
 
+@settings(max_examples=30)
 @given(verb=verbs, number=st.integers(0, 120))
 @example(verb="\x01" * 64, number=120)
 def test_whatever_a_peer_sends_a_status_fits_and_counts_what_is_left_out(verb, number):
