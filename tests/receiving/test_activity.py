@@ -323,6 +323,19 @@ async def test_a_peer_that_may_ask_gets_the_status_without_its_own_question(tmp_
         assert plugin.ran
 
 
+async def test_a_plugin_that_replies_to_the_verb_takes_precedence(tmp_path):
+    class Own:
+        @hookimpl
+        def remaphore_message(self, message):
+            return Reply(5, b"mine")
+
+    broker = MemoryBroker()
+    async with running_daemon(broker.connect(), tmp_path, plugins=plugin_manager(own=Own)):
+        node = Node(broker.connect(), make_config(1), clock=clock)
+        async with node.request("remaphore-status", to="com.two", timeout=10) as request:
+            assert [(reply.exit_code, reply.output) async for reply in request] == [(5, b"mine")]
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["begin", "running", "replying", "handled", "rejected"]))))
 def test_in_any_order_of_events_a_message_is_running_or_ended(events):
     activity, live, ended = Activity(clock=lambda: NOW), set(), 0
