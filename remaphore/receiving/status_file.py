@@ -9,6 +9,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import time
@@ -39,6 +40,8 @@ HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 # How long the end of the daemon waits for the file to be deleted.
 END_SECONDS = 1.0
+
+_DELETED = "restart the daemon: its state directory was deleted"
 
 _log = structlog.get_logger()
 
@@ -130,7 +133,10 @@ class StatusFile:
         if self._writing is not None:
             if not self._writing.done():
                 if now - self._begun[1] > STALE_SECONDS:
-                    self._fail(TimeoutError(f"a write has not ended after {STALE_SECONDS:g} s"))
+                    what = f"a write has not ended after {STALE_SECONDS:g} s"
+                    self._fail(
+                        RemaphoreError(what, hint="check the disk: dmesg shows what the kernel reports about it")
+                    )
                 return
             ended, self._writing = self._writing, None
             if error := ended.result():
@@ -183,9 +189,12 @@ class StatusFile:
     def _fail(self, error: BaseException, *, effect: str = "remaphore status is out of date on this machine") -> None:
         if not self._failed:
             self._failed = True
-            hint = locks.hint(error) if isinstance(error, OSError) else hint_of(error)
+            what, hint = describe(error, str), hint_of(error)
+            if isinstance(error, OSError):
+                what = error.strerror or what
+                hint = _DELETED if error.errno == errno.ENOENT else locks.hint(error)
             file = str(self._folder / FILE)
-            _log.warning("status_file_failed", file=file, error=describe(error, str), effect=effect, hint=hint or None)
+            _log.warning("status_file_failed", file=file, error=what, effect=effect, hint=hint or None)
 
     def _recover(self) -> None:
         if self._failed:

@@ -119,6 +119,7 @@ async def test_a_disk_that_cannot_be_written_is_logged_once_and_tried_again(worl
         for _ in range(3):
             assert await world.update()
     assert events(world) == ["status_file_failed"]
+    assert world.logged[0]["error"] == os.strerror(number)
     assert world.logged[0]["hint"]
     assert (load(world.folder).status, os.listdir(world.folder)) == (STATUS, [FILE])  # noqa: PTH208 - names
     assert await world.update()
@@ -162,6 +163,7 @@ async def test_another_directory_of_the_same_name_is_not_written(world, tmp_path
     await world.update()
     await world.update()
     assert events(world) == ["status_file_failed"]
+    assert "restart the daemon" in world.logged[0]["hint"]
     assert list(world.folder.iterdir()) == []
 
 
