@@ -36,7 +36,6 @@ def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [
         f"remaphore: {TITLE}",
-        "",
         "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]",
         "",
         "commands:",

@@ -17,9 +17,9 @@ from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.errors import PluginError
 from remaphore.hooks.manager import configure, load, read_settings
 from remaphore.hooks.plan import Action, Step
-from remaphore.protocol import ping
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
+from remaphore.receiving.default_reply import BUILT_IN
 
 if TYPE_CHECKING:
     import pluggy
@@ -124,8 +124,7 @@ def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
 
 def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
     """Yield the verbs that a peer may send and that have no directory and no plugin."""
-    # `ping` needs no handler: the daemon has a built-in reply.
-    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, ping.VERB}
+    sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, *BUILT_IN}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
             what = "peers may send this verb, but it has no handler: requests are answered with 127"

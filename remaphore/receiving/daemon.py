@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from remaphore.hooks.plugin_tasks import CallGuard
 from remaphore.hooks.stats import DaemonStats
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol.ping import INVOCATION_BYTES, Invocation
+from remaphore.protocol.status import Status
+from remaphore.receiving.activity import Activity, waiting
 from remaphore.receiving.admission import Admission
 from remaphore.receiving.contexts import PluginContexts
 from remaphore.receiving.counters import DaemonCounters
@@ -76,6 +79,7 @@ class Daemon:
     ) -> None:
         """For the plugins are *folder*, the state directory, *make_node* and *instance*, the name of this daemon."""
         self._counters = counters = DaemonCounters()
+        self._activity = activity = Activity(clock=clock)
         self._invocation = Invocation(secrets.token_hex(INVOCATION_BYTES), instance)
         self._bus = bus
         self._clock = clock
@@ -89,16 +93,11 @@ class Daemon:
             lambda rejected, count: report(emit_plain(hook.remaphore_rejected, **rejected._asdict(), count=count))
         )
         self._responses = Responses(
-            bus, config, ledger, counters, drops=self._drops, rejections=self._rejections, clock=clock
+            bus, config, ledger, counters, activity, drops=self._drops, rejections=self._rejections, clock=clock
         )
+        reply = DefaultReply(self._invocation, self.status)
         self._execution = Execution(
-            config,
-            plugins,
-            ledger,
-            counters,
-            responses=self._responses,
-            errors=errors,
-            default_reply=DefaultReply(self._invocation),
+            config, plugins, ledger, counters, activity, responses=self._responses, errors=errors, default_reply=reply
         )
         self._admission = Admission(
             config,
@@ -112,6 +111,8 @@ class Daemon:
         self._stopping = asyncio.Event()
         own_node = partial(make_node, bus, self._responses.signer, clock)
         self._contexts = PluginContexts(folder, self._invocation, errors, make_node=own_node)
+        self._receiving = False
+        self._version = version("remaphore")
 
     @property
     def destination(self) -> str:
@@ -136,6 +137,30 @@ class Daemon:
             problem=self._ledger.problem,
         )
 
+    def status(self, leave_out: bytes = b"") -> Status:
+        """Return what the daemon does now. leave_out: the digest of a message that is not listed: the one that asks."""
+        running, running_omitted = self._activity.running(leave_out=leave_out)
+        queued, queued_omitted = waiting(self._execution.queues)
+        return Status(
+            destination=self._config.destination,
+            version=self._version,
+            invocation=self._invocation,
+            state="stopping" if self._stopping.is_set() else "receiving" if self._receiving else "starting",
+            problem=self._ledger.problem,
+            time_ns=self._clock(),
+            uptime_seconds=self._activity.uptime_seconds,
+            running=running,
+            waiting=queued,
+            ended=self._activity.ended(),
+            omitted=(running_omitted, queued_omitted, 0),
+        )
+
+    @property
+    def changes(self) -> object:
+        """What differs whenever `status` reports something else than ages."""
+        state = self._receiving, self._stopping.is_set()
+        return self._activity.changes, self._execution.held, self.destination, state, self._ledger.problem
+
     def stop(self) -> None:
         """End `run`: accept no more messages, finish or end the running handlers, reject the rest."""
         self._execution.stop()
@@ -150,6 +175,7 @@ class Daemon:
         try:
             subscribing = self._bus.subscribe(self._admission.subject, self._admission.deliver)
             if await self._unless_stopped(subscribing) and await self._unless_stopped(self._start_plugins()):
+                self._receiving = True
                 ready()
                 self._responses.report_unfinished()
                 await self._stopping.wait()

@@ -13,6 +13,7 @@ from remaphore.hooks.dispatch import emit_plain
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import by_key
+from remaphore.receiving.activity import REPLYING, RUNNING, Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import PluginErrorReporter
@@ -44,6 +45,7 @@ class Execution:
         plugins: pluggy.PluginManager,
         ledger: Ledger,
         counters: DaemonCounters,
+        activity: Activity,
         *,
         responses: Responses,
         errors: PluginErrorReporter,
@@ -55,6 +57,7 @@ class Execution:
         self._hook = plugins.hook
         self._ledger = ledger
         self._counters = counters
+        self._activity = activity
         self._responses = responses
         self._errors = errors
         self._processor = MessageProcessor(plugins, errors, default_reply=default_reply)
@@ -75,6 +78,11 @@ class Execution:
     def queues(self) -> Mapping[str, QueueState]:
         """The state of the queue of each verb that has messages."""
         return self._queues.state()
+
+    @property
+    def held(self) -> int:
+        """The number of messages that wait or are being handled."""
+        return self._queues.held
 
     def apply_config(self, config: Config) -> None:
         """Use *config* for waiting messages and for later ones."""
@@ -119,7 +127,9 @@ class Execution:
             return None
         limit = self._config.verb(message.verb).timeout_seconds
         try:
+            self._activity.begin(message)
             await self._ledger.started(message)
+            self._activity.advance(message, RUNNING)
         except BaseException as error:  # whatever it is, the message is counted and its sender is notified
             self._reject_for(error, message)
             if not isinstance(error, Exception):
@@ -130,6 +140,9 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
             _log_failure("message_lost", message, error)
             result = Result((), Reply(-1) if message.wants_reply else None)
+        except BaseException:
+            self._activity.interrupted(message)
+            raise
         finally:
             self._counters.count_handled(message.verb)
         # After the turn: until then this message counts as running, and it is counted as handled already.
@@ -147,8 +160,14 @@ class Execution:
     def _end(self, message: Message, result: Result) -> Awaitable[object] | None:
         """Complete *message*; return what its verb's queue need not wait for before the next message."""
         if message.wants_reply and result.reply is not None:
-            # In a separate task, so that the completion of this message and the start of the next are one write.
-            return spawn(self._complete(message, result, result.reply), name="complete")
+            self._activity.advance(message, REPLYING)
+            try:
+                # In a separate task, so that the completion of this message and the start of the next are one write.
+                return spawn(self._complete(message, result, result.reply), name="complete")
+            except BaseException:
+                self._activity.interrupted(message)
+                raise
+        self._activity.handled(message, None if result.reply is None else result.reply.exit_code, sent=False)
         try:
             self._ledger.note_done(message.digest)
         except Exception as error:  # noqa: BLE001 - the hook is called all the same
@@ -158,14 +177,17 @@ class Execution:
     async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
         sent = False
         try:
-            await self._ledger.done(message.digest, reply)
-        except Exception as error:  # noqa: BLE001 - most of them LedgerErrors
-            # It ran, and the requester is notified. After a restart it counts as interrupted, and does not run again.
-            _log_failure("completion_not_recorded", message, error)
-        try:
+            try:
+                await self._ledger.done(message.digest, reply)
+            except Exception as error:  # noqa: BLE001 - most of them LedgerErrors
+                # It ran, and the requester is notified. After a restart it counts as interrupted, and does not run
+                # again.
+                _log_failure("completion_not_recorded", message, error)
             sent = await self._responses.send(message, reply)
         except Exception as error:  # noqa: BLE001 - costs this reply, not the messages behind it
             _log_failure("message_lost", message, error)
+        finally:
+            self._activity.handled(message, reply.exit_code, sent=sent)
         pending = self._processor.notify_handled(message, result, sent=sent)
         if pending is not None:
             await pending

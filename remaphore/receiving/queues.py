@@ -106,6 +106,11 @@ class VerbQueues:
         self._count(message, 1)
         return None
 
+    @property
+    def held(self) -> int:
+        """The number of messages that wait or run."""
+        return self._waiting
+
     def state(self) -> Mapping[str, QueueState]:
         """Return the state of the queue of each verb that has one."""
         now = time.monotonic()

@@ -20,6 +20,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import REJECTED, Message, Reply
 from remaphore.protocol.peers import by_key
 from remaphore.protocol.rejection import RejectionPolicy
+from remaphore.receiving.activity import Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.schema import STARTED
@@ -60,6 +61,7 @@ class Responses:
         config: Config,
         ledger: Ledger,
         counters: DaemonCounters,
+        activity: Activity,
         *,
         drops: DropThrottle,
         rejections: Rejections,
@@ -70,6 +72,7 @@ class Responses:
         self._config = config
         self._ledger = ledger
         self._counters = counters
+        self._activity = activity
         self._drops = drops
         self._rejections = rejections
         self._clock = clock
@@ -100,6 +103,8 @@ class Responses:
         *admitted*: whether it was queued before.
         """
         limited = why in _LIMITED and not self._policy.try_acquire(message.sender, self._clock())
+        if admitted:
+            self._activity.rejected(message, why)
         self._reject(message, code, why, detail, notify=not limited)
         self._rejections.add(message, why, detail, admitted=admitted)
 
@@ -185,10 +190,12 @@ class Responses:
         )
         if row.state == STARTED:
             _log.warning("message_interrupted", **message.log_fields)
+            self._activity.interrupted(message)
             with contextlib.suppress(LedgerError):
                 await self._ledger.done(row.digest, _INTERRUPTED)
                 await self.send(message, _INTERRUPTED)
             return
+        self._activity.rejected(message, "abandoned")
         self._rejections.add(message, "abandoned", _WHY_ABANDONED, admitted=True)
         # An older one's requester has given up.
         if row.wants_reply and abs(self._clock() - row.time_ns) <= self._config.allow_skew_ns:

@@ -314,8 +314,9 @@ def test_a_missing_state_directory_is_valid_and_is_not_created(machine):
     assert not (machine.folder / "state").exists()
 
 
-def test_a_ping_needs_no_handler(machine):
+def test_what_the_daemon_answers_itself_needs_no_handler(machine):
     shutil.rmtree(machine.folder / "hooks.d" / "ping")
+    machine.edit('"ping"]', '"ping", "remaphore-status"]')
     assert machine.found(Code.VERB_UNHANDLED) == []
 
 

@@ -25,6 +25,7 @@ from tests.plugins.metrics_daemon import serving
 FOR_READERS = {
     "docs/architecture.md": "NATS --> transport --> gate ------------> receiving --------> hooks (pluggy)",
     "README.md": "destination,exit-code,output",
+    "docs/running.md": "com.example.web: receiving, up",
     "docs/wire.md": "base58(public key),base58(signature),destination,time,uuid,verb,flag,payload",
 }
 NODE = f"""\

@@ -205,6 +205,10 @@ async def test_what_was_running_or_waiting_when_the_daemon_was_killed_ends_in_th
         "runs": ("message_interrupted", None),
         **dict.fromkeys(("waits", "waits too"), ("message_rejected", "abandoned")),
     }
+    assert {end.uuid.decode(): (end.result, end.reason) for end in own.status().ended} == {
+        "runs": ("interrupted", ""),
+        **dict.fromkeys(("waits", "waits too"), ("rejected", "abandoned")),
+    }
     names = {line["id"]: (line["verb"], line["peer"], line["digest"]) for line in received}
     assert names == {line["id"]: (line["verb"], line["peer"], line["digest"]) for line in logged if "id" in line}
 

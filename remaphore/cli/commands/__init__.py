@@ -26,6 +26,7 @@ COMMANDS = {
     "plugins": "list the installed plugins and the hooks that they implement",
     "check": "check the setup of this machine, without using the network",
     "doctor": "check the broker and the peers, and what they permit",
+    "status": "show what the daemon of this machine, or of peers, does now",
     "ping": "measure round-trip time and clock offset of the peers",
     "init": "create this node's configuration and key, and print its peer line",
     "keygen": "create a key pair",

@@ -126,6 +126,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
     from remaphore.node import DaemonNode
     from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.ledger.ledger import Ledger
+    from remaphore.receiving.status_file import StatusFile
     from remaphore.receiving.systemd import Notifier
     from remaphore.tasks import on_stop
 
@@ -148,7 +149,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         bus, config, plugins=plugins, ledger=ledger, folder=folder, make_node=DaemonNode, instance=options.instance
     )
     _reload_on_hangup(options, daemon, notifier)
-    async with ledger, AsyncExitStack() as stack, _watchdog(notifier):
+    async with ledger, StatusFile(folder, daemon, bus), AsyncExitStack() as stack, _watchdog(notifier):
         stack.callback(notifier.close)
         stack.push_async_callback(bus.close)
         notifier.ready(WAITING)

@@ -19,7 +19,9 @@ DEFAULT_INSTANCE = "main"
 SYSTEM_DIR = Path("/var/lib/remaphore")
 
 PLUGINS = "plugins"  # the directory, in that of an instance, with those of its plugins
-_LOCK = "lock"
+UNKNOWN_PID = "unknown"  # of a daemon that could not write it, as on a full disk
+
+LOCK = "lock"
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 
@@ -78,7 +80,7 @@ def locked(folder: Path) -> Iterator[Path]:
         opened = files.open_private(folder)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(_LOCK, flags, 0o600, dir_fd=opened)
+            descriptor = os.open(LOCK, flags, 0o600, dir_fd=opened)
         finally:
             os.close(opened)
     try:
@@ -107,7 +109,7 @@ def _reporting(folder: Path) -> Iterator[None]:
 def holder(folder: Path) -> str:
     """Return the pid that the daemon holding the lock of *folder* wrote into it; empty if none holds it."""
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     try:
@@ -122,4 +124,4 @@ def holder(folder: Path) -> str:
 
 
 def _read_pid(descriptor: int) -> str:
-    return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+    return os.read(descriptor, 32).decode(errors="replace").strip() or UNKNOWN_PID
