@@ -125,6 +125,7 @@ class Execution:
             if not isinstance(error, Exception):
                 raise
             return None
+        self._responses.receipts.begin(message, legacy=peer.legacy)
         try:
             result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
@@ -149,6 +150,7 @@ class Execution:
         if message.wants_reply and result.reply is not None:
             # In a separate task, so that the completion of this message and the start of the next are one write.
             return spawn(self._complete(message, result, result.reply), name="complete")
+        self._responses.receipts.end(message.digest)  # a plugin that ended the run may leave it without a reply
         try:
             self._ledger.note_done(message.digest)
         except Exception as error:  # noqa: BLE001 - the hook is called all the same
