@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from remaphore.protocol.exchange import Summary as Summary
     from remaphore.protocol.message import Message as Message
     from remaphore.protocol.message import Reply as Reply
+    from remaphore.protocol.receipt import Receipt as Receipt
 
 _HOME = {
     "Action": "remaphore.hooks.plan",
@@ -50,6 +51,7 @@ _HOME = {
     "Outcome": "remaphore.hooks.dispatch",
     "PluginContext": "remaphore.hooks.context",
     "QueueState": "remaphore.hooks.stats",
+    "Receipt": "remaphore.protocol.receipt",
     "Reply": "remaphore.protocol.message",
     "Step": "remaphore.hooks.plan",
     "Summary": "remaphore.protocol.exchange",
