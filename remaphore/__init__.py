@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from remaphore.protocol.exchange import Summary as Summary
     from remaphore.protocol.message import Message as Message
     from remaphore.protocol.message import Reply as Reply
+    from remaphore.protocol.receipt import Receipt as Receipt
 
 _HOME = {
     "Action": "remaphore.hooks.plan",
@@ -54,6 +55,7 @@ _HOME = {
     "PluginNode": "remaphore.hooks.context",
     "PluginRequest": "remaphore.hooks.context",
     "QueueState": "remaphore.hooks.stats",
+    "Receipt": "remaphore.protocol.receipt",
     "Reply": "remaphore.protocol.message",
     "Step": "remaphore.hooks.plan",
     "Summary": "remaphore.protocol.exchange",

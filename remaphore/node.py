@@ -124,6 +124,7 @@ class _Sender:
         key: str = "",
         subject_name: str = "",
         timeout: float | None = REQUEST_SECONDS,
+        receipts: bool = True,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Request]:
         """Send a message that requests replies, and yield the request, to iterate over its replies.
@@ -133,8 +134,10 @@ class _Sender:
             request.summary()
 
         timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
-        destinations have answered. on_drop: called with each reply that is dropped, and why. The other parameters are
-        those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send` raises.
+        destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
+        without which `Request.running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
+        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
+        raises.
         """
         from remaphore.protocol.exchange import Exchange
         from remaphore.requesting.requester import Request, expect
@@ -146,7 +149,7 @@ class _Sender:
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
-        request = Request(outgoing, exchange, on_drop=on_drop, clock=self._clock)
+        request = Request(outgoing, exchange, receipts=receipts, on_drop=on_drop, clock=self._clock)
         subject_name = _checked(subject_name)
         try:
             await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)

@@ -61,7 +61,6 @@ COVERED_BY = {
     "remaphore/receiving/ledger/batch.py": "tests/receiving/ledger/test_ledger.py",
     "remaphore/receiving/plugin_errors.py": "tests/hooks/test_dispatch_broken_plugins.py",
     "remaphore/receiving/responses.py": "tests/receiving/test_daemon_trust.py",
-    "remaphore/requesting/requester.py": "tests/test_node.py",
     "remaphore/testing/clock.py": "tests/test_testing.py",
     "remaphore/testing/node.py": "tests/test_testing.py",
     "remaphore/transport/dialer.py": "tests/transport/test_nats_client_connect.py",

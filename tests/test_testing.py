@@ -8,7 +8,19 @@ import pluggy
 import pytest
 
 import remaphore.testing
-from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary, UsageError, hookimpl
+from remaphore import (
+    Action,
+    Drop,
+    DropReason,
+    Outcome,
+    PluginError,
+    Receipt,
+    Reply,
+    Step,
+    Summary,
+    UsageError,
+    hookimpl,
+)
 from remaphore.hooks import specs
 from remaphore.node import Node
 from remaphore.protocol.keys import decode_public
@@ -79,6 +91,10 @@ class Everything:
         self.events.append(("reply", request.verb, reply.exit_code))
 
     @hookimpl
+    async def remaphore_receipt(self, request, receipt):
+        self.events.append(("receipt", request.verb, receipt.peer))
+
+    @hookimpl
     def remaphore_finished(self, request, summary):
         self.events.append(("finished", summary.missing))
 
@@ -134,6 +150,7 @@ async def test_every_hook_can_be_called():
         harness.rejected(make_message("deploy", "x"), "busy", count=2)
         harness.dropped(Drop(DropReason.MALFORMED))
         await harness.requested(make_message("deploy"), ("a",))
+        await harness.receipt(make_message("deploy"), Receipt("a", "key", START_NS))
         await harness.reply(make_message("deploy"), make_reply(3))
         await harness.finished(make_message("deploy"), summary)
         await harness.handled(make_message("deploy"), (Outcome("h", "other", 1.0),))
@@ -143,6 +160,7 @@ async def test_every_hook_can_be_called():
             ("rejected", b"", "busy", 2),
             ("dropped", DropReason.MALFORMED),
             ("requested", ("a",)),
+            ("receipt", "deploy", "a"),
             ("reply", "deploy", 3),
             ("finished", ("a",)),
             ("handled", "other", None, type(None), None, False),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import structlog
 
-from remaphore import Drop, DropReason, Message, Outcome, Reply, Summary, hookimpl
+from remaphore import Drop, DropReason, Message, Outcome, Receipt, Reply, Summary, hookimpl
 
 _NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE})
 _NORMAL_UNLESS_EXACT = frozenset({DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED})
@@ -87,6 +87,11 @@ class Log:
         )
 
     @hookimpl
+    def remaphore_receipt(self, request: Message, receipt: Receipt) -> None:
+        """Log a receipt, on the requesting side."""
+        self._log.debug("receipt_received", verb=request.verb, id=request.id, peer=receipt.peer)
+
+    @hookimpl
     def remaphore_finished(self, request: Message, summary: Summary) -> None:
         """Log the result of a request."""
         self._log.debug(
@@ -96,7 +101,8 @@ class Log:
             expected=len(summary.expected),
             answered=len(summary.answered),
             failed=len(summary.failed),
-            missing=", ".join(summary.missing) or None,
+            running=", ".join(summary.running) or None,
+            silent=", ".join(summary.silent) or None,
         )
 
 

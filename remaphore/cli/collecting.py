@@ -102,6 +102,7 @@ async def collect(
             id=options.id or (random_id() if options.report else ""),  # of all batches
             key=options.key,
             subject_name=options.subject,
+            receipts=options.report,  # remaphore -r shows none, as the Go program
             on_drop=on_drop,
         )
         left = None if deadline is None else max(0.0, deadline - loop.time())
@@ -123,10 +124,12 @@ async def _report_all(rollout: Rollout, reporter: Reporter) -> None:
     reason = "failed"
     try:
         async with aclosing(rollout.events()) as events:
-            async for request, reply, ended in events:
+            async for request, reply, ended, receipt in events:
                 if ended:
                     del pending[request.message.digest]
                     await reporter.report(hook.remaphore_finished, request=request.message, summary=request.summary())
+                elif receipt is not None:
+                    await reporter.report(hook.remaphore_receipt, request=request.message, receipt=receipt)
                 elif reply is not None:
                     await reporter.report(hook.remaphore_reply, request=request.message, reply=reply)
                 else:

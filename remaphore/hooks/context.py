@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from remaphore.config.settings import Config
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
-    from remaphore.protocol.message import Message, Reply
+    from remaphore.protocol.message import Message, Receipt, Reply
 
 T = TypeVar("T")
 
@@ -46,6 +46,14 @@ class PluginRequest(Protocol):
         """The destinations that have not answered yet."""
 
     @property
+    def running(self) -> tuple[str, ...]:
+        """The destinations of `missing` that confirmed that they have started the request."""
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The destinations of `missing` that have sent nothing at all."""
+
+    @property
     def rejected(self) -> tuple[str, ...]:
         """The destinations that answered that they reject the request."""
 
@@ -57,6 +65,9 @@ class PluginRequest(Protocol):
 
     async def __anext__(self) -> Reply:
         """Return the next verified reply. Raise StopAsyncIteration at the end."""
+
+    def events(self) -> AsyncIterator[Reply | Receipt]:
+        """Yield verified replies and receipts, in the order of arrival, up to the same end as the iteration."""
 
 
 class PluginNode(Protocol):
@@ -99,6 +110,7 @@ class PluginNode(Protocol):
         key: str = "",
         subject_name: str = "",
         timeout: float | None = _REQUEST_SECONDS,
+        receipts: bool = True,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AbstractAsyncContextManager[PluginRequest]:
         """Send a message that requests replies, and yield the request, to iterate over its replies.
@@ -108,8 +120,10 @@ class PluginNode(Protocol):
             request.summary()
 
         timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
-        destinations have answered. on_drop: called with each reply that is dropped, and why. The other parameters are
-        those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send` raises.
+        destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
+        without which `Request.running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
+        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
+        raises.
         """
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
     from remaphore.protocol.message import Message, Reply
+    from remaphore.protocol.receipt import Receipt
 
 
 @hookspec
@@ -100,6 +101,11 @@ def remaphore_reply(request: Message, reply: Reply) -> None:
 
 
 @hookspec
+def remaphore_receipt(request: Message, receipt: Receipt) -> None:
+    """On the requesting side: a peer confirmed that it has started *request*, to which it has not replied yet."""
+
+
+@hookspec
 def remaphore_finished(request: Message, summary: Summary) -> None:
     """On the requesting side: all destinations have replied, or the time is up."""
 
@@ -119,7 +125,8 @@ PLAIN = frozenset(
     f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "rejected", "dropped", "plan")
 )
 WAITING = frozenset(
-    f"remaphore_{event}" for event in ("startup", "message", "handled", "requested", "reply", "finished", "shutdown")
+    f"remaphore_{event}"
+    for event in ("startup", "message", "handled", "requested", "reply", "receipt", "finished", "shutdown")
 )
 for _hook in {*HOOKS, *PLAIN, *WAITING}:
     if _hook not in HOOKS or (_hook in PLAIN) == (_hook in WAITING):

@@ -34,7 +34,8 @@ class DaemonStats:
     our destination, by reason. rejected: messages that were verified and rejected, by reason (busy, evicted, expired,
     stopping, ledger, error, not-permitted, or a `DropReason`). rejected_exact: as dropped_exact. handled: messages that
     were passed to the plugins, by verb; "" stands for all further verbs once there are 1000. replies: replies,
-    including rejections, by result (sent, failed). queues: the queue of each verb that has messages. connected: whether
+    including rejections, by result (sent, failed). receipts: confirmations that a request has started, by result
+    (sent, failed). queues: the queue of each verb that has messages. connected: whether
     there is a connection to the broker. reconnects: connections after the first one. problem: why nothing can run, such
     as a ledger that cannot be written; empty if all is well.
     """
@@ -47,6 +48,7 @@ class DaemonStats:
     rejected_exact: Mapping[str, int] = field(default_factory=_none)
     handled: Mapping[str, int] = field(default_factory=_none)
     replies: Mapping[str, int] = field(default_factory=_none)
+    receipts: Mapping[str, int] = field(default_factory=_none)
     queues: Mapping[str, QueueState] = field(default_factory=_none)
     connected: bool = False
     reconnects: int = 0

@@ -101,6 +101,13 @@ class Signer:
         cut = replace(reply, output=reply.output[:kept] + note)
         return _sign(replace(message, payload=cut.payload), identity)
 
+    def receipt(self, request: Message) -> Outgoing:
+        """Sign the receipt for *request*, with the identity that signs its reply."""
+        from remaphore.protocol import receipt  # with the gate's modules, which `remaphore -s` does without
+
+        identity = self.config.identity()
+        return _sign(receipt.compose(request.digest, sender=identity.key, time_ns=self._now()), identity)
+
     def _now(self) -> int:
         now = self._clock()
         if now < self._last - STEP_NS:

@@ -4,6 +4,8 @@ A reply is accepted only if it has the form of a reply, comes from a peer that t
 that peer's destination, is within the time window, has a valid signature, and names the request: its uuid is the first
 12 bytes of the request's digest. A peer that runs the Go implementation sends random uuids; its replies are accepted
 and marked as not bound. A destination with several keys is one node, so only one reply of it is accepted.
+
+Receipts, with which responders confirm that they have started the request, are checked by `receipt.Receipts`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import skew_error
 from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid
 from remaphore.protocol.peers import Peer, by_key
+from remaphore.protocol.receipt import Receipt, Receipts
+from remaphore.protocol.subject import for_receipts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +29,8 @@ class Summary:
 
     expected: those that the pattern addresses. answered: those that replied, among them failed (exit code not 0),
     rejected (the receiver refused to act) and without_code (a reply without an exit code, `NO_DATA`, which is neither
-    success nor failure). missing: those that were asked and did not reply. not_asked: those that were never asked, in a
-    request sent in batches.
+    success nor failure). missing: those that were asked and did not reply, among them running (confirmed that they have
+    started the request) and silent (all others). not_asked: those that were never asked, in a request sent in batches.
     """
 
     expected: tuple[str, ...]
@@ -37,6 +41,7 @@ class Summary:
     dropped: int
     without_code: tuple[str, ...] = ()
     not_asked: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
 
     @property
     def ok(self) -> tuple[str, ...]:
@@ -44,9 +49,15 @@ class Summary:
         others = {*self.failed, *self.rejected, *self.without_code}
         return tuple(name for name in self.answered if name not in others)
 
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The destinations that were asked, and neither replied nor confirmed that they have started."""
+        started = frozenset(self.running)
+        return tuple(name for name in self.missing if name not in started)
+
 
 class Exchange:
-    """Collects the replies of *responders* to one request, one for each destination."""
+    """Collects the replies of *responders* to one request, one for each destination, and their receipts."""
 
     def __init__(self, request: Message, responders: Iterable[Peer], *, allow_skew_ns: int, subject: str = "") -> None:
         """Prepare for the replies to *request*, as it was sent, with its digest; *subject*: where its replies arrive.
@@ -61,6 +72,13 @@ class Exchange:
         self._uuid = reply_uuid(request.digest)
         self._allow_skew_ns = allow_skew_ns
         self._subject = subject
+        self._receipts = Receipts(
+            request.digest,
+            self._responders,
+            replied=self.replies.keys(),
+            allow_skew_ns=allow_skew_ns,
+            subject=subject and for_receipts(subject),
+        )
 
     @property
     def complete(self) -> bool:
@@ -71,6 +89,11 @@ class Exchange:
     def missing(self) -> tuple[str, ...]:
         """The destinations that have not replied yet."""
         return tuple(name for name in self.expected if name not in self.replies)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The destinations that confirmed that they have started, and have not replied yet."""
+        return tuple(name for name in self.missing if name in self._receipts.confirmed)
 
     def summary(self) -> Summary:
         """Return the result so far."""
@@ -83,6 +106,7 @@ class Exchange:
             missing=self.missing,
             dropped=self.dropped,
             without_code=tuple(name for name, reply in answers if reply.exit_code is None),
+            running=self.running,
         )
 
     def admit(self, raw: bytes, now: int) -> Reply | Drop:
@@ -102,9 +126,16 @@ class Exchange:
         self.replies[destination] = reply
         return reply
 
+    def admit_receipt(self, raw: bytes, now: int) -> Receipt | Drop | None:
+        """Return the receipt in *raw*, which arrived at *now*, or why it is dropped; None if it changes nothing."""
+        verdict = self._receipts.admit(raw, now)
+        if isinstance(verdict, Drop):
+            self.dropped += 1
+        return verdict
+
     def _precheck(self, frame: wire.Frame, now: int) -> tuple[DropReason, str] | None:
         if frame.destination or frame.verb != REPLY_VERB or frame.wants_reply:
-            return DropReason.NOT_A_REPLY, "a request, by its destination, verb or flag"
+            return DropReason.NOT_A_REPLY, "a request or a receipt, by its destination, verb or flag"
         peer = self._responders.get(frame.sender)
         if peer is None:
             return DropReason.NOT_ASKED, "no peer that the request addressed has this key"

@@ -15,6 +15,11 @@ def for_replies(root: str, digest: bytes) -> str:
     return f"{root}.{digest.hex()}"
 
 
+def for_receipts(replies: str) -> str:
+    """Return the subject of the receipts for the request whose replies have the subject *replies*."""
+    return f"{replies}.receipt"
+
+
 def problem(text: str) -> str | None:
     """Return why *text* cannot be a subject, or a part of one, to publish on, or None."""
     if any(character in text for character in "*>"):

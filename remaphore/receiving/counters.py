@@ -22,6 +22,7 @@ class DaemonCounters:
     rejected_exact: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
+    receipts: Counter[str] = field(default_factory=Counter)
 
     def count_handled(self, verb: str) -> None:
         """Count a message of *verb*; under the empty name if `MAX_VERBS` others have been counted already."""

@@ -131,6 +131,7 @@ class Daemon:
             rejected_exact=dict(counters.rejected_exact),
             handled=dict(counters.handled),
             replies=dict(counters.replies),
+            receipts=dict(counters.receipts),
             queues=self._execution.queues,
             connected=self._bus.connected,
             reconnects=self._bus.reconnects,
@@ -244,6 +245,7 @@ class Daemon:
             stopping.cancel()
 
     async def _end(self) -> None:
+        self._responses.receipts.close()
         await self._bus.unsubscribe(self._admission.subject)
         await self._admission.join()
         self._execution.reject_waiting()

@@ -135,6 +135,7 @@ class Execution:
             if not isinstance(error, Exception):
                 raise
             return None
+        self._responses.receipts.begin(message, legacy=peer.legacy)
         try:
             result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
@@ -168,6 +169,7 @@ class Execution:
                 self._activity.interrupted(message)
                 raise
         self._activity.handled(message, None if result.reply is None else result.reply.exit_code, sent=False)
+        self._responses.receipts.end(message.digest)  # a plugin that ended the run may leave it without a reply
         try:
             self._ledger.note_done(message.digest)
         except Exception as error:  # noqa: BLE001 - the hook is called all the same

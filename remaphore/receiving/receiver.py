@@ -16,10 +16,12 @@ from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import NO_DATA, Message, Reply
+from remaphore.protocol.peers import by_key
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor
+from remaphore.receiving.receipts import Receipts
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
@@ -58,6 +60,8 @@ class Receiver:
         self._hook = hook = plugins.hook
         self._once = once
         self._signer = Signer(config, clock)
+        self._legacy = frozenset(key for key, peer in by_key(config.peers).items() if peer.legacy)
+        self._receipts = Receipts(bus, config.subject, self._signer)
         self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=lambda _: Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
         self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))
@@ -97,6 +101,7 @@ class Receiver:
             stopped.cancel()
             self._once = True  # what is being handled now is the last
             self._ending = True
+            self._receipts.close()
             if not self._busy:
                 worker.cancel()
             for message in self._inbox.pop_all():
@@ -132,8 +137,10 @@ class Receiver:
             message = await self._inbox.get()
             self._busy = True
             self.handled += 1
+            self._receipts.begin(message, legacy=message.sender in self._legacy)
             try:
                 result = await self._processor.run(message, timeout=None)
+                self._receipts.end(message.digest)
                 sent = result.reply is not None and await try_send_reply(
                     self._bus, self._config, self._signer, message, result.reply
                 )

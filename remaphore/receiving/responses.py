@@ -1,4 +1,4 @@
-"""Responses: all that the daemon sends, within limits: replies, rejections, resent replies, interrupted reports."""
+"""Responses: all that the daemon sends, within limits: replies, receipts, rejections, resent and interrupted ones."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.schema import STARTED
 from remaphore.receiving.ledger.store import Row
+from remaphore.receiving.receipts import Receipts
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.receiving.verifier import Arrival
@@ -77,6 +78,7 @@ class Responses:
         self._rejections = rejections
         self._clock = clock
         self.signer = Signer(config, clock)
+        self.receipts = Receipts(bus, config.subject, self.signer, counters)
         self._policy = RejectionPolicy()
         self._pending: set[asyncio.Task[None]] = set()
 
@@ -93,6 +95,7 @@ class Responses:
         """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
         if not message.wants_reply:
             return False
+        self.receipts.end(message.digest)
         sent = await try_send_reply(self._bus, self._config, self.signer, message, reply)
         self._counters.replies["sent" if sent else "failed"] += 1
         return sent

@@ -1,23 +1,29 @@
-"""One request: a message is published, and verified replies are received."""
+"""One request: a message is published, and verified replies and receipts are received."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import NamedTuple, Self
 
+import structlog
+
 from remaphore.config.settings import Config
-from remaphore.errors import NotPermittedError
+from remaphore.errors import NotPermittedError, describe
 from remaphore.messaging.signer import Clock, Outgoing
 from remaphore.protocol import peers, subject
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Exchange, Summary
 from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.receipt import Receipt
+from remaphore.tasks import spawn
 from remaphore.text import natural_key
 from remaphore.transport.bus import Bus
+
+_log = structlog.get_logger()
 
 
 def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
@@ -77,7 +83,8 @@ class Request:
     """A request in progress. Iterate over it for the replies, in the order of arrival.
 
     The iteration ends when every expected destination has answered, or at the deadline. A reply that is not accepted,
-    such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and counted.
+    such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and counted. So is a receipt
+    that is not accepted; without *receipts*, none are subscribed to.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Request:
         outgoing: Outgoing,
         exchange: Exchange,
         *,
+        receipts: bool = True,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
         clock: Clock = time.time_ns,
     ) -> None:
@@ -92,8 +100,10 @@ class Request:
         self._exchange = exchange
         self._on_drop = on_drop
         self._clock = clock
-        self._arrived: asyncio.Queue[Reply] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Reply | Receipt] = asyncio.Queue()
         self._deadline: float | None = None
+        self._receipts = receipts
+        self._subscribing: asyncio.Task[None] | None = None
 
     @property
     def message(self) -> Message:
@@ -111,6 +121,16 @@ class Request:
         return self._exchange.missing
 
     @property
+    def running(self) -> tuple[str, ...]:
+        """The destinations of `missing` that confirmed that they have started the request."""
+        return self._exchange.running
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The destinations of `missing` that have sent nothing at all."""
+        return self.summary().silent
+
+    @property
     def rejected(self) -> tuple[str, ...]:
         """The destinations that answered that they reject the request."""
         return self.summary().rejected
@@ -126,34 +146,68 @@ class Request:
         the broker is away and the request was not sent: all destinations are missing then.
         """
         self._deadline = deadline
+        if self._receipts:
+            # The task starts when `subscribe` below waits: where the broker limits subscriptions, the one for replies
+            # comes first. One round trip confirms both.
+            self._subscribing = spawn(self._subscribe_to_receipts(bus, config), name="receipts")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await bus.subscribe(self._reply_subject(config), self._deliver)
+                if self._subscribing is not None:
+                    await self._subscribing
                 await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
 
     async def stop(self, bus: Bus, config: Config) -> None:
         """Stop receiving replies."""
-        await bus.unsubscribe(self._reply_subject(config))
+        replies = self._reply_subject(config)
+        if self._subscribing is not None:
+            self._subscribing.cancel()
+            await bus.unsubscribe(subject.for_receipts(replies))
+        await bus.unsubscribe(replies)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Reply:
         """Return the next verified reply. Raise StopAsyncIteration at the end, see `Request`."""
-        if self._exchange.complete and self._arrived.empty():
+        while isinstance(event := await self._next(), Receipt):
+            pass
+        if event is None:
             raise StopAsyncIteration
+        return event
+
+    async def events(self) -> AsyncIterator[Reply | Receipt]:
+        """Yield verified replies and receipts, in the order of arrival, up to the same end as the iteration."""
+        while (event := await self._next()) is not None:
+            yield event
+
+    async def _next(self) -> Reply | Receipt | None:
+        if self._exchange.complete and self._arrived.empty():
+            return None
         try:
             async with asyncio.timeout_at(self._deadline):
                 return await self._arrived.get()
         except TimeoutError:
-            raise StopAsyncIteration from None
+            return None
 
     def _deliver(self, raw: bytes) -> None:
-        verdict = self._exchange.admit(raw, self._clock())
+        self._accept(self._exchange.admit(raw, self._clock()))
+
+    def _deliver_receipt(self, raw: bytes) -> None:
+        self._accept(self._exchange.admit_receipt(raw, self._clock()))
+
+    def _accept(self, verdict: Reply | Receipt | Drop | None) -> None:
         if isinstance(verdict, Drop):
             self._on_drop(verdict)
-        else:
+        elif verdict is not None:
             self._arrived.put_nowait(verdict)
+
+    async def _subscribe_to_receipts(self, bus: Bus, config: Config) -> None:
+        try:
+            where = subject.for_receipts(self._reply_subject(config))
+            await bus.subscribe(where, self._deliver_receipt, optional=True)
+        except Exception as error:  # noqa: BLE001 - such as a broker that does not permit it: replies need no receipts
+            _log.debug("receipts_unavailable", error=describe(error))
 
     def _reply_subject(self, config: Config) -> str:
         return subject.for_replies(config.subject, self.message.digest)

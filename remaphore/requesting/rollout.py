@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import Reply
+from remaphore.protocol.receipt import Receipt
 from remaphore.requesting.requester import Request
 from remaphore.tasks import spawn
 
@@ -44,11 +45,12 @@ class BatchPlan:
 
 
 class Event(NamedTuple):
-    """An event of *request*: it was sent, or *reply* arrived, or it has *ended* and nothing more will arrive."""
+    """An event of *request*: it was sent, *reply* or *receipt* arrived, or it has *ended*: nothing more will arrive."""
 
     request: Request
     reply: Reply | None = None
     ended: bool = False
+    receipt: Receipt | None = None
 
 
 class Rollout:
@@ -126,12 +128,14 @@ class Rollout:
         parts = [request.summary() for request in self.requests]
         asked = frozenset(name for batch in self._batches[: self._begun] for name in batch)
         answered = _united(part.answered for part in parts)
+        missing = asked - answered
         return Summary(
             expected=self._destinations,
             answered=self._in_order(answered),
             failed=self._in_order(_united(part.failed for part in parts)),
             rejected=self._in_order(_united(part.rejected for part in parts)),
-            missing=self._in_order(asked - answered),
+            missing=self._in_order(missing),
+            running=self._in_order(missing & _united(part.running for part in parts)),
             dropped=sum(part.dropped for part in parts),
             without_code=self._in_order(_united(part.without_code for part in parts)),
             not_asked=self._in_order(frozenset(self._destinations) - asked),
@@ -145,8 +149,11 @@ class Rollout:
                     request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
                 self.requests.append(request)
                 arrived.put_nowait(Event(request))
-                async for reply in request:
-                    arrived.put_nowait(Event(request, reply))
+                async for event in request.events():
+                    if isinstance(event, Receipt):
+                        arrived.put_nowait(Event(request, receipt=event))
+                    else:
+                        arrived.put_nowait(Event(request, event))
             arrived.put_nowait(Event(request, ended=True))
         except Exception as error:  # noqa: BLE001 - it is raised where the events are read
             arrived.put_nowait(error)

@@ -36,6 +36,7 @@ from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.ping import Invocation
+from remaphore.protocol.receipt import Receipt
 from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.processor import choose_reply, validate_outcome
 from remaphore.testing.clock import START_NS, Clock
@@ -279,6 +280,10 @@ class PluginHarness:
     async def reply(self, request: Message, reply: Reply) -> None:
         """Pass a reply to the plugin, as on the requesting side."""
         await self._waiting("reply", request=request, reply=reply)
+
+    async def receipt(self, request: Message, receipt: Receipt) -> None:
+        """Pass a receipt to the plugin, as on the requesting side."""
+        await self._waiting("receipt", request=request, receipt=receipt)
 
     async def finished(self, request: Message, summary: Summary) -> None:
         """Report to the plugin that a request of ours has ended."""

@@ -31,11 +31,12 @@ class Bus(Protocol):
         ConnectionLostError if the connection ended before the broker confirmed, or the broker took too long to confirm.
         """
 
-    async def subscribe(self, subject: str, deliver: Deliver) -> None:
+    async def subscribe(self, subject: str, deliver: Deliver, *, optional: bool = False) -> None:
         """Call *deliver*, a plain function that must not block, with every message on *subject* from now on.
 
         Return once the broker has confirmed. The subscription outlives reconnects; messages that are published while
-        there is no connection are lost, as always with core NATS. Raise SubjectDeniedError.
+        there is no connection are lost, as always with core NATS. Raise SubjectDeniedError. A broker that does not
+        permit the subscription any more when there is a new connection is not used, unless it is *optional*: it ends.
         """
 
     async def unsubscribe(self, subject: str) -> None:

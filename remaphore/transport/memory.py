@@ -56,7 +56,7 @@ class MemoryBus:
                 context = {"message": f"delivery of a message on {subject} failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
-    async def subscribe(self, subject: str, deliver: Deliver) -> None:
+    async def subscribe(self, subject: str, deliver: Deliver, *, optional: bool = False) -> None:  # noqa: ARG002 - it permits all
         """Call *deliver* with every message on *subject* from now on."""
         self._check_open()
         self._broker.subscribers[subject].append((self, deliver))

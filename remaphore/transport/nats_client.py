@@ -163,9 +163,9 @@ class NatsBus:
                 raise BrokerUnavailableError(text, hint=hints(failures))
         await operation.done  # once it is written, the time for the confirmation is limited
 
-    async def subscribe(self, subject: str, deliver: Deliver) -> None:
+    async def subscribe(self, subject: str, deliver: Deliver, *, optional: bool = False) -> None:
         """Call *deliver* with every message on *subject* from now on; see `Bus`."""
-        operation = PendingOperation(subject, self._future(), deliver=deliver)
+        operation = PendingOperation(subject, self._future(), deliver=deliver, optional=optional)
         try:
             self._add(operation)
             await operation.done
@@ -262,6 +262,10 @@ class NatsBus:
         denied = await self._exchange(connection, operations)
         if denied is None:
             raise DialError(Failure(f"the new subscription was not confirmed ({connection.reason})"))
+        for operation in operations:
+            if operation.optional and (operation.action, operation.subject.lower()) in denied:
+                denied.discard((operation.action, operation.subject.lower()))
+                self._leave(operation)
         if denied:
             subjects = ", ".join(sorted(subject for _, subject in denied))
             raise DialError(Failure(f"no permission for subscription to {subjects}", _EXTEND))

@@ -10,17 +10,27 @@ from remaphore.transport.nats_reader import Handle
 
 
 class PendingOperation:
-    """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for."""
+    """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for.
 
-    __slots__ = ("data", "deliver", "done", "ended", "handle", "subject")
+    optional: of a subscription, whether a connection is of use without it.
+    """
+
+    __slots__ = ("data", "deliver", "done", "ended", "handle", "optional", "subject")
 
     def __init__(
-        self, subject: str, done: asyncio.Future[None], *, data: bytes = b"", deliver: Deliver | None = None
+        self,
+        subject: str,
+        done: asyncio.Future[None],
+        *,
+        data: bytes = b"",
+        deliver: Deliver | None = None,
+        optional: bool = False,
     ) -> None:
         self.subject = subject
         self.done = done
         self.data = data
         self.deliver = deliver
+        self.optional = optional
         self.handle: Handle | None = None  # of the subscription, on the current connection
         self.ended = False
 

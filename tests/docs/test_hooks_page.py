@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary
+from remaphore import Action, Drop, DropReason, Outcome, PluginError, Receipt, Reply, Step, Summary
 from remaphore.cli import collecting
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import emit, emit_plain
@@ -18,7 +18,7 @@ from remaphore.hooks.settings import build
 from remaphore.hooks.specs import HOOKS, PLAIN
 from remaphore.hooks.stats import DaemonStats
 from remaphore.receiving import daemon, default_reply, execution, processor, receiver, throttle
-from remaphore.testing import make_config, make_message, make_reply
+from remaphore.testing import START_NS, make_config, make_message, make_reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 SECTIONS = dict(re.findall(r"^## `(remaphore_\w+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE))
@@ -101,6 +101,10 @@ CALLS = {
     "remaphore_reply": (
         lambda: {"request": make_message("deploy"), "reply": make_reply(3, peer="a")},
         "deploy: a replied 3",
+    ),
+    "remaphore_receipt": (
+        lambda: {"request": make_message("deploy"), "receipt": Receipt("a", "key", START_NS)},
+        "deploy: a has started",
     ),
     "remaphore_finished": (lambda: {"request": make_message("deploy"), "summary": summary()}, "deploy: missing b"),
     "remaphore_plan": (

@@ -121,14 +121,14 @@ def test_a_signal_leaves_complete_output_of_replies_and_names_the_missing_peers(
     assert screen.text.split("\n") == [
         "remaphore: interrupted: 3 expected, 1 ok, 1 failed, 1 missing (id release-42)",
         "remaphore: failed (exit code 3): com.db.2",
-        "remaphore: missing: com.db.3",
+        "remaphore: silent: com.db.3",
     ]
     text = (tmp_path / "out").read_text()
     assert text.endswith("\n")
     if form == "lines":
         assert sorted(text.splitlines()) == ["com.db.1,0,done", "com.db.2,3,broken"]
     elif form == "--fold":
-        assert text.splitlines()[-1] == "com.db.3 (1): missing"
+        assert text.splitlines()[-1] == "com.db.3 (1): silent"
     else:
         records = [json.loads(line) for line in text.splitlines()] if form == "--jsonl" else []
         missing = json.loads(text)["missing"] if form == "--json" else records[-2:-1]

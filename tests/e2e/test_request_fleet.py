@@ -32,13 +32,13 @@ GROUPS = [
     "  no space left on device",
     "  see the log",
     "com.db.[181-197] (17): rejected (verb-not-permitted: not among the verbs)",
-    "com.db.[198-200] (3): missing",
+    "com.db.[198-200] (3): silent",
 ]
 INTERRUPTED = [
     "remaphore: interrupted: 200 expected, 120 ok, 60 failed, 17 rejected, 3 missing (id x)",
     "remaphore: failed (exit code 1): com.db.[121-180]",
     "remaphore: rejected (verb-not-permitted: not among the verbs): com.db.[181-197]",
-    "remaphore: missing: com.db.198, com.db.199, com.db.200",
+    "remaphore: silent: com.db.198, com.db.199, com.db.200",
 ]
 
 
@@ -138,7 +138,7 @@ def assert_document(text):
     document = json.loads(text)
     DOCUMENT.validate(document)
     assert {key: len(value) for key, value in document.items() if key != "summary"} == {
-        "requests": 1, "replies": 180, "rejections": 17, "missing": 3
+        "requests": 1, "receipts": 0, "replies": 180, "rejections": 17, "missing": 3
     }  # fmt: skip
     assert len(document["summary"]["ok"]) == 120
 

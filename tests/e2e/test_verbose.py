@@ -38,7 +38,7 @@ async def asked(fleet, nodes, *words, replies, printed=""):
 )
 async def test_without_verbose_dropped_replies_are_one_number(fleet, nodes, words, replies, line):
     code, lines = await asked(fleet, nodes, *words, "-u" if words[0] == "-r" else "--id", "x", replies=replies)
-    summary = ["remaphore: 1 expected, 0 ok, 1 missing (id x)", "remaphore: missing: com.example.two"]
+    summary = ["remaphore: 1 expected, 0 ok, 1 missing (id x)", "remaphore: silent: com.example.two"]
     assert (code, lines) == (1, (summary if words[0] == "request" else []) + ([line] if line else []))
 
 

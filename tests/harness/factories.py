@@ -12,7 +12,7 @@ from functools import cache
 from hypothesis import settings
 from nacl import bindings
 
-from remaphore.protocol import wire
+from remaphore.protocol import receipt, wire
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.gate import Filters, Gate, Policy
 from remaphore.protocol.keys import SEED_BYTES, PrivateKey, encode_base58
@@ -76,6 +76,12 @@ def make_encoded_reply(number: int, request: Message, **fields: object) -> bytes
         "payload": Reply(0, b"ok").payload,
     }
     return make_encoded(number, **(reply | fields))
+
+
+def make_encoded_receipt(number: int, request: Message, **fields: object) -> bytes:
+    """Return the bytes of a good receipt for *request* from `make_key(number)`; *fields* replace its fields."""
+    message = receipt.compose(request.digest, sender=make_key(number).public, time_ns=NOW)
+    return wire.encode(replace(message, **fields), make_key(number))  # type: ignore[arg-type]
 
 
 def make_gate(

@@ -188,6 +188,8 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
     yield _counter("messages_handled", "Messages passed to the plugins.", "verb", handled)
     replies = {**dict.fromkeys(_REPLIES, 0), **now.replies}
     yield _counter("replies", "Replies, including rejections: sent and failed.", "result", replies)
+    receipts = {**dict.fromkeys(_REPLIES, 0), **now.receipts}
+    yield _counter("receipts", "Confirmations that a request has started: sent and failed.", "result", receipts)
     empty = QueueState(0, 0, 0.0)
     queues = dict.fromkeys(sorted(labels.known), empty)
     for verb, queue in now.queues.items():  # those with one label are one queue here

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
-from remaphore import Message, Reply, Summary, hookimpl
+from remaphore import Message, Receipt, Reply, Summary, hookimpl
 from remaphore.text import columns_of
 from remaphore_plugins.reply_collector import report
 from remaphore_plugins.reply_collector.formats import Fold, Format, Lines
@@ -87,6 +87,13 @@ class ReplyCollector:
         self._saved.reply(request, reply)
         shown = not self._options.failed or verdict.kind != "ok"
         self._write(self._format.reply(request, reply) if shown else b"")
+
+    @hookimpl
+    def remaphore_receipt(self, request: Message, receipt: Receipt) -> None:
+        """Count the destination as running, and show that, in the formats that have a place for it."""
+        self._stats.receipt(receipt.peer)
+        self._saved.receipt(request, receipt)
+        self._write(self._format.receipt(request, receipt))
 
     @hookimpl
     def remaphore_finished(self, request: Message, summary: Summary) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TextIO
 
-from remaphore import Message, Reply, Summary, nodeset
+from remaphore import Message, Receipt, Reply, Summary, nodeset
 from remaphore.text import columns_of, cut, encodable, escape, fitting, wrap
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats, Verdict, classify
 from remaphore_plugins.reply_collector.terminal import colorize, for_terminal
@@ -25,6 +25,10 @@ class Format:
 
     def reply(self, request: Message, reply: Reply) -> bytes:  # noqa: ARG002 - the same
         """Return what to write when *reply* arrives."""
+        return b""
+
+    def receipt(self, request: Message, receipt: Receipt) -> bytes:  # noqa: ARG002 - the same
+        """Return what to write when *receipt* arrives."""
         return b""
 
     def finished(self, request: Message, summary: Summary) -> bytes:  # noqa: ARG002 - the same
@@ -86,8 +90,8 @@ class Fold(Format):
         shown = []
         for (verdict, output), names in groups:
             shown.append(self._head(verdict, names) + self._body(output))
-        silent: tuple[Kind, ...] = ("missing", "not_asked")
-        shown += [self._head(Verdict(kind), stats.names(kind)) for kind in silent if stats.count(kind)]
+        without_reply: tuple[Kind, ...] = ("running", "silent", "not_asked")
+        shown += [self._head(Verdict(kind), stats.names(kind)) for kind in without_reply if stats.count(kind)]
         return b"".join(shown)
 
     def _body(self, output: bytes) -> bytes:

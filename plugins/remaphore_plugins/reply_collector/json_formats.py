@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from remaphore import Message, Reply, Summary
+from remaphore import Message, Receipt, Reply, Summary
 from remaphore.text import to_json
 from remaphore_plugins.reply_collector.formats import Format
 from remaphore_plugins.reply_collector.request_stats import LABELS, RequestStats, parse_rejection
@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 class JsonLines(Format):
-    """One object a line; its `kind` is request, reply, rejection, missing or summary."""
+    """One object a line; its `kind` is request, receipt, reply, rejection, missing or summary."""
 
     def requested(self, request: Message, expected: tuple[str, ...]) -> bytes:
         """Return the line of a request."""
@@ -27,6 +27,10 @@ class JsonLines(Format):
     def reply(self, request: Message, reply: Reply) -> bytes:
         """Return the line of a reply or a rejection."""
         return _line(_reply(request, reply))
+
+    def receipt(self, request: Message, receipt: Receipt) -> bytes:
+        """Return the line of a receipt."""
+        return _line(_receipt(request, receipt))
 
     def finished(self, request: Message, summary: Summary) -> bytes:
         """Return a line for each destination that did not reply."""
@@ -53,6 +57,11 @@ class Json(Format):
         self._records.append(_reply(request, reply))
         return b""
 
+    def receipt(self, request: Message, receipt: Receipt) -> bytes:
+        """Keep a receipt for the end."""
+        self._records.append(_receipt(request, receipt))
+        return b""
+
     def finished(self, request: Message, summary: Summary) -> bytes:
         """Keep the destinations that did not reply for the end."""
         self._records.extend(_missing(request, summary))
@@ -60,7 +69,13 @@ class Json(Format):
 
     def end(self, stats: RequestStats) -> bytes:
         """Return the document."""
-        kinds = {"requests": "request", "replies": "reply", "rejections": "rejection", "missing": "missing"}
+        kinds = {
+            "requests": "request",
+            "receipts": "receipt",
+            "replies": "reply",
+            "rejections": "rejection",
+            "missing": "missing",
+        }
         lists = {name: [each for each in self._records if each["kind"] == kind] for name, kind in kinds.items()}
         return _encode({**lists, "summary": _summary(stats)}, indent=2)
 
@@ -97,8 +112,21 @@ def _reply(request: Message, reply: Reply) -> Record:
     return record | (parse_rejection(reply)._asdict() if reply.rejected else {})
 
 
+def _receipt(request: Message, receipt: Receipt) -> Record:
+    return {
+        "kind": "receipt",
+        "peer": receipt.peer,
+        "time_ns": receipt.time_ns,
+        "request": request.digest.hex(),
+    }
+
+
 def _missing(request: Message, summary: Summary) -> list[Record]:
-    return [{"kind": "missing", "peer": name, "request": request.digest.hex()} for name in summary.missing]
+    running = frozenset(summary.running)
+    return [
+        {"kind": "missing", "peer": name, "running": name in running, "request": request.digest.hex()}
+        for name in summary.missing
+    ]
 
 
 def _summary(stats: RequestStats) -> Record:

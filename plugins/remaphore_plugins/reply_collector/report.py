@@ -13,7 +13,9 @@ from remaphore.text import encodable, escape, wrap
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
 from remaphore_plugins.reply_collector.terminal import colorize
 
-_NOT_OK: tuple[Kind, ...] = ("without_code", "failed", "rejected", "missing", "not_asked")
+_FAILED: tuple[Kind, ...] = ("without_code", "failed", "rejected")
+_COUNTED: tuple[Kind, ...] = (*_FAILED, "missing", "not_asked")
+_LISTED: tuple[Kind, ...] = (*_FAILED, "running", "silent", "not_asked")  # the missing ones are running or silent
 _PREFIX = "remaphore: "
 _MARGIN = 4  # columns before the further lines of a long list of names
 _MANY = 8  # names; up to here a plain list is as easy to read
@@ -21,12 +23,18 @@ _SHOWN = 50  # destinations in the progress line; no terminal shows more of them
 
 
 def progress(stats: RequestStats) -> str:
-    """Return the progress line: how many answered and failed, and which destinations have not answered yet."""
-    failed = sum(stats.count(kind) for kind in ("without_code", "failed", "rejected"))
+    """Return the progress line: how many answered and failed, and which destinations have not answered yet.
+
+    Once one of them has confirmed that it is running, the others could have: they are silent.
+    """
+    failed = sum(stats.count(kind) for kind in _FAILED)
     parts = [f"{len(stats.verdicts)}/{len(stats.expected)} answered"]
     parts += [f"{failed} failed"] if failed else []
-    if stats.waiting:
-        parts.append(f"waiting for {' '.join(islice(stats.waiting, _SHOWN))}")
+    if stats.running:
+        parts.append(f"{LABELS['running']}: {' '.join(islice(stats.running, _SHOWN))}")
+        parts += [f"{LABELS['silent']}: {' '.join(islice(stats.silent, _SHOWN))}"] if stats.silent else []
+    elif stats.silent:
+        parts.append(f"waiting for {' '.join(islice(stats.silent, _SHOWN))}")
     elif stats.count("not_asked"):
         parts.append(f"{stats.count('not_asked')} not asked yet")
     return ", ".join(parts)
@@ -39,12 +47,12 @@ def summary(stats: RequestStats, *, color: bool, columns: int | None = None, enc
     programs. encoding: of the terminal.
     """
     counts = [f"{len(stats.expected)} expected", f"{stats.count('ok')} ok"]
-    counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _NOT_OK if stats.count(kind)]
+    counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _COUNTED if stats.count(kind)]
     first = (
         ("interrupted: " if stats.interrupted else "") + ", ".join(counts) + (f" (id {stats.id})" if stats.id else "")
     )
     lines = _wrap(encodable(first, encoding), columns)
-    for kind in _NOT_OK:
+    for kind in _LISTED:
         groups: defaultdict[str, list[str]] = defaultdict(list)
         for name in stats.names(kind):
             groups[str(stats.verdicts[name]) if name in stats.verdicts else LABELS[kind]].append(name)

@@ -9,15 +9,18 @@ from typing import Literal, NamedTuple
 from remaphore import Reply, Summary
 from remaphore_plugins.reply_collector.terminal import clip, to_one_line
 
-Kind = Literal["ok", "without_code", "failed", "rejected", "missing", "not_asked"]
+Kind = Literal["ok", "without_code", "failed", "rejected", "missing", "running", "silent", "not_asked"]
 
-# From what needs no attention to what needs most; the labels are those of the summary.
+# From what needs no attention to what needs most; the labels are those of the summary. Each missing destination is
+# running or silent as well.
 LABELS: dict[Kind, str] = {
     "ok": "ok",
     "without_code": "without exit code",
     "failed": "failed",
     "rejected": "rejected",
     "missing": "missing",
+    "running": "still running",
+    "silent": "silent",
     "not_asked": "not asked",
 }
 _REASON_COLUMNS = 120
@@ -63,7 +66,8 @@ class RequestStats:
 
     def __init__(self, expected: Iterable[str] = ()) -> None:
         self.verdicts: dict[str, Verdict] = {}
-        self.waiting: dict[str, None] = {}  # asked, and no reply yet
+        self.silent: dict[str, None] = {}  # asked, and neither replied nor confirmed that they have started
+        self.running: dict[str, None] = {}  # confirmed that they have started, and have not replied yet
         self.id = ""  # as the logs of all receivers have it
         self.dropped = 0
         self.interrupted = False
@@ -86,25 +90,38 @@ class RequestStats:
         self.id = id
         names = dict.fromkeys(expected)
         self._expected |= names
-        self.waiting |= names
+        self.silent |= names
         self._asked |= names.keys()
 
     def reply(self, reply: Reply) -> Verdict:
         """Count *reply*, and return what it means."""
         verdict = classify(reply)
         self.verdicts[reply.peer] = verdict
-        self.waiting.pop(reply.peer, None)
+        self.silent.pop(reply.peer, None)
+        self.running.pop(reply.peer, None)
         self._counts[verdict.kind] += 1
         return verdict
 
+    def receipt(self, peer: str) -> None:
+        """Count *peer* as running, unless it has replied."""
+        if peer in self.silent:
+            del self.silent[peer]
+            self.running[peer] = None
+
     def finished(self, summary: Summary) -> None:
-        """Count the replies that were dropped."""
+        """Count the replies that were dropped, and the receipts that arrived before the end but were not shown."""
         self.dropped += summary.dropped
+        for peer in summary.running:
+            self.receipt(peer)
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """Return the destinations of this *kind*, in natural order."""
         if kind == "missing":
-            return tuple(name for name in self._expected if name in self.waiting)
+            return tuple(name for name in self._expected if name in self.silent or name in self.running)
+        if kind == "running":
+            return tuple(name for name in self._expected if name in self.running)
+        if kind == "silent":
+            return tuple(name for name in self._expected if name in self.silent)
         if kind == "not_asked":
             return tuple(name for name in self._expected if name not in self._asked)
         return tuple(name for name in self._expected if name in self.verdicts and self.verdicts[name].kind == kind)
@@ -112,7 +129,11 @@ class RequestStats:
     def count(self, kind: Kind) -> int:
         """Return how many destinations are of this *kind*. Called for every reply, so it does not search for them."""
         if kind == "missing":
-            return len(self.waiting)
+            return len(self.silent) + len(self.running)
+        if kind == "running":
+            return len(self.running)
+        if kind == "silent":
+            return len(self.silent)
         if kind == "not_asked":
             return len(self._expected) - len(self._asked)
         return self._counts[kind]

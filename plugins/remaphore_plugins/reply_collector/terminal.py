@@ -20,7 +20,8 @@ _WITHOUT_STRINGS = re.compile(f"{_CSI}|{_OTHER}", re.DOTALL)
 _LINE_ENDS = (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85)
 _REMOVED = {*range(0x20), *range(0x7F, 0xA0), 0xFE0E, 0xFE0F} - {*_LINE_ENDS}
 _SHOWN = CharacterTable(show, {**dict.fromkeys(_REMOVED, ""), 0x09: "\t", 0x0A: "\n"})
-_COLORS = {"ok": "32", "failed": "31", "rejected": "31", "without_code": "33", "missing": "33", "not_asked": "33"}
+_COLORS = {"ok": "32", "failed": "31", "rejected": "31"}
+_OTHER_COLOR = "33"  # of destinations without a reply or an exit code
 _ERASE = "\r\x1b[K"  # to the first column, and nothing to the right of it
 _ELLIPSIS = "\u2026"
 
@@ -83,7 +84,7 @@ def supports_color(stream: TextIO) -> bool:
 
 def colorize(text: str, kind: str) -> str:
     """Return *text* in the color for destinations of this *kind*."""
-    return f"\x1b[{_COLORS[kind]}m{text}\x1b[0m"
+    return f"\x1b[{_COLORS.get(kind, _OTHER_COLOR)}m{text}\x1b[0m"
 
 
 def clip(text: str, columns: int) -> str:

@@ -5,11 +5,14 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 
-from remaphore import PluginError, Reply, Summary
-from remaphore.testing import PluginHarness, make_message, make_reply
+from remaphore import PluginError, Receipt, Reply, Summary
+from remaphore.testing import START_NS, PluginHarness, make_message, make_reply
 from remaphore.text import width
 from remaphore_plugins.reply_collector import ReplyCollector
 from remaphore_plugins.reply_collector.formats import Fold, Lines
@@ -18,16 +21,21 @@ from remaphore_plugins.reply_collector.request_stats import RequestStats, classi
 REQUEST = make_message("deploy", "v42", wants_reply=True)
 NAMES = ("com.a", "com.b", "com.c")
 REJECTED = "remaphore: refused: "
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "requests.schema.json").read_text())
+RECORD = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": "#/$defs/record"}]})
 
 
-async def shown(capfdbinary, *replies, reason="done", names=NAMES, asked=None, dropped=0, **options):
-    """Return stdout and stderr of a request to *names* that got *replies*."""
+async def shown(capfdbinary, *replies, reason="done", names=NAMES, asked=None, dropped=0, running=(), **options):
+    """Return stdout and stderr of a request to *names* that got receipts of *running*, and *replies*."""
     harness = PluginHarness(ReplyCollector, options={"expected": names, "summary": True, **options})
     asked = names if asked is None else asked
     missing = tuple(name for name in asked if name not in {reply.peer for reply in replies})
     summary = Summary(expected=asked, answered=(), failed=(), rejected=(), missing=missing, dropped=dropped)
+    summary = replace(summary, running=tuple(name for name in running if name in missing))
     await harness.__aenter__()
     await harness.requested(REQUEST, asked)
+    for name in running:
+        await harness.receipt(REQUEST, Receipt(name, "key", START_NS))
     for reply in replies:
         await harness.reply(REQUEST, reply)
     await harness.finished(REQUEST, summary)
@@ -59,7 +67,7 @@ async def test_equal_replies_are_folded_and_what_needs_attention_comes_last(capf
         "com.db.7 (1): failed (exit code 1)",
         "  disk full",
         "com.db.9 (1): rejected (busy)",
-        "com.db.[4-6,10] (4): missing",
+        "com.db.[4-6,10] (4): silent",
         "com.db.[11-12] (2): not asked",
     ]
 
@@ -167,9 +175,49 @@ async def test_the_summary_has_every_name_and_groups_them_by_what_happened(capfd
         "remaphore: failed (exit code 2): com.n1, com.n2",
         "remaphore: failed (exit code 3): com.n3",
         "remaphore: rejected (outside-window: 41s behind): com.n5",
-        "remaphore: missing: com.n[11-25]",
+        "remaphore: silent: com.n[11-25]",
         "remaphore: not asked: com.n26, com.n27, com.n28, com.n29, com.n30",
     ]
+
+
+async def test_what_is_still_running_is_told_from_what_is_silent_in_every_format(capfdbinary):
+    options = {"running": ("com.a", "com.b"), "reason": "interrupted", "failed": True}
+    replies = [make_reply(0, "x", peer="com.a")]  # which is no longer running
+    lines = [
+        "remaphore: interrupted: 3 expected, 1 ok, 2 missing (id example)",
+        "remaphore: still running: com.b",
+        "remaphore: silent: com.c",
+    ]
+    for form in ("lines", "fold", "json", "jsonl"):
+        out, err = await shown(capfdbinary, *replies, format=form, **options)
+        assert err.decode().splitlines() == lines
+        if form == "fold":
+            assert out.decode().splitlines() == ["com.b (1): still running", "com.c (1): silent"]
+        elif form != "lines":
+            records = [json.loads(line) for line in out.splitlines()] if form == "jsonl" else []
+            document = {} if records else json.loads(out)
+            receipts = document.get("receipts") or [each for each in records if each["kind"] == "receipt"]
+            missing = document.get("missing") or [each for each in records if each["kind"] == "missing"]
+            summary = document.get("summary") or records[-1]
+            assert [each["peer"] for each in receipts] == ["com.a", "com.b"]
+            assert [(each["peer"], each["running"]) for each in missing] == [("com.b", True), ("com.c", False)]
+            assert (summary["missing"], summary["running"], summary["silent"]) == (
+                ["com.b", "com.c"],
+                ["com.b"],
+                ["com.c"],
+            )
+            for record in records:
+                RECORD.validate(record)
+            for each in receipts:
+                RECORD.validate(each)
+
+
+async def test_a_receipt_that_arrived_but_was_not_shown_before_the_end_counts_in_the_summary(capfdbinary):
+    async with PluginHarness(ReplyCollector, options={"expected": NAMES, "summary": True}) as harness:
+        await harness.requested(REQUEST, NAMES)
+        summary = Summary(expected=NAMES, answered=(), failed=(), rejected=(), missing=NAMES, dropped=0)
+        await harness.finished(REQUEST, replace(summary, running=("com.c",)))
+    assert b"remaphore: still running: com.c\nremaphore: silent: com.a, com.b\n" in capfdbinary.readouterr().err
 
 
 async def test_nothing_is_written_if_no_request_was_sent(capfdbinary):
@@ -233,7 +281,7 @@ def test_a_thousand_names_of_many_shapes_are_folded_once_for_each_group():
     stats = RequestStats(f"com.dc{number % 7}.rack{number % 40}.n{number}" for number in range(1000))
     stats.requested(stats.expected)
     (line,) = Fold(terminal=None, color=False).end(stats).decode().splitlines()
-    assert line.endswith(" (1000): missing")
+    assert line.endswith(" (1000): silent")
 
 
 def test_a_request_in_lines_imports_no_json():

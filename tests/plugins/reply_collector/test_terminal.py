@@ -41,8 +41,10 @@ def test_the_line_has_the_numbers_of_answers_and_failures_and_the_destinations_s
     stats = RequestStats(["com.a", "com.b", "com.c"])
     stats.requested(["com.a", "com.b"])
     assert progress(stats) == "0/3 answered, waiting for com.a com.b"
+    stats.receipt("com.b")
+    assert progress(stats) == "0/3 answered, still running: com.b, silent: com.a"
     stats.reply(make_reply(1, peer="com.a"))
-    assert progress(stats) == "1/3 answered, 1 failed, waiting for com.b"
+    assert progress(stats) == "1/3 answered, 1 failed, still running: com.b"
     stats.reply(make_reply(0, peer="com.b"))
     assert progress(stats) == "2/3 answered, 1 failed, 1 not asked yet"
 
@@ -139,7 +141,7 @@ def many_missing():
 def test_the_summary_on_a_terminal_wraps_between_names_and_indents_what_follows():
     assert summary(many_missing(), color=False, columns=40).splitlines() == [
         "remaphore: 7 expected, 0 ok, 7 missing",
-        "remaphore: missing: com.example.a,",
+        "remaphore: silent: com.example.a,",
         "    com.example.b, com.example.c,",
         "    com.example.d, com.example.e,",
         "    com.example.f, com.example.g",
@@ -153,7 +155,7 @@ def test_a_name_is_never_broken_even_if_no_line_has_room_for_it():
 
 def test_color_changes_no_line_break():
     plain, colored = (summary(many_missing(), color=color, columns=40) for color in (False, True))
-    assert "\x1b[33mmissing\x1b[0m: com.example.a,\n" in colored
+    assert "\x1b[33msilent\x1b[0m: com.example.a,\n" in colored
     assert re.sub(r"\x1b\[[0-9]*m", "", colored) == plain
 
 
