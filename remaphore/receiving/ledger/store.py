@@ -124,7 +124,7 @@ class Store:
 
         Raise LedgerError. Whatever it raises, no transaction is left open: the next one would fail for it.
         """
-        executions = merged(batch)
+        executions = merged(batch) if len(batch) > 1 else None
         if executions is not None and self._execute(executions) is not None:
             return [True] * len(batch.writes)
         changed = self._execute(one_by_one(batch)) or []

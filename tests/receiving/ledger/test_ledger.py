@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -434,6 +436,133 @@ async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_oth
             await ledger.started(take(ledger, payload=b"later")[0])
         assert ledger.problem == ""
         assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
+
+
+def broken(*_args):
+    raise RuntimeError("broken on purpose")
+
+
+def broken_once(function):
+    calls = itertools.count()
+    return lambda *args: function(*args) if next(calls) else broken()
+
+
+# Where the way from a batch to its futures may break, and whether the ledger says that it cannot write.
+BREAKS = {
+    "the statements": (store, "merged", False),
+    "single statements too": (store, "one_by_one", False),
+    "the thread": (ThreadPoolExecutor, "submit", True),
+    "the disk": (module.Store, "apply", False),
+    "what follows a write": (batch.Batch, "settle", False),
+}
+
+
+@pytest.mark.parametrize("place", BREAKS)
+async def test_whatever_breaks_between_a_batch_and_its_result_hangs_no_message_and_starts_none(
+    tmp_path, monkeypatch, place
+):
+    owner, name, reported = BREAKS[place]
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
+        await flush(ledger)
+        with monkeypatch.context() as patched:
+            # What tells the messages is broken once: nothing else could.
+            patched.setattr(owner, name, broken_once(batch.Batch.settle) if name == "settle" else broken)
+            if place == "single statements too":
+                patched.setattr(store, "merged", broken)
+            async with asyncio.timeout(10):
+                starts = asyncio.gather(*map(ledger.started, messages), return_exceptions=True)
+                ended = asyncio.gather(ledger.rejected(b"another"), return_exceptions=True)
+                results = [*await starts, *await ended]
+        if place == "the statements":  # one by one they can be written
+            assert results == [None] * 4
+            return
+        assert {type(result) for result in results} == {LedgerError}
+        assert bool(ledger.problem) is reported
+        for message in messages:  # as the daemon does with what cannot start
+            ledger.note_rejected(message.digest)
+        await ledger.started(take(ledger, payload=b"later")[0])
+        assert ledger.problem == ""
+        assert [state(tmp_path, message) for message in messages] == [REJECTED] * 3
+
+
+def test_futures_of_a_loop_that_is_closed_are_settled_all():
+    loop = asyncio.new_event_loop()
+    futures = [loop.create_future() for _ in range(3)]
+    for future in futures:
+        future.add_done_callback(print)
+    loop.close()
+    batch.Batch(writes=[batch.Write((statements.SWEEP, ()), future) for future in futures]).settle([True] * 3)
+    assert all(future.done() for future in futures)
+
+
+async def test_a_write_that_fails_after_it_reached_the_disk_starts_nothing(tmp_path, monkeypatch):
+    apply = module.Store.apply
+
+    def unheard(self, batch):
+        apply(self, batch)
+        raise LedgerError("the disk fails")
+
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(2)]
+        with monkeypatch.context() as patched:
+            patched.setattr(module.Store, "apply", unheard)
+            for message in messages:
+                with pytest.raises(LedgerError):
+                    await ledger.started(message)
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+        ledger.note_rejected(messages[0].digest)
+        with pytest.raises(LedgerError, match="no longer pending"):
+            await ledger.started(messages[1])  # the file has it as started
+        await ledger.started(take(ledger, payload=b"new")[0])
+        assert [state(tmp_path, message) for message in messages] == [REJECTED, STARTED]
+    async with make_ledger(left) as ledger:
+        assert [row.digest for row in ledger.interrupted] == [message.digest for message in messages]
+        for message in messages:
+            with pytest.raises(LedgerError):
+                await ledger.started(message)
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_is_handled_without_a_start_is_done_in_one_row_and_never_starts(tmp_path, counted, later):
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(50)]
+        if later:
+            await flush(ledger)
+        counted.clear()
+        ledger.note_handled(message.digest for message in messages)
+        for message in messages[:3]:
+            with pytest.raises(LedgerError, match="no longer pending"):
+                await ledger.started(message)
+        assert set(states(tmp_path).values()) == {DONE}
+        assert await ledger.recorded(messages[0].digest) is None
+        left = crashed(ledger, tmp_path, tmp_path / "crashed")
+    async with make_ledger(left) as ledger:
+        assert (ledger.interrupted, ledger.abandoned) == ([], [])
+        assert reason(admit(ledger, make_encoded(payload=b"1", wants_reply=True))) is DropReason.DUPLICATE
+
+
+async def test_without_room_what_is_handled_without_a_start_is_recorded_once_there_is_room(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        with no_room(tmp_path):
+            ledger.note_handled([message.digest])
+            with pytest.raises(LedgerError):
+                await flush(ledger)
+    assert state(tmp_path, message) == DONE
+
+
+async def test_a_ledger_that_recovers_does_not_abandon_what_arrived_meanwhile(tmp_path, monkeypatch):
+    apply = module.Store.apply
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Store, "apply", lambda *_args: (_ for _ in ()).throw(LedgerError("the disk fails")))
+        ledger = make_ledger(tmp_path)
+    assert module.Store.apply is apply
+    async with ledger:
+        message, _ = take(ledger)
+        await flush(ledger)
+        assert state(tmp_path, message) == ENTERED
+        await ledger.started(message)
 
 
 async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_path, monkeypatch):

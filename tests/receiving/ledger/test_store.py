@@ -198,7 +198,7 @@ def test_an_exception_of_another_kind_leaves_no_transaction_open(opened, monkeyp
 
     apply(opened, enter("first"))
     with monkeypatch.context() as patched:
-        patched.setattr(store, "merged", broken)
+        patched.setattr(store, "one_by_one", broken)
         with pytest.raises(RuntimeError):
             apply(opened, enter("lost"))
     apply(opened, enter("next"))
