@@ -5,8 +5,8 @@ loop are grouped into one transaction, which runs in its own thread. No message 
 before its row is durable, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
-or `rejected`. After a crash, an `entered` row becomes `rejected`, a `started` one is reported as interrupted, and
-neither is started again.
+or `rejected`; or `done` without a start, if nothing acts on it. After a crash, an `entered` row becomes `rejected`, a
+`started` one is reported as interrupted, and neither is started again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 
@@ -44,7 +44,7 @@ RECORDED_OUTPUT = 64 * 1024
 # Bytes of all recorded outputs. Beyond it the oldest are forgotten: a repeated request gets no reply then, but does not
 # run again either.
 RECORDED_BYTES = 64 * 1024 * 1024
-# Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
+# Rows and statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
 # Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
 MAX_VERBS = 100
@@ -54,6 +54,9 @@ MAX_RECENT = 10_000
 _CLOSED = "ledger is closed: the daemon is stopping"
 
 _log = structlog.get_logger()
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Ledger:
@@ -122,11 +125,7 @@ class Ledger:
         self._record((statements.COMPLETE, (self._numbers.end(digest),)))
 
     def note_handled(self, digests: Iterable[bytes]) -> None:
-        """Record with the next writes that messages ended without a start, because nothing acts on them.
-
-        They never start after that. Their rows are written as done at once if they were accepted in this iteration of
-        the loop, which is the cheapest that a message can be.
-        """
+        """Record, with the next writes, that messages on which nothing acts ended without a start. They never start."""
         self._record(*((statements.HANDLE, (self._numbers.end(digest),)) for digest in digests))
 
     async def rejected(self, digest: bytes) -> None:
@@ -158,7 +157,7 @@ class Ledger:
         if number is None:
             return None
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.recorded, number)
+            found = await self._in_thread(self._store.recorded, number)
             if found is None or found.resent >= RESENDS:
                 return None
             await self._write((statements.RESEND, (number,)))
@@ -254,7 +253,7 @@ class Ledger:
 
     @property
     def _has_no_file(self) -> bool:
-        """Whether there is no file, and will be none before the next start, so that nothing must pile up for it."""
+        """Whether there will be no file before the next start, so that nothing must pile up for it."""
         return self._store is None and self._failure is not None
 
     def _record(self, *changes: Statement) -> None:
@@ -299,7 +298,7 @@ class Ledger:
     async def _write_batch(self, opened: Store, batch: Batch) -> bool:
         """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
         try:
-            changed = await self._in_thread(opened, batch)
+            changed = await self._in_thread(opened.apply, batch)
         except LedgerError as error:
             self._fail(error)
             batch.settle(error)
@@ -320,7 +319,7 @@ class Ledger:
         """Write a batch that failed unexpectedly row by row, statement by statement, and give up what fails again."""
         for part in batch.singly():
             try:
-                part.settle(await self._in_thread(opened, part))
+                part.settle(await self._in_thread(opened.apply, part))
             except LedgerError as failure:  # the disk: all of it waits, as in `_write_batch`; to repeat it is harmless
                 self._fail(failure)
                 batch.settle(failure)
@@ -331,13 +330,13 @@ class Ledger:
                 _log.error("ledger_write_lost", error=repr(failure), statement=what)
                 part.settle(LedgerError(f"ledger {opened.path}: {failure!r}"))
 
-    async def _in_thread(self, opened: Store, batch: Batch) -> Sequence[bool]:
-        """Return what `Store.apply` returns. Raise LedgerError, also if there is no thread; all else is a defect."""
+    async def _in_thread(self, function: Callable[[A], R], argument: A) -> R:
+        """Return the result of a function of the store. Raise LedgerError, also if there is no thread."""
         try:
-            applied = asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, batch)
+            result = asyncio.get_running_loop().run_in_executor(self._thread, function, argument)
         except (RuntimeError, MemoryError) as error:
-            raise LedgerError(f"ledger {opened.path}: cannot be written: {error!r}") from error
-        return await applied
+            raise LedgerError(f"ledger: no thread can use the file: {error!r}") from error
+        return await result
 
 
 def _log_abandoned(rows: Sequence[Row]) -> None:

@@ -24,7 +24,6 @@ from remaphore.receiving.ledger.statements import (
     BY_NUMBER,
     CHANGES,
     FINISH,
-    FINISH_MANY,
     RAISE_LOW_WATER_MARK,
     START,
 )
@@ -54,7 +53,8 @@ class Execution(NamedTuple):
 def one_by_one(batch: Batch) -> Iterator[Execution]:
     """Yield the executions for *batch*: one for each new row, then one for each statement."""
     yield from (Execution(_insert(1), _values(row, ENTERED)) for row in batch.rows.values())
-    yield from (Execution(_change(sql, 1), values) for (sql, values), _ in batch.writes)
+    for (sql, values), _ in batch.writes:
+        yield _finish([values]) if sql == FINISH else Execution(_change(sql, 1), values)
 
 
 def merged(batch: Batch) -> list[Execution] | None:
@@ -100,12 +100,7 @@ def _together(sql: str, many: Sequence[Sequence[object]]) -> Iterator[Execution]
         for chunk, places in _chunks(numbers, _CHANGE_SIZES, None):
             yield Execution(_change(sql, len(places)), places, rows=len(chunk) if sql == START else None)
     elif sql == FINISH:
-        for chunk, places in _chunks(many, _FINISH_SIZES, (None, None, None)):
-            if len(places) == 1:
-                yield Execution(FINISH, chunk[0])
-            else:
-                values = [*chain.from_iterable(places), *(number for number, *_ in places)]
-                yield Execution(_finish(len(places)), values)
+        yield from (_finish(places) for _, places in _chunks(many, _FINISH_SIZES, (None, None, None)))
     elif sql == RAISE_LOW_WATER_MARK:
         yield from (Execution(sql, mark) for mark in highest((str(s), int(str(m))) for s, m in many))
     else:
@@ -120,6 +115,10 @@ def _chunks(items: Sequence[T], sizes: Sequence[int], filler: T) -> Iterator[tup
         yield chunk, [*chunk, *[filler] * (size - len(chunk))]
 
 
+def _finish(many: Sequence[Sequence[object]]) -> Execution:
+    return Execution(_finishing(len(many)), [*chain.from_iterable(many), *(values[0] for values in many)])
+
+
 @functools.cache
 def _insert(rows: int) -> str:
     # A row that is there was written by an attempt whose result was not heard. It stays as it is.
@@ -132,5 +131,5 @@ def _change(sql: str, rows: int) -> str:
 
 
 @functools.cache
-def _finish(rows: int) -> str:
-    return FINISH_MANY % (", ".join(["(?, ?, ?)"] * rows), ", ".join("?" * rows))
+def _finishing(rows: int) -> str:
+    return FINISH % (", ".join(["(?, ?, ?)"] * rows), ", ".join("?" * rows))

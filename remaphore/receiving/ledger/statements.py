@@ -41,10 +41,9 @@ EVICT = f"DELETE FROM messages WHERE number IN (%s) AND state IN ('{DONE}', '{RE
 FORGET_OUTPUT = "UPDATE messages SET exit_code = NULL, output = NULL WHERE number IN (%s)"
 BY_NUMBER = frozenset((*CHANGES, EVICT, FORGET_OUTPUT))
 
-# The values of FINISH are number, exit code and output; `FINISH_MANY` has the places of several, and of their numbers.
-FINISH = f"""UPDATE messages SET state = '{DONE}', exit_code = ?2, output = ?3
-            WHERE number = ?1 AND state = '{STARTED}'"""
-FINISH_MANY = f"""UPDATE messages SET state = '{DONE}',
+# With a reply: the values are number, exit code and output. The places are those of any number of such values, and of
+# their numbers once more.
+FINISH = f"""UPDATE messages SET state = '{DONE}',
             (exit_code, output) = (SELECT column2, column3 FROM (VALUES %s) WHERE column1 = number)
             WHERE number IN (%s) AND state = '{STARTED}'"""
 RESEND = "UPDATE messages SET resent = resent + 1 WHERE number = ?"

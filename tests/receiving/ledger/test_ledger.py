@@ -334,6 +334,26 @@ async def test_without_room_nothing_starts_until_there_is_room_again(tmp_path):
         assert reason(admit(ledger, raw)) is DropReason.DUPLICATE
 
 
+@pytest.mark.parametrize("cause", ["another program", "read-only"])
+async def test_a_file_that_cannot_be_written_for_another_reason_starts_nothing_either(tmp_path, cause):
+    async with make_ledger(tmp_path) as ledger:
+        messages = [take(ledger, payload=b"%d" % number)[0] for number in range(2)]
+        await flush(ledger)
+        ledger._store._database.execute("PRAGMA busy_timeout = 0")
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            if cause == "read-only":
+                ledger._store._database.execute("PRAGMA query_only = ON")
+            else:
+                other.execute("BEGIN IMMEDIATE")
+            for error in await asyncio.gather(*map(ledger.started, messages), return_exceptions=True):
+                assert isinstance(error, LedgerError)
+                assert error.hint.startswith("let the daemon's user" if cause == "read-only" else "end the program")
+        ledger._store._database.execute("PRAGMA query_only = OFF")
+        ledger.note_rejected(messages[0].digest)
+        await ledger.started(messages[1])  # as nothing of the failed write is in the file
+        assert [state(tmp_path, message) for message in messages] == [REJECTED, STARTED]
+
+
 async def test_a_start_that_could_not_be_recorded_is_not_recorded_later(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
@@ -479,6 +499,7 @@ async def test_whatever_breaks_between_a_batch_and_its_result_hangs_no_message_a
             return
         assert {type(result) for result in results} == {LedgerError}
         assert bool(ledger.problem) is reported
+        assert await ledger.recorded(messages[0].digest) is None
         for message in messages:  # as the daemon does with what cannot start
             ledger.note_rejected(message.digest)
         await ledger.started(take(ledger, payload=b"later")[0])
