@@ -59,6 +59,8 @@ COVERED_BY = {
     "remaphore/receiving/gates.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/inline.py": "tests/receiving/test_receiver.py",
     "remaphore/receiving/ledger/batch.py": "tests/receiving/ledger/test_ledger.py",
+    "remaphore/receiving/ledger/rows.py": "tests/receiving/ledger/test_store.py",
+    "remaphore/receiving/ledger/statements.py": "tests/receiving/ledger/test_store.py",
     "remaphore/receiving/plugin_errors.py": "tests/hooks/test_dispatch_broken_plugins.py",
     "remaphore/receiving/responses.py": "tests/receiving/test_daemon_trust.py",
     "remaphore/testing/clock.py": "tests/test_testing.py",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from remaphore.config.settings import Config
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
-    from remaphore.protocol.message import Message, Receipt, Reply
+    from remaphore.protocol.message import Message, Reply
+    from remaphore.protocol.receipt import Receipt
 
 T = TypeVar("T")
 

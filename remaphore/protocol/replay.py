@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Protocol
 
-# A sender's share of the memory: about 15 MB, and more messages than a sender signs within any reasonable window.
+# A sender's share of the memory: about 20 MB, and more messages than a sender signs within any reasonable window.
 QUOTA_PER_SENDER = 65_536
 
 NO_LOW_WATER_MARK = -(2**63) - 1  # below every time that a message can have

@@ -23,8 +23,7 @@ from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.receiving.activity import Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.receiving.ledger.schema import STARTED
-from remaphore.receiving.ledger.store import Row
+from remaphore.receiving.ledger.rows import STARTED, Row
 from remaphore.receiving.receipts import Receipts
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle

@@ -16,6 +16,8 @@ from remaphore.diagnostics.clock import check_clock
 from remaphore.diagnostics.findings import Code, Level, to_line
 from remaphore.diagnostics.state import check_state
 from remaphore.extras import install_hint
+from remaphore.receiving.ledger.batch import Batch, Write
+from remaphore.receiving.ledger.statements import RAISE_LOW_WATER_MARK
 from remaphore.receiving.ledger.store import Store
 from tests.diagnostics import checkup_files, checkup_services
 from tests.diagnostics.checkup_files import claim, tls
@@ -281,10 +283,14 @@ def test_a_unit_of_the_administrator_replaces_that_of_the_distribution(machine):
     assert machine.found(Code.UNIT_COMMAND)
 
 
+def low_water_mark(sender, mark):
+    return Batch(writes=[Write((RAISE_LOW_WATER_MARK, (sender, mark)))])
+
+
 def test_a_ledger_that_is_being_written_is_read_without_disturbing_it(machine):
     store = Store(machine.state / "ledger.sqlite3", now=time.time_ns())
     assert bad(machine.findings()) == []
-    store.apply([("INSERT INTO senders VALUES ('k', 1)", ())])
+    store.apply(low_water_mark("k", 1))
     assert bad(machine.findings()) == []
     store.close()
 
@@ -292,7 +298,7 @@ def test_a_ledger_that_is_being_written_is_read_without_disturbing_it(machine):
 def test_a_ledger_that_a_crash_left_is_read_and_left_as_it_is(machine, tmp_path):
     (tmp_path / "alive").mkdir()
     store = Store(tmp_path / "alive" / "ledger.sqlite3", now=machine.now)
-    store.apply([("INSERT INTO senders VALUES ('k', 1)", ())])
+    store.apply(low_water_mark("k", 1))
     for name in ("ledger.sqlite3", "ledger.sqlite3-wal"):
         shutil.copy(tmp_path / "alive" / name, machine.state / name)
     store.close()
@@ -303,7 +309,7 @@ def test_a_ledger_that_a_crash_left_is_read_and_left_as_it_is(machine, tmp_path)
 
 def test_a_ledger_with_a_low_water_mark_of_one_sender_in_the_future_is_ahead(machine):
     store = Store(machine.state / "ledger.sqlite3", now=machine.now)
-    store.apply([("INSERT INTO senders VALUES ('k', ?)", (machine.now + days(1),))])
+    store.apply(low_water_mark("k", machine.now + days(1)))
     store.close()
     assert machine.found(Code.LEDGER_AHEAD)
 

@@ -23,7 +23,7 @@ from remaphore.protocol import subject, wire
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Reply
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.schema import DONE, STARTED
+from remaphore.receiving.ledger.rows import DONE, STARTED
 from tests.harness.ledgers import WAL, states
 from tests.harness.waiting import until
 

@@ -18,9 +18,9 @@ from remaphore.protocol.peers import Peer
 from remaphore.receiving import daemon as module
 from remaphore.receiving import responses
 from remaphore.receiving.ledger import ledger as ledger_module
-from remaphore.receiving.ledger import store
+from remaphore.receiving.ledger import statements
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.schema import DONE, REJECTED, STARTED
+from remaphore.receiving.ledger.rows import DONE, REJECTED, STARTED
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.daemon import running_daemon
 from tests.harness.factories import NOW, SKEW, make_encoded, make_key, sign_again
@@ -148,9 +148,9 @@ def world(tmp_path):
 async def test_the_completion_of_a_message_and_the_start_of_the_next_are_one_write(world, monkeypatch):
     writes, apply = [], ledger_module.Store.apply
 
-    def watched(self, statements):
-        writes.append({(statement, values[-1]) for statement, values in statements if values})
-        return apply(self, statements)
+    def watched(self, batch):
+        writes.append({(sql, values[0]) for (sql, values), _ in batch.writes if values})
+        return apply(self, batch)
 
     monkeypatch.setattr(ledger_module.Store, "apply", watched)
     async with world.daemon() as own:
@@ -159,7 +159,8 @@ async def test_the_completion_of_a_message_and_the_start_of_the_next_are_one_wri
         await until(lambda: world.plugin.ran and own.stats().received == 2)
         world.plugin.release.set()
         await until(lambda: world.answers(second))
-        both = {(store.FINISH, wire.digest(first)), (store.START, wire.digest(second))}
+        numbers = [own._ledger._numbers.find(wire.digest(raw)) for raw in (first, second)]
+        both = set(zip((statements.FINISH, statements.START), numbers, strict=True))
         assert any(both <= write for write in writes)
         assert world.answers(first) == [(0, b"1")]
 

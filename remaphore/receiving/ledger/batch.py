@@ -1,34 +1,72 @@
-"""Statements that the ledger writes together, and the futures of those that wait for them."""
+"""What the ledger writes together, and the futures of those that wait for it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from remaphore.errors import LedgerError
-from remaphore.receiving.ledger import store
-from remaphore.receiving.ledger.store import Statement
+from remaphore.receiving.ledger.rows import Fixed
+from remaphore.receiving.ledger.statements import RAISE_LOW_WATER_MARK, START, Statement
 
-# Statements that could not be written and are retried with the next ones. Beyond this only low-water marks are kept.
+# Rows and statements that could not be written and are retried with the next ones. Beyond this only low-water marks are
+# kept.
 MAX_UNWRITTEN = 10_000
 
 
 class Write(NamedTuple):
-    """A statement, and the future that gets the number of rows it changed once that is durable."""
+    """A statement, and the future that is told, once it is durable, whether it changed a row."""
 
     statement: Statement
-    durable: asyncio.Future[int] | None = None
+    durable: asyncio.Future[bool] | None = None
 
 
-def settle(batch: Sequence[Write], outcome: Sequence[int] | LedgerError) -> None:
-    """Give the futures of *batch* their numbers of changed rows, or an error object each."""
-    for number, write in enumerate(batch):
-        if write.durable is not None and not write.durable.done():
-            if isinstance(outcome, LedgerError):
-                write.durable.set_exception(copy_error(outcome))
-            else:
-                write.durable.set_result(outcome[number])
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes: first the new rows, all as entered, then the statements in their order."""
+
+    rows: dict[int, Fixed] = field(default_factory=dict)  # by number
+    writes: list[Write] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.writes)
+
+    def __add__(self, later: Batch) -> Batch:
+        return Batch({**self.rows, **later.rows}, [*self.writes, *later.writes])
+
+    def singly(self) -> Iterator[Batch]:
+        """Yield the same as batches of one row or one statement each."""
+        for number, row in self.rows.items():
+            yield Batch({number: row})
+        for write in self.writes:
+            yield Batch(writes=[write])
+
+    def settle(self, outcome: Sequence[bool] | LedgerError) -> None:
+        """Give each future of the writes whether its statement changed a row, or an error object of its own."""
+        for number, write in enumerate(self.writes):
+            if write.durable is not None and not write.durable.done():
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits there, but the others count
+                    if isinstance(outcome, LedgerError):
+                        write.durable.set_exception(copy_error(outcome))
+                    else:
+                        write.durable.set_result(outcome[number])
+
+    def worth_keeping(self) -> Batch:
+        """Return what is retried later: all of this, or, if that is too much, the low-water marks that replace it.
+
+        A mark replaces the rows of its sender, because it rejects all that was signed at or before it. No start is
+        kept: the requester was notified that its message was rejected, and the message must not count as started.
+        Should the write that failed have reached the disk all the same, the next start reports it as interrupted.
+        """
+        kept = [write.statement for write in self.writes if write.statement[0] != START]
+        if len(self.rows) + len(kept) <= MAX_UNWRITTEN:
+            return Batch(self.rows, [Write(statement) for statement in kept])
+        signed = [(sender, time_ns) for _, sender, _, _, time_ns, *_ in self.rows.values()]
+        signed += [(str(values[0]), int(str(values[1]))) for sql, values in kept if sql == RAISE_LOW_WATER_MARK]
+        return Batch(writes=[Write((RAISE_LOW_WATER_MARK, mark)) for mark in highest(signed)])
 
 
 def copy_error(error: LedgerError | None) -> LedgerError:
@@ -36,18 +74,9 @@ def copy_error(error: LedgerError | None) -> LedgerError:
     return LedgerError(str(error), hint=error.hint if error else "")
 
 
-def worth_keeping(batch: Sequence[Write]) -> list[Write]:
-    """Return what is retried later: all of *batch*, or, if that is too much, the low-water marks that replace it.
-
-    A mark replaces the rows of its sender, because it rejects all that was signed at or before it. No start is kept:
-    the requester was notified that its message was rejected, and the message must not count as started.
-    """
-    kept = [statement for statement, _ in batch if statement[0] != store.START]
-    if len(kept) <= MAX_UNWRITTEN:
-        return [Write(statement) for statement in kept]
-    marks: dict[object, int] = {}
-    for statement, values in kept:
-        if statement in (store.ENTER, store.RAISE_LOW_WATER_MARK):
-            sender, mark = values[0], int(str(values[3 if statement == store.ENTER else 1]))
-            marks[sender] = max(mark, marks.get(sender, mark))
-    return [Write((store.RAISE_LOW_WATER_MARK, (sender, mark))) for sender, mark in marks.items()]
+def highest(marks: Iterable[tuple[str, int]]) -> Iterable[tuple[str, int]]:
+    """Return for each sender its highest mark."""
+    found: dict[str, int] = {}
+    for sender, mark in marks:
+        found[sender] = max(mark, found.get(sender, mark))
+    return found.items()

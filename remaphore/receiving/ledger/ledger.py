@@ -5,8 +5,8 @@ loop are grouped into one transaction, which runs in its own thread. No message 
 before its row is durable, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
-or `rejected`. After a crash, an `entered` row becomes `rejected`, a `started` one is reported as interrupted, and
-neither is started again.
+or `rejected`; or `done` without a start, if nothing acts on it. After a crash, an `entered` row becomes `rejected`, a
+`started` one is reported as interrupted, and neither is started again.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 
 from remaphore.errors import LedgerError
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
-from remaphore.receiving.ledger import store
-from remaphore.receiving.ledger.batch import Write, copy_error, settle, worth_keeping
-from remaphore.receiving.ledger.schema import ENTERED, STARTED
-from remaphore.receiving.ledger.store import Row, Statement, Store
+from remaphore.receiving.ledger import statements
+from remaphore.receiving.ledger.batch import Batch, Write, copy_error
+from remaphore.receiving.ledger.row_numbers import RowNumbers
+from remaphore.receiving.ledger.rows import ENTERED, STARTED, Row
+from remaphore.receiving.ledger.statements import Statement
+from remaphore.receiving.ledger.store import Store
 from remaphore.receiving.threads import start_threads
 from remaphore.tasks import spawn
 
@@ -42,7 +44,7 @@ RECORDED_OUTPUT = 64 * 1024
 # Bytes of all recorded outputs. Beyond it the oldest are forgotten: a repeated request gets no reply then, but does not
 # run again either.
 RECORDED_BYTES = 64 * 1024 * 1024
-# Statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
+# Rows and statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
 # Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
 MAX_VERBS = 100
@@ -52,6 +54,9 @@ MAX_RECENT = 10_000
 _CLOSED = "ledger is closed: the daemon is stopping"
 
 _log = structlog.get_logger()
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Ledger:
@@ -73,12 +78,15 @@ class Ledger:
         self.abandoned: list[Row] = []
         self.window = ReplayWindow(allow_skew_ns=allow_skew_ns, low_water_mark=now, journal=self)
         self._store: Store | None = None
-        self._pending: list[Write] = []
+        self._pending = Batch()
+        self._numbers = RowNumbers()
         self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         start_threads(self._thread, 1)
         self._recent: OrderedDict[bytes, float] = OrderedDict()
-        self._recorded: OrderedDict[bytes, int] = OrderedDict()  # bytes of the recorded outputs, the oldest first
+        self._recorded: OrderedDict[int, int] = (
+            OrderedDict()
+        )  # bytes of the recorded outputs by number, the oldest first
         self._recorded_bytes = 0
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)
@@ -98,7 +106,8 @@ class Ledger:
 
     async def started(self, message: Message) -> None:
         """Return once it is durable that *message* may have started. After a LedgerError it must not be started."""
-        if not await self._write((store.START, (message.digest,))):
+        number = self._numbers.unfinished(message.digest)
+        if not await self._write((statements.START, (number,))):
             raise LedgerError("message is no longer pending in the ledger", hint="send it again")
 
     async def done(self, digest: bytes, reply: Reply) -> None:
@@ -106,24 +115,30 @@ class Ledger:
         output = reply.output
         if len(output) > RECORDED_OUTPUT:
             output = output[:RECORDED_OUTPUT] + b"\nremaphore: recorded reply, cut: %d bytes in all\n" % len(output)
-        self._note_output(digest, len(output))
-        await self._write((store.FINISH, (reply.exit_code, output, digest)))
+        number = self._numbers.end(digest)
+        if self.window.knows(digest):
+            self._note_output(number, len(output))
+        await self._write((statements.FINISH, (number, reply.exit_code, output)))
 
     def note_done(self, digest: bytes) -> None:
         """Record the completion of a message with the next writes: without a reply nothing has to wait for it."""
-        self._record((store.FINISH, (None, None, digest)))
+        self._record((statements.COMPLETE, (self._numbers.end(digest),)))
+
+    def note_handled(self, digests: Iterable[bytes]) -> None:
+        """Record, with the next writes, that messages on which nothing acts ended without a start. They never start."""
+        self._record(*((statements.HANDLE, (self._numbers.end(digest),)) for digest in digests))
 
     async def rejected(self, digest: bytes) -> None:
         """Return once it is durable that a message was rejected, which is final. Raise LedgerError."""
-        await self._write((store.REJECT, (digest,)))
+        await self._write((statements.REJECT, (self._numbers.end(digest),)))
 
     def note_rejected(self, digest: bytes) -> None:
         """Record that a message was rejected, with the next writes: without a reply nothing has to wait for it."""
-        self._record((store.REJECT, (digest,)))
+        self._record((statements.REJECT, (self._numbers.end(digest),)))
 
     @property
     def behind(self) -> bool:
-        """Whether too many statements wait for the disk, so that new messages should be dropped."""
+        """Whether too many rows and statements wait for the disk, so that new messages should be dropped."""
         return self._writing is not None and not self._writing.done() and len(self._pending) >= MAX_BEHIND
 
     def may_resend(self, digest: bytes) -> bool:
@@ -138,11 +153,14 @@ class Ledger:
         self._recent.move_to_end(digest)
         if len(self._recent) > MAX_RECENT:
             self._recent.popitem(last=False)
+        number = self._numbers.find(digest)
+        if number is None:
+            return None
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.recorded, digest)
+            found = await self._in_thread(self._store.recorded, number)
             if found is None or found.resent >= RESENDS:
                 return None
-            await self._write((store.RESEND, (digest,)))
+            await self._write((statements.RESEND, (number,)))
         except LedgerError:
             return None
         return Reply(found.exit_code, found.output)
@@ -150,18 +168,25 @@ class Ledger:
     def expire(self, now: int) -> None:
         """Forget what is older than the window at *now* (Unix nanoseconds)."""
         self.window.expire(now)
-        self._record((store.SWEEP, ()))
+        self._record((statements.SWEEP, ()))
 
     def accepted(
         self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool, uuid: bytes
     ) -> None:
         """Record what the window accepted; see `Journal`."""
-        self._record((store.ENTER, (sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)))
+        if self._has_no_file:
+            return
+        number = self._numbers.add(digest)
+        self._pending.rows[number] = (number, sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)
+        self._wake()
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
-        self._recorded_bytes -= self._recorded.pop(digest, 0)
-        self._record((store.RAISE_LOW_WATER_MARK, (sender, low_water_mark)), (store.EVICT, (digest,)))
+        self._record((statements.RAISE_LOW_WATER_MARK, (sender, low_water_mark)))
+        number = self._numbers.forget(digest)
+        if number is not None:
+            self._recorded_bytes -= self._recorded.pop(number, 0)
+            self._record((statements.EVICT, (number,)))
 
     async def close(self) -> None:
         """Write what is left, and close the file. Later writes raise LedgerError."""
@@ -195,29 +220,30 @@ class Ledger:
             self.window.raise_low_water_mark(sender, mark)
         for row in rows:
             self.window.restore(row.sender, row.signed_hash, digest=row.digest, time_ns=row.time_ns)
-            self._note_output(row.digest, row.recorded)
+            self._numbers.restore(row.digest, row.number, final=row.state != STARTED)
+            self._note_output(row.number, row.recorded)
         self.interrupted = [row for row in rows if row.state == STARTED]
         self.abandoned = [row for row in rows if row.state == ENTERED]
         _log_abandoned(self.abandoned)
         self.window.expire(now)
-        self._pending += [Write((store.ABANDON, ())), Write((store.SWEEP, ()))]
+        self._record((statements.ABANDON, (self._numbers.last,)), (statements.SWEEP, ()))
         try:
-            opened.apply([write.statement for write in self._pending])
-            self._pending.clear()
+            opened.apply(self._pending)
+            self._pending = Batch()
         except LedgerError as error:  # such as a full disk: they are written first once there is room
             self._fail(error)
         return opened
 
-    def _note_output(self, digest: bytes, size: int) -> None:
+    def _note_output(self, number: int | None, size: int) -> None:
         """Count a recorded output of *size* bytes, and forget the oldest ones for which there is no room."""
-        if not size or not self.window.knows(digest):  # what the window has evicted is deleted by the next sweep
+        if number is None or not size:
             return
-        self._recorded[digest] = size
+        self._recorded[number] = size
         self._recorded_bytes += size
         while self._recorded_bytes > RECORDED_BYTES:
             oldest, freed = self._recorded.popitem(last=False)
             self._recorded_bytes -= freed
-            self._record((store.FORGET_OUTPUT, (oldest,)))
+            self._record((statements.FORGET_OUTPUT, (oldest,)))
 
     def _fail(self, error: LedgerError) -> None:
         if self._failure is None:
@@ -225,20 +251,26 @@ class Ledger:
             _log.error("ledger_failed", error=str(error), effect=effect, hint=error.hint)
         self._failure = error
 
-    def _record(self, *statements: Statement) -> None:
-        self._add([Write(statement) for statement in statements])
+    @property
+    def _has_no_file(self) -> bool:
+        """Whether there will be no file before the next start, so that nothing must pile up for it."""
+        return self._store is None and self._failure is not None
 
-    async def _write(self, statement: Statement) -> int:
+    def _record(self, *changes: Statement) -> None:
+        if not self._has_no_file:
+            self._pending.writes.extend(map(Write, changes))
+            self._wake()
+
+    async def _write(self, statement: Statement) -> bool:
         if self._store is None:
             raise copy_error(self._failure)
-        durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._add([Write(statement, durable)])
+        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pending.writes.append(Write(statement, durable))
+        self._wake()
         return await durable
 
-    def _add(self, writes: Sequence[Write]) -> None:
-        if self._store is None and self._failure is not None:
-            return  # there is no file, and there will be none before the next start
-        self._pending.extend(writes)
+    def _wake(self) -> None:
+        """Start to write what is pending, unless that is being done, or the file is still being opened."""
         if self._store is not None and (self._writing is None or self._writing.done()):
             self._writing = spawn(self._write_all(self._store), name="ledger")
 
@@ -248,31 +280,30 @@ class Ledger:
         Whatever happens between taking a batch and its end, every future of the batch gets a result or an error: each
         belongs to a message that waits for it.
         """
-        batch: list[Write] = []
+        batch = Batch()
         try:
             while self._pending:
                 # So that what the rest of this iteration of the loop records is in the same transaction.
                 await asyncio.sleep(0)
-                batch, self._pending = self._pending, []
+                batch, self._pending = self._pending, Batch()
                 if not await self._write_batch(opened, batch):
                     return
-                batch = []
+                batch = Batch()
         except BaseException as error:  # such as a plugin that cancels all tasks
-            left, self._pending = [*batch, *self._pending], []
-            settle(left, LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
-            self._pending = worth_keeping(left)
+            left, self._pending = batch + self._pending, Batch()
+            left.settle(LedgerError(f"ledger {opened.path}: writing was interrupted: {error!r}"))
+            self._pending = left.worth_keeping()
             raise
 
-    async def _write_batch(self, opened: Store, batch: Sequence[Write]) -> bool:
+    async def _write_batch(self, opened: Store, batch: Batch) -> bool:
         """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
-        statements = [write.statement for write in batch]
         try:
-            changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
+            changed = await self._in_thread(opened.apply, batch)
         except LedgerError as error:
             self._fail(error)
-            settle(batch, error)
-            more = any(write.durable for write in self._pending)
-            self._pending[:0] = worth_keeping(batch)
+            batch.settle(error)
+            more = any(write.durable for write in self._pending.writes)
+            self._pending = batch.worth_keeping() + self._pending
             return more  # no later write would wake what began to wait during this one
         except Exception as error:  # noqa: BLE001 - a defect of ours must cost one message, not all that wait
             _log.error("ledger_batch_failed", error=repr(error), statements=len(batch))
@@ -281,25 +312,31 @@ class Ledger:
         if self._failure is not None:
             _log.info("ledger_recovered")
             self._failure = None
-        settle(batch, changed)
+        batch.settle(changed)
         return True
 
-    async def _write_singly(self, opened: Store, batch: Sequence[Write]) -> None:
-        """Write a batch that failed unexpectedly statement by statement, and give up those that fail again."""
-        for number, write in enumerate(batch):
-            statements = [write.statement]
+    async def _write_singly(self, opened: Store, batch: Batch) -> None:
+        """Write a batch that failed unexpectedly row by row, statement by statement, and give up what fails again."""
+        for part in batch.singly():
             try:
-                changed = await asyncio.get_running_loop().run_in_executor(self._thread, opened.apply, statements)
-            except LedgerError as failure:  # the disk: all that is left waits for it, as in `_write_all`
+                part.settle(await self._in_thread(opened.apply, part))
+            except LedgerError as failure:  # the disk: all of it waits, as in `_write_batch`; to repeat it is harmless
                 self._fail(failure)
-                settle(batch[number:], failure)
-                self._pending[:0] = worth_keeping(batch[number:])
+                batch.settle(failure)
+                self._pending = batch.worth_keeping() + self._pending
                 return
             except Exception as failure:  # noqa: BLE001 - the same
-                _log.error("ledger_write_lost", error=repr(failure), statement=write.statement[0].split(" SET ")[0])
-                settle([write], LedgerError(f"ledger {opened.path}: {failure!r}"))
-            else:
-                settle([write], changed)
+                what = part.writes[0].statement[0].split(" SET ")[0] if part.writes else "INSERT INTO messages"
+                _log.error("ledger_write_lost", error=repr(failure), statement=what)
+                part.settle(LedgerError(f"ledger {opened.path}: {failure!r}"))
+
+    async def _in_thread(self, function: Callable[[A], R], argument: A) -> R:
+        """Return the result of a function of the store. Raise LedgerError, also if there is no thread."""
+        try:
+            result = asyncio.get_running_loop().run_in_executor(self._thread, function, argument)
+        except (RuntimeError, MemoryError) as error:
+            raise LedgerError(f"ledger: no thread can use the file: {error!r}") from error
+        return await result
 
 
 def _log_abandoned(rows: Sequence[Row]) -> None:

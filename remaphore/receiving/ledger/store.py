@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from remaphore.errors import LedgerError
-from remaphore.receiving.ledger import locks, schema
-from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED, VERSION
+from remaphore.receiving.ledger import locks, rows, schema
+from remaphore.receiving.ledger.batch import Batch
+from remaphore.receiving.ledger.merge import Execution, merged, one_by_one
+from remaphore.receiving.ledger.rows import DONE, Row
+from remaphore.receiving.ledger.schema import VERSION
 
 # Bytes that the write-ahead log keeps on the disk after a large transaction has been copied into the file.
 WAL_BYTES = 16 * 1024 * 1024
@@ -31,39 +34,6 @@ _HINTS = {
     sqlite3.SQLITE_READONLY: "let the daemon's user write to the file and to its directory",
     sqlite3.SQLITE_NOMEM: "free some memory, or raise its limit (MemoryMax of the unit)",
 }
-
-ENTER = f"""INSERT OR IGNORE INTO messages (sender, signed_hash, digest, time_ns, state, verb, wants_reply, uuid)
-            VALUES (?, ?, ?, ?, '{ENTERED}', ?, ?, ?)"""
-# The file decides: START changes no row unless the message was entered and was neither started nor rejected since.
-START = f"UPDATE messages SET state = '{STARTED}' WHERE digest = ? AND state = '{ENTERED}'"
-FINISH = f"UPDATE messages SET state = '{DONE}', exit_code = ?, output = ? WHERE digest = ? AND state = '{STARTED}'"
-REJECT = f"UPDATE messages SET state = '{REJECTED}' WHERE digest = ? AND state <> '{DONE}'"
-RESEND = "UPDATE messages SET resent = resent + 1 WHERE digest = ?"
-FORGET_OUTPUT = "UPDATE messages SET exit_code = NULL, output = NULL WHERE digest = ?"
-RAISE_LOW_WATER_MARK = """INSERT INTO senders VALUES (?, ?) ON CONFLICT (sender)
-            DO UPDATE SET low_water_mark = max(low_water_mark, excluded.low_water_mark)"""
-# Only rows in a final state are deleted. The row of a message that is still being handled is deleted by a later sweep,
-# once its state is final: by then its sender's low-water mark rejects the message.
-EVICT = f"DELETE FROM messages WHERE digest = ? AND state IN ('{DONE}', '{REJECTED}')"
-ABANDON = f"UPDATE messages SET state = '{REJECTED}' WHERE state = '{ENTERED}'"
-SWEEP = f"""DELETE FROM messages WHERE state IN ('{DONE}', '{REJECTED}')
-            AND time_ns <= (SELECT low_water_mark FROM senders WHERE senders.sender = messages.sender)"""
-
-Statement = tuple[str, Sequence[object]]
-
-
-class Row(NamedTuple):
-    """A remembered message."""
-
-    sender: str
-    signed_hash: bytes  # SHA-256 of the signed bytes
-    digest: bytes
-    time_ns: int
-    state: str
-    verb: str
-    wants_reply: bool
-    uuid: bytes
-    recorded: int = 0  # bytes of its recorded output
 
 
 class Recorded(NamedTuple):
@@ -131,38 +101,49 @@ class Store:
                 version = schema.version_of(database)
                 if version > VERSION or version == 0:
                     return Inspection(version, "" if version else "it has no schema", 0)
-                latest = schema.latest_low_water_mark(database)
                 try:
-                    schema.check(database)
+                    schema.check(database)  # before anything is read as a number
+                    return Inspection(version, "", schema.latest_low_water_mark(database))
                 except sqlite3.Error as error:
-                    return Inspection(version, str(error), latest)
-                return Inspection(version, "", latest)
-        except (sqlite3.Error, OSError, TypeError) as error:
+                    return Inspection(version, str(error), 0)
+        except (sqlite3.Error, OSError) as error:
             return Inspection(0, f"cannot be read: {error}", 0)
 
     def load(self) -> tuple[int, dict[str, int], list[Row]]:
         """Return the low-water mark of unknown senders, those of known ones, and every row. Raise LedgerError."""
         try:
-            (began,) = self._database.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
+            began = schema.beginning(self._database)
             marks = dict(self._database.execute("SELECT sender, low_water_mark FROM senders"))
-            # In the order of Row's fields.
-            columns = (
-                "sender, signed_hash, digest, time_ns, state, verb, wants_reply, uuid, coalesce(length(output), 0)"
-            )
-            rows = [Row(*row) for row in self._database.execute(f"SELECT {columns} FROM messages ORDER BY rowid")]
-        except (sqlite3.Error, TypeError) as error:
+            messages = list(rows.read(self._database))
+        except sqlite3.Error as error:
             raise self._error(error) from error
-        return began, marks, rows
+        return began, marks, messages
 
-    def apply(self, statements: Iterable[Statement]) -> list[int]:
-        """Execute all of *statements* durably, or none of them; return how many rows each changed.
+    def apply(self, batch: Batch) -> list[bool]:
+        """Write *batch* durably, or nothing of it; return whether each of its statements changed a row.
 
         Raise LedgerError. Whatever it raises, no transaction is left open: the next one would fail for it.
         """
+        executions = merged(batch) if len(batch) > 1 else None
+        if executions is not None and self._execute(executions) is not None:
+            return [True] * len(batch.writes)
+        changed = self._execute(one_by_one(batch)) or []
+        return [count > 0 for count in changed[len(batch.rows) :]]
+
+    def _execute(self, executions: Iterable[Execution]) -> list[int] | None:
+        """Execute all of *executions* in one transaction, and return how many rows each changed.
+
+        None, and nothing is changed, if one changed another number of rows than it states. Raise LedgerError.
+        """
+        changed = []
         try:
             self._database.execute("BEGIN IMMEDIATE")
             execute = self._database.cursor().execute
-            changed = [execute(statement, values).rowcount for statement, values in statements]
+            for sql, values, expected in executions:
+                count = execute(sql, values).rowcount
+                if expected is not None and count != expected:
+                    return None
+                changed.append(count)
             self._database.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:  # SQLite's integers have 64 bits
             raise self._error(error) from error
@@ -173,11 +154,11 @@ class Store:
                     self._database.execute("ROLLBACK")
         return changed
 
-    def recorded(self, digest: bytes) -> Recorded | None:
+    def recorded(self, number: int) -> Recorded | None:
         """Return the recorded reply of a message, or None if the message is not done. Raise LedgerError."""
-        query = f"SELECT exit_code, output, resent FROM messages WHERE digest = ? AND state = '{DONE}'"
+        query = f"SELECT exit_code, output, resent FROM messages WHERE number = ? AND state = '{DONE}'"
         try:
-            row = self._database.execute(query, (digest,)).fetchone()
+            row = self._database.execute(query, (number,)).fetchone()
         except sqlite3.Error as error:
             raise self._error(error) from error
         return None if row is None or row[1] is None else Recorded(*row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import functools
 import tempfile
 from collections import Counter
@@ -42,6 +43,17 @@ OFFSETS = st.sampled_from([0, 0, 1, -1, 2, -2, 5, -5, 7, -7]).map(UNIT.__mul__)
 WHICH = st.integers(0, 10_000)
 
 
+class Disk(enum.Enum):
+    """What becomes of a write: it succeeds, fails, or fails after it has reached the disk."""
+
+    GOOD = "good"
+    FAILS = "fails"
+    UNHEARD = "unheard"
+
+
+FAILING = st.sampled_from([Disk.FAILS, Disk.UNHEARD])
+
+
 class Inline(ThreadPoolExecutor):
     """Writes at once, so that the same steps leave the same behind: a thread could be anywhere."""
 
@@ -70,6 +82,8 @@ class History(RuleBasedStateMachine):
         self.bodies: dict[bytes, bytes] = {}  # digest -> what was signed
         self.starts: Counter[bytes] = Counter()
         self.final: set[bytes] = set()  # signed bytes of messages whose rejection was sent
+        self.handled: set[bytes] = set()  # those of messages that ended without a start
+        self.unheard: set[bytes] = set()  # digests whose start was reported as failed, but may be on the disk
         self.replies: dict[bytes, Reply] = {}
         self.resent: Counter[bytes] = Counter()
         self.lives = 0
@@ -87,6 +101,7 @@ class History(RuleBasedStateMachine):
         # No test cuts the power, so what the file system has need not be on the disk; this takes a quarter of the time.
         self.ledger._store._database.execute("PRAGMA synchronous = OFF")
         self.ledger._thread = Inline()
+        self.disk, self.apply, self.ledger._store.apply = Disk.GOOD, self.ledger._store.apply, self.write
         self.rejections = RejectionPolicy()
         # An entered message of an earlier life is offered to `started` again: the file must say no.
         self.left = self.waiting
@@ -95,6 +110,13 @@ class History(RuleBasedStateMachine):
     @property
     def gate(self) -> Gate:
         return make_gate(*PEERS, allow_skew_ns=self.skew, window=self.ledger.window)
+
+    def write(self, batch):
+        """Write *batch* as the disk does at the moment."""
+        changed = [] if self.disk is Disk.FAILS else self.apply(batch)
+        if self.disk is not Disk.GOOD:
+            raise LedgerError("the disk fails")
+        return changed
 
     def run(self, coroutine):
         async def limited():
@@ -230,6 +252,42 @@ class History(RuleBasedStateMachine):
             raise AssertionError("it started without room for its record")
         self.run(self.reject(message))
 
+    @precondition(lambda self: self.waiting)
+    @rule(start=FAILING, reject=FAILING, crash=st.booleans())
+    def fail_to_start(self, start, reject, crash):
+        messages, self.waiting = self.waiting, []
+        self.disk = start
+        assert all(isinstance(error, LedgerError) for error in self.run(self.try_to_start(messages)))
+        self.unheard |= {message.digest for message in messages}
+        if start is Disk.UNHEARD:  # the file has them as started
+            self.disk = Disk.GOOD
+            assert all(isinstance(error, LedgerError) for error in self.run(self.try_to_start(messages)))
+        self.disk = reject
+        for message in messages:
+            with contextlib.suppress(LedgerError):
+                self.run(self.ledger.rejected(message.digest))
+        if crash:
+            self.crash(written=False)
+        self.disk = Disk.GOOD
+        if not crash:  # without one, what could not be written is written with the next writes
+            self.run(self.flush())
+            self.final |= {self.bodies[message.digest] for message in messages}
+
+    async def try_to_start(self, messages):
+        return await asyncio.gather(*map(self.ledger.started, messages), return_exceptions=True)
+
+    @precondition(lambda self: self.waiting)
+    @rule(keep=st.integers(0, 2))
+    def handle_without_a_start(self, keep):
+        messages, self.waiting = self.waiting[keep:], self.waiting[:keep]
+        self.run(self.note_handled(messages))
+        assert all(isinstance(error, LedgerError) for error in self.run(self.try_to_start(messages)))
+        self.run(self.flush())
+        self.handled |= {self.bodies[message.digest] for message in messages}
+
+    async def note_handled(self, messages):
+        self.ledger.note_handled(message.digest for message in messages)
+
     @precondition(lambda self: self.running)
     @rule(which=WHICH)
     def finish(self, which):
@@ -269,14 +327,14 @@ class History(RuleBasedStateMachine):
 
     def begin(self, folder):
         self.open(folder)
-        assert {row.digest for row in self.ledger.interrupted} == {message.digest for message in self.running}
+        interrupted = {row.digest for row in self.ledger.interrupted}
+        assert {message.digest for message in self.running} <= interrupted
+        assert interrupted <= {message.digest for message in self.running} | self.unheard
         assert not {self.bodies[row.digest] for row in self.ledger.abandoned} & self.starts.keys()
         self.run(self.report())
-        for message in self.left:
-            if message.digest not in self.ledger.window._digests:
-                continue  # it was never on the disk, and its bytes may come again
-            with pytest.raises(LedgerError):
-                self.run(self.ledger.started(message))
+        # What was never on the disk is not known, and its bytes may come again.
+        left = [message for message in self.left if self.ledger.window.knows(message.digest)]
+        assert all(isinstance(error, LedgerError) for error in self.run(self.try_to_start(left)))
 
     async def report(self):
         for row in self.ledger.interrupted:
@@ -293,6 +351,10 @@ class History(RuleBasedStateMachine):
     @invariant()
     def what_was_rejected_never_starts(self):
         assert not self.final & self.starts.keys()
+
+    @invariant()
+    def what_was_handled_without_a_start_never_starts(self):
+        assert not self.handled & self.starts.keys()
 
     @invariant()
     def no_reply_is_given_too_often(self):

@@ -1,6 +1,6 @@
 """An older schema becomes ours: nothing is forgotten or starts twice, however often the conversion is killed.
 
-The file in tests/vectors was written by the last version with schema 1, which was killed: part of it is in the
+The files in tests/vectors were written by the last version with each schema, which was killed: part of each is in its
 write-ahead log.
 """
 
@@ -21,12 +21,12 @@ from remaphore.protocol.drop import Drop
 from remaphore.protocol.message import Reply
 from remaphore.receiving.ledger import schema
 from remaphore.receiving.ledger.ledger import FILE
-from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED
+from remaphore.receiving.ledger.rows import DONE, ENTERED, REJECTED, STARTED
 from remaphore.receiving.ledger.store import Store
 from tests.harness.factories import NOW, make_encoded, make_gate, make_key, make_peer, make_request, sign_again
 from tests.harness.ledgers import WAL, make_ledger, no_room
 
-OLD = Path(__file__).parents[2] / "vectors" / "ledger-schema-1"
+VECTORS = Path(__file__).parents[2] / "vectors"
 MARK = NOW  # that of the sender, since its first message was evicted
 # The messages of the file, by payload.
 FIELDS = {"time_ns": NOW + 2, "wants_reply": True}
@@ -38,13 +38,18 @@ MESSAGES = {
 }
 
 
+@pytest.fixture(params=[1, 2, 3])
+def version(request):
+    return request.param
+
+
 @pytest.fixture
-def old(tmp_path):
-    """A folder with the file of schema 1 and its write-ahead log."""
+def old(tmp_path, version):
+    """A folder with the file of schema *version* and its write-ahead log."""
     folder = tmp_path / "old"
     folder.mkdir()
     for name in (FILE, WAL):
-        shutil.copyfile(OLD / name, folder / name)
+        shutil.copyfile(VECTORS / f"ledger-schema-{version}" / name, folder / name)
     return folder
 
 
@@ -56,35 +61,40 @@ def state_of(path):
     """Return what a ledger of this version makes of *path*: version, beginning, low-water marks, rows."""
     with closing(Store(path, now=NOW + 9)) as opened:
         began, marks, rows = opened.load()
-        replies = {row.digest: opened.recorded(row.digest) for row in rows}
+        replies = {row.digest: opened.recorded(row.number) for row in rows}
         return schema.version_of(opened._database), began, marks, rows, replies
 
 
-def check_converted(folder):
-    """Check that all of the file of schema 1 is in the file in *folder*, which is opened for it."""
+def check_converted(folder, old_version):
+    """Check that all of the file of schema *old_version* is in the file in *folder*, which is opened for it."""
     version, began, marks, rows, replies = state_of(folder / FILE)
     assert (version, began, marks) == (schema.VERSION, NOW - 1, {make_key().public: MARK})
-    assert {row.digest: (row.state, row.verb, row.wants_reply, row.time_ns) for row in rows} == {
-        digest("done"): (DONE, "deploy", True, NOW + 2),
-        digest("rejected"): (REJECTED, "", False, NOW + 2),
-        digest("started"): (STARTED, "deploy", True, NOW + 2),
-        digest("pending"): (ENTERED, "", False, NOW + 2),
+    # The first version recorded verb and wants_reply at the start only, and the third was the first with ids.
+    entered = ("", False) if old_version == 1 else ("ping", True)
+    uuid = b"uuid" if old_version == 3 else b""
+    assert {row.digest: (row.state, row.verb, row.wants_reply, row.time_ns, row.uuid) for row in rows} == {
+        digest("done"): (DONE, "deploy", True, NOW + 2, uuid),
+        digest("rejected"): (REJECTED, *entered, NOW + 2, uuid),
+        digest("started"): (STARTED, "deploy", True, NOW + 2, uuid),
+        digest("pending"): (ENTERED, *entered, NOW + 2, uuid),
     }
+    assert [row.number for row in rows] == sorted(row.number for row in rows)
     assert {name: replies[digest(name)] for name in MESSAGES} == {
         "done": (3, b"output", 1),
         **dict.fromkeys(("rejected", "started", "pending")),
     }
 
 
-def test_all_of_an_old_ledger_is_converted_with_its_write_ahead_log(old):
-    check_converted(old)
-    check_converted(old)  # opened once more
+def test_all_of_an_old_ledger_is_converted_with_its_write_ahead_log(old, version):
+    check_converted(old, version)
+    check_converted(old, version)  # opened once more
+    assert Store.inspect(old / FILE) == (schema.VERSION, "", MARK)
     with closing(sqlite3.connect(old / FILE)) as database:
         columns = {
             row[1] for table in ("senders", "messages") for row in database.execute(f"PRAGMA table_info({table})")
         }
         tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert {"low_water_mark", "signed_hash"} <= columns
+    assert {"low_water_mark", "signed_hash", "number", "proof"} <= columns
     assert not {"floor", "identity"} & columns
     assert tables == {"meta", "senders", "messages"}
 
@@ -104,19 +114,13 @@ async def test_nothing_of_an_old_ledger_starts_again_and_its_replies_are_sent_ag
             with pytest.raises(LedgerError):
                 await ledger.started(make_request(payload=name.encode(), **fields))
         assert await ledger.recorded(digest("done")) == Reply(3, b"output")
+        new = gate.admit(make_encoded(payload=b"new", time_ns=NOW + 3), NOW)
+        await ledger.started(new)  # its number is free
 
 
-async def test_a_ledger_of_schema_2_keeps_all_rows_and_their_ids_are_unknown(old):
-    check_converted(old)
-    with closing(sqlite3.connect(old / FILE)) as database:  # back to schema 2, which lacks the column only
-        database.executescript("ALTER TABLE messages DROP COLUMN uuid; PRAGMA user_version = 2")
-    check_converted(old)
-    async with make_ledger(old) as ledger:
-        assert [row.uuid for row in (*ledger.interrupted, *ledger.abandoned)] == [b"", b""]
-
-
-# The steps of the conversion, each a point at which the process may be killed.
-STEPS = len([line for line in schema._FROM_1.split(";") if line.strip()]) + 3  # BEGIN, the version, COMMIT
+def steps_of(version):
+    """Return the number of statements of a conversion, before each of which the process may be killed."""
+    return len([line for line in schema.conversion(version).split(";") if line.strip()]) + 3  # BEGIN, version, COMMIT
 
 
 def convert_until(path, step):
@@ -129,8 +133,8 @@ def convert_until(path, step):
         try:
             with closing(sqlite3.connect(path, isolation_level=None)) as database:
                 database.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the transaction
-                schema.check(database)
-                schema.check = lambda _database: None
+                schema._check_pages(database)
+                schema._check_pages = lambda _database: None
                 steps = itertools.count(1)
 
                 def count(statement):
@@ -144,34 +148,34 @@ def convert_until(path, step):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_conversion_that_is_killed_at_any_step_is_repeated(old, tmp_path):
-    ends = []
-    for step in range(2, STEPS + 2):  # the first statement reads the version
+def test_a_conversion_that_is_killed_at_any_step_is_repeated(old, version, tmp_path):
+    ends, steps = [], steps_of(version)
+    for step in range(2, steps + 2):  # the first statement reads the version
         folder = tmp_path / str(step)
         shutil.copytree(old, folder)
         ends += [convert_until(folder / FILE, step) for _ in range(2)]  # killed twice at the same step
-        assert Store.inspect(folder / FILE) == (1, "", MARK)
-        check_converted(folder)
-    assert ends == [-signal.SIGKILL] * 2 * STEPS
+        assert Store.inspect(folder / FILE) == (version, "", MARK)
+        check_converted(folder, version)
+    assert ends == [-signal.SIGKILL] * 2 * steps
 
 
-@pytest.mark.parametrize("frames", [0, 4])  # of the write-ahead log, for which there is room; all need more
-def test_a_conversion_for_which_there_is_no_room_leaves_the_old_ledger_and_is_repeated(old, frames):
+@pytest.mark.parametrize("frames", [0, 2])  # of the write-ahead log, for which there is room; all need more
+def test_a_conversion_for_which_there_is_no_room_leaves_the_old_ledger_and_is_repeated(old, version, frames):
     size = (old / WAL).stat().st_size + frames * (24 + 4096)  # with the header of each
     with no_room(old, size), pytest.raises(LedgerError) as caught:
         Store(old / FILE, now=NOW)
     assert "free space on the disk" in caught.value.hint
-    assert Store.inspect(old / FILE) == (1, "", MARK)
-    check_converted(old)
+    assert Store.inspect(old / FILE) == (version, "", MARK)
+    check_converted(old, version)
 
 
-def test_an_old_ledger_is_inspected_as_it_is(old):
+def test_an_old_ledger_is_inspected_as_it_is(old, version):
     before = {path.name: path.read_bytes() for path in (old / FILE, old / WAL)}
-    assert Store.inspect(old / FILE) == (1, "", MARK)
+    assert Store.inspect(old / FILE) == (version, "", MARK)
     assert {name: (old / name).read_bytes() for name in before} == before
 
 
-def test_a_damaged_old_ledger_is_not_converted(old):
+def test_a_damaged_old_ledger_is_not_converted(old, version):
     (old / WAL).unlink()
     whole = (old / FILE).read_bytes()
     for page in range(1, len(whole) // 4096):
@@ -180,4 +184,4 @@ def test_a_damaged_old_ledger_is_not_converted(old):
             Store(old / FILE, now=NOW)
         (old / WAL).unlink(missing_ok=True)
         assert Store.inspect(old / FILE).damage
-        assert int.from_bytes((old / FILE).read_bytes()[60:64]) == 1  # PRAGMA user_version, in the file's header
+        assert int.from_bytes((old / FILE).read_bytes()[60:64]) == version  # PRAGMA user_version, in the file's header

@@ -11,12 +11,26 @@ import pytest
 
 from remaphore.errors import LedgerError
 from remaphore.receiving.ledger import store
-from remaphore.receiving.ledger.schema import DONE, ENTERED, REJECTED, STARTED
+from remaphore.receiving.ledger.batch import Batch, Write
+from remaphore.receiving.ledger.rows import DONE, ENTERED, REJECTED, STARTED, Row
+from remaphore.receiving.ledger.schema import VERSION
+from remaphore.receiving.ledger.statements import (
+    ABANDON,
+    COMPLETE,
+    EVICT,
+    FINISH,
+    HANDLE,
+    RAISE_LOW_WATER_MARK,
+    REJECT,
+    RESEND,
+    START,
+    SWEEP,
+)
 from remaphore.receiving.ledger.store import Store
 from tests.harness.ledgers import no_room
 
 PAGE = 4096
-FINISH = (0, b"output")
+REPLY = (0, b"output")
 
 
 @pytest.fixture
@@ -34,19 +48,38 @@ def digest(name):
     return hashlib.sha256(name.encode()).digest()
 
 
+def number(name):
+    return int(name) + 1 if name.isdigit() else int.from_bytes(digest(name)[:4])
+
+
 def enter(name, *, sender="a", time=2000):
-    return store.ENTER, (sender, digest("identity " + name), digest(name), time, "deploy", True, b"id")
+    """The batch of a new row."""
+    row = (number(name), sender, digest("hash " + name), digest(name), time, "deploy", True, b"id")
+    return Batch({row[0]: row})
+
+
+def writes(*pairs):
+    """The batch of statements."""
+    return Batch(writes=[Write(statement) for statement in pairs])
 
 
 def to(state, name="m", **fields):
-    """The statements that bring a message into *state*."""
-    ways = {
+    """The batches that bring a message into *state*, each for a transaction of its own."""
+    changes = {
         ENTERED: [],
-        STARTED: [(store.START, (digest(name),))],
-        DONE: [(store.START, (digest(name),)), (store.FINISH, (*FINISH, digest(name)))],
-        REJECTED: [(store.REJECT, (digest(name),))],
+        STARTED: [(START, (number(name),))],
+        DONE: [(START, (number(name),)), (FINISH, (number(name), *REPLY))],
+        REJECTED: [(REJECT, (number(name),))],
     }
-    return [enter(name, **fields), *ways[state]]
+    return [enter(name, **fields), *map(writes, changes[state])]
+
+
+def apply(opened, *batches):
+    """Write *batches*, each in its own transaction; return whether each statement of the last one changed a row."""
+    changed = []
+    for batch in batches:
+        changed = opened.apply(batch)
+    return changed
 
 
 def found(opened):
@@ -74,85 +107,102 @@ def test_what_was_applied_is_on_the_disk_and_not_in_a_cache(opened):
 
 def test_what_was_applied_is_there_when_it_is_opened_again(path):
     with closing(Store(path, now=1000)) as opened:
-        opened.apply([*to(STARTED), (store.RAISE_LOW_WATER_MARK, ("a", 1500))])
+        apply(opened, *to(STARTED), writes((RAISE_LOW_WATER_MARK, ("a", 1500))))
     with closing(Store(path, now=3000)) as opened:
-        row = store.Row("a", digest("identity m"), digest("m"), 2000, STARTED, "deploy", True, b"id")
+        row = Row(number("m"), "a", digest("hash m"), digest("m"), 2000, "deploy", True, b"id", STARTED)
         assert opened.load() == (1000, {"a": 1500}, [row])
 
 
 @pytest.mark.parametrize("state", [STARTED, DONE, REJECTED])
 def test_what_is_not_waiting_cannot_be_started(opened, state):
-    opened.apply(to(state))
-    assert opened.apply([(store.START, (digest("m"),))]) == [0]
+    assert apply(opened, *to(state), writes((START, (number("m"),)))) == [False]
     assert found(opened) == {digest("m"): state}
 
 
-def test_what_was_never_entered_cannot_be_started(opened):
-    assert opened.apply([(store.START, (digest("m"),))]) == [0]
+@pytest.mark.parametrize("unknown", [1, None])
+def test_what_was_never_entered_cannot_be_started(opened, unknown):
+    assert apply(opened, writes((START, (unknown,)))) == [False]
 
 
 @pytest.mark.parametrize("state", [ENTERED, DONE, REJECTED])
 def test_only_a_started_message_can_be_completed(opened, state):
-    opened.apply(to(state))
-    assert opened.apply([(store.FINISH, (7, b"another", digest("m")))]) == [0]
+    for change in ((FINISH, (number("m"), 7, b"another")), (COMPLETE, (number("m"),))):
+        apply(opened, *to(state), writes(change))
+        assert found(opened) == {digest("m"): state}
+    assert opened.recorded(number("m")) == ((*REPLY, 0) if state == DONE else None)
+
+
+@pytest.mark.parametrize(
+    ("state", "becomes"), [(ENTERED, DONE), (STARTED, STARTED), (DONE, DONE), (REJECTED, REJECTED)]
+)
+def test_only_a_waiting_message_can_be_handled_without_a_start(opened, state, becomes):
+    apply(opened, *to(state), writes((HANDLE, (number("m"),))))
+    assert found(opened) == {digest("m"): becomes}
 
 
 def test_the_completion_of_a_message_is_final_with_its_reply(opened):
-    opened.apply(to(DONE))
-    opened.apply([(store.REJECT, (digest("m"),)), enter("m"), (store.RESEND, (digest("m"),))])
+    apply(opened, *to(DONE), writes((REJECT, (number("m"),))), enter("m"), writes((RESEND, (number("m"),))))
     assert found(opened) == {digest("m"): DONE}
-    assert opened.recorded(digest("m")) == (0, b"output", 1)
+    assert opened.recorded(number("m")) == (*REPLY, 1)
 
 
 @pytest.mark.parametrize("state", [ENTERED, STARTED, REJECTED])
 def test_what_is_not_done_has_no_recorded_reply(opened, state):
-    opened.apply(to(state))
-    assert opened.recorded(digest("m")) is None
+    apply(opened, *to(state))
+    assert opened.recorded(number("m")) is None
 
 
 @pytest.mark.parametrize(("state", "kept"), [(ENTERED, 1), (STARTED, 1), (DONE, 0), (REJECTED, 0)])
 def test_a_message_that_is_not_final_is_neither_evicted_nor_swept(opened, state, kept):
-    opened.apply([*to(state), (store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.EVICT, (digest("m"),))])
+    apply(opened, *to(state), writes((RAISE_LOW_WATER_MARK, ("a", 2000)), (EVICT, (number("m"),))))
     assert len(found(opened)) == kept
-    opened.apply([*to(state), (store.SWEEP, ())])
+    apply(opened, *to(state), writes((SWEEP, ())))
     assert len(found(opened)) == kept
 
 
 def test_a_sweep_deletes_what_the_low_water_mark_of_its_own_sender_rejects_and_no_more(opened):
-    opened.apply([*to(DONE, "at", time=2000), *to(DONE, "after", time=2001), *to(DONE, "of b", sender="b", time=2000)])
-    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", 2000)), (store.SWEEP, ())])
+    for name, fields in {"at": {}, "after": {"time": 2001}, "of b": {"sender": "b"}}.items():
+        apply(opened, *to(DONE, name, **fields))
+    apply(opened, writes((RAISE_LOW_WATER_MARK, ("a", 2000)), (SWEEP, ())))
     assert set(found(opened)) == {digest("after"), digest("of b")}
 
 
-def test_only_what_waited_is_abandoned(opened):
-    opened.apply([entry for state in (ENTERED, STARTED, DONE, REJECTED) for entry in to(state, state)])
-    opened.apply([(store.ABANDON, ())])
-    assert list(map(found(opened).get, map(digest, (ENTERED, STARTED, DONE)))) == [REJECTED, STARTED, DONE]
+def test_only_what_waited_is_abandoned_and_nothing_of_this_process(opened):
+    names = sorted([ENTERED, STARTED, DONE, REJECTED, "new"], key=number)
+    for name in names[:-1]:
+        apply(opened, *to(name if name != "new" else ENTERED, name))
+    apply(opened, *to(ENTERED, names[-1]), writes((ABANDON, (number(names[-2]),))))
+    states = [REJECTED if name in (ENTERED, "new") else name for name in names[:-1]]
+    assert list(map(found(opened).get, map(digest, names))) == [*states, ENTERED]
 
 
 def test_a_low_water_mark_never_falls(opened):
-    opened.apply([(store.RAISE_LOW_WATER_MARK, ("a", mark)) for mark in (1500, 1700, 1600)])
+    for marks in [(1500,), (1700, 1400), (1600,)]:
+        apply(opened, writes(*((RAISE_LOW_WATER_MARK, ("a", mark)) for mark in marks)))
     assert opened.load()[1] == {"a": 1700}
 
 
-@pytest.mark.parametrize("bad", [("INSERT INTO nowhere VALUES (1)", ()), (store.RAISE_LOW_WATER_MARK, ("a", 2**63))])
-def test_statements_are_applied_together_or_not_at_all(opened, bad):
+@pytest.mark.parametrize("bad", [("INSERT INTO nowhere VALUES (1)", ()), (RAISE_LOW_WATER_MARK, ("a", 2**63))])
+def test_a_batch_is_written_as_a_whole_or_not_at_all(opened, bad):
     with pytest.raises(LedgerError):
-        opened.apply([enter("first"), bad, enter("last")])
+        apply(opened, enter("first") + writes((REJECT, (number("first"),)), bad) + enter("last"))
     assert found(opened) == {}
-    opened.apply([enter("next")])
+    apply(opened, enter("next"))
     assert found(opened) == {digest("next"): ENTERED}
 
 
-def test_an_exception_of_another_kind_leaves_no_transaction_open(opened):
-    def statements():
-        yield enter("first")
+def test_an_exception_of_another_kind_leaves_no_transaction_open(opened, monkeypatch):
+    def broken(_batch):
+        yield "DELETE FROM messages", (), None
         raise RuntimeError("broken on purpose")
 
-    with pytest.raises(RuntimeError):
-        opened.apply(statements())
-    opened.apply([enter("next")])
-    assert found(opened) == {digest("next"): ENTERED}
+    apply(opened, enter("first"))
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "one_by_one", broken)
+        with pytest.raises(RuntimeError):
+            apply(opened, enter("lost"))
+    apply(opened, enter("next"))
+    assert found(opened) == {digest("first"): ENTERED, digest("next"): ENTERED}
 
 
 def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
@@ -160,7 +210,7 @@ def test_a_ledger_of_a_newer_program_is_rejected_and_left_unchanged(path):
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 9, ours is 3\)$") as caught:
+    with pytest.raises(LedgerError, match=r"created by a newer remaphore \(schema 9, ours is 4\)$") as caught:
         Store(path, now=2000)
     assert caught.value.hint == "install that version, or stop the daemon and move the file away"
     assert path.read_bytes() == before
@@ -173,7 +223,7 @@ def test_an_empty_file_is_a_lost_ledger_and_begins_now(path):
 
 
 def test_a_write_ahead_log_without_its_file_is_a_lost_ledger(opened, tmp_path):
-    opened.apply(to(DONE))
+    apply(opened, *to(DONE))
     left = tmp_path / "left"
     left.mkdir()
     (left / "ledger.sqlite3-wal").write_bytes((tmp_path / "ledger.sqlite3-wal").read_bytes())
@@ -209,17 +259,20 @@ def test_a_file_that_another_program_uses_is_not_blamed_on_the_disk(opened, path
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="database is locked") as caught:
-            opened.apply([enter("m")])
+            opened.apply(enter("m"))
     assert caught.value.hint == "end the program that uses the file (fuser names it), such as a backup or sqlite3"
-    opened.apply([enter("m")])
+    opened.apply(enter("m"))
 
 
 @pytest.fixture
 def full(path):
     """The bytes of a ledger with several pages of everything."""
     with closing(Store(path, now=1000)) as opened:
-        opened.apply([entry for number in range(200) for entry in to(DONE, str(number), time=2000 + number)])
-        opened.apply([(store.RAISE_LOW_WATER_MARK, (f"sender {number}", number)) for number in range(200)])
+        names = [str(place) for place in range(200)]
+        apply(opened, sum((enter(name, time=2000 + int(name)) for name in names), Batch()))
+        for change in (START, FINISH):
+            apply(opened, writes(*((change, (number(name), *(REPLY if change == FINISH else ()))) for name in names)))
+        apply(opened, writes(*((RAISE_LOW_WATER_MARK, (f"sender {name}", int(name))) for name in names)))
     return path.read_bytes()
 
 
@@ -244,9 +297,26 @@ def test_no_page_of_junk_is_believed(path, full):
 
 
 def test_no_truncated_file_is_believed(path, full):
-    for size in [1, 99, 100, 512, *range(PAGE, len(full), PAGE), len(full) - 1]:
+    intact = believed(path)
+    for size in [1, 99, 100, 512, *range(PAGE, len(full), PAGE), *range(len(full) - 200, len(full))]:
         path.write_bytes(full[:size])
-        assert believed(path) in (None, LOST), size
+        if any(full[size:]):
+            assert believed(path) in (None, LOST), size
+        else:  # zeros at the end of a page, which SQLite reads there anyway
+            assert believed(path) == intact, size
+
+
+def test_no_changed_byte_of_a_row_is_believed(path, full):
+    row = believed(path)[2][100]
+    digest = full.index(row.digest)
+    end = full.index(REPLY[1], digest) + len(REPLY[1])
+    # The row begins with its size, number and the types of its columns; its last column is the proof, of 4 or 6 bytes.
+    fixed = [*range(full.rindex(b"a", 0, full.index(row.signed_hash)) - 12, end - len(REPLY[1])), *range(end, end + 4)]
+    assert len(fixed) > 90
+    for place in fixed:
+        path.write_bytes(full[:place] + bytes([full[place] ^ 0x10]) + full[place + 1 :])
+        assert Store.inspect(path).damage, place
+        assert believed(path) is None, place
 
 
 def test_zeroed_pages_are_not_believed(path, full):
@@ -263,6 +333,10 @@ def test_zeroed_pages_are_not_believed(path, full):
         "UPDATE senders SET low_water_mark = 0.5",
         "UPDATE messages SET time_ns = 'late'",
         "UPDATE messages SET digest = 'short' WHERE time_ns = 2000",
+        "UPDATE messages SET sender = x'61' WHERE time_ns = 2000",
+        "UPDATE messages SET wants_reply = 'yes' WHERE time_ns = 2000",
+        "UPDATE messages SET proof = proof + 1 WHERE time_ns = 2199",
+        "UPDATE messages SET number = number - 1 WHERE time_ns = 2000",
         "UPDATE meta SET value = 'never'",
         "DELETE FROM meta",
     ],
@@ -271,16 +345,17 @@ def test_no_value_of_another_kind_is_believed(path, full, damage):
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA ignore_check_constraints = ON")
         database.execute(damage)
+    assert Store.inspect(path).damage
     assert believed(path) is None
 
 
 def test_an_inspection_shows_the_schema_and_the_latest_low_water_mark_and_changes_nothing(path):
     with closing(Store(path, now=1000)) as opened:
-        assert Store.inspect(path) == (3, "", 1000)
-        opened.apply([(store.RAISE_LOW_WATER_MARK, (sender, mark)) for sender, mark in (("a", 1500), ("b", 900))])
-        assert Store.inspect(path) == (3, "", 1500)  # also while a daemon has the file open
+        assert Store.inspect(path) == (VERSION, "", 1000)
+        apply(opened, writes((RAISE_LOW_WATER_MARK, ("a", 1500)), (RAISE_LOW_WATER_MARK, ("b", 900))))
+        assert Store.inspect(path) == (VERSION, "", 1500)  # also while a daemon has the file open
     before = path.read_bytes()
-    assert Store.inspect(path) == (3, "", 1500)
+    assert Store.inspect(path) == (VERSION, "", 1500)
     assert path.read_bytes() == before
 
 
