@@ -101,10 +101,11 @@ class ReadingClient(Client):
                         deliver = self._receivers.get(event.sid)
                         if deliver is None:
                             continue  # the subscription has just ended
-                        self.delivered += 1
-                        # Not silent: a PONG that is late is queued behind this message.
+                        self.delivered += len(event.payloads)
+                        # Not silent: a PONG that is late is queued behind these messages.
                         self._pings_outstanding = 0
-                        deliver(event.payload)
+                        for payload in event.payloads:
+                            deliver(payload)
                     elif isinstance(event, Flaw):
                         self._report(f"skipped {event.text}")
                     else:

@@ -258,6 +258,7 @@ EXPRESSIONS = {
     "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
+    "remaphore/transport/parser.py": "once for each line, by classes without overlap, 8 KiB of it at most",
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
     "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/processes/first_line.py": "256 bytes of a file are looked at",
