@@ -135,12 +135,19 @@ class Request:
         """Stop receiving replies."""
         await bus.unsubscribe(self._reply_subject(config))
 
+    @property
+    def has_reply(self) -> bool:
+        """Whether the iteration returns its next reply without waiting."""
+        return not self._arrived.empty()
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Reply:
         """Return the next verified reply. Raise StopAsyncIteration at the end, see `Request`."""
-        if self._exchange.complete and self._arrived.empty():
+        if self.has_reply:
+            return self._arrived.get_nowait()
+        if self._exchange.complete:
             raise StopAsyncIteration
         try:
             async with asyncio.timeout_at(self._deadline):
