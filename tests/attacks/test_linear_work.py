@@ -116,8 +116,9 @@ def check_new(text):
 
 
 def log_line(text):
-    event = {"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "e", "value": text, "exception": text}
-    logs._for_people(None, "", logs._shorten(None, "", event))
+    for log_format in ("console", "json"):
+        event = {"event": "e", "value": text, "exception": text}
+        logs._Renderer(log_format, None)(None, "info", event)
 
 
 def denied(text):
