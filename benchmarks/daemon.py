@@ -72,6 +72,12 @@ class Daemon:
         """Return the memory that it holds now (VmRSS)."""
         return resident_mib(self.pid)
 
+    def proportional_mib(self) -> float:
+        """Return its share of the memory that it uses (PSS): a page that n processes use counts as 1/n."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+        return int(found[1]) / 1024 if found else 0.0
+
 
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process in MiB."""

@@ -46,16 +46,16 @@ def daemon_memory(receiver: Receiver, *, messages: int = MESSAGES) -> Samples:
     """Return the memory of an idle daemon, and its growth over the second half of *messages*, if there are any."""
     with daemon.running(receiver.config, hooks=receiver.hooks) as running, RawClient(receiver.url) as client:
         running.counts()  # a daemon that has been scraped
-        idle = running.resident_mib()
+        idle, share = running.resident_mib(), running.proportional_mib()
         held = []
         for sent in range(0, messages, BURST):
             receiver.burst(client, running, receiver.accepted(BURST))
             if sent + BURST in (messages // 2, messages):
                 held.append(running.resident_mib())
     if not held:
-        return {"idle_mib": [idle]}
+        return {"idle_mib": [idle], "idle_pss_mib": [share]}
     half, end = held
-    return {"idle_mib": [idle], "growth_mib": [end - half], "busy_mib": [end]}
+    return {"idle_mib": [idle], "idle_pss_mib": [share], "growth_mib": [end - half], "busy_mib": [end]}
 
 
 class Peers:

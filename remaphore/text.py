@@ -196,6 +196,10 @@ def to_json(value: object, *, default: Callable[[object], object] = str, indent:
     """
     import json
 
+    text = json.dumps(value, default=default, indent=indent)
+    if "\\ud" not in text:
+        return text
+    # A surrogate, or a pair of them for a character beyond U+FFFF. Which of both, json.dumps does not tell.
     return json.dumps(value, ensure_ascii=False, default=default, indent=indent).translate(_IN_JSON)
 
 

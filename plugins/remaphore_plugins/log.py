@@ -11,6 +11,8 @@ to exactly our destination.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import structlog
 
 from remaphore import Drop, DropReason, Message, Outcome, Receipt, Reply, Summary, hookimpl
@@ -28,8 +30,11 @@ _OF_REPLIES = frozenset(
 class Log:
     """Logs names, verbs, codes and times; never a payload or an output."""
 
-    def __init__(self) -> None:
-        self._log = structlog.get_logger()
+    @cached_property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        # Bound once, when the command has set up the log: a logger that is not bound is bound again for each event.
+        bound: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+        return bound
 
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:

@@ -13,7 +13,7 @@ from remaphore.cli.commands.request import Request, batch_plan
 from remaphore.cli.writer import Writer
 from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
-from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.dispatch import emit_failures, emit_plain
 from remaphore.hooks.manager import cause
 from remaphore.node import CONNECT_SECONDS, connect
 from remaphore.protocol.drop import Drop, DropReason
@@ -35,13 +35,14 @@ class Reporter:
         self.hook = plugins.hook
         self._writer = writer
 
-    async def report(self, hook: pluggy.HookCaller, **event: object) -> None:
-        """Call *hook*; return once everything that it wrote has been written.
+    async def report(self, hook: pluggy.HookCaller, *, more: bool = False, **event: object) -> None:
+        """Call *hook*; return once everything that it wrote has been written, unless *more* events follow at once.
 
         An error of a plugin, such as a full disk, ends the command: its output would be incomplete.
         """
         await self._call(hook, **event)
-        await self._drain()
+        if not more:
+            await self._drain()
 
     async def report_end(self, requests: Iterable[Collected], reason: str) -> None:
         """Report that *requests* and the command end, for this *reason*.
@@ -54,15 +55,15 @@ class Reporter:
         await self._drain()
 
     async def _call(self, hook: pluggy.HookCaller, **event: object) -> None:
-        for outcome in await emit(hook, timeout=HOOK_SECONDS, **event):
+        for outcome in await emit_failures(hook, timeout=HOOK_SECONDS, **event):
             if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C while it writes
                 raise outcome.error
-            if outcome.error is not None:
-                hint = "report it to the author of the plugin; remaphore plugins shows its version"
-                if isinstance(outcome.error, OSError):
-                    hint = "check the disk or the pipe to which the output is written"
-                message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
-                raise RemaphoreError(message, hint=hint) from outcome.error
+            assert outcome.error is not None
+            hint = "report it to the author of the plugin; remaphore plugins shows its version"
+            if isinstance(outcome.error, OSError):
+                hint = "check the disk or the pipe to which the output is written"
+            message = f"plugin {outcome.plugin!r} failed: {cause(outcome.error)}"
+            raise RemaphoreError(message, hint=hint) from outcome.error
 
     async def _drain(self) -> None:
         try:
@@ -124,14 +125,14 @@ async def _report_all(rollout: Rollout, reporter: Reporter) -> None:
     reason = "failed"
     try:
         async with aclosing(rollout.events()) as events:
-            async for request, reply, ended, receipt in events:
+            async for request, reply, ended, receipt, more in events:
                 if ended:
                     del pending[request.message.digest]
                     await reporter.report(hook.remaphore_finished, request=request.message, summary=request.summary())
                 elif receipt is not None:
-                    await reporter.report(hook.remaphore_receipt, request=request.message, receipt=receipt)
+                    await reporter.report(hook.remaphore_receipt, more=more, request=request.message, receipt=receipt)
                 elif reply is not None:
-                    await reporter.report(hook.remaphore_reply, request=request.message, reply=reply)
+                    await reporter.report(hook.remaphore_reply, more=more, request=request.message, reply=reply)
                 else:
                     pending[request.message.digest] = request
                     await reporter.report(hook.remaphore_requested, request=request.message, expected=request.expected)

@@ -139,5 +139,5 @@ def configure_logs(log_format: Format = "console", *, level: str = "INFO") -> No
     logs.configure(
         log_format,
         level=getattr(logging, level),
-        fit=lambda line, label: _fit(line, stream, indent=4, label=label),
+        fit=(lambda line, label: _fit(line, stream, indent=4, label=label)) if stream.isatty() else None,
     )

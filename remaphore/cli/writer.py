@@ -34,9 +34,16 @@ class _Write(NamedTuple):
 
 
 class Writer:
-    """Writes to stdout and stderr, in the order of the calls, without making the event loop wait."""
+    """Writes to stdout and stderr, in the order of the calls, without making the event loop wait.
 
-    def __init__(self) -> None:
+    gathers: results are kept, as many as a pipe with room takes at once, until the caller of this writer waits for
+    `drained`, or until there is a notice. A write for each reply would cost a tenth of its signature.
+    """
+
+    def __init__(self, *, gathers: bool = False) -> None:
+        self._gathers = gathers
+        self._gathered = bytearray()
+        self._stdout: TextIO | None = None  # the stream of what was gathered
         self._waiting: deque[_Write] = deque()
         self._accepted = 0  # bytes handed to the thread so far
         self._done = 0  # of these, bytes that it has written or given up
@@ -60,9 +67,12 @@ class Writer:
             yield
         finally:
             sys.stdout, sys.stderr = stdout, stderr
+            with contextlib.suppress(OSError):  # there is something only after an error, which is reported
+                self._write_gathered()
 
     async def drained(self) -> None:
-        """Return once everything that has been handed over is written. Raise the OSError of a failed result."""
+        """Return once everything that was written before is written. Raise the OSError of a failed result."""
+        self._write_gathered()
         goal = self._accepted  # not what is added meanwhile: notices may arrive without end
         while self._done < goal and self._error is None:
             self._written.clear()
@@ -74,17 +84,32 @@ class Writer:
         """Write *data* to stdout. Raise OSError, also of an earlier write."""
         if self._error is not None:
             raise self._error
-        if not self._hand_over(stream, data, result=True):
-            stream.buffer.write(data)
-            stream.buffer.flush()
+        if len(self._gathered) + len(data) > select.PIPE_BUF:
+            self._write_gathered()
+        self._stdout = stream
+        self._gathered += data
+        if not self._gathers or len(data) > select.PIPE_BUF:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        data, self._gathered = bytes(self._gathered), bytearray()
+        if data and self._stdout and not self._hand_over(self._stdout, data, result=True):
+            try:
+                self._stdout.buffer.write(data)
+                self._stdout.buffer.flush()
+            except OSError as error:
+                self._error = error
+                raise
 
     def write_notice(self, stream: TextIO, text: str) -> None:
         """Write *text* to stderr, or drop it if too much waits or the result could not be written.
 
         Raise OSError if it is written at once.
         """
+        with contextlib.suppress(OSError):
+            self._write_gathered()
         if self._error is not None:
-            return  # the command reports the error, and a summary of lost output would be wrong
+            return  # `drained` raises it; a summary of lost output would be wrong
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
         if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
             stream.write(text)
@@ -153,9 +178,9 @@ class _Stderr(_StandIn):
 
 
 class _Stdout(_StandIn):
-    @property
-    def buffer(self) -> _Buffer:
-        return _Buffer(self._stream, self._writer)
+    def __init__(self, stream: TextIO, writer: Writer) -> None:
+        super().__init__(stream, writer)
+        self.buffer = _Buffer(stream, writer)
 
     def write(self, text: str) -> int:
         self.buffer.write(text.encode(self._stream.encoding or "utf-8", self._stream.errors or "strict"))

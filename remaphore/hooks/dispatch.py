@@ -61,6 +61,23 @@ async def emit_each(
     return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
 
 
+async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
+    """Do as `emit`, but return only the outcomes with an error.
+
+    An implementation that returns None, as nearly all do, needs no Outcome here, which would cost as much as its call.
+    """
+    started = time.monotonic()
+    calls: list[Outcome | asyncio.Task[Outcome]] = []
+    for impl in hook.get_hookimpls():
+        result, error = _run(impl, event)
+        if result is not None or error is not None:
+            calls.append(_started(Outcome(hook.name, impl.plugin_name, time.monotonic() - started, result, error)))
+    if not calls:
+        return []
+    outcomes = await _finish_all(calls, started, timeout)
+    return [outcome for outcome in outcomes if outcome.error is not None]
+
+
 def emit_detached(
     hook: pluggy.HookCaller, *, timeout: float | None, report: Callable[[list[Outcome]], None], **event: object
 ) -> asyncio.Task[None] | None:
@@ -87,7 +104,11 @@ def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
 
 
 def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:
-    called = call(hook, impl, event)
+    return _started(call(hook, impl, event))
+
+
+def _started(called: Outcome) -> Outcome | asyncio.Task[Outcome]:
+    """Return *called*, or the task that runs the coroutine which it has returned."""
     if called.result is None:
         return called
     try:
@@ -99,28 +120,31 @@ def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Out
 
 
 def call(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome:
-    """Call one implementation of *hook* with the values of *event* that it names. It cannot make this raise.
+    """Call one implementation of *hook* with the values of *event* that it names. It cannot make this raise."""
+    started = time.monotonic()
+    result, error = _run(impl, event)
+    return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
+
+
+def _run(impl: pluggy.HookImpl, event: Mapping[str, object]) -> tuple[object, BaseException | None]:
+    """Return the result of *impl*, or its error.
 
     Meanwhile there is no current task: `asyncio.current_task().cancel()` in a plain function would otherwise cancel the
     host's task, such as the worker of a verb. `_leave_task` and `_enter_task` are asyncio's functions for other
     implementations of tasks (its documentation, "Extending"). With the task hidden, `current_task()` returns None, the
     plugin gets an AttributeError, and that becomes its Outcome.
     """
-    started = time.monotonic()
-    result: object = None
-    error: BaseException | None = None
     loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, despite its name
     host = asyncio.current_task(loop) if loop else None
     if loop and host:
         asyncio._leave_task(loop, host)  # noqa: SLF001 - the same
     try:
-        result = impl.function(*[event[name] for name in impl.argnames])
-    except BaseException as exc:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
-        error = exc
+        return impl.function(*[event[name] for name in impl.argnames]), None
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
+        return None, error
     finally:
         if loop and host:
             asyncio._enter_task(loop, host)  # noqa: SLF001 - the same
-    return Outcome(hook, impl.plugin_name, time.monotonic() - started, result, error)
 
 
 def _any_waits(calls: Sequence[Outcome | asyncio.Task[Outcome]]) -> bool:
@@ -130,7 +154,9 @@ def _any_waits(calls: Sequence[Outcome | asyncio.Task[Outcome]]) -> bool:
 async def _finish_all(
     calls: Sequence[Outcome | asyncio.Task[Outcome]], started: float, timeout: float | None
 ) -> list[Outcome]:
-    await _settle([call for call in calls if isinstance(call, asyncio.Task)], timeout)
+    waiting = [call for call in calls if isinstance(call, asyncio.Task)]
+    if waiting:
+        await _settle(waiting, timeout)
     return [_collect(call, started) if isinstance(call, asyncio.Task) else call for call in calls]
 
 

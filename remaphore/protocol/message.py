@@ -125,13 +125,15 @@ def show_id(uuid: bytes) -> str:
     not show all of it as it is, or if its first or last character is a blank. Examples: `release-42`, `a b`,
     `hex:00ff`, and `hex:6865783a61` for the text `hex:a`.
     """
-    from remaphore.text import escape
-
     try:
         text = uuid.decode()
     except UnicodeDecodeError:
         text = ""
-    plain = text and text == text.strip() and text == escape(text) and not text.startswith(HEX_MARK)
+    plain = text and text == text.strip() and not text.startswith(HEX_MARK)
+    if plain and not (text.isascii() and text.isprintable()):  # each line of the log shows an id
+        from remaphore.text import escape
+
+        plain = text == escape(text)
     return text if plain else HEX_MARK + uuid.hex()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence, Set
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,12 +45,16 @@ class BatchPlan:
 
 
 class Event(NamedTuple):
-    """An event of *request*: it was sent, *reply* or *receipt* arrived, or it has *ended*: nothing more will arrive."""
+    """An event of *request*: it was sent, *reply* or *receipt* arrived, or it has *ended*: nothing more will arrive.
+
+    more: the next event has arrived, too; output may wait for it.
+    """
 
     request: Request
     reply: Reply | None = None
     ended: bool = False
     receipt: Receipt | None = None
+    more: bool = False
 
 
 class Rollout:
@@ -99,24 +103,11 @@ class Rollout:
                 await asyncio.sleep(self._plan.pause)
             self._begun += 1
             deadline = None if self._timeout is None else asyncio.get_running_loop().time() + self._timeout
-            # A task for each request puts its events into this queue, or the exception that ended it.
-            arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
             patterns = (self._to,) if self._to and not self._plan else batch
-            tasks = [
-                spawn(self._follow(pattern, deadline, arrived), name=f"request to {pattern}") for pattern in patterns
-            ]
-            ended = 0
-            try:
-                while ended < len(tasks):
-                    event = await arrived.get()
-                    if isinstance(event, Exception):
-                        raise event
-                    ended += event.ended
+            run = self._ask_one(patterns[0], deadline) if len(patterns) == 1 else self._ask_all(patterns, deadline)
+            async with aclosing(run):
+                async for event in run:
                     yield event
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
             if self._plan and self._plan.stop_after is not None:
                 summary = self.summary()
                 without_success = len(summary.expected) - len(summary.ok) - len(summary.not_asked)
@@ -141,22 +132,42 @@ class Rollout:
             not_asked=self._in_order(frozenset(self._destinations) - asked),
         )
 
-    async def _follow(self, pattern: str, deadline: float | None, arrived: asyncio.Queue[Event | Exception]) -> None:
+    async def _ask_one(self, pattern: str, deadline: float | None) -> AsyncGenerator[Event, None]:
+        async with AsyncExitStack() as stack:
+            async with self._opening:
+                left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+                request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
+            self.requests.append(request)
+            yield Event(request)
+            async for arrived in request.events():
+                reply, receipt = (None, arrived) if isinstance(arrived, Receipt) else (arrived, None)
+                yield Event(request, reply, receipt=receipt, more=request.has_event)
+        yield Event(request, ended=True)
+
+    async def _ask_all(self, patterns: Sequence[str], deadline: float | None) -> AsyncGenerator[Event, None]:
+        # A task for each request puts its events into this queue, or the exception that ended it.
+        arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
+
+        async def follow(pattern: str) -> None:
+            try:
+                async for event in self._ask_one(pattern, deadline):
+                    arrived.put_nowait(event)
+            except Exception as error:  # noqa: BLE001 - it is raised where the events are read
+                arrived.put_nowait(error)
+
+        tasks = [spawn(follow(pattern), name=f"request to {pattern}") for pattern in patterns]
+        ended = 0
         try:
-            async with AsyncExitStack() as stack:
-                async with self._opening:
-                    left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-                    request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
-                self.requests.append(request)
-                arrived.put_nowait(Event(request))
-                async for event in request.events():
-                    if isinstance(event, Receipt):
-                        arrived.put_nowait(Event(request, receipt=event))
-                    else:
-                        arrived.put_nowait(Event(request, event))
-            arrived.put_nowait(Event(request, ended=True))
-        except Exception as error:  # noqa: BLE001 - it is raised where the events are read
-            arrived.put_nowait(error)
+            while ended < len(tasks):
+                event = await arrived.get()
+                if isinstance(event, Exception):
+                    raise event
+                ended += event.ended
+                yield event._replace(more=not arrived.empty())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def _in_order(self, names: Set[str]) -> tuple[str, ...]:
         return tuple(name for name in self._destinations if name in names)

@@ -1,4 +1,4 @@
-"""One connection to one NATS server. Only this module, `nats_reader` and `stream` import nats.
+"""One connection to one NATS server. Only this module, `nats_reader`, `nats_public` and `stream` import nats.
 
 A `Connection` is dialled, used and discarded; nothing here tries again. What nats-py does about reconnecting, timeouts
 and errors of the server is not used, or is reduced to two facts: the round trip came back, or the connection `ended`.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from nats import errors
 from nats.aio.client import RawCredentials
@@ -17,9 +18,12 @@ from nats.aio.client import RawCredentials
 from remaphore.errors import PayloadTooLargeError, SubjectDeniedError
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Deliver
-from remaphore.transport.nats_reader import DENIED, MAX_SHOWN, Handle, ReadingClient
+from remaphore.transport.nats_reader import DENIED, MAX_SHOWN, TESTED, Handle, ReadingClient, missing_names
 from remaphore.transport.servers import DialError, Failure, Server, discovered, explain
 from remaphore.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from remaphore.transport.nats_public import PublicClient
 
 CONNECT_TIMEOUT = 2.0  # seconds for each step: TCP, INFO, TLS, PONG
 DIAL_LIMIT = 6.0  # seconds for all of them
@@ -36,15 +40,10 @@ _CORRECT_SUBJECT = "correct subject in the configuration"
 class Connection:
     """An accepted connection. `ended` is a future that is done once it has ended, for any reason."""
 
-    def __init__(self, server: Server, stream: Stream, *, require_tls: bool, report: Callable[[str], None]) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._client = ReadingClient(
-            stream,
-            require_tls=require_tls or server.tls,
-            ended=self._end,
-            report=lambda text: report(f"{server.shown} does not follow the NATS protocol: {text}"),
-        )
+        self._client: ReadingClient | PublicClient
         self._asked: set[tuple[str, str]] = set()  # (action, subject) written since the last round trip
         self._denied: set[tuple[str, str]] = set()
         self._written: set[Handle] = set()
@@ -69,18 +68,16 @@ class Connection:
         when TLS is required; without one, a server that asks for TLS is checked against the system's CAs.
         handshake_first: see `Stream`. report: called with a line for each violation of the NATS protocol.
         """
-        assert server.address is not None, server
-        stream = Stream(
-            server.address, tls_name=server.certificate_name, context=context, handshake_first=handshake_first
+        connection = cls(server)
+        stream, chosen = connection._use_client(
+            context, require_tls=require_tls or server.tls, handshake_first=handshake_first, report=report
         )
-        connection = cls(server, stream, require_tls=require_tls, report=report)
-        options: dict[str, Any] = dict(login)
+        options: dict[str, Any] = {**chosen, **login}
         if "user_credentials" in options:
             options["user_credentials"] = RawCredentials(options["user_credentials"])
         try:
             async with asyncio.timeout(DIAL_LIMIT):
                 await connection._client.connect(
-                    servers=[server.url],
                     name="remaphore",
                     tls=context,
                     allow_reconnect=False,  # a failed attempt is reported, and not made again
@@ -97,10 +94,51 @@ class Connection:
             if isinstance(error, DialError) or not isinstance(error, Exception):
                 raise
             raise DialError(explain(cause, source=source, timeout=CONNECT_TIMEOUT)) from None
-        if not connection._client.is_connected:  # connect() accepts an end of file in place of PONG
+        await asyncio.sleep(0)  # nats-py has made a task of our reader
+        failure = connection._failure_of_login()
+        if failure is not None:
             await connection.close()
-            raise DialError(Failure("connection closed during the login"))
+            raise DialError(failure)
         return connection
+
+    def _failure_of_login(self) -> Failure | None:
+        if not self._client.is_connected:  # connect() accepts an end of file in place of PONG
+            return Failure("connection closed during the login")
+        if not self._client.reads:
+            return Failure(f"nats-py {version('nats-py')} does not start remaphore's reader", TESTED, final=True)
+        return None
+
+    def _use_client(
+        self,
+        context: ssl.SSLContext | None,
+        *,
+        require_tls: bool,
+        handshake_first: bool | None,
+        report: Callable[[str], None],
+    ) -> tuple[Stream, Mapping[str, Any]]:
+        """Choose the client; return its stream and its options for `connect`. Raise DialError."""
+        server = self.server
+        assert server.address is not None, server
+        stream = Stream(
+            server.address,
+            tls_name=server.certificate_name,
+            context=context,
+            handshake_first=handshake_first,
+            require_tls=require_tls,
+        )
+        missing = missing_names()
+        if not missing:
+            what = f"{server.shown} does not follow the NATS protocol"
+            self._client = ReadingClient(stream, ended=self._end, report=lambda text: report(f"{what}: {text}"))
+            return stream, {"servers": [server.url]}
+        from remaphore.transport.nats_public import PublicClient
+
+        first = bool(handshake_first)
+        client = PublicClient(server, require_tls=require_tls, handshake_first=first, ended=self._end)
+        names = ", ".join(missing)
+        report(f"nats-py {version('nats-py')} has no {names}: receiving is slower and less robust; hint: {TESTED}")
+        self._client = client
+        return stream, client.options_of_connect
 
     @property
     def max_payload(self) -> int:

@@ -6,6 +6,7 @@ an object, a queue entry and a task switch.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +18,6 @@ from nats.aio.client import Client
 from remaphore.protocol.wire import MAX_MESSAGE_BYTES
 from remaphore.transport.bus import Deliver
 from remaphore.transport.parser import Control, Delivery, Flaw, Parser
-from remaphore.transport.servers import DialError, Failure
 from remaphore.transport.stream import Stream
 
 MAX_SHOWN = 500  # characters of one text of the server that are shown
@@ -30,6 +30,29 @@ _NAMES = ("server_name", "version", "cluster")
 DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 
 
+# What `ReadingClient` overrides, calls or sets of nats-py although it is private. Where one is missing, `PublicClient`
+# takes its place: nats-py would never call a method that it has renamed, and no message would arrive.
+PRIVATE_METHODS = (
+    *("_select_next_server", "_process_info", "_read_loop", "_flusher", "_process_ping", "_process_pong"),
+    *("_send_command", "_flush_pending"),
+)
+PRIVATE_ATTRIBUTES = (
+    *("_server_pool", "_current_server", "_transport", "_err", "_error_cb", "_pongs", "_pings_outstanding"),
+)
+
+TESTED = "install a version of nats-py that remaphore was tested with: pip install nats-py==2.16.0"
+
+
+@functools.cache
+def missing_names() -> tuple[str, ...]:
+    """Return which private names that `ReadingClient` needs the installed nats-py does not have."""
+    attributes = vars(Client())
+    return (
+        *(name for name in PRIVATE_METHODS if not callable(getattr(Client, name, None))),
+        *(name for name in PRIVATE_ATTRIBUTES if name not in attributes),
+    )
+
+
 class Handle(NamedTuple):
     """A subscription on one connection: its number there (sid), and its subject."""
 
@@ -38,24 +61,22 @@ class Handle(NamedTuple):
 
 
 class ReadingClient(Client):
-    """nats-py's client on a `Stream`, with our own reader. It never uses clear text where TLS is required.
+    """nats-py's client on a `Stream`, with our own reader. It needs PRIVATE_METHODS and PRIVATE_ATTRIBUTES of nats-py.
 
     ended: called when it has ended, perhaps more than once. report: called with a line for each violation of the NATS
     protocol by the server, whether it was skipped or ended the connection.
     """
 
-    def __init__(
-        self, stream: Stream, *, require_tls: bool, ended: Callable[[], None], report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stream: Stream, *, ended: Callable[[], None], report: Callable[[str], None]) -> None:
         super().__init__()
         self._stream = stream
-        self._require_tls = require_tls
         self._ended = ended
         self._report = report
         self._receivers: dict[int, Deliver] = {}
         self._last_sid = 0
         self.server_info: Mapping[str, Any] = {}
         self.delivered = 0  # number of messages so far
+        self.reads = False  # whether nats-py has started our reader
 
     # In place of nats-py's, which tries a server twice and then reports "no servers". nats-py calls it to connect.
     async def _select_next_server(self) -> None:
@@ -63,15 +84,8 @@ class ReadingClient(Client):
         self._transport = self._stream
         await self._stream.connect(self._current_server.uri, _CHUNK, self.options["connect_timeout"])
 
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
-        # Without this, tls:// falls back to clear text and sends the login to any server (fixed only in nats-core:
-        # nats.py pull request 912). CONNECT has not been sent yet when this runs.
-        if initial_connection and self._require_tls and not (info.get("tls_required") or self._stream.ssl_object):
-            hint = "configure TLS on the server, or use nats:// and no table [tls]"
-            raise DialError(
-                Failure("the server does not offer TLS, which the configuration requires", hint, final=True)
-            )
-        # The rest of nats-py's method is left out: a pool that grows with each server that a broker reports.
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - nats-py's signature
+        # nats-py's own is left out: a pool that grows with each server that a broker reports.
         largest = info.get("max_payload", 0)
         if not isinstance(largest, int) or largest <= 0:  # nats-py uses what it finds here after this
             info.pop("max_payload", None)
@@ -93,6 +107,7 @@ class ReadingClient(Client):
 
     # In place of nats-py's, for the reasons that `parser` gives. nats-py starts it after the login.
     async def _read_loop(self) -> None:
+        self.reads = True
         parser = Parser(max_message=MAX_MESSAGE_BYTES)
         try:
             while self._transport is not None and (data := await self._transport.read(_CHUNK)):
@@ -101,10 +116,11 @@ class ReadingClient(Client):
                         deliver = self._receivers.get(event.sid)
                         if deliver is None:
                             continue  # the subscription has just ended
-                        self.delivered += 1
-                        # Not silent: a PONG that is late is queued behind this message.
+                        self.delivered += len(event.payloads)
+                        # Not silent: a PONG that is late is queued behind these messages.
                         self._pings_outstanding = 0
-                        deliver(event.payload)
+                        for payload in event.payloads:
+                            deliver(payload)
                     elif isinstance(event, Flaw):
                         self._report(f"skipped {event.text}")
                     else:

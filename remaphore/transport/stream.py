@@ -12,7 +12,7 @@ import socket
 import ssl
 from urllib.parse import ParseResult
 
-from nats.aio.transport import TcpTransport
+from nats.aio.transport import Transport
 
 from remaphore.transport.addresses import Address
 from remaphore.transport.servers import INFO_WAIT, DialError, Failure, LateInfoError, is_alert, reason
@@ -21,8 +21,8 @@ _HANDSHAKE_FIRST = "remove handshake_first from [tls], or configure it on the se
 _NEITHER = "check host and port in servers"
 
 
-class Stream(TcpTransport):
-    """A stream to one address.
+class Stream(Transport):
+    """A stream to one address, over which nothing is sent in clear text if *require_tls* is true.
 
     tls_name: the name for SNI that the server's certificate must carry. context: set where TLS is required.
     handshake_first: start TLS before the server's first line, as nats-server requires with its setting of this name;
@@ -30,11 +30,20 @@ class Stream(TcpTransport):
     """
 
     def __init__(
-        self, address: Address, *, tls_name: str, context: ssl.SSLContext | None, handshake_first: bool | None
+        self,
+        address: Address,
+        *,
+        tls_name: str,
+        context: ssl.SSLContext | None,
+        handshake_first: bool | None,
+        require_tls: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nats-py's
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._clear_writer: asyncio.StreamWriter | None = None  # kept: its end would close the socket under TLS
         self._address = address
         self._tls_name = tls_name
+        self._require_tls = require_tls
         self._context = context
         self._handshake_first = handshake_first
         self._aborted = False
@@ -43,7 +52,7 @@ class Stream(TcpTransport):
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
         """The state of TLS, None in clear text."""
-        return self._io_writer.get_extra_info("ssl_object") if self._io_writer else None
+        return self._writer.get_extra_info("ssl_object") if self._writer else None
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:  # noqa: ARG002 - nats-py's signature
         """Connect to the address, whatever *uri* names; then begin TLS if it comes first. Times are in seconds."""
@@ -58,9 +67,8 @@ class Stream(TcpTransport):
             except BaseException:
                 sock.close()
                 raise
-        # The first reader and writer are kept: their end would close the socket under TLS.
-        self._bare_io_reader = self._io_reader = reader
-        self._bare_io_writer = self._io_writer = writer
+        self._reader = reader
+        self._clear_writer = self._writer = writer
         if self._handshake_first and self._context is not None:
             self.tls_came_first = True
             try:
@@ -84,13 +92,13 @@ class Stream(TcpTransport):
 
     async def readline(self) -> bytes:
         """Return the next line. Before the first one, begin TLS if it is required and the server sends nothing."""
-        assert self._io_reader is not None, "connect comes first"
+        assert self._reader is not None, "connect comes first"
         if self._handshake_first is not None or self._context is None:
-            return await self._io_reader.readline()
+            return await self._reader.readline()
         self._handshake_first = False
         try:
             async with asyncio.timeout(INFO_WAIT):
-                first = await self._io_reader.read(1)
+                first = await self._reader.read(1)
         except TimeoutError:
             self.tls_came_first = True
             try:
@@ -100,40 +108,79 @@ class Stream(TcpTransport):
                     raise
                 text = f"no INFO within {INFO_WAIT:g} s, and no TLS before it ({reason(error)})"
                 raise LateInfoError(Failure(text, _NEITHER)) from None
-            return await self._io_reader.readline()
-        return first + await self._io_reader.readline() if first not in (b"", b"\n") else first
+            return await self._reader.readline()
+        return first + await self._reader.readline() if first not in (b"", b"\n") else first
 
     def unread_line(self) -> bytes:
         """Return the line that has arrived and was not read, empty if there is none."""
         # Once a write has failed, asyncio's reader raises that error instead of returning what it still has.
-        return bytes(getattr(self._io_reader, "_buffer", b"")).partition(b"\n")[0]
+        return bytes(getattr(self._reader, "_buffer", b"")).partition(b"\n")[0]
+
+    def write(self, payload: bytes) -> None:
+        """Queue *payload*. Raise DialError in place of sending anything, such as the login, without the required TLS.
+
+        nats-py would fall back to clear text for any server that does not offer TLS (fixed only in nats-core: nats.py
+        pull request 912).
+        """
+        assert self._writer is not None, "connect comes first"
+        if self._require_tls and self.ssl_object is None:
+            hint = "configure TLS on the server, or use nats:// and no table [tls]"
+            raise DialError(
+                Failure("the server does not offer TLS, which the configuration requires", hint, final=True)
+            )
+        self._writer.write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        """Do as `write` for each of *payload*."""
+        self.write(b"".join(payload))
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+        assert self._writer is not None, "connect comes first"
+        await self._writer.drain()
+
+    async def read(self, buffer_size: int) -> bytes:
+        """Return at most *buffer_size* bytes that have arrived, none at the end."""
+        assert self._reader is not None, "connect comes first"
+        return await self._reader.read(buffer_size)
+
+    def at_eof(self) -> bool:
+        """Return whether everything was read, and nothing more will arrive."""
+        return self._reader is None or self._reader.at_eof()
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._writer is not None:
+            self._writer.close()
 
     async def wait_closed(self) -> None:
         """Wait until the stream is closed; not after `abort`, whose end is not reported during a TLS handshake."""
-        if not self._aborted:
-            await super().wait_closed()  # type: ignore[no-untyped-call]  # nats-py's
+        if not self._aborted and self._writer is not None:
+            await self._writer.wait_closed()
+
+    def __bool__(self) -> bool:
+        """Return whether it was connected."""
+        return self._writer is not None
 
     def abort(self) -> None:
         """Release the socket at once."""
         self._aborted = True
-        for writer in (self._io_writer, self._bare_io_writer):
+        for writer in (self._writer, self._clear_writer):
             if writer is not None:
                 writer.transport.abort()
 
     async def _begin_tls(self, context: ssl.SSLContext, limit: float | None) -> None:
-        assert self._io_writer is not None, "connect comes first"
+        assert self._writer is not None, "connect comes first"
         loop = asyncio.get_running_loop()
         # A new reader: what is in the old one was sent in clear text, and must not be taken for a part of the secured
         # stream.
         reader = asyncio.StreamReader()
         protocol = _TlsProtocol(reader)
         async with asyncio.timeout(limit):
-            transport = await loop.start_tls(
-                self._io_writer.transport, protocol, context, server_hostname=self._tls_name
-            )
+            transport = await loop.start_tls(self._writer.transport, protocol, context, server_hostname=self._tls_name)
         if transport is None:
             raise ConnectionResetError("connection lost during the TLS handshake")
-        self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):

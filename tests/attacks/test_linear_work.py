@@ -116,8 +116,9 @@ def check_new(text):
 
 
 def log_line(text):
-    event = {"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "e", "value": text, "exception": text}
-    logs._for_people(None, "", logs._shorten(None, "", event))
+    for log_format in ("console", "json"):
+        event = {"event": "e", "value": text, "exception": text}
+        logs._Renderer(log_format, None)(None, "info", event)
 
 
 def denied(text):
@@ -258,6 +259,7 @@ EXPRESSIONS = {
     "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],
     "remaphore/transport/nats_reader.py": SCANNERS["denial"],
+    "remaphore/transport/parser.py": "once for each line, by classes without overlap, 8 KiB of it at most",
     "remaphore/transport/servers.py": SCANNERS["error of a server"],
     "plugins/remaphore_plugins/hooks_d/scan.py": "names of files, of 255 bytes at most",
     "plugins/remaphore_plugins/processes/first_line.py": "256 bytes of a file are looked at",

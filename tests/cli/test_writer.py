@@ -1,10 +1,12 @@
 """Writes arrive complete and in order, and a write that waits for a reader does not block anything else."""
 
 import asyncio
+import contextlib
 import fcntl
 import io
 import os
 import pty
+import select
 import subprocess
 import sys
 import threading
@@ -105,6 +107,52 @@ async def test_without_a_thread_everything_is_written_too(pipe, monkeypatch):
         Writer().write_result(stream, LARGE)
         stream.close()
         assert int(reader.stdout.read()) == len(LARGE)
+
+
+async def test_results_that_are_gathered_are_one_write_before_what_comes_after_them(pipe):
+    source, stream = pipe
+    writer = Writer(gathers=True)
+    for number in range(3):
+        writer.write_result(stream, b"%d," % number)
+    assert not select.select([source], [], [], 0)[0]
+    await writer.drained()
+    assert source.read(100) == b"0,1,2,"
+    writer.write_result(stream, b"result, ")
+    writer.write_notice(stream, "notice")
+    assert await asyncio.to_thread(read_exactly, source, 14) == b"result, notice"
+    await writer.drained()
+    writer.write_result(stream, b"a" * 4000)
+    writer.write_result(stream, b"b" * 4000)  # more than a pipe takes at once
+    assert source.read(10_000) == b"a" * 4000
+    await writer.drained()
+    assert source.read(10_000) == b"b" * 4000
+
+
+async def test_a_reader_that_has_gone_is_noticed_when_what_was_gathered_is_written(pipe):
+    source, stream = pipe
+    writer = Writer(gathers=True)
+    writer.write_result(stream, b"lost")
+    source.close()
+    with pytest.raises(BrokenPipeError):
+        await writer.drained()
+    other = Writer(gathers=True)
+    other.write_result(stream, b"lost")
+    other.write_notice(io.StringIO(), "a notice does not raise it")
+    with pytest.raises(BrokenPipeError):
+        other.write_result(stream, b"more")
+    with pytest.raises(BrokenPipeError):
+        await other.drained()
+    with pytest.raises(BrokenPipeError):
+        stream.close()  # what it could not write
+
+
+def test_after_an_error_what_was_gathered_is_written(pipe, monkeypatch):
+    source, stream = pipe
+    monkeypatch.setattr(sys, "stdout", stream)
+    with contextlib.suppress(ValueError), Writer(gathers=True).streams():
+        sys.stdout.write("a reply\n")
+        raise ValueError
+    assert source.read(100) == b"a reply\n"
 
 
 def test_whether_a_write_may_wait_depends_on_the_kind_of_file_and_its_room(pipe, tmp_path):

@@ -196,8 +196,8 @@ def test_a_full_disk_is_an_error_and_no_success(three):
         done = run(three, "ooo", stdout=full, timeout="30s")
     assert done.returncode == 3
     assert done.stderr == (
-        "remaphore: error: plugin 'reply-collector' failed: OSError: [Errno 28] No space left on device\n"
-        "remaphore: hint: check the disk or the pipe to which the output is written\n"
+        "remaphore: error: cannot write output: No space left on device\n"
+        "remaphore: hint: free some space and run the command again\n"
     )
 
 

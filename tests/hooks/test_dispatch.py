@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.dispatch import emit, emit_failures, emit_plain
 from remaphore.hooks.markers import hookimpl
 from tests.harness.plugins import plugin_manager
 
@@ -160,3 +160,38 @@ def test_plain_events_isolate_each_plugin_too():
     results = emit_plain(plugins(boom=boom, fine=lambda reason: reason).hook.remaphore_shutdown, reason="x")
     assert isinstance(results[0].error, RuntimeError)
     assert results[1].result == "x"
+
+
+async def test_only_what_failed_has_an_outcome_if_only_failures_are_of_interest():
+    seen = []
+
+    def plain(reason):
+        seen.append(asyncio.current_task())
+
+    def plain_result(reason):
+        return "result"
+
+    def plain_error(reason):
+        raise ValueError("plain")
+
+    def leaving(reason):
+        sys.exit("leaving")
+
+    async def late_error(reason):
+        await asyncio.sleep(0)
+        raise KeyError("late")
+
+    async def hanging(reason):
+        await asyncio.Event().wait()
+
+    async def failures(**functions):
+        hook = plugins(**functions).hook.remaphore_shutdown
+        results = await emit_failures(hook, timeout=0.05, reason="why")
+        return {(outcome.plugin, type(outcome.error)) for outcome in results}
+
+    assert await failures(a=plain, b=plain_result, c=good) == set()
+    assert seen == [None]  # the task of the host is hidden, as in `emit`
+    assert await failures(a=plain_error, b=good, c=late_error, d=plain, e=hanging, f=leaving) == {
+        *(("a", ValueError), ("c", KeyError), ("e", TimeoutError), ("f", SystemExit)),
+    }
+    assert len(seen) == 2

@@ -4,11 +4,19 @@ import asyncio
 import io
 import json
 import logging
+import re
 import sys
+from datetime import UTC, datetime
+from unittest import mock
 
 import pytest
+import structlog
+from hypothesis import example, given
+from hypothesis import strategies as st
+from structlog import processors
 
 from remaphore import Drop, DropReason, Message, Outcome, Reply, logs
+from remaphore.text import _IN_JSON, escape
 from remaphore_plugins.log import Log
 
 MESSAGE = Message(
@@ -215,3 +223,98 @@ def test_lines_outlast_the_loop_in_which_they_were_logged(monkeypatch):
     asyncio.run(last_words())
     asyncio.run(last_words())
     assert len(stderr.getvalue().splitlines()) == 2
+
+
+def steps(log_format, time_ns):
+    """Return structlog's own processors that make the lines of this log, one after the other, at *time_ns*."""
+
+    def stamp(_logger, _method, event):
+        event["timestamp"] = datetime.fromtimestamp(time_ns // 1000 / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+        return event
+
+    def shorten(_logger, _method, event):
+        for key, value in event.items():
+            if isinstance(value, str) and len(value) > logs.MAX_VALUE and key != "exception":
+                event[key] = f"{value[: logs.MAX_VALUE]}... ({len(value)} characters)"
+        if "exception" in event:
+            event["exception"] = event["exception"][-logs.MAX_TRACEBACK :]
+        return event
+
+    def quoted(value):
+        if not isinstance(value, str) or not re.search(r"\s\w+=", value):
+            return value
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    def for_people(_logger, _method, event):
+        time, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
+        trace = event.pop("exception", "")
+        details = "".join(f" {key}={quoted(value)}" for key, value in event.items() if value is not None)
+        line = escape(f"{time[:19]}Z {level:<7} {what}{details}")
+        return "\n".join([line, *(f"  {escape(each)}" for each in trace.split("\n") if each)])
+
+    def strict_json(value, default):
+        return json.dumps(value, ensure_ascii=False, default=default).translate(_IN_JSON)
+
+    last = processors.JSONRenderer(strict_json) if log_format == "json" else for_people
+    return [processors.add_log_level, stamp, processors.format_exc_info, shorten, last]
+
+
+class Odd:
+    """A value whose text looks like fields."""
+
+    def __repr__(self):
+        return "<odd a=1 \x1b\ud800>"
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
+TEXTS = ANY_TEXT | st.sampled_from(
+    ["", "a=b", "1 peer=x", '1" \\ peer=x', "\ud83d\ude00", "\U0001f600", "\\ud800", "\x7f", "\u2028", "a\nb"]
+)
+VALUES = st.one_of(
+    *(TEXTS, st.none(), st.booleans(), st.integers(), st.floats(), st.binary(max_size=5), st.builds(Odd)),
+    *(st.lists(TEXTS, max_size=3), st.dictionaries(TEXTS, TEXTS, max_size=2), st.builds(ValueError, TEXTS)),
+    st.builds("{}{}".format, TEXTS, st.integers(1020, 1030).map("v".__mul__)),
+)
+KEYS = st.sampled_from(["verb", "peer", "id", "level", "timestamp", "exception_of", "ä=", "size"])
+METHODS = st.sampled_from(["debug", "info", "warning", "warn", "error", "exception", "critical"])
+ERRORS = st.none() | st.builds(ValueError, TEXTS | st.just("x" * 20_000))
+TIMES = st.integers(0, 4 * 10**18) | st.just(1_700_000_000_000_000_999)
+
+
+@given(st.sampled_from(["console", "json"]), METHODS, TEXTS, st.dictionaries(KEYS, VALUES), ERRORS, TIMES)
+@example("console", "info", "e" * 2000, {}, None, 0)
+def test_a_line_is_the_one_that_single_steps_would_make(log_format, method, what, fields, error, time_ns):
+    event = {**fields, "event": what} | ({"exc_info": error} if error else {})
+    expected = dict(event)
+    for step in steps(log_format, time_ns):
+        expected = step(None, method, expected)
+    with mock.patch.object(logs.time, "time_ns", return_value=time_ns):
+        line = logs._Renderer(log_format, None)(None, method, event)
+    assert line == expected
+
+
+class Broken(io.StringIO):
+    """A stream that fails while it is *full*."""
+
+    full = True
+
+    def write(self, text):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+async def test_lines_that_cannot_be_written_are_lost_and_the_next_ones_are_not(monkeypatch):
+    stream = Broken()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure("console")
+    log = structlog.get_logger()
+    log.info("lost")
+    await asyncio.sleep(0)
+    stream.full = False
+    log.info("kept")
+    await asyncio.to_thread(log.info, "of_a_thread")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["kept", "of_a_thread"]
+    stream.close()
+    log.info("lost")
+    await asyncio.sleep(0)

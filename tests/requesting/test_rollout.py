@@ -14,6 +14,7 @@ from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.factories import make_key
 from tests.harness.nodes import clock, make_config
+from tests.harness.waiting import until
 
 NAMES = {2: "com.two", 3: "com.three", 4: "com.four", 5: "com.five"}
 DESTINATIONS = tuple(NAMES.values())
@@ -86,6 +87,19 @@ def test_batches_hold_the_number_or_the_share_rounded_up_in_the_order_of_the_con
     batches = plan.batches(DESTINATIONS)
     assert [len(batch) for batch in batches] == sizes
     assert tuple(name for batch in batches for name in batch) == DESTINATIONS
+
+
+@pytest.mark.parametrize("to", ["com.*", ""])
+async def test_an_event_that_another_one_follows_at_once_says_so(to):
+    async with RolloutSite(two=0, three=0, four=1, five=0) as site:
+        rollout = site.rollout(to=to)
+        async with aclosing(rollout.events()) as events:
+            more = [(await anext(events)).more]
+            for request in rollout.requests:
+                await until(lambda request=request: not request.missing)  # nothing is read meanwhile
+            more += [event.more async for event in events]
+    assert sum(more) >= len(DESTINATIONS) - 1
+    assert not more[-1]  # the end, after which nothing arrives
 
 
 async def test_without_a_plan_one_message_asks_all():

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from remaphore.errors import ConnectionLostError, PayloadTooLargeError
+from remaphore.transport import nats_connection
 from remaphore.transport.bus import Bus
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.nats_server import connected, running
@@ -20,9 +21,13 @@ Connect = Callable[[], Awaitable[Bus]]
 END = b"end"
 
 
-@pytest_asyncio.fixture(params=["memory", "nats"])
-async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Connect]:
+@pytest_asyncio.fixture(params=["memory", "nats", "another nats-py"])
+async def connect(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Connect]:
     """Makes connections to one broker, and ends them."""
+    if request.param == "another nats-py":
+        monkeypatch.setattr(nats_connection, "missing_names", lambda: ("_read_loop",))
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             broker = MemoryBroker()

@@ -153,7 +153,7 @@ async def test_what_a_proxy_decrypts_counts_as_tls(server: NatsServer) -> None:
 async def test_small_messages_do_not_wait_for_acknowledgements(server: NatsServer) -> None:
     async with connected(server) as bus:
         assert bus._connection is not None
-        writer = bus._connection._client._stream._io_writer
+        writer = bus._connection._client._stream._writer
         assert writer is not None
         assert writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

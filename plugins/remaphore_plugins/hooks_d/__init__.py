@@ -56,8 +56,9 @@ class HooksD:
         Not an `async def`: a task costs more than everything else that a message without handlers needs.
         """
         handlers = self._handlers
-        plan = handlers.prepare(message.verb)
-        return None if plan is None else self._runs.track(lambda: handlers.run(message, plan, stop=self._runs.stop))
+        if not handlers.has_directory(message.verb):
+            return None
+        return self._runs.track(lambda: handlers.run(message, stop=self._runs.stop))
 
     @hookimpl
     async def remaphore_shutdown(self, reason: str) -> None:  # noqa: ARG002 - the hook's own argument

@@ -25,7 +25,8 @@ from remaphore_plugins.hooks_d.plan import (
     to_steps,
     with_hint,
 )
-from remaphore_plugins.hooks_d.trust import TrustedFile, recheck
+from remaphore_plugins.hooks_d.scan import has_directory
+from remaphore_plugins.hooks_d.trust import TrustedFile, check_same, recheck
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.environment import describe_message
@@ -179,8 +180,18 @@ class Handlers:
         """Return what would run for *verb* now, None if there is nothing for it."""
         return prepare(verb, self._setup.hooks, own=self._own)
 
-    async def run(self, message: Message, plan: Plan, *, stop: asyncio.Future[None]) -> Reply | None:
-        """Run *plan*, just prepared for *message*, until *stop* is done. Return None if it has no handler."""
+    def has_directory(self, verb: str) -> bool:
+        """Return whether there may be something that would run for *verb*."""
+        return has_directory(verb, self._setup.hooks)
+
+    async def run(self, message: Message, *, stop: asyncio.Future[None]) -> Reply | None:
+        """Run what there is for *message* now, until *stop* is done. Return None if that is no handler.
+
+        The handlers are checked here, and the first one is started before anything else can run in this thread.
+        """
+        plan = self.prepare(message.verb)
+        if plan is None:
+            return None
         settings, account = self._setup.config.verb(message.verb), self._account(message.verb)
         rejection = _reject(message, plan, settings=settings, account=account)
         if rejection is not None:
@@ -194,8 +205,9 @@ class Handlers:
         deadline = loop.time() + settings.timeout_seconds  # one for all handlers together
         report = _Report(settings.cap)
         env = make_environment(message, settings=settings, account=account)
-        for handler in plan.handlers:
-            problem = _why_not_now(handler, timed_out=loop.time() >= deadline, stopping=stop.done())
+        for number, handler in enumerate(plan.handlers):
+            timed_out = loop.time() >= deadline
+            problem = _why_not_now(handler, first=not number, timed_out=timed_out, stopping=stop.done())
             if problem is not None:
                 report.fail(handler, *problem)
                 break
@@ -288,14 +300,17 @@ def _reject(message: Message, plan: Plan, *, settings: VerbSettings, account: Ac
     )
 
 
-def _why_not_now(handler: TrustedFile, *, timed_out: bool, stopping: bool) -> tuple[int, str] | None:
+def _why_not_now(handler: TrustedFile, *, first: bool, timed_out: bool, stopping: bool) -> tuple[int, str] | None:
     """Return exit code and reason if *handler* must not be started, although the verb was found safe."""
     if stopping:
         return STOPPED, "not started because remaphore is shutting down"
     if timed_out:
         return TIMED_OUT, "not started because the timeout of its verb was exceeded"
     try:
-        recheck(handler, user=os.geteuid())  # an earlier handler may have run for minutes, or changed this one itself
+        if first:
+            check_same(handler)
+        else:  # the one before may have run for minutes, or have changed this one itself
+            recheck(handler, user=os.geteuid())
     except UnsafeError as fault:
         return UNSAFE, f"not started because it is unsafe: {with_hint(fault)}"
     return None

@@ -66,12 +66,19 @@ def is_verb(verb: str) -> bool:
     return _VERB.fullmatch(verb) is not None
 
 
+def has_directory(verb: str, hooks: Sequence[str]) -> bool:
+    """Return whether `scan` may find something for *verb*, by one stat(2) for each of *hooks*."""
+    try:
+        return is_verb(verb) and any(_is_there(f"{hook}/{verb}") for hook in hooks)
+    except OSError:
+        return True  # `scan` raises it
+
+
 def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
     """Read the directories of *verb* under *hooks*, later ones overriding; return None if there are none.
 
     Raise OSError for one that exists and cannot be read.
     """
-    # First, so that a verb without directories costs one stat(2) for each of *hooks*.
     having = [hook for hook in hooks if _is_there(f"{hook}/{verb}")] if is_verb(verb) else []
     if not having:
         return None

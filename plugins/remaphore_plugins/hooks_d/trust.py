@@ -49,8 +49,18 @@ def check_file(path: str, *, user: int, look: Look = lstat) -> TrustedFile:
     return _trusted(path, found)
 
 
+def check_same(trusted: TrustedFile) -> None:
+    """Raise UnsafeError unless the path still leads to the same file, which was found safe a moment ago."""
+    try:
+        same = _trusted(trusted.path, os.stat(trusted.path)) == trusted  # noqa: PTH116
+    except OSError as error:
+        raise UnsafeError(trusted.path, f"cannot be examined: {error.strerror}", "send the message again") from None
+    if not same:
+        raise UnsafeError(trusted.path, "changed after it was checked", "send the message again")
+
+
 def recheck(trusted: TrustedFile, *, user: int) -> None:
-    """Check the file again, right before it is run. Raise UnsafeError if it is unsafe, or not the same as before."""
+    """Check the file again, after another program has run. Raise UnsafeError if it is unsafe, or not the same."""
     if check_file(trusted.path, user=user) != trusted:
         raise UnsafeError(trusted.path, "changed after it was checked", "send the message again")
 

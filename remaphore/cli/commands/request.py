@@ -184,7 +184,7 @@ def run(options: Request) -> int:
     payload = requests.read_payload(options)
     saver = saver_of(options.save)
     dropped: set[DropReason] = set()
-    writer = Writer()
+    writer = Writer(gathers=True)
     with writer.streams():
         plugins = load(PLUGINS)
         configure(plugins, config, options={"reply-collector": collector_options(options, destinations, saver)})

@@ -76,9 +76,9 @@ BETWEEN = {
     "replaced": (replace_file, b"changed after it was checked"),
     "gone": (lambda handler: handler.unlink(), b"No such file or directory"),
     "its directory gone": (lambda handler: handler.parent.rename(handler.parent.with_name("x")), b"No such file"),
-    "writable": (lambda handler: handler.chmod(0o777), b"writable by others"),
-    "in a writable directory": (lambda handler: handler.parent.chmod(0o777), b"writable by others"),
-    "below a writable directory": (lambda handler: handler.parents[2].chmod(0o777), b"writable by others"),
+    "writable": (lambda handler: handler.chmod(0o777), b"changed after it was checked"),
+    "its text": (lambda handler: handler.write_text("#!/bin/sh\n"), b"changed after it was checked"),
+    "a link": (lambda handler: (handler.unlink(), handler.symlink_to("/bin/true")), b"changed after it was checked"),
 }
 
 
@@ -100,6 +100,21 @@ async def test_change_between_check_and_run_is_126_and_nothing_of_it_runs(case, 
     assert reply.output.startswith(b"remaphore: 1: not started because it is unsafe: ")
     assert reason in reply.output
     assert not (tmp_path / "made").exists()
+
+
+async def test_what_becomes_unsafe_before_the_run_begins_is_rejected_and_what_becomes_safe_runs(tmp_path):
+    hooks = make_hooks(tmp_path, _1="echo ran")
+    made = hooks_plugin(hooks)
+    running = made.remaphore_message(message())
+    (hooks / "deploy").chmod(0o777)
+    reply = await running
+    assert reply.output.startswith(b"remaphore: refused: unsafe: ")
+    running = made.remaphore_message(message())
+    (hooks / "deploy").chmod(0o755)
+    assert await running == Reply(0, b"ran\n")
+    running = made.remaphore_message(message())
+    (hooks / "deploy").rename(hooks / "other")
+    assert await running is None
 
 
 WHILE_RUNNING = {
