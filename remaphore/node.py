@@ -179,6 +179,7 @@ class Node:
             while True:
                 yield await inbox.get()
         finally:
+            admission.close()
             await self.bus.unsubscribe(where)
 
     async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
