@@ -128,10 +128,12 @@ class Gate:
 
         Return the digest of the message if it passes them all, else the first failure.
         """
+        checks: tuple[Precheck, ...] = PRECHECKS
         if not self._filtered:
             _, sender, _, pattern, time_ns, _, verb, _, _ = frame
             policy = self.policy
-            if pattern and (pattern == policy.destination or matches(policy.destination, pattern)):
+            if pattern and (pattern == policy.destination or ("*" in pattern and matches(policy.destination, pattern))):
+                checks = AFTER_DESTINATION
                 peer = policy.peers.get(sender)
                 if (
                     peer is not None
@@ -140,7 +142,7 @@ class Gate:
                     and not self.window.knows(digest := wire.digest(frame.raw))
                 ):
                     return digest
-        for check in PRECHECKS:
+        for check in checks:
             failure = check.test(self, frame, now)
             if failure is not None:
                 return self._drop(check, failure, frame)
@@ -189,7 +191,8 @@ class Gate:
         return frame.destination == self.policy.destination
 
     def _drop(self, check: Check, detail: str, frame: wire.Frame) -> Drop:
-        return Drop(check.reason, detail, len(frame.raw), self.policy.subject, exact=self.is_exact(frame))
+        policy = self.policy
+        return Drop(check.reason, detail, len(frame.raw), policy.subject, 1, frame.destination == policy.destination)
 
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
@@ -253,6 +256,7 @@ PRECHECKS = (
     Precheck("filters", DropReason.FILTERED, _filtered),
     Precheck("duplicate", DropReason.DUPLICATE, _duplicate),
 )
+AFTER_DESTINATION = PRECHECKS[2:]
 SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
 REPLAY = Check("replay", DropReason.REPLAYED)
 

@@ -81,7 +81,7 @@ class Admission:
             else:
                 passed = gate.precheck(frame, now)
                 if isinstance(passed, Drop):
-                    failed, arrival = passed, Arrival(gate, frame, now, drop=passed)
+                    failed, arrival = passed, Arrival(gate, frame, now, b"", passed)
                 else:
                     failed, arrival = None, Arrival(gate, frame, now, passed)
                 full = "" if failed is not None and not self._may_reject(failed, arrival) else self._verify(arrival)

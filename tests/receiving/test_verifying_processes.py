@@ -114,23 +114,27 @@ async def test_a_process_is_ours_and_has_nothing_of_ours(verifier, results, monk
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("how", ["one", "all", "one by one"])
-async def test_processes_that_are_ended_in_a_flood_cost_nothing(verifier, results, monkeypatch, number, how):
+@pytest.mark.parametrize("rounds", [1, pytest.param(30, marks=pytest.mark.long)])
+async def test_processes_that_are_ended_in_a_flood_cost_nothing(verifier, results, monkeypatch, number, how, rounds):
     monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.1)
-    flooding = spawn(flood(verifier, 3), name="flood")
-    await until(lambda: len(results) > BATCH_MESSAGES)
-    victims = processes(verifier)
-    for process in victims[:1] if how == "one" else victims:
-        os.kill(process._child.pid, number)
-        if how == "one by one":
-            done = len(results)
-            await until(lambda done=done: len(results) > done or flooding.done())
-    await flooding
-    assert results == EXPECTED * 3
-    assert verifier.waiting == 0
-    await flood(verifier)  # with what is left, or without any
-    assert results == EXPECTED * 4
-    await until(lambda: len(processes(verifier)) == (how == "one"))
+    for _ in range(rounds):
+        results.clear()
+        verifier._processes._retry_at = 0.0
+        flooding = spawn(flood(verifier, 3), name="flood")
+        await until(lambda: len(results) > BATCH_MESSAGES)
+        victims = processes(verifier)
+        for process in victims[:1] if how == "one" else victims:
+            os.kill(process._child.pid, number)
+            if how == "one by one":
+                done = len(results)
+                await until(lambda done=done, flooding=flooding: len(results) > done or flooding.done())
+        await flooding
+        assert results == EXPECTED * 3
+        assert verifier.waiting == 0
+        await flood(verifier)  # with what is left, or without any
+        assert results == EXPECTED * 4
+        await until(lambda: len(processes(verifier)) == (how == "one"))
 
 
 @pytest.mark.parametrize("name", PRETENDERS)
