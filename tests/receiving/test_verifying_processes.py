@@ -30,7 +30,7 @@ EXPECTED = [(arrival.frame.payload, bool(number % 3)) for number, arrival in enu
 # A program that speaks as the worker does: `answer(number, results)` is what it writes for the batch *number*, the
 # first is the probe.
 PRETENDER = """
-import os, struct, sys, time
+import os, runpy, struct, sys, time
 read, head = sys.stdin.buffer.read, struct.Struct(">BQII")
 def write(data):
     os.write(1, data)
@@ -39,13 +39,19 @@ def answer(number, results, version=1):
 batches = 0
 while len(data := read(head.size)) == head.size:
     version, number, count, total = head.unpack(data)
-    read(4 * count + total)
+    lengths, data = struct.unpack(">%dI" % count, read(4 * count)), read(total)
     probe = not batches
     batches += 1
     good = [1, 0] if probe else [1] * count
     {action}
 """
+VERIFY_ALL = """sys.path += sys.argv[1:]
+    verify = runpy.run_path({worker!r})["make_verify"]()
+    ends = [sum(lengths[:index + 1]) for index in range(count)]
+    write(answer(number + (not probe), [verify(data[end - length : end]) for end, length in zip(ends, lengths)]))
+"""
 PRETENDERS = {
+    "verifies, and answers for another batch": VERIFY_ALL.format(worker=verifier_worker.__file__),
     "ends at once": "sys.exit(3)",
     "finds everything valid after the probe": "write(answer(number, good))",
     "finds everything valid": "write(answer(number, [1] * count))",
