@@ -279,6 +279,7 @@ async def test_where_sigchld_is_ignored_processes_are_ended_too(verifier, result
     try:
         await flood(verifier)
         verifier.close()
+        assert children(os.getpid()) == []
         assert results == EXPECTED
     finally:
         signal.signal(signal.SIGCHLD, before)
