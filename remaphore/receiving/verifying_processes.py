@@ -221,19 +221,17 @@ class VerifyingProcess:
             raise ProcessLostError("it answers what it was not asked")
 
     def end(self) -> int | None:
-        """End it; return its exit status, if it ended by itself. It has nothing that could be lost."""
+        """End it; return its exit status, -9 if it had to be ended. It has nothing that could be lost."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()
         if self._child is None:
             return None
-        status = self._child.poll()
-        if status is None:
-            self._child.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; `subprocess` reaps it later
-                self._child.wait(_REAP_SECONDS)
-        return status
+        self._child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; `subprocess` reaps it later
+            self._child.wait(_REAP_SECONDS)
+        return self._child.returncode
 
     def _ask(self, messages: list[bytes], decoy: int | None) -> None:
         name, count = os.urandom(8), len(messages)
@@ -251,7 +249,8 @@ class VerifyingProcess:
 
     def _flush(self) -> None:
         try:
-            sent = self._socket.send(self._unsent)
+            # The host of `Node.receive` may have left SIGPIPE as it is for other programs.
+            sent = self._socket.send(self._unsent, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return
         self._unsent = self._unsent[sent:]

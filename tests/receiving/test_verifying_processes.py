@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from remaphore.protocol import verifier_worker, wire
 from remaphore.protocol.keys import library_folders
@@ -90,6 +91,12 @@ async def verifier(results):
 
 def processes(verifier):
     return list(verifier._processes._processes)
+
+
+def kill(process):
+    """Return when *process* has ended, and is not reaped."""
+    process._child.kill()
+    os.waitid(os.P_PID, process._child.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def flood(verifier, times=1):
@@ -283,6 +290,31 @@ async def test_where_sigchld_is_ignored_processes_are_ended_too(verifier, result
         assert results == EXPECTED
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+async def test_a_host_that_sigpipe_would_end_lives_on_without_a_process(verifier, results):
+    signals = []
+    await flood(verifier)
+    before = signal.signal(signal.SIGPIPE, lambda number, _frame: signals.append(number))
+    try:
+        for process in processes(verifier):
+            kill(process)
+        await flood(verifier)  # the first batches are sent before the end of the processes is seen
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert signals == []
+    assert results == EXPECTED * 2
+
+
+async def test_the_log_has_the_exit_status_of_a_lost_process(verifier, results, monkeypatch):
+    no_program(monkeypatch, Path("/nowhere"))
+    with structlog.testing.capture_logs() as logged:
+        await flood(verifier)
+    lost = [each["exit_status"] for each in logged if each["event"] == "verifying_process_lost"]
+    # One that ends while it is asked for the first time could not be started.
+    failed = [each["error"] for each in logged if each["event"] == "verifying_process_unavailable"]
+    assert lost == [2] * (2 - len(failed))
+    assert results == EXPECTED
 
 
 async def test_processes_end_when_there_was_no_work_for_a_while(verifier, results, monkeypatch):
