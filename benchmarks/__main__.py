@@ -25,7 +25,7 @@ from benchmarks.requests import Requester
 ROUNDS = 3
 QUIET = 0.5  # load average of a machine that does nothing else
 ONCE = ("memory",)  # it takes its time, and does not depend on the machine's speed
-GROUPS = ("receive", "drop", "request", "startup", "handlers", "memory", "peers")
+GROUPS = ("receive", "one-shot", "drop", "request", "startup", "handlers", "memory", "peers")
 
 Group = Callable[[], Samples]
 
@@ -85,6 +85,7 @@ def _groups(folder: Path, *, short: bool) -> Iterator[Mapping[str, Group]]:
                 **receiver.measure(short=short),
                 "L2_per_second": [limits.deliveries_per_second(server.url)],
             },
+            "one-shot": lambda: receiver.measure_one_shot(short=short),
             "drop": lambda: receiver.measure_dropped(short=short),
             "request": requester.measure,
             "startup": lambda: commands.measure(runs=5 if short else startup.RUNS),

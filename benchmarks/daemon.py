@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -45,7 +44,7 @@ class Daemon:
     def _is_ready(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(f"the daemon ended: {self.log.read_text()[-500:]}")
-        return " ready" in self.log.read_text()
+        return " ready" in self.log.read_text().lower()
 
     def counts(self) -> dict[str, float]:
         """Return what became of the messages so far, as a scrape of the metrics tells now."""
@@ -64,9 +63,8 @@ class Daemon:
         return more if sum(more[kind] for kind in ENDS) == number else {}
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that it has used, all threads, in steps of the kernel's tick (10 ms)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the CPU time that it and its verifying processes have used, all threads."""
+        return sum(_cpu_nanoseconds(pid) for pid in family(self.pid)) / 1e9
 
     def resident_mib(self) -> float:
         """Return the memory that it holds now (VmRSS)."""
@@ -77,6 +75,16 @@ class Daemon:
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
         return int(found[1]) / 1024 if found else 0.0
+
+
+def family(pid: int) -> list[int]:
+    """Return *pid* and its children: without handlers, a daemon and its verifying processes."""
+    children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [pid, *(int(child) for found in children for child in found)]
+
+
+def _cpu_nanoseconds(pid: int) -> int:
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def resident_mib(pid: int) -> float:
@@ -93,9 +101,22 @@ def running(
     """Start a daemon with *config*; with *one_core*, on the first core only. It is asked to stop at the end."""
     # A ledger of its own: what earlier daemons took would fill its memory.
     instance = f"{config.stem}-{time.monotonic_ns()}"
-    log = config.with_name(f"{instance}.log")
     pinned = ("taskset", "-c", "0") if one_core else ()
     words = [*pinned, *command, "run", "-c", str(config), "--hooks", str(hooks), "--instance", instance]
+    with _running(words, config.with_name(f"{instance}.log")) as daemon:
+        yield daemon
+
+
+@contextmanager
+def receiving(config: Path) -> Iterator[Daemon]:
+    """Start `remaphore receive` without a script. It is asked to stop at the end."""
+    log = config.with_name(f"receive-{time.monotonic_ns()}.log")
+    with _running([COMMAND, "receive", "-c", str(config)], log) as receiver:
+        yield receiver
+
+
+@contextmanager
+def _running(words: Sequence[str], log: Path) -> Iterator[Daemon]:
     with log.open("wb") as stderr, subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=stderr) as process:
         try:
             daemon = Daemon(process, log)

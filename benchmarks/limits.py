@@ -1,6 +1,7 @@
-"""What this machine allows at this moment: the four limits that every result is set in relation to.
+"""What this machine allows at this moment: the limits that every result is set in relation to.
 
-L1: ed25519 verifications a second on one core (libsodium through `nacl.bindings`, 400-byte messages).
+L1: ed25519 verifications a second on one core (libsodium through `nacl.bindings`, 400-byte messages). L1₂: those of two
+processes at once, since two virtual cores are not always two.
 L2: messages a second that nats-py delivers to an empty callback.
 L3: seconds that a bare interpreter takes (`python -c pass`), start to end.
 L4: seconds that starting /bin/true and waiting for it takes.
@@ -58,6 +59,17 @@ def verifications(seconds: float = L1_SECONDS) -> Speed:
             bindings.crypto_sign_open(signed, public)
         done += 100
     return Speed(done / taken, done / (time.thread_time() - cpu))
+
+
+def verifications_of_two(seconds: float = L1_SECONDS) -> float:
+    """Measure L1₂: verifications a second of two processes at once, together."""
+    code = f"from benchmarks.limits import verifications; print(verifications({seconds}).per_second)"
+    return sum(map(float, _outputs([sys.executable, "-c", code], processes=2)))
+
+
+def of_one_of_two(l1: float, of_two: float) -> float:
+    """Return L1, or half of L1₂ where the two virtual cores are not two: less than 1.9 times L1 together."""
+    return l1 if of_two >= 1.9 * l1 else of_two / 2
 
 
 def deliveries_per_second(url: str) -> float:
@@ -129,6 +141,10 @@ def commit_seconds(folder: Path, commits: int = 50) -> float:
 def spawns_per_second(processes: int = 2, starts: int = 1000) -> float:
     """Return how often *processes* at the same time start /bin/true and wait for it, together, a second."""
     code = f"from benchmarks.limits import spawn_seconds; print(1 / spawn_seconds({starts}))"
-    words = [sys.executable, "-c", code]
+    return sum(map(float, _outputs([sys.executable, "-c", code], processes=processes)))
+
+
+def _outputs(words: list[str], *, processes: int) -> list[str]:
+    """Return what *processes*, which run at the same time, print."""
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=FOLDER) for _ in range(processes)]
-    return sum(float(process.communicate()[0]) for process in running)
+    return [process.communicate()[0] for process in running]

@@ -17,6 +17,7 @@ from benchmarks.site import SUBJECT, Node
 
 SENDERS = 20
 MESSAGES = 20_000
+ONE_BURST = 50_000  # for `remaphore receive`, which loses none of it
 BURST = 5_000  # half of what the daemon lets wait: with more, some would be turned down as too many
 PAYLOAD = b"p" * 200  # messages of about 400 bytes
 
@@ -53,14 +54,38 @@ class Receiver:
         number = MESSAGES // 2 if short else MESSAGES
         both = self.flood(self.accepted, number=number)
         one = self.flood(self.accepted, number=number, one_core=True)
+        of_two = limits.verifications_of_two()
+        l1 = limits.of_one_of_two(both.l1.per_second, of_two)
         return {
-            "receive": [both.per_second / both.l1.per_second],
+            "receive": [both.per_second / l1],
             "receive_one_core": [one.per_second / one.l1.per_second],
-            "receive_to_end": [both.handled_per_second / both.l1.per_second],
+            "receive_to_end": [both.handled_per_second / l1],
             "receive_to_end_one_core": [one.handled_per_second / one.l1.per_second],
             "receive_cpu_us": [both.cpu_us],
             "receive_per_cpu_second": [1e6 / both.cpu_us / both.l1.per_cpu_second],
+            "receive_cpu": [both.cpu_us / 1e6 * both.l1.per_cpu_second],
             "L1_per_second": [both.l1.per_second, one.l1.per_second],
+            "L1_of_two_per_second": [of_two],
+        }
+
+    def measure_one_shot(self, *, short: bool) -> Samples:
+        """Return the rate of `remaphore receive`, what a message costs it, and how many of one burst it loses."""
+        number = MESSAGES // 2 if short else MESSAGES
+        with daemon.receiving(self.config) as running, RawClient(self.url) as client:
+            self._send(client, self.accepted(500))
+            bursts = [self.accepted(BURST) for _ in range(0, number, BURST)]
+            before = limits.verifications()
+            cpu = running.cpu_seconds()
+            seconds = sum(self._send(client, messages) for messages in bursts)
+            cpu = running.cpu_seconds() - cpu
+            l1 = Speed.between(before, limits.verifications())
+        with daemon.receiving(self.config) as running, RawClient(self.url) as client:
+            self._send(client, self.accepted(ONE_BURST))
+            logged = running.log.read_text().count("message_received")
+        return {
+            "one_shot": [number / seconds / limits.of_one_of_two(l1.per_second, limits.verifications_of_two())],
+            "one_shot_cpu": [cpu / number * l1.per_cpu_second],
+            "one_shot_lost": [ONE_BURST + 1 - logged],
         }
 
     def measure_dropped(self, *, short: bool) -> Samples:
@@ -111,19 +136,24 @@ class Receiver:
         its answer comes. RuntimeError if one was turned down for want of room: those are cheaper.
         """
         already = running.counts()
-        last = site.sign(self._senders[0], "sentinel", wants_reply=True)
-        client.subscribe(site.reply_subject(last))
-        packed = pack(SUBJECT, [*messages, last])
         begin = time.perf_counter()
-        client.send(packed)
-        client.receive()
-        judged = time.perf_counter() - begin
+        judged = self._send(client, messages)
         done = daemon.wait_until(
             lambda: running.counts_since(already, len(messages) + 1), f"the daemon lost messages, see {running.log}"
         )
         if done["rejected"]:
             raise RuntimeError(f"{done['rejected']:.0f} messages were rejected, see {running.log}")
         return judged, time.perf_counter() - begin
+
+    def _send(self, client: RawClient, messages: Sequence[bytes]) -> float:
+        """Send *messages* and one that is answered; return the seconds from the first to the answer."""
+        last = site.sign(self._senders[0], "sentinel", wants_reply=True)
+        client.subscribe(site.reply_subject(last))
+        packed = pack(SUBJECT, [*messages, last])
+        begin = time.perf_counter()
+        client.send(packed)
+        client.receive()
+        return time.perf_counter() - begin
 
     def accepted(self, number: int) -> list[bytes]:
         """Return messages that are taken: of all senders in turn, for a verb without handlers, no reply wanted."""

@@ -200,6 +200,7 @@ class Node(_Sender):
             while True:
                 yield await inbox.get()
         finally:
+            admission.close()
             await self.bus.unsubscribe(where)
 
     async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:

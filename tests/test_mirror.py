@@ -53,6 +53,7 @@ COVERED_BY = {
     "remaphore/hooks/plan.py": "tests/diagnostics/test_explain.py",
     "remaphore/hooks/stats.py": "tests/receiving/test_daemon.py",
     "remaphore/messaging/replier.py": "tests/receiving/test_receiver.py",
+    "remaphore/receiving/batches.py": "tests/receiving/test_verifier.py",
     "remaphore/receiving/admission.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/default_reply.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/counters.py": "tests/receiving/test_daemon.py",

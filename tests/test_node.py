@@ -132,7 +132,9 @@ async def test_a_message_that_is_sent_a_second_time_is_accepted_once(broker):
     await sender.send("ping", payload="last")
     await collecting
     assert seen == [b"once", b"last"]
-    assert [drop.reason for drop in dropped] == [DropReason.DUPLICATE] * 5
+    # A copy that arrives before the first one is verified is noticed when its own signature is.
+    assert {drop.reason for drop in dropped} <= {DropReason.DUPLICATE, DropReason.REPLAYED}
+    assert len(dropped) == 5
 
 
 async def test_a_reply_captured_from_one_request_is_not_an_answer_to_another(broker):

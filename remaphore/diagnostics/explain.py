@@ -127,10 +127,12 @@ class Explainer:
             payload=PLACEHOLDER,
         )
         wire.signed_part(frame.message())  # raises EncodeError
-        verdict = self._gate.precheck(frame, now) or frame.message(
-            sender_name=self._gate.policy.peers[sender].destination,
-            own_destination=self._gate.own_destination(frame),
-        )
+        verdict: Message | bytes | Drop = self._gate.precheck(frame, now)
+        if not isinstance(verdict, Drop):
+            verdict = frame.message(
+                sender_name=self._gate.policy.peers[sender].destination,
+                own_destination=self._gate.own_destination(frame),
+            )
         return self._explain(verdict, frame, size=0, contents=Contents.HYPOTHETICAL, assumed=_ASSUMED)
 
     def senders(self, name: str) -> tuple[str, ...]:

@@ -18,11 +18,10 @@ from remaphore.receiving.ledger.ledger import FILE
 from remaphore.receiving.ledger.schema import VERSION
 from remaphore.receiving.ledger.store import Store
 from remaphore.receiving.threads import start_threads
-from remaphore.receiving.verifier import THREADS
 from remaphore.trust import is_read_only
 
 _ROOT = 0
-DAEMON_THREADS = 1 + THREADS  # that of the ledger, and those that verify signatures
+DAEMON_THREADS = 1  # that of the ledger
 
 
 def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Finding]:

@@ -73,7 +73,9 @@ async def ask(
     config = node.config
     known = {peer.destination: peer for peers in expect_each(config, to).values() for peer in peers}
     one = to[0] if len(to) == 1 else ""
-    rollout = Rollout(partial(node.request, VERB, id=random_id(), receipts=False), tuple(known), timeout=timeout, to=one)
+    rollout = Rollout(
+        partial(node.request, VERB, id=random_id(), receipts=False), tuple(known), timeout=timeout, to=one
+    )
     replies: dict[str, Reply] = {}
 
     async def collect() -> None:

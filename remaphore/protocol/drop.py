@@ -26,6 +26,9 @@ class DropReason(StrEnum):
     ANSWERED_ALREADY = "answered-already"
     NOT_BOUND = "not-bound"
 
+    # That of `Enum` is a function in Python; a flood counts each drop by its reason, in several places.
+    __hash__ = str.__hash__
+
 
 class Drop(NamedTuple):
     """A dropped message or reply, or *count* of one kind if they arrive often.

@@ -15,7 +15,7 @@ from remaphore.protocol import duration, wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.match import matches
 from remaphore.protocol.message import Message
-from remaphore.protocol.peers import Peer
+from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.replay import ReplayWindow
 
 
@@ -92,14 +92,18 @@ class Gate:
     The destination comes before the sender: all nodes of a site share a subject, and what other nodes send to each
     other, with keys that we need not know, is no concern of ours.
 
-    `admit` runs all of them. A receiver that verifies in another thread (a signature takes 50 microseconds, everything
+    `admit` runs all of them. A receiver that verifies in other processes (a signature takes 50 microseconds, everything
     else 5) calls `decode` and `precheck`, then `wire.verify`, then `commit`, in the order of arrival: `commit` checks
     and inserts in one step, so that of two copies that were prechecked together only one is accepted.
+
+    `precheck` evaluates checks 2 to 9 as one expression first, since most messages pass them all. That expression
+    decides nothing that `PRECHECKS` does not: a property test holds both equal.
     """
 
     def __init__(self, policy: Policy, window: ReplayWindow | None = None) -> None:
         """Use *window*, or a new and empty one if none is given."""
         self.policy = policy
+        self._filtered = policy.filters != Filters()
         self.window = window or ReplayWindow(allow_skew_ns=policy.allow_skew_ns)
 
     def admit(self, raw: bytes, now: int) -> Message | Drop:
@@ -107,7 +111,10 @@ class Gate:
         frame = self.decode(raw)
         if isinstance(frame, Drop):
             return frame
-        return self.precheck(frame, now) or self.commit(frame, now, verified=wire.verify(frame))
+        passed = self.precheck(frame, now)
+        if isinstance(passed, Drop):
+            return passed
+        return self.commit(frame, now, digest=passed, verified=wire.verify(frame))
 
     def decode(self, raw: bytes) -> wire.Frame | Drop:
         """Return the fields of *raw*, all unverified, or why it is malformed."""
@@ -116,19 +123,38 @@ class Gate:
         except DecodeError as error:
             return Drop(SHAPE.reason, str(error), len(raw), self.policy.subject)
 
-    def precheck(self, frame: wire.Frame, now: int) -> Drop | None:
-        """Run every check that needs no signature and changes nothing; return the first failure, or None."""
-        for check in PRECHECKS:
+    def precheck(self, frame: wire.Frame, now: int) -> bytes | Drop:
+        """Run every check that needs no signature and changes nothing.
+
+        Return the digest of the message if it passes them all, else the first failure.
+        """
+        checks: tuple[Precheck, ...] = PRECHECKS
+        if not self._filtered:
+            _, sender, _, pattern, time_ns, _, verb, _, _ = frame
+            policy = self.policy
+            if pattern and (pattern == policy.destination or ("*" in pattern and matches(policy.destination, pattern))):
+                checks = AFTER_DESTINATION
+                peer = policy.peers.get(sender)
+                if (
+                    peer is not None
+                    and (ANY_VERB in peer.verbs or verb in peer.verbs)
+                    and -policy.allow_skew_ns <= now - time_ns <= policy.allow_skew_ns
+                    and not self.window.knows(digest := wire.digest(frame.raw))
+                ):
+                    return digest
+        for check in checks:
             failure = check.test(self, frame, now)
             if failure is not None:
                 return self._drop(check, failure, frame)
-        return None
+        return wire.digest(frame.raw)
 
-    def commit(self, frame: wire.Frame, now: int, *, verified: bool) -> Message | Drop:
-        """Accept a prechecked *frame*, unless it was accepted before. *verified*: whether its signature is valid."""
+    def commit(self, frame: wire.Frame, now: int, *, digest: bytes, verified: bool) -> Message | Drop:
+        """Accept a prechecked *frame*, unless it was accepted before.
+
+        digest: what `precheck` returned. verified: whether its signature is valid.
+        """
         if not verified:
             return self._drop(SIGNATURE, "", frame)
-        digest = wire.digest(frame.raw)
         if not self.remember(frame, digest=digest, now=now):
             return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame)
         return frame.message(
@@ -165,7 +191,8 @@ class Gate:
         return frame.destination == self.policy.destination
 
     def _drop(self, check: Check, detail: str, frame: wire.Frame) -> Drop:
-        return Drop(check.reason, detail, len(frame.raw), self.policy.subject, exact=self.is_exact(frame))
+        policy = self.policy
+        return Drop(check.reason, detail, len(frame.raw), policy.subject, 1, frame.destination == policy.destination)
 
 
 def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
@@ -229,6 +256,7 @@ PRECHECKS = (
     Precheck("filters", DropReason.FILTERED, _filtered),
     Precheck("duplicate", DropReason.DUPLICATE, _duplicate),
 )
+AFTER_DESTINATION = PRECHECKS[2:]
 SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
 REPLAY = Check("replay", DropReason.REPLAYED)
 

@@ -1,13 +1,15 @@
 """Keys: ed25519 pairs of nodes in base58, and the nkeys of NATS users in base32.
 
-The only module that uses PyNaCl, base58 and nkeys.
+The only module that uses PyNaCl, base58 and nkeys, but for the verifying process (`verifier_worker`).
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import NoReturn
 
 import base58
@@ -15,22 +17,12 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from remaphore.errors import KeyFormatError
+from remaphore.protocol.verifier_worker import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, decode_base58
 
-PUBLIC_KEY_BYTES = 32
+__all__ = ["PUBLIC_KEY_BYTES", "SIGNATURE_BYTES"]
+
 PRIVATE_KEY_BYTES = 64  # the seed, then the public key: the form of Go's crypto/ed25519
-SIGNATURE_BYTES = 64
 SEED_BYTES = 32
-
-_DIGITS = bytes.maketrans(base58.BITCOIN_ALPHABET, bytes(range(58)))
-# base58 grows by log(256)/log(58); a text longer than this cannot be right and is not worth decoding.
-_MAX_TEXT = {PUBLIC_KEY_BYTES: 44, SIGNATURE_BYTES: 88}
-# Base58 is decoded in rounds: digits are joined to pairs, these to fours, and so on. All pairs of a round are joined by
-# one multiplication of a large integer, so that 128 digits take seven rounds. For example, of the digits 1 2 3 4, a
-# byte each, round one makes 1*58+2 and 3*58+4, two bytes each, and round two (1*58+2)*58**2 + (3*58+4).
-# For each round: the bits of a place, a mask of every second place, and the weight of the place to the left of it.
-_PAIRS = tuple(
-    (8 << n, int.from_bytes((bytes(1 << n) + b"\xff" * (1 << n)) * (64 >> n)), 58 ** (1 << n)) for n in range(7)
-)
 
 
 class PrivateKey:
@@ -87,21 +79,11 @@ def decode_public(text: str) -> bytes:
 
 
 def decode_exact(text: bytes, size: int) -> bytes:
-    """Return the *size* bytes of base58 *text*. Raise KeyFormatError for any other number of bytes.
-
-    The signature of every message is decoded, and base58.b58decode takes 17 microseconds for one (and ignores white
-    space at its end): this takes 3. Each value has only one text: as many leading `1` as leading zero bytes.
-    """
-    if len(text) > _MAX_TEXT[size] or text.translate(None, base58.BITCOIN_ALPHABET):
-        raise KeyFormatError("not base58 (Bitcoin alphabet)")
-    value = int.from_bytes(text.translate(_DIGITS))
-    for bits, low, base in _PAIRS:
-        value = (value >> bits & low) * base + (value & low)
-    significant = (value.bit_length() + 7) // 8
-    decoded = len(text) - len(text.lstrip(b"1")) + significant
-    if decoded != size:
-        raise KeyFormatError(f"{decoded} bytes instead of {size}")
-    return value.to_bytes(size, "big")
+    """Return the *size* bytes of base58 *text*. Raise KeyFormatError for any other number of bytes."""
+    try:
+        return decode_base58(text, size)
+    except ValueError as error:
+        raise KeyFormatError(str(error)) from None
 
 
 def encode_base58(raw: bytes) -> bytes:
@@ -116,6 +98,15 @@ def verify(public: bytes, signature: bytes, body: bytes) -> bool:
     except BadSignatureError:
         return False
     return True
+
+
+def library_folders() -> tuple[str, ...]:
+    """Return the folders from which PyNaCl and cffi were loaded: what a verifying process needs of `sys.path`.
+
+    They are those of a virtual environment, of `pip --target`, or of a distribution.
+    """
+    files = (Path(str(sys.modules[name].__file__)).absolute() for name in ("nacl.bindings", "_cffi_backend"))
+    return tuple(dict.fromkeys(str(file.parents[2] if file.stem == "__init__" else file.parent) for file in files))
 
 
 class NatsKey:

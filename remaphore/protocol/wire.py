@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from remaphore.errors import DecodeError, EncodeError, KeyFormatError
 from remaphore.protocol import keys
-from remaphore.protocol.message import UUID_BYTES, Message
+from remaphore.protocol.message import UUID_BYTES, Message, MessageDraft
 
 # The default limit of NATS (max_payload) is 1 MiB; larger messages are dropped, however high an administrator sets it.
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -56,18 +56,18 @@ class Frame(NamedTuple):
 
         *digest*: that of `raw`, if it has been computed already.
         """
-        return Message(
-            sender=self.sender,
-            destination=self.destination,
-            verb=self.verb,
-            uuid=self.uuid,
-            time_ns=self.time_ns,
-            wants_reply=self.wants_reply,
-            payload=self.payload,
-            digest=digest or hashlib.sha256(self.raw).digest(),
-            sender_name=sender_name,
-            own_destination=own_destination,
-        )
+        return MessageDraft(
+            self.sender,
+            self.destination,
+            self.verb,
+            self.uuid,
+            self.time_ns,
+            self.wants_reply,
+            self.payload,
+            digest or hashlib.sha256(self.raw).digest(),
+            sender_name,
+            own_destination,
+        ).freeze()
 
 
 def encode(message: Message, key: keys.PrivateKey) -> bytes:

@@ -14,10 +14,11 @@ from remaphore.protocol import subject
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import Message
+from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.receiving.verifier import Arrival, Verifier
+from remaphore.receiving.verifier import FULL, Verifier
 
 
 class OnDrop(Protocol):
@@ -78,8 +79,11 @@ class Admission:
             if isinstance(frame, Drop):
                 drop = frame
             else:
-                failed = gate.precheck(frame, now)
-                arrival = Arrival(gate, frame, now, failed)
+                passed = gate.precheck(frame, now)
+                if isinstance(passed, Drop):
+                    failed, arrival = passed, Arrival(gate, frame, now, b"", passed)
+                else:
+                    failed, arrival = None, Arrival(gate, frame, now, passed)
                 full = "" if failed is not None and not self._may_reject(failed, arrival) else self._verify(arrival)
                 if full is None:
                     return
@@ -92,12 +96,14 @@ class Admission:
         """Let the signature of *arrival* be verified; return why there is no room for that, None if there is."""
         if self._ledger.behind:
             return "too many messages are waiting to be recorded"
-        return None if self._verifier.put(arrival) else "too many messages are waiting to be checked"
+        return None if self._verifier.put(arrival) else FULL
 
     def _commit(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
         verdict: Message | Drop
         try:
-            verdict = arrival.drop or arrival.gate.commit(arrival.frame, arrival.now, verified=verified)
+            verdict = arrival.drop or arrival.gate.commit(
+                arrival.frame, arrival.now, digest=arrival.digest, verified=verified
+            )
         except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
             verdict = self._lost(error, arrival.frame.raw)
         if isinstance(verdict, Drop):
@@ -116,5 +122,5 @@ class Admission:
         await self._verifier.join()
 
     def close(self) -> None:
-        """End the verifier's threads."""
+        """End the verifying processes."""
         self._verifier.close()

@@ -1,4 +1,4 @@
-"""Admission without a daemon: every message is checked on arrival, and queued in memory only."""
+"""Admission without a daemon: what arrives passes the gate and the verifier, and is queued in memory only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 
 from remaphore.messaging.signer import Clock
-from remaphore.protocol.drop import Drop
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
+from remaphore.receiving.batches import Arrival
+from remaphore.receiving.verifier import FULL as VERIFIER_FULL
+from remaphore.receiving.verifier import Verifier
 
 # Bytes that wait in a receiver that handles one message at a time: the most memory that permitted peers can occupy. In
 # bytes and not in messages, so that a burst of small ones is no loss: 5,000 of 400 bytes need 7 MiB.
@@ -20,7 +23,10 @@ OVERHEAD_BYTES = 1024
 
 
 class InlineAdmission:
-    """Checks what the bus delivers. *on_accept* and *on_drop* are called on arrival and must not wait."""
+    """Checks what the bus delivers. *on_accept* and *on_drop* are called in the event loop and must not wait.
+
+    Accepted messages are passed on in the order of arrival, once their signature is verified.
+    """
 
     def __init__(
         self,
@@ -34,10 +40,32 @@ class InlineAdmission:
         self._on_accept = on_accept
         self._on_drop = on_drop
         self._clock = clock
+        self._verifier = Verifier(self._commit)
 
     def deliver(self, raw: bytes) -> None:
         """Check *raw*, which arrives now."""
-        verdict = self._gate.admit(raw, self._clock())
+        gate, now = self._gate, self._clock()
+        frame = gate.decode(raw)
+        if isinstance(frame, Drop):
+            self._on_drop(frame)
+            return
+        passed = gate.precheck(frame, now)
+        if isinstance(passed, Drop):
+            self._on_drop(passed)
+        elif not self._verifier.put(Arrival(gate, frame, now, passed)):
+            drop = Drop(DropReason.BUSY, VERIFIER_FULL, len(raw), gate.policy.subject, exact=gate.is_exact(frame))
+            self._on_drop(drop)
+
+    async def join(self) -> None:
+        """Return when every arrival has ended in one of the two callbacks."""
+        await self._verifier.join()
+
+    def close(self) -> None:
+        """End the verifying processes. What still waits for them is neither accepted nor dropped."""
+        self._verifier.close()
+
+    def _commit(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
+        verdict = self._gate.commit(arrival.frame, arrival.now, digest=arrival.digest, verified=verified)
         if isinstance(verdict, Drop):
             self._on_drop(verdict)
         else:

@@ -106,8 +106,11 @@ class Receiver:
                 worker.cancel()
             for message in self._inbox.pop_all():
                 self._rejections.add(message, "stopping", _ENDING, admitted=True)
-            await self._processor.join(timeout=STOP_SECONDS)
-            await self._shut_down(worker)
+            try:
+                await self._processor.join(timeout=STOP_SECONDS)
+                await self._shut_down(worker)
+            finally:
+                self._admission.close()
         if not worker.cancelled():
             worker.result()
         return self.handled

@@ -21,13 +21,13 @@ from remaphore.protocol.message import REJECTED, Message, Reply
 from remaphore.protocol.peers import by_key
 from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.receiving.activity import Activity
+from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.rows import STARTED, Row
 from remaphore.receiving.receipts import Receipts
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
-from remaphore.receiving.verifier import Arrival
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 

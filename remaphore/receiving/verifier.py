@@ -1,53 +1,32 @@
-"""Verifying signatures while messages arrive: many in threads, few in the event loop, results in the order of arrival.
+"""Verifying signatures while messages arrive: many in processes, few in the event loop, results in order of arrival.
 
-One signature takes 50 microseconds, all the rest of a message about as long. PyNaCl releases the interpreter's lock
-while it computes, so two threads verify signatures while the event loop receives more. A batch is worth a thread from
-about 16 messages on; fewer are verified in the loop, which is sooner.
+A batch is worth a process from about 16 messages on; fewer are verified in the loop, which is sooner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import NamedTuple
+import time
+from collections import deque
+from collections.abc import Callable
 
-from remaphore.errors import RemaphoreError
-from remaphore.protocol import wire
-from remaphore.protocol.drop import Drop
-from remaphore.protocol.gate import Gate
-from remaphore.receiving.threads import start_threads
+from remaphore.receiving.batches import Arrival, Batch
+from remaphore.receiving.verifying_processes import VerifyingProcesses
 
-THREADS = 2
-# As many as libsodium verifies while the loop receives the next.
-BATCH = 64
-WORTH_A_THREAD = 16
-# Bytes that may wait for verification, in all and of one key that messages claim: a flood of bad signatures under the
-# key of one peer delays that peer, not the others.
-MAX_BYTES = 32 * 1024 * 1024
-MAX_BYTES_PER_KEY = 8 * 1024 * 1024
-
-
-class Arrival(NamedTuple):
-    """A message that has arrived: the gate that judges it, its fields, and its time of arrival (Unix nanoseconds).
-
-    drop: why the gate drops it, if its signature is verified for a rejection only.
-    """
-
-    gate: Gate
-    frame: wire.Frame
-    now: int
-    drop: Drop | None = None
-
-
-class Checked(NamedTuple):
-    """Whether each signature of a batch is valid, and the first error that was not expected: one stands for all."""
-
-    results: list[bool]
-    error: Exception | None = None
+WORTH_A_PROCESS = 16
+# How long the loop verifies before it receives again. What it receives at a time is verified within that, so that
+# without processes nothing piles up here that could wait in the broker.
+TURN_SECONDS = 0.05
+# Bytes that may wait for verification, in all and of one key that messages claim. What one key leaves is for others.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES_PER_KEY = MAX_BYTES // 8 * 7
+# A key of which bad signatures have arrived lately has less: a flood of them under the key of one peer delays that
+# peer, and no other for longer than it takes to verify these.
+MAX_BYTES_FORGED_KEY = 8 * 1024 * 1024
+FORGED_SECONDS = 60.0
+FULL = "too many messages are waiting to be checked"
+# What a message counts for in addition to its bytes: the objects that are made of it, without the copy of its payload.
+OVERHEAD_BYTES = 768
 
 
 class Verifier:
@@ -58,104 +37,105 @@ class Verifier:
 
     def __init__(self, on_verified: Callable[[Arrival, bool], None]) -> None:
         self._on_verified = on_verified
-        self._arrived: list[Arrival] = []
-        self._batches: deque[tuple[list[Arrival], asyncio.Future[Checked]]] = deque()
+        self._batches: deque[Batch] = deque()  # all that have not been handed over
+        self._unsent: deque[Batch] = deque()  # those of them that neither a process has nor have results
         self.waiting = 0
         self._bytes = 0
-        self._per_key: Counter[str] = Counter()
+        self._per_key: dict[str, int] = {}
+        self._forged: dict[str, float] = {}  # when a bad signature of each key was found last
         self._scheduled = False
-        self._threads: ThreadPoolExecutor | None = None
-        if len(os.sched_getaffinity(0)) > 1:  # on one processor, threads would only take turns
-            threads = ThreadPoolExecutor(THREADS, "verify")
-            with suppress(RemaphoreError):  # without them, all signatures are verified in the loop
-                start_threads(threads, THREADS)
-                self._threads = threads
+        self._handed_over = asyncio.Event()
+        self._processes = VerifyingProcesses(self._advance, _report)
 
     def put(self, arrival: Arrival) -> bool:
         """Accept *arrival*, or return False if too much waits already."""
-        frame = arrival.frame
-        size = len(frame.raw)
-        if self._bytes + size > MAX_BYTES or self._per_key[frame.sender] + size > MAX_BYTES_PER_KEY:
+        sender = arrival.frame.sender
+        size = _size(arrival)
+        of_key = self._per_key.get(sender, 0) + size
+        if self._bytes + size > MAX_BYTES or of_key > self._limit(sender):
             return False
+        self._schedule()
+        if not self._unsent or self._unsent[-1].full:
+            batch = Batch()
+            self._batches.append(batch)
+            self._unsent.append(batch)
+        self._unsent[-1].add(arrival)
         self.waiting += 1
         self._bytes += size
-        self._per_key[frame.sender] += size
-        self._arrived.append(arrival)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._start)
+        self._per_key[sender] = of_key
         return True
 
     async def join(self) -> None:
         """Return when nothing waits for verification."""
-        while self._arrived or self._batches:
-            await asyncio.sleep(0)
-            if self._batches:
-                await asyncio.wait({self._batches[-1][1]})
+        while self._batches:
+            self._handed_over.clear()
+            await self._handed_over.wait()
 
     def close(self) -> None:
-        """End the threads."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        """End the processes. What still waits is not handed over any more."""
+        self._processes.close()
+        for left in (self._batches, self._unsent, self._per_key):
+            left.clear()
+        self.waiting = self._bytes = 0
 
-    def _start(self) -> None:
+    def _limit(self, sender: str) -> int:
+        forged_at = self._forged.get(sender)
+        if forged_at is None:
+            return MAX_BYTES_PER_KEY
+        if time.monotonic() - forged_at < FORGED_SECONDS:
+            return MAX_BYTES_FORGED_KEY
+        del self._forged[sender]
+        return MAX_BYTES_PER_KEY
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            asyncio.get_running_loop().call_soon(self._advance)
+            self._scheduled = True
+
+    def _advance(self) -> None:
+        """Let the processes, or the loop, verify what waits, and hand over what is verified."""
         self._scheduled = False
-        arrived, self._arrived = self._arrived, []
-        if self._threads is None or (len(arrived) < WORTH_A_THREAD and not self._batches):
-            self._finish(arrived, lambda: check(arrived))
-            return
-        loop = asyncio.get_running_loop()
-        for first in range(0, len(arrived), BATCH):
-            batch = arrived[first : first + BATCH]
-            checked: asyncio.Future[Checked]
-            try:
-                checked = loop.run_in_executor(self._threads, check, batch)
-            except Exception:  # noqa: BLE001 - such as no memory; the order must be kept nevertheless
-                checked = loop.create_future()
-                try:
-                    checked.set_result(check(batch))
-                except Exception as error:  # noqa: BLE001 - reported in `_finish`, as one of a thread
-                    checked.set_exception(error)
-            self._batches.append((batch, checked))
-            checked.add_done_callback(self._collect)
-
-    def _collect(self, _checked: asyncio.Future[Checked]) -> None:
-        while self._batches and self._batches[0][1].done():
-            batch, checked = self._batches.popleft()
-            self._finish(batch, checked.result)
-
-    def _finish(self, batch: Sequence[Arrival], get_checked: Callable[[], Checked]) -> None:
         try:
-            results, error = get_checked()
-        except Exception as broken:  # noqa: BLE001 - it costs this batch, not those behind it
-            results, error = [False] * len(batch), broken  # what cannot be verified is not accepted
-        if error is not None:
+            few = len(self._batches) == 1 and len(self._batches[0].arrivals) < WORTH_A_PROCESS
+            if self._unsent and (few or not self._processes.feed(self._unsent)):
+                self._verify_here()
+        except Exception as error:  # noqa: BLE001 - what waits must not wait forever
             _report(error)
-        for arrival, verified in zip(batch, results, strict=True):
-            size = len(arrival.frame.raw)
+            self._verify_here()
+        while self._batches and (results := self._batches[0].results) is not None:
+            self._hand_over(self._batches.popleft(), results)
+
+    def _verify_here(self) -> None:
+        ends = time.monotonic() + TURN_SECONDS
+        while self._unsent:
+            error = self._unsent.popleft().verify()
+            if error is not None:
+                _report(error)
+            if time.monotonic() >= ends:
+                break
+        if self._unsent:
+            self._schedule()
+
+    def _hand_over(self, batch: Batch, results: bytes | bytearray) -> None:
+        for arrival, verified in zip(batch.arrivals, results, strict=True):
+            sender = arrival.frame.sender
+            size = _size(arrival)
             self.waiting -= 1
             self._bytes -= size
-            self._per_key[arrival.frame.sender] -= size
+            left = self._per_key.pop(sender) - size
+            if left:
+                self._per_key[sender] = left
+            if not verified:
+                self._forged[sender] = time.monotonic()
             try:
-                self._on_verified(arrival, verified)
+                self._on_verified(arrival, bool(verified))
             except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
                 _report(error)
+        self._handed_over.set()
 
 
-def check(batch: Sequence[Arrival]) -> Checked:
-    """Verify the signatures of *batch*. It may run in any thread."""
-    results: list[bool] = []
-    first: Exception | None = None
-    for arrival in batch:
-        verified = False  # what cannot be verified is not accepted
-        try:
-            verified = wire.verify(arrival.frame)
-        except MemoryError:  # a busy machine, not a mistake of ours
-            pass
-        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-            first = first or error
-        results.append(verified)
-    return Checked(results, first)
+def _size(arrival: Arrival) -> int:
+    return OVERHEAD_BYTES + len(arrival.frame.raw)
 
 
 def _report(error: Exception) -> None:

@@ -108,7 +108,7 @@ def test_missing_locks_and_threads_are_errors(machine, created, monkeypatch):
     if not created:
         machine.state.rmdir()
     monkeypatch.setattr(fcntl, "lockf", unsupported)
-    with threads_allowed(2):
+    with threads_allowed(0):
         found = bad(machine.findings())
     assert [(finding.level, finding.code) for finding in found] == [
         (Level.ERROR, Code.LOCKS_UNAVAILABLE),

@@ -120,7 +120,7 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 
 
 @pytest.mark.parametrize("step", [MINUTE, -MINUTE], ids=["forward and back", "back and forward"])
-def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
+async def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
     clock, accepted, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
     admission = InlineAdmission(gate, on_accept=accepted.append, on_drop=dropped.append, clock=clock)
@@ -129,5 +129,6 @@ def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(s
         clock.now = now
         admission.deliver(sent)
         admission.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
+        await admission.join()
     assert [message.payload for message in accepted] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
     assert len(dropped) == 3

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import resource
 import signal
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +15,9 @@ import pytest
 
 from remaphore.node import Node
 from remaphore.protocol import wire
+from remaphore.receiving.batches import Arrival
 from remaphore.receiving.systemd import Notifier
-from remaphore.receiving.verifier import Arrival, Verifier
+from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.dialer import Dialer, Prepare
 from remaphore.transport.nats_connection import Connection
@@ -147,30 +146,6 @@ async def test_signatures_that_cannot_be_checked_for_lack_of_memory_are_dropped_
 
 def _no_memory(_frame: wire.Frame) -> bool:
     raise MemoryError
-
-
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-@pytest.mark.parametrize("when", ["at start", "later"])
-async def test_without_a_thread_signatures_are_checked_in_order_all_the_same(
-    when: str, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def submit(*_arguments: object) -> None:
-        raise error
-
-    def settle(arrival: Arrival, verified: bool) -> None:
-        if verified:
-            settled.append(arrival.frame.payload)
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    gate, settled = make_gate(), list[bytes]()
-    verifier = Verifier(settle) if when == "later" else None
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
-    verifier = verifier or Verifier(settle)
-    for number in range(100):
-        assert verifier.put(Arrival(gate, wire.decode(make_encoded(payload=b"%d" % number)), NOW))
-    await verifier.join()
-    verifier.close()
-    assert settled == [b"%d" % number for number in range(100)]
 
 
 def virtual(pid: int) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -15,6 +16,7 @@ from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import PRECHECKS, Filters, Gate
 from remaphore.protocol.message import Message
+from remaphore.protocol.peers import Peer
 from tests.harness.factories import (
     NOW,
     OWN,
@@ -171,17 +173,18 @@ def test_a_forgery_does_not_keep_the_true_message_out() -> None:
 # What each side of the gate's two steps does, for a receiver that verifies elsewhere.
 
 
-def prechecked(gate: Gate, raw: bytes) -> wire.Frame:
+def prechecked(gate: Gate, raw: bytes) -> tuple[wire.Frame, bytes]:
     frame = gate.decode(raw)
     assert isinstance(frame, wire.Frame)
-    assert gate.precheck(frame, NOW) is None
-    return frame
+    digest = gate.precheck(frame, NOW)
+    assert digest == wire.digest(raw)
+    return frame, digest
 
 
 def test_precheck_and_commit_together_admit() -> None:
     gate, raw = build(())
-    frame = prechecked(gate, raw)
-    assert gate.commit(frame, NOW, verified=wire.verify(frame)) == build(())[0].admit(raw, NOW)
+    frame, digest = prechecked(gate, raw)
+    assert gate.commit(frame, NOW, digest=digest, verified=wire.verify(frame)) == build(())[0].admit(raw, NOW)
 
 
 def test_precheck_alone_remembers_nothing() -> None:
@@ -192,8 +195,8 @@ def test_precheck_alone_remembers_nothing() -> None:
 
 def test_of_two_copies_that_were_prechecked_together_one_is_accepted() -> None:
     gate, raw = build(())
-    frames = [prechecked(gate, copy) for copy in (raw, sign_again(raw), raw)]
-    verdicts = [gate.commit(frame, NOW, verified=True) for frame in frames]
+    copies = [prechecked(gate, copy) for copy in (raw, sign_again(raw), raw)]
+    verdicts = [gate.commit(frame, NOW, digest=digest, verified=True) for frame, digest in copies]
     assert [getattr(verdict, "reason", None) for verdict in verdicts] == [
         None,
         DropReason.REPLAYED,
@@ -203,9 +206,68 @@ def test_of_two_copies_that_were_prechecked_together_one_is_accepted() -> None:
 
 def test_what_was_not_verified_is_not_taken() -> None:
     gate, raw = build(())
-    frame = prechecked(gate, raw)
-    assert dropped(gate.commit(frame, NOW, verified=False)).reason is DropReason.BAD_SIGNATURE
+    frame, digest = prechecked(gate, raw)
+    verdict = gate.commit(frame, NOW, digest=digest, verified=False)
+    assert dropped(verdict).reason is DropReason.BAD_SIGNATURE
     assert isinstance(gate.admit(raw, NOW), Message)
+
+
+# `precheck` says at once what most messages get to hear; the list is the one truth.
+
+DESTINATIONS = st.sampled_from(["", OWN, "com.**", "**", "com.crypto.us.le*", "com.crypto.eu.left", "org.**", "com.*"])
+FILTERS = st.builds(
+    Filters,
+    pattern=st.sampled_from([None, "com.**", OWN]),
+    any_destination=st.booleans(),
+    uuid=st.sampled_from([None, b"wanted"]),
+    verbs=st.sampled_from([None, frozenset({"ping"}), frozenset()]),
+    sender=st.sampled_from([None, make_key(1).public]),
+)
+# Peer 1 may send all, 2 `ping` only, 3 nothing; 100 is this node, with and without an entry of its own; 9 is unknown.
+PEERS = (make_peer(1), make_peer(2, None, "ping"), replace(make_peer(3), verbs=frozenset()))
+EDGES = st.sampled_from([0, 1, SKEW - 1, SKEW, SKEW + 1, 10 * SKEW]).flatmap(lambda at: st.sampled_from([at, -at]))
+
+
+@bounded
+@given(
+    number=st.sampled_from([1, 1, 1, 2, 3, 9, OWN_NUMBER]),
+    destination=DESTINATIONS,
+    verb=st.sampled_from(["ping", "deploy", "*", ""]),
+    skew=EDGES,
+    uuid=st.sampled_from([b"wanted", b"other"]),
+    wants_reply=st.booleans(),
+    peers=st.sampled_from([PEERS, (*PEERS, make_peer(OWN_NUMBER)), PEERS[1:]]),
+    filters=st.one_of(st.just(Filters()), FILTERS),
+    allow_skew_ns=st.sampled_from([SKEW, 0]),
+    repeated=st.booleans(),
+)
+def test_precheck_is_the_list_of_checks_whatever_arrives(
+    number: int,
+    destination: str,
+    verb: str,
+    skew: int,
+    uuid: bytes,
+    wants_reply: bool,
+    peers: tuple[Peer, ...],
+    filters: Filters,
+    allow_skew_ns: int,
+    repeated: bool,
+) -> None:
+    raw = make_encoded(
+        number, destination=destination, verb=verb, time_ns=NOW - skew, uuid=uuid, wants_reply=wants_reply
+    )
+    gate = make_gate(*peers, filters=filters, allow_skew_ns=allow_skew_ns)
+    if repeated:
+        gate.window.restore(make_key(number).public, bytes(32), digest=wire.digest(raw), time_ns=NOW)
+    frame = wire.decode(raw)
+    failures = ((check.reason, check.test(gate, frame, NOW)) for check in PRECHECKS)
+    first = next((failure for failure in failures if failure[1] is not None), None)
+    verdict = gate.precheck(frame, NOW)
+    if first is None:
+        assert verdict == wire.digest(raw)
+    else:
+        exact = destination == OWN
+        assert verdict == Drop(*first, size=len(raw), subject="remaphore.all", exact=exact)  # type: ignore[arg-type]
 
 
 # What a drop tells.

@@ -1,14 +1,19 @@
-"""Signatures are verified in batches and threads, in the order of arrival; what waits is bounded and shared fairly."""
+"""Signatures are verified in batches, in the order of arrival; what waits is bounded and shared fairly."""
 
 import asyncio
-import threading
+import os
+import sys
+import tracemalloc
 
 import pytest
 
 from remaphore.protocol import wire
 from remaphore.receiving import verifier as module
-from remaphore.receiving.verifier import Arrival, Verifier
+from remaphore.receiving.batches import Arrival
+from remaphore.receiving.verifier import Verifier
+from remaphore.receiving.verifying_processes import VerifyingProcesses
 from tests.harness.factories import NOW, make_encoded, make_gate
+from tests.harness.processes import children
 
 GATE = make_gate()
 
@@ -44,41 +49,51 @@ async def test_results_come_in_the_order_of_arrival_however_long_each_takes(veri
     assert verifier.waiting == 0
 
 
-async def test_many_are_verified_in_threads_and_few_in_the_loop(verifier, settled, monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+@pytest.mark.parametrize("processors", [1, 2])
+async def test_few_are_verified_in_the_loop_and_many_in_processes_if_there_are_processors(
+    settled, monkeypatch, processors
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     own = Verifier(lambda arrived, verified: settled.append(verified))
-    seen = set()
+    here = []
 
     def noted(frame, verify=wire.verify):
-        seen.add(threading.get_ident() == threading.main_thread().ident)
+        here.append(frame.payload)
         return verify(frame)
 
     monkeypatch.setattr(wire, "verify", noted)
-    assert own.put(arrival(payload=b"alone"))
+    for number in range(module.WORTH_A_PROCESS - 1):
+        assert own.put(arrival(payload=b"few %d" % number))
     await own.join()
-    assert seen == {True}
-    seen.clear()
+    assert len(here) == len(settled) == module.WORTH_A_PROCESS - 1
+    assert children(os.getpid()) == []
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
     await own.join()
+    assert len(here) == (module.WORTH_A_PROCESS - 1 if processors == 2 else len(settled))
+    assert len(children(os.getpid())) == (2 if processors == 2 else 0)
+    assert settled == [True] * (200 + module.WORTH_A_PROCESS - 1)
     own.close()
-    assert seen == {False}
-    assert settled == [True] * 201
+    assert children(os.getpid()) == []
 
 
-async def test_on_one_processor_there_are_no_threads(settled, monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0})
-    before = threading.active_count()
+async def test_a_turn_of_the_loop_is_short_without_processes(settled, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    monkeypatch.setattr(module, "TURN_SECONDS", 0)  # a batch
     own = Verifier(lambda arrived, verified: settled.append(verified))
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
-    await own.join()
+    seen = []
+    while own.waiting:
+        await asyncio.sleep(0)
+        seen.append(len(settled))
+    assert len(seen) > 1
     assert settled == [True] * 200
-    assert threading.active_count() == before
-    own.close()
 
 
 async def test_an_exception_costs_its_own_message_and_keeps_the_order_of_the_others(verifier, settled, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")  # there are no processes
+
     def failing(frame, verify=wire.verify):
         if frame.payload == b"7":
             raise MemoryError if settled else RuntimeError("broken on purpose")
@@ -99,7 +114,8 @@ async def test_an_exception_costs_its_own_message_and_keeps_the_order_of_the_oth
 @pytest.mark.parametrize("processors", [1, 2])
 @pytest.mark.parametrize(("error", "count"), [(MemoryError, 0), (RuntimeError, 4)])
 async def test_an_error_that_was_not_expected_is_reported_once_a_batch(settled, monkeypatch, processors, error, count):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    monkeypatch.setattr(sys, "executable", "")  # there are no processes
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
 
@@ -113,76 +129,70 @@ async def test_an_error_that_was_not_expected_is_reported_once_a_batch(settled, 
     await own.join()
     own.close()
     assert settled == [False] * 200
-    assert [type(each) for each in reported] == [error] * (min(count, 1) if processors == 1 else count)
+    assert [type(each) for each in reported] == [error] * count
 
 
-async def test_a_batch_that_is_broken_in_the_loop_is_reported_and_keeps_no_other_waiting(settled, monkeypatch):
-    def failing(batch, check=module.check):
-        if batch[0].frame.payload == b"0":
-            raise RuntimeError("broken on purpose")
-        return check(batch)
-
-    class NoThread:
-        def submit(self, *_call):
-            raise RuntimeError("can't start new thread")
-
-        def shutdown(self):
-            pass
-
-    reported = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
-    monkeypatch.setattr(module, "check", failing)
-    for threads, number in ((None, 1), (NoThread(), 200)):
-        own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
-        own.close()
-        own._threads = threads
-        for at in range(number):
-            own.put(arrival(payload=b"%d" % at))
-        async with asyncio.timeout(20):
-            await own.join()
-        own.put(arrival(payload=b"behind"))
-        await own.join()
-        batch = min(number, module.BATCH)
-        assert settled == [(b"%d" % at, at >= batch) for at in range(number)] + [(b"behind", True)]
-        settled.clear()
-    assert [str(error) for error in reported] == ["broken on purpose"] * 2
-
-
-async def test_a_batch_that_no_thread_can_verify_keeps_no_other_waiting(settled, monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+async def test_what_is_broken_in_the_loop_is_reported_and_keeps_no_message_waiting(settled, monkeypatch):
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
 
-    def failing(batch, check=module.check):
-        if batch[0].frame.payload == b"0":
-            raise RuntimeError("broken on purpose")
-        return check(batch)
+    def failing(*_arguments):
+        raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(module, "check", failing)
-    own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+    monkeypatch.setattr(VerifyingProcesses, "feed", failing)
+    own = Verifier(lambda arrived, verified: settled.append(arrived.frame.payload))
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
     async with asyncio.timeout(20):
         await own.join()
     own.close()
-    assert settled == [(b"%d" % number, number >= module.BATCH) for number in range(200)]
-    assert [str(error) for error in reported] == ["broken on purpose"]
-    assert own.waiting == 0
+    assert settled == [b"%d" % number for number in range(200)]
+    assert {str(error) for error in reported} == {"broken on purpose"}
 
 
 async def test_a_flood_under_the_name_of_one_peer_does_not_block_the_others(verifier, settled, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES_PER_KEY", 5_000)
+    monkeypatch.setattr(module, "MAX_BYTES_FORGED_KEY", 8_000)
+    assert verifier.put(arrival(1, good=False, payload=b"first"))
+    await verifier.join()
     flood = [verifier.put(arrival(1, good=False, payload=b"x" * 1_000)) for _ in range(100)]
-    assert sum(flood) < 5
-    assert verifier.put(arrival(2, payload=b"mine"))
+    assert 2 < sum(flood) < 6
+    assert verifier.put(arrival(2, payload=b"y" * 8_000))
     await verifier.join()
-    assert (b"mine", True) in settled
+    assert (b"y" * 8_000, True) in settled
     assert verifier.put(arrival(1, payload=b"later"))  # what is checked makes room again
-
-
-async def test_what_waits_in_all_is_bounded(verifier, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 20_000)
-    accepted = [verifier.put(arrival(number % 20, payload=b"x" * 1_000)) for number in range(200)]
-    assert 10 < sum(accepted) < 20
     await verifier.join()
+    monkeypatch.setattr(module, "FORGED_SECONDS", 0)  # and the flood is over
+    assert [verifier.put(arrival(1, payload=b"x" * 1_000)) for _ in range(20)] == [True] * 20
+    assert verifier._forged == {}
+
+
+async def test_one_sender_may_send_a_burst(verifier):
+    burst = arrival(payload=b"x" * 200)
+    accepted = [verifier.put(burst) for _ in range(50_000)]
+    assert all(accepted[:30_000])
+    assert verifier.put(arrival(2))
+    verifier.close()  # none of them is verified
     assert verifier.waiting == 0
+
+
+@pytest.mark.parametrize(("limit", "keys"), [("MAX_BYTES", 20), ("MAX_BYTES_PER_KEY", 1)])
+async def test_what_waits_is_bounded_in_all_and_for_each_key(verifier, monkeypatch, limit, keys):
+    monkeypatch.setattr(module, limit, 20 * (1_200 + module.OVERHEAD_BYTES))
+    accepted = [verifier.put(arrival(number % keys, payload=b"x" * 1_000)) for number in range(100)]
+    assert 19 <= sum(accepted) <= 21
+    assert verifier.put(arrival(50)) == (limit == "MAX_BYTES_PER_KEY")
+    await verifier.join()
+    assert verifier.waiting == verifier._bytes == 0
+    assert verifier._per_key == {}
+
+
+def test_a_message_counts_for_the_memory_that_it_needs():
+    tracemalloc.start()
+    try:
+        raws = [bytes(make_encoded(payload=b"x" * 200)) for _ in range(200)]
+        before = tracemalloc.get_traced_memory()[0]
+        arrivals = [Arrival(GATE, wire.decode(raw), NOW + number, bytes(32)) for number, raw in enumerate(raws)]
+        held = (tracemalloc.get_traced_memory()[0] - before) / len(arrivals)
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * module.OVERHEAD_BYTES < held - 200 < module.OVERHEAD_BYTES
