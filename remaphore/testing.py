@@ -13,7 +13,7 @@ No file, no network, no other process. The names in `__all__` are public, like t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, cast
@@ -25,7 +25,7 @@ from remaphore.hooks.manager import empty, implemented, register
 from remaphore.hooks.plan import Step
 from remaphore.hooks.settings import build
 from remaphore.hooks.stats import DaemonStats
-from remaphore.protocol.drop import Drop
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.keys import PrivateKey
@@ -34,6 +34,7 @@ from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.ping import Invocation
 from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.processor import choose_reply, validate_outcome
+from remaphore.text import natural_key
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
@@ -43,11 +44,15 @@ __all__ = [
     "MemoryBus",
     "PluginHarness",
     "make_config",
+    "make_drop",
     "make_message",
+    "make_outcome",
     "make_reply",
+    "make_summary",
 ]
 
-START_NS = 1_700_000_000 * SECOND  # 14 November 2023, 22:13:20 UTC
+START_NS = 1_700_000_000 * SECOND
+"""The time at which a `Clock` and the messages of `make_message` begin: 14 November 2023, 22:13:20 UTC."""
 SENDER = "com.example.sender"
 RECEIVER = "com.example.receiver"
 HARNESS_SECONDS = 10.0
@@ -125,6 +130,64 @@ def make_reply(
     assert make_reply(3, "disk full").text == b"3,disk full"
     """
     return Reply(exit_code, _bytes(output), peer=peer, sender=sender or _key_of(peer), time_ns=time_ns, bound=bound)
+
+
+def make_outcome(
+    result: Reply | None = None, *, error: BaseException | None = None, plugin: str = "plugin", seconds: float = 0.1
+) -> Outcome:
+    """Return what the plugin *plugin* did with a message, as `remaphore_handled` gets it: its reply, or its error.
+
+    Raise ValueError if both are given: a plugin that raises returns nothing.
+
+    outcome = make_outcome(error=OSError("disk full"), plugin="hooks-d")
+    await harness.handled(make_message("deploy"), (outcome, make_outcome(Reply(0, b"done"))))
+    """
+    if result is not None and error is not None:
+        raise ValueError("result and error: give one of the two")
+    return Outcome("remaphore_message", plugin, seconds, result, error)
+
+
+def make_drop(
+    reason: DropReason = DropReason.BAD_SIGNATURE,
+    detail: str = "",
+    *,
+    size: int = 300,
+    subject: str = "remaphore.all",
+    count: int = 1,
+    exact: bool = False,
+) -> Drop:
+    """Return a drop, as `remaphore_dropped` gets it: *count* messages or replies of *size* bytes.
+
+    harness.dropped(make_drop(DropReason.UNKNOWN_SENDER, count=20, exact=True))
+    """
+    return Drop(reason, detail, size, subject, count, exact)
+
+
+def make_summary(
+    *replies: Reply, missing: Iterable[str] = (), not_asked: Iterable[str] = (), dropped: int = 0
+) -> Summary:
+    """Return the result of a request, as `remaphore_finished` gets it: with these *replies*, one for each destination.
+
+    missing: destinations that did not reply. not_asked: destinations that were never asked. dropped: the number of
+    replies that were dropped.
+
+    summary = make_summary(make_reply(0, peer="com.a"), make_reply(3, peer="com.b"), missing=["com.c"])
+    assert (summary.ok, summary.failed) == (("com.a",), ("com.b",))
+    """
+    by_name = {reply.peer: reply for reply in replies}
+    missing, not_asked = sorted(missing, key=natural_key), sorted(not_asked, key=natural_key)
+    answered = sorted(by_name, key=natural_key)
+    rejected = [name for name in answered if by_name[name].rejected]
+    return Summary(
+        expected=tuple(sorted([*answered, *missing, *not_asked], key=natural_key)),
+        answered=tuple(answered),
+        failed=tuple(name for name in answered if by_name[name].exit_code and name not in rejected),
+        rejected=tuple(rejected),
+        missing=tuple(missing),
+        dropped=dropped,
+        without_code=tuple(name for name in answered if by_name[name].exit_code is None),
+        not_asked=tuple(not_asked),
+    )
 
 
 def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
