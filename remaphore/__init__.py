@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from remaphore.errors import TransportError as TransportError
     from remaphore.errors import UsageError as UsageError
     from remaphore.hooks.context import PluginContext as PluginContext
+    from remaphore.hooks.context import PluginNode as PluginNode
+    from remaphore.hooks.context import PluginRequest as PluginRequest
     from remaphore.hooks.dispatch import Outcome as Outcome
     from remaphore.hooks.markers import hookimpl as hookimpl
     from remaphore.hooks.plan import Action as Action
@@ -50,6 +52,8 @@ _HOME = {
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",
     "PluginContext": "remaphore.hooks.context",
+    "PluginNode": "remaphore.hooks.context",
+    "PluginRequest": "remaphore.hooks.context",
     "QueueState": "remaphore.hooks.stats",
     "Reply": "remaphore.protocol.message",
     "Step": "remaphore.hooks.plan",

@@ -22,6 +22,7 @@ from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
 
 if TYPE_CHECKING:
+    from remaphore.hooks.plugin_tasks import CallGuard
     from remaphore.protocol.drop import Drop
     from remaphore.requesting.requester import Request
     from remaphore.transport.bus import Bus
@@ -69,14 +70,21 @@ async def connect(
         await bus.close()
 
 
-class Node:
-    """A connected node: sends, requests, receives and replies. Made by `connect`; tests make it on a `MemoryBus`."""
+class _Sender:
+    """Sends messages and requests: what `Node` and `DaemonNode` have in common."""
 
-    def __init__(self, bus: Bus, config: Config, *, clock: Clock = time.time_ns) -> None:
+    def __init__(self, bus: Bus, signer: Signer, *, clock: Clock) -> None:
         self.bus = bus
-        self.config = config
         self._clock = clock
-        self._signer = Signer(config, clock)
+        self._signer = signer
+
+    @property
+    def config(self) -> Config:
+        """The configuration of its identities and peers."""
+        return self._signer.config
+
+    def _check(self, call: str) -> None:
+        """Raise UsageError if *call* is not possible now."""
 
     async def send(
         self,
@@ -99,6 +107,7 @@ class Node:
         Raise UsageError, NotPermittedError, EncodeError, or TransportError; of the last, BrokerUnavailableError means
         that the message was not sent, ConnectionLostError that it may have been.
         """
+        self._check("send")
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key)
         where = subject.for_messages(self.config.subject, _checked(subject_name))
         await self.bus.publish(where, outgoing.raw, timeout=timeout)
@@ -130,18 +139,27 @@ class Node:
         from remaphore.protocol.exchange import Exchange
         from remaphore.requesting.requester import Request, expect
 
+        self._check("request")
+        config = self.config  # a reload may replace it meanwhile
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        responders = expect(self.config, to)
+        responders = expect(config, to)
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
-        where = subject.for_replies(self.config.subject, outgoing.message.digest)
-        exchange = Exchange(outgoing.message, responders, allow_skew_ns=self.config.allow_skew_ns, subject=where)
+        where = subject.for_replies(config.subject, outgoing.message.digest)
+        exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
         request = Request(outgoing, exchange, on_drop=on_drop, clock=self._clock)
         subject_name = _checked(subject_name)
         try:
-            await request.start(self.bus, self.config, subject_name=subject_name, deadline=deadline)
+            await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)
             yield request
         finally:
-            await request.stop(self.bus, self.config)
+            await request.stop(self.bus, config)
+
+
+class Node(_Sender):
+    """A connected node: sends, requests, receives and replies. Made by `connect`; tests make it on a `MemoryBus`."""
+
+    def __init__(self, bus: Bus, config: Config, *, clock: Clock = time.time_ns) -> None:
+        super().__init__(bus, Signer(config, clock), clock=clock)
 
     async def receive(
         self,
@@ -188,6 +206,20 @@ class Node:
         if not message.wants_reply:
             raise UsageError("the message does not request a reply", hint="reply only if message.wants_reply is true")
         await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))
+
+
+class DaemonNode(_Sender):
+    """The node of a daemon for its plugins, see `PluginNode`: it has the daemon's connection and the daemon's signer.
+
+    A signer of its own could sign a nanosecond that the daemon has signed, and would not follow reloads.
+    """
+
+    def __init__(self, bus: Bus, signer: Signer, clock: Clock, guard: CallGuard) -> None:
+        super().__init__(bus, signer, clock=clock)
+        self._guard = guard
+
+    def _check(self, call: str) -> None:
+        self._guard.check(f"node.{call}")
 
 
 def _bytes(text: str | bytes) -> bytes:

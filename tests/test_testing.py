@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import pluggy
 import pytest
 
-from remaphore import Action, Drop, DropReason, PluginError, Reply, Step, hookimpl
+from remaphore import Action, Drop, DropReason, PluginError, Reply, Step, UsageError, hookimpl
 from remaphore.hooks import specs
 from remaphore.node import Node
 from remaphore.protocol.exchange import Exchange
@@ -22,6 +22,7 @@ from remaphore.testing import (
     make_drop,
     make_message,
     make_outcome,
+    make_peer,
     make_reply,
     make_summary,
 )
@@ -201,6 +202,95 @@ async def test_a_plugin_that_hangs_or_exits_is_an_error():
     async with PluginHarness(only("remaphore_message", lambda self: sys.exit(3))) as harness:
         with pytest.raises(SystemExit):
             await harness.message(make_message())
+
+
+class Hands:
+    """Does in its tasks, and with its context, what the test tells it to."""
+
+    def __init__(self):
+        self.context = None
+
+    @hookimpl
+    def remaphore_startup(self, context):
+        self.context = context
+
+
+async def test_what_the_plugin_sends_is_recorded_and_its_requests_are_answered_as_the_test_wants():
+    config = make_config("com.example.me", peers=(make_peer("com.example.db.1"), make_peer("com.example.db.2")))
+    async with PluginHarness(Hands, config=config) as harness:
+        assert harness.plugin.context.name == "plugin"
+        node = harness.plugin.context.node
+        sent = await node.send("deployed", payload="v42", subject_name="other")
+        harness.node.answer = lambda request, peer: make_reply(3, request.payload) if peer.endswith("2") else None
+        async with node.request("status", payload="x", timeout=0.1) as request:
+            found = [(reply.peer, reply.exit_code, reply.output) async for reply in request]
+        assert (found, request.missing) == ([("com.example.db.2", 3, b"x")], ("com.example.db.1",))
+        assert harness.node.sent == [sent, request.message]
+        harness.reloaded(make_config("com.example.me"))
+        harness.node.answer = lambda _request, _peer: Reply(0)
+        async with node.request("status") as request:
+            assert [reply.peer async for reply in request] == ["com.example.me"]
+    with pytest.raises(UsageError, match="too late"):
+        await node.send("deployed")
+
+
+async def test_the_state_directory_is_a_temporary_one_or_that_of_the_test(tmp_path):
+    async with PluginHarness(Hands) as harness:
+        path = harness.plugin.context.state_dir
+        assert (path.is_dir(), path == harness.state_dir) == (True, True)
+    assert not path.exists()
+    async with PluginHarness(Hands, state_dir=tmp_path / "own") as harness:
+        assert not (tmp_path / "own").exists()
+        (harness.plugin.context.state_dir / "file").touch()
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["file"]
+
+
+async def run_task(coroutine, *, error=None, timeout=10):
+    async with PluginHarness(Hands, timeout=timeout) as harness:
+        task = harness.plugin.context.spawn(coroutine, name="poller")
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+    return task
+
+
+async def test_tasks_end_with_the_block_and_their_exceptions_are_raised_there():
+    async def fail():
+        raise LookupError("in a task")
+
+    assert (await run_task(asyncio.Event().wait())).cancelled()
+    with pytest.raises(LookupError, match="in a task"):
+        await run_task(fail())
+    with pytest.raises(OSError, match="of the test") as caught:
+        await run_task(fail(), error=OSError("of the test"))
+    assert caught.value.__notes__ == ["task 'poller' of the plugin failed: LookupError('in a task')"]
+
+
+async def test_a_task_that_does_not_end_and_a_startup_that_fails_are_errors():
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def refuse():
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+
+    with pytest.raises(TimeoutError, match="task 'poller' of the plugin did not end"):
+        await run_task(refuse(), timeout=0.05)
+    release.set()
+    await ended.wait()
+    started = []
+
+    def start(self, context):
+        started.append(context.spawn(asyncio.Event().wait()))
+        raise OSError("at startup")
+
+    with pytest.raises(OSError, match="at startup"):
+        async with PluginHarness(only("remaphore_startup", start)):
+            pytest.fail("it started")
+    assert started[0].cancelled()
 
 
 def test_the_clock_moves_only_when_a_test_moves_it():

@@ -32,7 +32,12 @@ FURTHER = {
     "Tls": "remaphore.config.settings",
     "Problem": "remaphore.config.settings",
 }
-_INTERNAL = {"Request", "Request.start", "Request.stop"}  # constructor and methods that `Node.request` calls
+# Constructors, methods and fields that only the host uses.
+_INTERNAL = {
+    *("Request", "Request.start", "Request.stop"),
+    *("PluginContext", "PluginContext.tasks", "PluginContext.open_state_dir"),
+    *("HarnessNode", "HarnessNode.apply_config"),
+}
 _INTRODUCTION = """\
 The names that plugins and other programs may import, from five modules. No other name of the package is public.
 [Hooks](../hooks.md) has the functions that a plugin implements, [Writing a plugin](../writing-plugins.md) the steps."""
@@ -108,7 +113,7 @@ def fields(value: Any) -> dict[str, str]:
         return {
             field.name: str(field.type)
             for field in dataclasses.fields(value)
-            if field.repr or field.compare or field.init
+            if f"{value.__name__}.{field.name}" not in _INTERNAL
         }
     return {name: _Shown.of(value.__annotations__[name]) for name in getattr(value, "_fields", ())}
 
@@ -163,9 +168,13 @@ def signature(name: str, value: Any) -> str:
 
 
 def constant_docs(module: ModuleType) -> dict[str, str]:
-    """Return the string that follows each assignment of *module*, by the name that it assigns."""
+    """Return the string that follows each assignment of *module*, by the name; also of names that it imports."""
     body = ast.parse(inspect.getsource(module)).body
-    return {
+    found: dict[str, str] = {}
+    for each in body:
+        if isinstance(each, ast.ImportFrom) and str(each.module).startswith("remaphore."):
+            found |= constant_docs(import_module(str(each.module)))
+    return found | {
         target.id: inspect.cleandoc(after.value.value)
         for before, after in pairwise(body)
         for target in (before.targets if isinstance(before, ast.Assign) else ())
@@ -216,7 +225,9 @@ def _declaration(name: str, value: Any) -> str:
     if inspect.isclass(value) and issubclass(value, Exception):
         line = f"class {name}({', '.join(base.__name__ for base in value.__bases__)})"
         return f"{line}\n{signature(name, value)}" if "__init__" in vars(value) else line
-    return f"class {name}" if name in _INTERNAL else signature(name, value)
+    if name in _INTERNAL or getattr(value, "_is_protocol", False):
+        return f"class {name}"
+    return signature(name, value)
 
 
 def _member(name: str, member: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +55,7 @@ def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Findin
         hint = "mount it so that it can be written, or set state_dir to another directory"
         yield Finding(Level.ERROR, Code.STATE_UNUSABLE, where, "on a read-only file system", hint)
         return
+    yield from check_plugin_directories(directory / state.PLUGINS, config.enabled_plugins)
     yield from check_locks(directory, directory)
     holder = state.holder(directory)
     if holder:
@@ -62,6 +63,16 @@ def check_state(config: Config, directory: Path, *, now: int) -> Iterator[Findin
         hint = "start a second one with --instance NAME"
         yield Finding(Level.NOTE, Code.DAEMON_RUNNING, where, what, hint)
     yield check_ledger(directory / FILE, now=now, allow_skew_ns=config.allow_skew_ns)
+
+
+def check_plugin_directories(parent: Path, plugins: Sequence[str]) -> Iterator[Finding]:
+    """Check those state directories of *plugins* in *parent* that exist: a plugin need not have one."""
+    for path in (parent, *(parent / name for name in plugins if state.NAME.fullmatch(name))):
+        if os.path.lexists(path):
+            try:
+                state.check(path)
+            except StateError as error:
+                yield from_error(Code.STATE_UNUSABLE, str(path), error)
 
 
 def _as_user(uid: int, gid: int) -> str:

@@ -56,6 +56,15 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
     return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
 
 
+async def emit_each(
+    hook: pluggy.HookCaller, event: Callable[[str], Mapping[str, object]], *, timeout: float | None
+) -> list[Outcome]:
+    """Do as `emit`, with arguments of each plugin's own: those that *event* returns for its name."""
+    started = time.monotonic()
+    calls = [_start(hook.name, impl, event(impl.plugin_name)) for impl in hook.get_hookimpls()]
+    return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
+
+
 def emit_detached(
     hook: pluggy.HookCaller, *, timeout: float | None, report: Callable[[list[Outcome]], None], **event: object
 ) -> asyncio.Task[None] | None:

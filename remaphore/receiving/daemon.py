@@ -11,18 +11,22 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError, describe, hint_of
-from remaphore.hooks.context import PluginContext
-from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.context import PluginNode
+from remaphore.hooks.dispatch import emit, emit_each, emit_plain
+from remaphore.hooks.plugin_tasks import CallGuard
 from remaphore.hooks.stats import DaemonStats
-from remaphore.messaging.signer import Clock
+from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol.ping import INVOCATION_BYTES, Invocation
 from remaphore.receiving.admission import Admission
+from remaphore.receiving.contexts import PluginContexts
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.execution import Execution
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     import pluggy
 
 # After SIGTERM, what runs may finish within DRAIN_SECONDS. Then the plugins are asked to end it, and have STOP_SECONDS
-# for that; what is left has STOP_SECONDS to be replied to.
+# for that; what is left has STOP_SECONDS to be replied to, and the tasks of plugins have the same time to end.
 DRAIN_SECONDS = 5.0
 STOP_SECONDS = 5.0
 # How long `remaphore_startup` of a plugin may take.
@@ -48,6 +52,9 @@ HOOK_SECONDS = 5.0
 EXPIRE_SECONDS = 60.0
 
 _NEED_RESTART = ("servers", "auth", "tls", "subject", "state_dir", "enabled_plugins", "plugins")
+
+# Makes the node for the plugins, of the daemon's connection and signer; it is above this package.
+MakeNode = Callable[[Bus, Signer, Clock, CallGuard], PluginNode]
 
 _log = structlog.get_logger()
 
@@ -62,25 +69,24 @@ class Daemon:
         *,
         plugins: pluggy.PluginManager,
         ledger: Ledger,
+        folder: Path,
+        make_node: MakeNode,
         instance: str = DEFAULT_INSTANCE,
         clock: Clock = time.time_ns,
     ) -> None:
-        """*instance*: the name of this daemon among those of this machine, for the plugins."""
+        """For the plugins are *folder*, the state directory, *make_node* and *instance*, the name of this daemon."""
         self._counters = counters = DaemonCounters()
         self._invocation = Invocation(secrets.token_hex(INVOCATION_BYTES), instance)
         self._bus = bus
         self._clock = clock
         self._ledger = ledger
         self._config = config
-        self._hook = plugins.hook
+        self._hook = hook = plugins.hook
         self._errors = errors = PluginErrorReporter()
-        self._drops = DropThrottle(
-            lambda drop: errors.report(emit_plain(plugins.hook.remaphore_dropped, drop=drop), blocking=True)
-        )
+        report = partial(errors.report, blocking=True)
+        self._drops = DropThrottle(lambda drop: report(emit_plain(hook.remaphore_dropped, drop=drop)))
         self._rejections = Rejections(
-            lambda rejected, count: errors.report(
-                emit_plain(plugins.hook.remaphore_rejected, **rejected._asdict(), count=count), blocking=True
-            )
+            lambda rejected, count: report(emit_plain(hook.remaphore_rejected, **rejected._asdict(), count=count))
         )
         self._responses = Responses(
             bus, config, ledger, counters, drops=self._drops, rejections=self._rejections, clock=clock
@@ -104,6 +110,8 @@ class Daemon:
             clock=clock,
         )
         self._stopping = asyncio.Event()
+        own_node = partial(make_node, bus, self._responses.signer, clock)
+        self._contexts = PluginContexts(folder, self._invocation, errors, make_node=own_node)
 
     @property
     def destination(self) -> str:
@@ -191,10 +199,11 @@ class Daemon:
                 _log.error("expire_failed", error=describe(error))
 
     async def _start_plugins(self) -> None:
-        context = PluginContext(
-            config=self._config, instance=self._invocation.instance, invocation=self._invocation.number
+        startup = emit_each(
+            self._hook.remaphore_startup,
+            lambda plugin: {"stats": self.stats, "context": self._contexts.make(plugin, self._config)},
+            timeout=HOOK_SECONDS,
         )
-        startup = emit(self._hook.remaphore_startup, timeout=HOOK_SECONDS, stats=self.stats, context=context)
         self._errors.report(await startup)
 
     async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
@@ -214,7 +223,8 @@ class Daemon:
         self._execution.reject_waiting()
         await self._drain(DRAIN_SECONDS)
         self._errors.report(await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason="stopped"))
-        await self._drain(STOP_SECONDS)
+        await asyncio.gather(self._contexts.end_tasks(STOP_SECONDS), self._drain(STOP_SECONDS))
+        self._contexts.close()
         self._drops.close()
         self._rejections.close()
         self._admission.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from remaphore.errors import describe, hint_of
+from remaphore.errors import RemaphoreError, describe, hint_of
 from remaphore.hooks.dispatch import Outcome
 
 # A plain hook that takes this long has kept every message waiting.
@@ -22,8 +22,8 @@ class PluginErrorReporter:
     """Logs outcomes that are errors, or that blocked the event loop, at most once a minute for a plugin and hook."""
 
     def __init__(self) -> None:
-        self._reported: dict[tuple[str, str], float] = {}
-        self._suppressed: dict[tuple[str, str], int] = {}
+        self._reported: dict[tuple[str, str | None], float] = {}
+        self._suppressed: dict[tuple[str, str | None], int] = {}
 
     def report(self, outcomes: Iterable[Outcome], *, blocking: bool = False) -> None:
         """Log the errors in *outcomes*. *blocking*: they ran in the event loop, so all else waited for them.
@@ -32,10 +32,13 @@ class PluginErrorReporter:
         """
         for outcome in outcomes:
             if outcome.error is not None:
-                hint = hint_of(outcome.error) or None
-                self._log(outcome, "plugin_failed", error=describe(outcome.error), hint=hint)
+                self._log_error(outcome.plugin, outcome.hook, outcome.error)
             elif blocking and outcome.seconds > BLOCKED_SECONDS:
-                self._log(outcome, "plugin_blocked", seconds=round(outcome.seconds, 1))
+                self._log("plugin_blocked", outcome.plugin, outcome.hook, seconds=round(outcome.seconds, 1))
+
+    def report_task(self, plugin: str, task: str, error: BaseException) -> None:
+        """Log *error* of a task of *plugin*. Its tasks count as one hook: a plugin can invent names without end."""
+        self._log_error(plugin, None, error, task=task)
 
     def report_reload(self, outcomes: Iterable[Outcome]) -> bool:
         """Log each error in *outcomes* of `remaphore_reloaded`; return whether there was none. This never raises."""
@@ -51,11 +54,16 @@ class PluginErrorReporter:
             )
         return not failed
 
-    def _log(self, outcome: Outcome, event: str, **details: object) -> None:
-        key, now = (outcome.plugin, outcome.hook), time.monotonic()
+    def _log_error(self, plugin: str, hook: str | None, error: BaseException, **details: object) -> None:
+        # The text of an error of ours is a sentence; of others, only the type says what the text is about.
+        shown = describe(error, str if isinstance(error, RemaphoreError) else repr)
+        self._log("plugin_failed", plugin, hook, **details, error=shown, hint=hint_of(error) or None)
+
+    def _log(self, event: str, plugin: str, hook: str | None, **details: object) -> None:
+        key, now = (plugin, hook), time.monotonic()
         if now - self._reported.get(key, -INTERVAL_SECONDS) < INTERVAL_SECONDS:
             self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return
         self._reported[key] = now
         more = self._suppressed.pop(key, 0) or None
-        _log.error(event, plugin=outcome.plugin, hook=outcome.hook, **details, more=more)
+        _log.error(event, plugin=plugin, hook=hook, **details, more=more)

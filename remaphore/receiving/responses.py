@@ -50,6 +50,7 @@ _log = structlog.get_logger()
 class Responses:
     """Sends the daemon's answers to the senders of messages, and counts them.
 
+    signer: signs all that the daemon sends, that of its plugins too, so that no nanosecond is signed twice.
     Nothing is sent before the ledger has it: a rejection is final, and a reply may be resent after a restart.
     """
 
@@ -72,7 +73,7 @@ class Responses:
         self._drops = drops
         self._rejections = rejections
         self._clock = clock
-        self._signer = Signer(config, clock)
+        self.signer = Signer(config, clock)
         self._policy = RejectionPolicy()
         self._pending: set[asyncio.Task[None]] = set()
 
@@ -83,13 +84,13 @@ class Responses:
 
     def apply_config(self, config: Config) -> None:
         """Sign with the identities of *config* from now on."""
-        self._config = self._signer.config = config
+        self._config = self.signer.config = config
 
     async def send(self, message: Message, reply: Reply) -> bool:
         """Send *reply* if the sender of *message* waits for one; return whether it was sent. Failures are logged."""
         if not message.wants_reply:
             return False
-        sent = await try_send_reply(self._bus, self._config, self._signer, message, reply)
+        sent = await try_send_reply(self._bus, self._config, self.signer, message, reply)
         self._counters.replies["sent" if sent else "failed"] += 1
         return sent
 

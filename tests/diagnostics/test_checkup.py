@@ -188,6 +188,27 @@ def test_no_hint_creates_a_hook_directory_whose_name_is_a_mistake(machine, name,
     assert finding.hint.startswith(hint)
 
 
+def test_the_directory_of_an_enabled_plugin_is_judged_where_it_exists(machine):
+    machine.append('[plugins]\nenable = ["permissions"]\n')
+    assert bad(machine.findings()) == []
+    plugins = machine.state / "plugins"
+    path = plugins / "permissions"
+    path.mkdir(parents=True, mode=0o700)
+    (plugins / "of-no-plugin").touch()
+    assert bad(machine.findings()) == []
+    for spoil, what in ((path.touch, "Not a directory"), (lambda: path.symlink_to("/etc"), "a symbolic link")):
+        path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
+        spoil()
+        (finding,) = machine.found(Code.STATE_UNUSABLE)
+        assert (finding.where, finding.level) == (str(path), Level.ERROR)
+        assert what in finding.what
+        assert_hints([finding])
+    path.unlink()
+    plugins.chmod(0o1777)
+    (finding,) = machine.found(Code.STATE_UNUSABLE)
+    assert (finding.where, "sticky" in finding.what) == (str(plugins), True)
+
+
 def test_an_empty_ledger_of_a_daemon_without_room_is_not_damaged(machine):
     (machine.state / "ledger.sqlite3").touch(mode=0o600)
     assert machine.found(Code.LEDGER_DAMAGED) == []

@@ -18,7 +18,17 @@ NAMES = [pytest.param(entry, id=f"{module}.{entry.name}") for module in api.MODU
 NAMES += [pytest.param(entry, id=entry.name) for entry in api.further()]
 PAGE = "\n".join(api.page())
 # Callables, a choice of strings, what a `MemoryBus` is, a secret that has no use in a plugin, classes of Python.
-OPAQUE = {"Clock", "Deliver", "AuthKind", "Bus", "PrivateKey", "PathLike", "TracebackType"}
+OPAQUE = {
+    "Clock",
+    "Deliver",
+    "AuthKind",
+    "Bus",
+    "PrivateKey",
+    "PathLike",
+    "TracebackType",
+    "Task",
+    "AbstractAsyncContextManager",
+}
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 

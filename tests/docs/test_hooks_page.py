@@ -14,7 +14,6 @@ import pytest
 from remaphore import Action, Drop, DropReason, Outcome, PluginError, Reply, Step, Summary
 from remaphore.cli import collecting
 from remaphore.hooks import specs
-from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import emit, emit_plain
 from remaphore.hooks.manager import GROUP, implemented, load
 from remaphore.hooks.settings import build
@@ -73,7 +72,7 @@ CALLS = {
     "remaphore_startup": (
         lambda: {
             "stats": lambda: DaemonStats(received=3, connected=True),
-            "context": PluginContext(config=make_config(), instance="main", invocation="0123456789abcdef"),
+            "context": SimpleNamespace(instance="main"),
         },
         "main: connected: True, received: 3",
     ),
@@ -145,6 +144,14 @@ async def test_the_example_is_a_plugin_that_the_host_loads_and_does_what_it_says
     (outcome,) = called
     assert outcome.error is None
     assert (caplog.messages[0] if isinstance(expected, str) else outcome.result) == expected
+
+
+async def test_the_example_of_the_context_and_its_test_work(tmp_path):
+    section = PAGE.read_text().partition("## The context of a plugin")[2]
+    names = {}
+    for source in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(source, names)
+    await names["use"](tmp_path)
 
 
 async def test_the_example_of_configure_refuses_what_it_does_not_know(tmp_path, monkeypatch):

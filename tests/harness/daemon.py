@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from remaphore.config.settings import Config
+from remaphore.node import DaemonNode
 from remaphore.receiving.daemon import Daemon
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
@@ -50,7 +51,16 @@ async def running_daemon(
     """
     config = config or make_config(2)
     async with Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=created) as ledger:
-        daemon = Daemon(bus, config, plugins=plugins, ledger=ledger, instance=instance, clock=clock)
+        daemon = Daemon(
+            bus,
+            config,
+            plugins=plugins,
+            ledger=ledger,
+            folder=folder,
+            make_node=DaemonNode,
+            instance=instance,
+            clock=clock,
+        )
         ready = asyncio.Event()
         task = spawn(daemon.run(ready=ready.set), name="daemon under test")
         await ready.wait()

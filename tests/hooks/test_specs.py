@@ -13,7 +13,7 @@ from remaphore.testing import PluginHarness
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "hooks.md").read_text()
 EXAMPLES = (ROOT / "tests" / "docs" / "test_hooks_page.py").read_text()
-CORE = "".join(path.read_text() for path in (ROOT / "remaphore").rglob("*.py") if path.name != "testing.py")
+CORE = "".join(path.read_text() for path in (ROOT / "remaphore").rglob("*.py") if "testing" not in path.parts)
 # The harness calls these on its own: when it is entered and left, and for each message.
 IMPLICIT = {"configure": "__aenter__", "startup": "__aenter__", "admitted": "message", "shutdown": "__aexit__"}
 
@@ -24,8 +24,10 @@ def missing(hook, *, page=PAGE, harness=PluginHarness):
     method = getattr(harness, IMPLICIT.get(event, event), None)
     places = {
         "remaphore/hooks/specs.py: a docstring": bool(inspect.getdoc(getattr(specs, hook))),
-        "remaphore/: a call with emit, emit_plain or emit_detached": bool(re.search(rf"hook\.{hook}\b", CORE)),
-        "remaphore/testing.py: a method of PluginHarness": method is not None
+        "remaphore/: a call with emit, emit_each, emit_plain or emit_detached": bool(
+            re.search(rf"hook\.{hook}\b", CORE)
+        ),
+        "remaphore/testing/: a method of PluginHarness": method is not None
         and f'"{event}"' in inspect.getsource(method),
         "docs/hooks.md: a section": f"\n## `{hook}(" in page,
         "tests/docs/test_hooks_page.py: a call of the example": f'"{hook}": (' in EXAMPLES,
@@ -44,7 +46,7 @@ def test_a_missing_place_is_named():
 
     page = PAGE.replace("## `remaphore_dropped(", "## `dropped(")
     assert missing("remaphore_dropped", page=page, harness=Bare) == [
-        "remaphore/testing.py: a method of PluginHarness",
+        "remaphore/testing/: a method of PluginHarness",
         "docs/hooks.md: a section",
     ]
 

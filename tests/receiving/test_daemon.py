@@ -9,7 +9,7 @@ import pytest
 from remaphore import hookimpl, logs
 from remaphore.config.settings import VerbSettings
 from remaphore.errors import ConfigError, PluginError
-from remaphore.node import Node
+from remaphore.node import DaemonNode, Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
@@ -226,7 +226,15 @@ async def test_stopping_before_the_broker_has_confirmed_still_ends_what_runs(tmp
     broker, plugin = MemoryBroker(), Plugin()
     manager = plugin_manager(plugin=plugin)
     async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
-        own = Daemon(Unconfirming(broker), make_config(2), plugins=manager, ledger=ledger, clock=clock)
+        own = Daemon(
+            Unconfirming(broker),
+            make_config(2),
+            plugins=manager,
+            ledger=ledger,
+            folder=tmp_path,
+            make_node=DaemonNode,
+            clock=clock,
+        )
         task = spawn(own.run(ready=lambda: None), name="daemon under test")
         while not broker.subscribers["remaphore.all"]:
             await asyncio.sleep(0)
@@ -365,7 +373,9 @@ async def test_stopping_does_not_wait_for_a_plugin_that_starts_slowly(tmp_path):
     ready = []
     async with Ledger(tmp_path, allow_skew_ns=10**9, now=NOW - 1) as ledger:
         bus, manager = MemoryBroker().connect(), plugin_manager(plugin=plugin)
-        own = Daemon(bus, make_config(2), plugins=manager, ledger=ledger, clock=clock)
+        own = Daemon(
+            bus, make_config(2), plugins=manager, ledger=ledger, folder=tmp_path, make_node=DaemonNode, clock=clock
+        )
         task = spawn(own.run(ready=lambda: ready.append(True)), name="daemon under test")
         await until(lambda: plugin.begun)
         own.stop()

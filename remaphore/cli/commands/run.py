@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from remaphore.config.settings import Config
     from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.systemd import Notifier
+    from remaphore.transport.nats_client import NatsBus
 
 # Always loaded; `[plugins] enable` adds others.
 PLUGINS = ("hooks-d", "log")
@@ -119,15 +120,14 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
     """
     import signal
     from contextlib import AsyncExitStack
-    from functools import partial
 
     import structlog
 
+    from remaphore.node import DaemonNode
     from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.ledger.ledger import Ledger
     from remaphore.receiving.systemd import Notifier
     from remaphore.tasks import on_stop
-    from remaphore.transport.nats_client import NatsBus
 
     # `daemon` exists when the loop runs this: there is no await in between.
     on_stop(lambda _number: daemon.stop(), signal.SIGINT, signal.SIGTERM)
@@ -143,15 +143,10 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.receiving(daemon.destination)
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
-    bus = NatsBus.start(
-        config.servers,
-        auth=config.auth,
-        tls=config.tls,
-        on_notice=partial(report, "broker_disconnected"),
-        on_reconnect=partial(report, "broker_reconnected"),
-        on_protocol_error=lambda line: log.warning("broker_protocol_error", detail=line),
+    bus = _start_bus(config, report)
+    daemon = Daemon(
+        bus, config, plugins=plugins, ledger=ledger, folder=folder, make_node=DaemonNode, instance=options.instance
     )
-    daemon = Daemon(bus, config, plugins=plugins, ledger=ledger, instance=options.instance)
     _reload_on_hangup(options, daemon, plugins, notifier)
     async with ledger, AsyncExitStack() as stack, _watchdog(notifier):
         stack.callback(notifier.close)
@@ -161,6 +156,24 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.stopping()
     stats = daemon.stats()
     log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
+
+
+def _start_bus(config: Config, report: Callable[[str, str], None]) -> NatsBus:
+    """Return the bus, which connects in the background. report: gets event and line of each outage and its end."""
+    from functools import partial
+
+    import structlog
+
+    from remaphore.transport.nats_client import NatsBus
+
+    return NatsBus.start(
+        config.servers,
+        auth=config.auth,
+        tls=config.tls,
+        on_notice=partial(report, "broker_disconnected"),
+        on_reconnect=partial(report, "broker_reconnected"),
+        on_protocol_error=lambda line: structlog.get_logger().warning("broker_protocol_error", detail=line),
+    )
 
 
 def _reload_on_hangup(options: Run, daemon: Daemon, plugins: pluggy.PluginManager, notifier: Notifier) -> None:

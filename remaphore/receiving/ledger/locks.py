@@ -23,6 +23,7 @@ _HINTS = {
     errno.EDQUOT: _NO_SPACE,
     errno.EIO: "check the disk: dmesg shows what the kernel reports about it",
     errno.ELOOP: "replace the symbolic link by a directory or file of its own, or set state_dir to another directory",
+    errno.ENOTDIR: "move the file of this name away, or set state_dir to another directory",
     errno.ENAMETOOLONG: "set state_dir to a shorter path",
 }
 

@@ -18,9 +18,10 @@ from remaphore.trust import UnsafeError
 DEFAULT_INSTANCE = "main"
 SYSTEM_DIR = Path("/var/lib/remaphore")
 
+PLUGINS = "plugins"  # the directory, in that of an instance, with those of its plugins
 _LOCK = "lock"
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 
 
 def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path:
@@ -29,7 +30,7 @@ def directory(config: Config, instance: str, environ: Mapping[str, str]) -> Path
     It is below `state_dir`, else `$STATE_DIRECTORY` (systemd sets it), else /var/lib/remaphore for root and
     `$XDG_STATE_HOME/remaphore` for others. Raise StateError if there is none of these, UsageError for an invalid name.
     """
-    if not _NAME.fullmatch(instance):
+    if not NAME.fullmatch(instance):
         raise UsageError(f"invalid instance name: {instance!r}", hint="use at most 64 letters, digits, _, . and -")
     return (config.state_dir or default_root(environ)) / instance
 
@@ -53,6 +54,21 @@ def check(folder: Path) -> None:
     """Raise StateError if a daemon of our user cannot use *folder*, or must not. Nothing is created."""
     with _reporting(folder):
         files.check_private(folder)
+
+
+def plugin_directory(folder: Path, plugin: str) -> Path:
+    """Return the directory of *plugin* in *folder*, that of an instance; create it with mode 0700.
+
+    Raise StateError if that is not possible, or if a link, or another user, could lead to another directory.
+    """
+    if not NAME.fullmatch(plugin):
+        what = f"no state directory for the plugin {plugin!r}: its name cannot be that of a directory"
+        raise StateError(what, hint="rename its entry point: at most 64 letters, digits, _, . and -")
+    path = folder.absolute() / PLUGINS / plugin
+    for each in (path.parent, path):
+        with _reporting(each):
+            os.close(files.open_private(each))
+    return path
 
 
 @contextmanager

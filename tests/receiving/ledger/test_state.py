@@ -85,3 +85,51 @@ def test_an_impossible_directory_is_an_error_that_names_it(tmp_path):
     ):
         pass
     assert caught.value.hint == "put a directory in its place, or correct the path"
+
+
+def test_the_directory_of_a_plugin_is_below_that_of_its_instance(tmp_path):
+    for instance in ("main", "other"):
+        path = state.plugin_directory(tmp_path / instance, "my.plugin-2")
+        assert path == tmp_path / instance / "plugins" / "my.plugin-2"
+        assert [each.stat().st_mode & 0o777 for each in (path, path.parent)] == [0o700, 0o700]
+        assert state.plugin_directory(tmp_path / instance, "my.plugin-2") == path
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "../x", ".hidden", "x" * 65, "a\0b", "a b", "é"])
+def test_a_plugin_cannot_name_a_path(tmp_path, name):
+    with pytest.raises(StateError, match="no state directory for the plugin") as caught:
+        state.plugin_directory(tmp_path, name)
+    assert caught.value.hint == "rename its entry point: at most 64 letters, digits, _, . and -"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["plugins", "plugins/mine"])
+def test_the_directory_of_a_plugin_is_never_behind_a_link(tmp_path, place):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    link = tmp_path / "main" / place
+    link.parent.mkdir(parents=True, mode=0o700)
+    link.symlink_to(elsewhere)
+    with pytest.raises(StateError, match=f"state directory {link}: {link}: a symbolic link") as caught:
+        state.plugin_directory(tmp_path / "main", "mine")
+    assert caught.value.hint == "name the directory that it leads to, or delete it"
+    assert (list(elsewhere.iterdir()), elsewhere.stat().st_mode & 0o777) == ([], 0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("place", ["plugins", "plugins/mine", "plugins/mine/file"])
+def test_the_directory_of_a_plugin_is_not_used_if_it_or_a_file_in_it_is_another_users(tmp_path, place):
+    state.plugin_directory(tmp_path, "mine")
+    (tmp_path / "plugins" / "mine" / "file").touch()
+    os.chown(tmp_path / place, 1234, 1234)
+    with pytest.raises(StateError, match="owned by user id 1234"):
+        state.plugin_directory(tmp_path, "mine")
+    assert (tmp_path / place).stat().st_uid == 1234
+
+
+def test_a_file_in_the_place_of_a_plugins_directory_is_named(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine").touch()
+    with pytest.raises(StateError, match=r"state directory .*/plugins/mine: Not a directory") as caught:
+        state.plugin_directory(tmp_path, "mine")
+    assert caught.value.hint.startswith("move the file of this name away")

@@ -7,39 +7,43 @@
             reply = await harness.message(make_message("greet", "Ann"))
         assert reply.output == b"Hi, Ann"
 
-No file, no network, no other process. The names in `__all__` are public, like those of `remaphore`.
+No network and no other process, and no file but those that the plugin writes. The names in `__all__` are public, like
+those of `remaphore`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from remaphore.config.settings import Auth, Config, Identity
+from remaphore.config.settings import Config
+from remaphore.errors import describe
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import Outcome, emit, emit_plain
 from remaphore.hooks.manager import empty, implemented, register
 from remaphore.hooks.plan import Step
+from remaphore.hooks.plugin_tasks import CallGuard, PluginTasks
 from remaphore.hooks.settings import build
 from remaphore.hooks.stats import DaemonStats
-from remaphore.protocol.drop import Drop, DropReason
-from remaphore.protocol.duration import SECOND
+from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Summary
-from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
-from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.ping import Invocation
 from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.processor import choose_reply, validate_outcome
-from remaphore.text import natural_key
+from remaphore.testing.clock import START_NS, Clock
+from remaphore.testing.factories import make_config, make_drop, make_message, make_outcome, make_reply, make_summary
+from remaphore.testing.node import HarnessNode, make_peer
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
     "START_NS",
     "Clock",
+    "HarnessNode",
     "MemoryBroker",
     "MemoryBus",
     "PluginHarness",
@@ -47,167 +51,13 @@ __all__ = [
     "make_drop",
     "make_message",
     "make_outcome",
+    "make_peer",
     "make_reply",
     "make_summary",
 ]
 
-START_NS = 1_700_000_000 * SECOND
-"""The time at which a `Clock` and the messages of `make_message` begin: 14 November 2023, 22:13:20 UTC."""
-SENDER = "com.example.sender"
-RECEIVER = "com.example.receiver"
 HARNESS_SECONDS = 10.0
 _INVOCATION = Invocation("0123456789abcdef", "main")
-
-
-class Clock:
-    """A clock that only moves when a test moves it. Calling it returns Unix nanoseconds.
-
-    clock = Clock()
-    clock.step(1.5)
-    assert clock() == START_NS + 1_500_000_000
-    """
-
-    def __init__(self, now_ns: int = START_NS) -> None:
-        self._now_ns = now_ns
-
-    def __call__(self) -> int:
-        """Return its time, in Unix nanoseconds."""
-        return self._now_ns
-
-    def set(self, now_ns: int) -> None:
-        """Set it to *now_ns*, in Unix nanoseconds, which may be earlier than before."""
-        self._now_ns = now_ns
-
-    def step(self, seconds: float) -> None:
-        """Advance it by *seconds*; a negative number sets it back."""
-        self._now_ns += round(seconds * SECOND)
-
-
-def make_message(
-    verb: str = "ping",
-    payload: str | bytes = b"",
-    *,
-    destination: str = "**",
-    uuid: bytes = b"example",
-    time_ns: int = START_NS,
-    wants_reply: bool = False,
-    sender: str = "",
-    sender_name: str = SENDER,
-    own_destination: str = RECEIVER,
-) -> Message:
-    """Return a message as a plugin gets it: verified, addressed to this node, with its digest.
-
-    sender: the base58 key of the signer, derived from *sender_name* if empty. Two messages have the same digest exactly
-    if all their fields are equal.
-
-    message = make_message("deploy", "v42", sender_name="com.example.ci")
-    """
-    message = Message(
-        sender=sender or _key_of(sender_name),
-        destination=destination,
-        verb=verb,
-        uuid=uuid,
-        time_ns=time_ns,
-        wants_reply=wants_reply,
-        payload=_bytes(payload),
-        sender_name=sender_name,
-        own_destination=own_destination,
-    )
-    return replace(message, digest=hashlib.sha256(repr(message).encode()).digest())
-
-
-def make_reply(
-    exit_code: int | None = 0,
-    output: str | bytes = b"",
-    *,
-    peer: str = RECEIVER,
-    sender: str = "",
-    time_ns: int = START_NS,
-    bound: bool = True,
-) -> Reply:
-    """Return a reply as the requesting side gets it: verified, from *peer*.
-
-    assert make_reply(3, "disk full").text == b"3,disk full"
-    """
-    return Reply(exit_code, _bytes(output), peer=peer, sender=sender or _key_of(peer), time_ns=time_ns, bound=bound)
-
-
-def make_outcome(
-    result: Reply | None = None, *, error: BaseException | None = None, plugin: str = "plugin", seconds: float = 0.1
-) -> Outcome:
-    """Return what the plugin *plugin* did with a message, as `remaphore_handled` gets it: its reply, or its error.
-
-    Raise ValueError if both are given: a plugin that raises returns nothing.
-
-    outcome = make_outcome(error=OSError("disk full"), plugin="hooks-d")
-    await harness.handled(make_message("deploy"), (outcome, make_outcome(Reply(0, b"done"))))
-    """
-    if result is not None and error is not None:
-        raise ValueError("result and error: give one of the two")
-    return Outcome("remaphore_message", plugin, seconds, result, error)
-
-
-def make_drop(
-    reason: DropReason = DropReason.BAD_SIGNATURE,
-    detail: str = "",
-    *,
-    size: int = 300,
-    subject: str = "remaphore.all",
-    count: int = 1,
-    exact: bool = False,
-) -> Drop:
-    """Return a drop, as `remaphore_dropped` gets it: *count* messages or replies of *size* bytes.
-
-    harness.dropped(make_drop(DropReason.UNKNOWN_SENDER, count=20, exact=True))
-    """
-    return Drop(reason, detail, size, subject, count, exact)
-
-
-def make_summary(
-    *replies: Reply, missing: Iterable[str] = (), not_asked: Iterable[str] = (), dropped: int = 0
-) -> Summary:
-    """Return the result of a request, as `remaphore_finished` gets it: with these *replies*, one for each destination.
-
-    missing: destinations that did not reply. not_asked: destinations that were never asked. dropped: the number of
-    replies that were dropped.
-
-    summary = make_summary(make_reply(0, peer="com.a"), make_reply(3, peer="com.b"), missing=["com.c"])
-    assert (summary.ok, summary.failed) == (("com.a",), ("com.b",))
-    """
-    by_name = {reply.peer: reply for reply in replies}
-    missing, not_asked = sorted(missing, key=natural_key), sorted(not_asked, key=natural_key)
-    answered = sorted(by_name, key=natural_key)
-    rejected = [name for name in answered if by_name[name].rejected]
-    return Summary(
-        expected=tuple(sorted([*answered, *missing, *not_asked], key=natural_key)),
-        answered=tuple(answered),
-        failed=tuple(name for name in answered if by_name[name].exit_code and name not in rejected),
-        rejected=tuple(rejected),
-        missing=tuple(missing),
-        dropped=dropped,
-        without_code=tuple(name for name in answered if by_name[name].exit_code is None),
-        not_asked=tuple(not_asked),
-    )
-
-
-def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
-    """Return the configuration of a node with a new key, without any file; *fields* replace those of `Config`.
-
-    Its only peer is itself, with permission for every verb: one configuration can be both sides of a request.
-
-    config = make_config("com.example.web", subject="staging")
-    """
-    key = PrivateKey.generate()
-    every = frozenset({ANY_VERB})
-    config = Config(
-        source="make_config()",
-        destination=destination,
-        servers=("nats://127.0.0.1:4222",),
-        auth=Auth(kind="none"),
-        identities=(Identity(key=key.public, verbs=every, load=lambda: key),),
-        peers=(Peer(destination=destination, key=key.public, verbs=every),),
-    )
-    return replace(config, **fields)
 
 
 class PluginHarness:
@@ -215,9 +65,11 @@ class PluginHarness:
 
     Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
     constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`.
-    options: what a command would pass. timeout: seconds for each call of an `async def`, then TimeoutError. The
+    options: what a command would pass. timeout: seconds for each call of an `async def`, then TimeoutError, and for the
+    plugin's tasks to end. state_dir: what the plugin gets as its state directory, a temporary one if None. The
     attribute `stats` is what the plugin gets as the daemon's statistics: assign another `DaemonStats` to change them.
-    Use it in `async with`, which configures and starts the plugin, and shuts it down:
+    `node` is what it sends with, see `HarnessNode`. Use it in `async with`, which configures and starts the plugin,
+    shuts it down, ends its tasks, and raises the exception of a task:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))
@@ -235,6 +87,7 @@ class PluginHarness:
         config: Config | None = None,
         name: str = "plugin",
         timeout: float = HARNESS_SECONDS,
+        state_dir: Path | None = None,
     ) -> None:
         self.config = config or make_config()
         self.stats = DaemonStats(connected=True)
@@ -242,6 +95,12 @@ class PluginHarness:
         self._table = dict(settings or {})
         self._options = dict(options or {})
         self._timeout = timeout
+        self._state_dir = state_dir
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._tasks = PluginTasks(lambda _plugin, task, error: self._failed.append((task, error)))
+        self._failed: list[tuple[str, BaseException]] = []
+        self.node = HarnessNode(self.config, self._guard)
         self._manager = empty()
         register(self._manager, plugin, name=name)
         self.plugin = self._manager.get_plugin(name)
@@ -251,15 +110,53 @@ class PluginHarness:
         """Call `remaphore_configure` and `remaphore_startup`."""
         settings = build(self.plugin, self._table, name=self.name, source=self.config.source)
         self._plain("configure", config=self.config, settings=settings, options=self._options)
-        context = PluginContext(config=self.config, instance=_INVOCATION.instance, invocation=_INVOCATION.number)
-        await self._waiting("startup", stats=lambda: self.stats, context=context)
+        context = PluginContext(
+            name=self.name,
+            config=self.config,
+            instance=_INVOCATION.instance,
+            invocation=_INVOCATION.number,
+            node=self.node,
+            tasks=self._tasks,
+            open_state_dir=lambda _plugin: self.state_dir,
+        )
+        try:
+            await self._waiting("startup", stats=lambda: self.stats, context=context)
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Call `remaphore_shutdown`."""
-        await self._waiting("shutdown", reason="stopped")
+        """Call `remaphore_shutdown`, then cancel the plugin's tasks. Raise the exception of one that failed.
+
+        If the block has raised already, the exceptions of tasks are notes of that.
+        """
+        try:
+            await self._waiting("shutdown", reason="stopped")
+        finally:
+            await self._end()
+        for task, failure in self._failed:
+            if error is None:
+                raise failure
+            error.add_note(f"task {task!r} of the plugin failed: {describe(failure)}")
+
+    async def _end(self) -> None:
+        late = await self._tasks.close(self._timeout)
+        self._failed += [(task, TimeoutError(f"task {task!r} of the plugin did not end")) for _, task in late]
+        self._guard.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    @property
+    def state_dir(self) -> Path:
+        """The plugin's state directory; it is created when it is first used."""
+        if self._state_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="remaphore-plugin-")
+            self._state_dir = Path(self._temporary.name)
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._state_dir
 
     async def message(self, message: Message) -> Reply | None:
         """Pass *message* to the plugin: admitted, message, handled. Return its reply.
@@ -296,6 +193,7 @@ class PluginHarness:
     def reloaded(self, config: Config) -> None:
         """Pass a new configuration to the plugin."""
         self.config = config
+        self.node.apply_config(config)
         self._plain("reloaded", config=config)
 
     def plan(self, message: Message) -> list[Step] | None:
@@ -332,11 +230,3 @@ def _result(outcome: Outcome | None) -> object:
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
-
-
-def _key_of(peer: str) -> str:
-    return PrivateKey(hashlib.sha256(peer.encode()).digest()).public
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
