@@ -84,6 +84,7 @@ COVERED_BY = {
 WITHOUT_MODULE = {
     "tests/config/test_robustness.py": "every reader, with texts that no one would write",
     "tests/plugins/test_third_party.py": "a plugin of a distribution of its own, installed in a new environment",
+    "tests/plugins/test_recipes.py": "the plugins of docs/howto/plugins.md, installed in the same environment",
     "tests/protocol/test_vectors.py": "the whole package, with messages that the Go implementation signed",
     "tests/test_caller.py": "the tests themselves: the state of the process that they run in",
     "tests/test_mirror.py": "a rule of the repository",

@@ -52,10 +52,15 @@ class FreshVenv:
 
 def build_wheel(source: Path, folder: Path) -> Path:
     """Build the wheel of the project in *source* into the new directory *folder*, and return its path."""
-    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
-    _checked(sys.executable, "-m", "pip", "wheel", *offline, "-w", folder, source)
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = build_wheels(folder, source)
     return wheel
+
+
+def build_wheels(folder: Path, *sources: Path) -> list[Path]:
+    """Build the wheel of the project in each of *sources* into the new directory *folder*, and return their paths."""
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
+    _checked(sys.executable, "-m", "pip", "wheel", *offline, "-w", folder, *sources)
+    return [*folder.glob("*.whl")]
 
 
 @functools.cache
