@@ -128,6 +128,7 @@ def has_module(file: str) -> bool:
     return any(path in files_of(module) for module, (folder, _) in MODULES.items() if folder == path.parent)
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_has_its_test_file_or_a_reason(module: str) -> None:
     if module in COVERED_BY:
@@ -136,6 +137,7 @@ def test_a_module_has_its_test_file_or_a_reason(module: str) -> None:
         assert files_of(module), f"write {MODULES[module][0].relative_to(ROOT)}/test_{MODULES[module][1]}.py"
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("file", FILES)
 def test_a_test_file_has_its_module_or_a_reason(file: str) -> None:
     if file in WITHOUT_MODULE:

@@ -32,6 +32,7 @@ OPAQUE = {
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("entry", NAMES)
 def test_every_public_name_has_a_docstring_that_describes_each_field_and_method(entry):
     assert entry.doc, f"write a docstring for {entry.name}; for a constant, a string on the line after it"
@@ -52,6 +53,7 @@ def test_the_page_has_each_name_once_under_its_module():
     assert len({name.lower() for name in found}) == len(found), "two headings would have the same anchor"
 
 
+@pytest.mark.places
 def test_every_class_in_a_signature_is_on_the_page():
     known = {*SECTIONS, *OPAQUE}
     for module in (builtins, collections.abc, typing, pathlib):

@@ -15,6 +15,7 @@ from remaphore.testing import make_config
 from remaphore_plugins.log import Log
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.places
 # Reasons of the requesting side, and the one that the receiver's queues give.
 OF_REPLIES = {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
 OF_QUEUES = {DropReason.BUSY}
