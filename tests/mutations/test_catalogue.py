@@ -38,6 +38,7 @@ def test_no_two_mutations_have_the_same_name() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_can_be_applied_and_its_tests_exist(mutation) -> None:
     changed = mutation.mutated()
