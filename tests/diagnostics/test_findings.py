@@ -84,7 +84,7 @@ def test_each_code_has_a_row_in_the_documentation(code):
 
 @pytest.mark.places
 def test_the_documentation_has_no_other_codes_and_keeps_their_order():
-    assert list(rows()) == list(Code)
+    assert list(rows()) == list(Code), f"{PAGE}: the rows are in the order of Code: {[*map(str, Code)]}"
 
 
 @pytest.mark.parametrize("code", Code)

@@ -38,9 +38,9 @@ def test_every_public_name_has_a_docstring_that_describes_each_field_and_method(
     assert entry.doc, f"write a docstring for {entry.name}; for a constant, a string on the line after it"
     said = api.meanings(entry.doc, api.fields(entry.value))
     missing = [name for name in api.fields(entry.value) if not said.get(name)]
-    assert missing == [], f"describe them in the docstring of {entry.name}, each as `name: meaning.`"
+    assert missing == [], f"the docstring of {entry.name} lacks `name: meaning.` of {', '.join(missing)}"
     members = [name for name, member in api.methods(entry.value).items() if not inspect.getdoc(member)]
-    assert members == [], f"write their docstrings, in {entry.name}"
+    assert members == [], f"{entry.name}: write the docstrings of {', '.join(members)}"
     section = SECTIONS[entry.name]
     assert all(f"| `{name}` | " in section for name in said)
     assert all(f"{entry.name}.{name}" in section for name in api.methods(entry.value))
@@ -61,7 +61,7 @@ def test_every_class_in_a_signature_is_on_the_page():
     shown = "\n".join(re.findall(r"```python\n(?!from |async |assert )(.*?)```", PAGE, re.DOTALL))
     shown = re.sub(r"'[^']*'|\"[^\"]*\"|^\w+\.[A-Z_]+ = .*$", "", shown, flags=re.MULTILINE)
     classes = {word for word in re.findall(r"(?<!\w)[A-Z][a-z]\w*", shown) if word not in known}
-    assert classes == set(), "make them public, or add them to FURTHER of docs/generate/api.py"
+    assert classes == set(), f"make them public, or add them to FURTHER of docs/generate/api.py: {classes}"
 
 
 def test_no_public_module_has_a_name_that_is_neither_public_nor_private():

@@ -38,7 +38,7 @@ def missing(hook, *, page=PAGE, harness=PluginHarness):
 @pytest.mark.places
 @pytest.mark.parametrize("hook", specs.HOOKS)
 def test_a_hook_is_in_every_place(hook):
-    assert missing(hook) == []
+    assert missing(hook) == [], f"{hook} lacks {', '.join(missing(hook))}"
 
 
 def test_a_missing_place_is_named():
