@@ -215,6 +215,10 @@ class DaemonNode(_Sender):
     """
 
     def __init__(self, bus: Bus, signer: Signer, clock: Clock, guard: CallGuard) -> None:
+        # What `request` imports. A daemon runs for months, in which an upgrade may replace the files.
+        import remaphore.requesting.requester
+        import remaphore.requesting.selection  # noqa: F401
+
         super().__init__(bus, signer, clock=clock)
         self._guard = guard
 

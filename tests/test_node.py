@@ -1,12 +1,16 @@
 """The Python API between nodes: send, request, receive and reply."""
 
 import asyncio
+import importlib
+import sys
 from contextlib import aclosing
 
 import pytest
 
 from remaphore.errors import NoReceiversError, UsageError
-from remaphore.node import Node
+from remaphore.hooks.plugin_tasks import CallGuard
+from remaphore.messaging.signer import Signer
+from remaphore.node import DaemonNode, Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
@@ -169,3 +173,15 @@ async def test_an_invalid_subject_is_a_usage_error(broker, name):
     with pytest.raises(UsageError, match="cannot be part of a subject"):
         await node(broker, 1).send("ping", subject_name=name)
     assert broker.published == []
+
+
+def test_the_node_of_a_daemon_imports_nothing_later(broker, monkeypatch):
+    late = ("remaphore.requesting.requester", "remaphore.requesting.selection")
+    for name in late:
+        package, _, module = name.rpartition(".")
+        monkeypatch.setattr(sys.modules[package], module, importlib.import_module(name))  # restored after the test
+        monkeypatch.delitem(sys.modules, name)
+    node(broker, 1)
+    assert [name for name in late if name in sys.modules] == []
+    DaemonNode(broker.connect(), Signer(make_config(1)), clock, CallGuard())
+    assert [name for name in late if name in sys.modules] == [*late]

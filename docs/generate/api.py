@@ -32,11 +32,10 @@ FURTHER = {
     "Tls": "remaphore.config.settings",
     "Problem": "remaphore.config.settings",
 }
-# Constructors, methods and fields that only the host uses.
+# Constructors and methods that only the host uses.
 _INTERNAL = {
     *("Request", "Request.start", "Request.stop"),
-    *("PluginContext", "PluginContext.tasks", "PluginContext.open_state_dir"),
-    *("HarnessNode", "HarnessNode.apply_config"),
+    *("PluginContext", "HarnessNode", "HarnessNode.apply_config"),
 }
 _INTRODUCTION = """\
 The names that plugins and other programs may import, from five modules. No other name of the package is public.
@@ -110,11 +109,7 @@ def fields(value: Any) -> dict[str, str]:
     if issubclass(value, enum.Enum):
         return dict.fromkeys((each.value for each in value), value.__name__)
     if dataclasses.is_dataclass(value):
-        return {
-            field.name: str(field.type)
-            for field in dataclasses.fields(value)
-            if f"{value.__name__}.{field.name}" not in _INTERNAL
-        }
+        return {field.name: str(field.type) for field in dataclasses.fields(value) if not field.name.startswith("_")}
     return {name: _Shown.of(value.__annotations__[name]) for name in getattr(value, "_fields", ())}
 
 

@@ -127,8 +127,8 @@ class PluginContext:
     instance: str
     invocation: str
     node: PluginNode
-    tasks: PluginTasks = field(repr=False)
-    open_state_dir: Callable[[str], Path] = field(repr=False)
+    _tasks: PluginTasks = field(repr=False)
+    _open_state_dir: Callable[[str], Path] = field(repr=False)
 
     @property
     def state_dir(self) -> Path:
@@ -136,13 +136,14 @@ class PluginContext:
 
         Raise StateError, with a hint, if it cannot be created, or if another user could have prepared or replaced it.
         """
-        return self.open_state_dir(self.name)
+        return self._open_state_dir(self.name)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
         """Run *coroutine* as a task until it ends, or until the daemon does; return the task.
 
-        The task is kept alive. It is cancelled when `remaphore_shutdown` has returned, and has 5 seconds to end. Its
-        exception, whatever it is, is logged as `plugin_failed` with the names of plugin and task, and ends nothing
-        else. name: the task's in the log, that of the function if empty. Raise UsageError after the shutdown.
+        A plain hook may call it too, and so send something. The task is kept alive. It is cancelled when
+        `remaphore_shutdown` has returned, and has 5 seconds to end. Its exception, whatever it is, is logged as
+        `plugin_failed` with the names of plugin and task, and ends nothing else. name: the task's in the log, that of
+        the function if empty. Raise UsageError after the shutdown, and in another thread than the daemon's.
         """
-        return self.tasks.spawn(self.name, coroutine, name)
+        return self._tasks.spawn(self.name, coroutine, name)

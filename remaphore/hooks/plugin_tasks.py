@@ -15,10 +15,9 @@ T = TypeVar("T")
 
 
 class CallGuard:
-    """Raises for what a plugin calls in another thread, or after the end. *end*: until when the calls are possible."""
+    """Raises for what a plugin calls in another thread, or after the end of its host."""
 
-    def __init__(self, *, end: str) -> None:
-        self._end = end
+    def __init__(self) -> None:
         self._thread = threading.get_ident()
         self._closed = False
 
@@ -28,7 +27,8 @@ class CallGuard:
             hint = "use asyncio.run_coroutine_threadsafe, with the loop that is running in remaphore_startup"
             raise UsageError(f"{call} was called outside the daemon's thread", hint=hint)
         if self._closed:
-            raise UsageError(f"{call} was called too late: the daemon has stopped", hint=f"call it before {self._end}")
+            hint = "call it before remaphore_shutdown returns"
+            raise UsageError(f"{call} was called too late: the daemon has stopped", hint=hint)
 
     def close(self) -> None:
         """Let every later call raise."""
@@ -40,7 +40,7 @@ class PluginTasks:
 
     def __init__(self, report: Callable[[str, str, BaseException], None]) -> None:
         self._report = report
-        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._guard = CallGuard()
         self._running: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any]]] = {}
 
     def spawn(self, plugin: str, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -70,7 +70,8 @@ class PluginTasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         plugin, coroutine = self._running.pop(task)
-        coroutine.close()  # a task that was cancelled at once never began to await it
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            coroutine.close()  # a task that was cancelled at once never began to await it
         error = None if task.cancelled() else task.exception()  # which the loop would else report a second time
         if error is not None:
             self._report(plugin, task.get_name(), error)

@@ -5,8 +5,8 @@ cannot be an `async def`. Those in `WAITING` may be. An implementation that rais
 own part of its own event.
 
 To add a hook, for a plugin that needs it: declare it here and in one of the two sets; call it where the event happens
-(`emit`, `emit_plain`, `emit_detached`); give it a method in `remaphore.testing.PluginHarness`; describe it in
-docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. What is missing is named by
+(`emit`, `emit_each`, `emit_plain`, `emit_detached`); give it a method in `remaphore.testing.PluginHarness`; describe it
+in docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. What is missing is named by
 tests/hooks/test_specs.py.
 """
 
@@ -38,7 +38,10 @@ def remaphore_configure(config: Config, settings: Any, options: Mapping[str, obj
 
 @hookspec
 def remaphore_startup(stats: Callable[[], DaemonStats], context: PluginContext) -> None:
-    """The daemon is subscribed. *stats* returns its current statistics, for as long as it runs."""
+    """The daemon is subscribed. *stats* returns its current statistics, for as long as it runs.
+
+    context: the plugin's own, with a node to send with, a directory and tasks.
+    """
 
 
 @hookspec

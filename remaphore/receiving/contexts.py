@@ -31,7 +31,7 @@ class PluginContexts:
     ) -> None:
         self._invocation = invocation
         self._tasks = PluginTasks(errors.report_task)
-        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._guard = CallGuard()
         self._node = make_node(self._guard)
         self._open_state_dir = cache(partial(plugin_directory, folder))  # an error is no result: it is tried again
 
@@ -43,8 +43,8 @@ class PluginContexts:
             instance=self._invocation.instance,
             invocation=self._invocation.number,
             node=self._node,
-            tasks=self._tasks,
-            open_state_dir=self._open_state_dir,
+            _tasks=self._tasks,
+            _open_state_dir=self._open_state_dir,
         )
 
     async def end_tasks(self, seconds: float) -> None:

@@ -222,12 +222,17 @@ class Daemon:
         await self._admission.join()
         self._execution.reject_waiting()
         await self._drain(DRAIN_SECONDS)
+        self._show_held()  # while plugins can still send
         self._errors.report(await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason="stopped"))
         await asyncio.gather(self._contexts.end_tasks(STOP_SECONDS), self._drain(STOP_SECONDS))
+        self._show_held()
         self._contexts.close()
+        self._admission.close()
+
+    def _show_held(self) -> None:
+        """Show the plugins the drops and rejections that are held back for being many."""
         self._drops.close()
         self._rejections.close()
-        self._admission.close()
 
     async def _drain(self, seconds: float) -> None:
         """Return when all that was accepted has ended and been replied to, or after *seconds*."""

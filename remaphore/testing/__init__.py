@@ -97,7 +97,7 @@ class PluginHarness:
         self._timeout = timeout
         self._state_dir = state_dir
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._guard = CallGuard(end="remaphore_shutdown returns")
+        self._guard = CallGuard()
         self._tasks = PluginTasks(lambda _plugin, task, error: self._failed.append((task, error)))
         self._failed: list[tuple[str, BaseException]] = []
         self.node = HarnessNode(self.config, self._guard)
@@ -116,8 +116,8 @@ class PluginHarness:
             instance=_INVOCATION.instance,
             invocation=_INVOCATION.number,
             node=self.node,
-            tasks=self._tasks,
-            open_state_dir=lambda _plugin: self.state_dir,
+            _tasks=self._tasks,
+            _open_state_dir=lambda _plugin: self.state_dir,
         )
         try:
             await self._waiting("startup", stats=lambda: self.stats, context=context)

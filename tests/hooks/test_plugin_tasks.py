@@ -73,6 +73,17 @@ async def test_a_task_that_is_cancelled_by_the_plugin_or_by_itself_is_no_error(t
     assert (own.cancelled(), other.cancelled(), reported) == (True, True, [])
 
 
+async def test_a_coroutine_that_is_started_twice_fails_the_second_time_only(tasks, reported):
+    release = asyncio.Event()
+    coroutine = release.wait()
+    first, second = tasks.spawn("mine", coroutine, ""), tasks.spawn("mine", coroutine, "")
+    await asyncio.wait({second})
+    await until(lambda: reported)
+    release.set()
+    assert await first
+    assert [type(error) for _, _, error in reported] == [RuntimeError]
+
+
 async def test_a_task_that_nothing_refers_to_is_kept_alive(tasks):
     ended = []
 

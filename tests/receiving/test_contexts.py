@@ -135,6 +135,22 @@ async def test_at_startup_in_a_message_and_at_shutdown_messages_can_be_sent_and_
     assert reply_subjects(broker) == []
 
 
+async def test_a_plain_hook_sends_in_a_task_also_what_was_held_back_until_the_stop(tmp_path):
+    class Alarm(Plugin):
+        @hookimpl
+        def remaphore_dropped(self, drop):
+            if drop.reason is DropReason.MALFORMED:
+                self.context.spawn(self.context.node.send("alarm", payload=str(drop.count)))
+
+    broker = MemoryBroker()
+    async with world(tmp_path, 2, broker=broker, node2={"alarm": Alarm()}):
+        for _ in range(3):
+            await broker.connect().publish("remaphore.all", b"malformed")
+        await until(lambda: len(broker.published) == 4)
+    alarms = [wire.decode(raw).message().payload for _, raw in broker.published if raw != b"malformed"]
+    assert alarms == [b"1", b"2"]
+
+
 async def test_no_nanosecond_is_signed_twice_by_the_daemon_and_its_plugins(tmp_path):
     async def send(context, message):
         await context.node.send("note")
@@ -187,7 +203,7 @@ async def test_a_message_to_its_own_destination_is_dropped_and_a_request_finds_n
 async def test_two_nodes_whose_plugins_request_each_other_wait_for_no_more_than_their_timeouts(tmp_path):
     async def back(context, message):
         other = "com.one" if context.config.destination == "com.two" else "com.two"
-        found = await replies(context.node, "other", to=other, timeout=0.3)
+        found = await replies(context.node, "other", to=other, timeout=0.1)
         return Reply(len(found))
 
     broker = MemoryBroker()
