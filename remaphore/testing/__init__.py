@@ -65,11 +65,12 @@ class PluginHarness:
 
     Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
     constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`;
-    relative paths in it start at the current directory. options: what a command would pass. timeout: seconds for each call of an `async def`, then TimeoutError, and for the
-    plugin's tasks to end. state_dir: what the plugin gets as its state directory, a temporary one if None. The
-    attribute `stats` is what the plugin gets as the daemon's statistics: assign another `DaemonStats` to change them.
-    `node` is what it sends with, see `HarnessNode`. Use it in `async with`, which configures and starts the plugin,
-    shuts it down, ends its tasks, and raises the exception of a task:
+    relative paths in it start at the current directory. options: what a command would pass. timeout: seconds for each
+    call of an `async def`, then TimeoutError, and for the plugin's tasks to end. state_dir: what the plugin gets as
+    its state directory, a temporary one if None. The attribute `stats` is what the plugin gets as the daemon's
+    statistics: assign another `DaemonStats` to change them. `node` is what it sends with, see `HarnessNode`. Use it in
+    `async with`, which configures and starts the plugin, shuts it down, ends its tasks, and raises the exception of a
+    task:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))
