@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Most tests wait for processes, not for the processor.
 WORKERS ?= 4
 
-.PHONY: demo test test-long test-lowest bench bench-short soak fleet lint format docs build clean
+.PHONY: demo test places test-long test-lowest bench bench-short soak fleet lint format docs build clean
 
 demo: $(VENV)/installed
 	@$(BIN)/remaphore demo
@@ -23,6 +23,10 @@ test: $(VENV)/installed
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include='remaphore/protocol/*' --fail-under=100
+
+# What a new reason, hook, finding, key, command, log event or public name lacks, one line each, in seconds.
+places: $(VENV)/installed
+	@$(BIN)/python -m pytest -q --no-header --tb=line -m places -n 2 $$(grep -rl --include='test_*.py' mark.places tests) </dev/null
 
 # The full counts of what `make test` does in samples.
 test-long: $(VENV)/installed

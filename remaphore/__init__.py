@@ -1,7 +1,8 @@
 """remaphore, the remote semaphore: processes on distributed machines wait for and start each other over NATS.
 
-The names below are the public API, with `remaphore.testing`, `remaphore.text` and `remaphore.trust`; no other name is.
-They are imported when first used (PEP 562), so that `remaphore --help` does not import NATS.
+The names below are the public API, with those of `remaphore.testing`, `remaphore.text`, `remaphore.nodeset` and
+`remaphore.trust`; no other name is. They are imported when first used (PEP 562), so that `remaphore --help` does not
+import NATS.
 """
 
 from __future__ import annotations

@@ -16,9 +16,13 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from remaphore.errors import UsageError
 from remaphore.text import natural_key
 
-# Names in one set: ten times the peers of a large configuration. They are counted before the first one is made, since
-# [1-99999999] would fill the memory.
+__all__ = ["MAX_NAMES", "expand", "fold", "is_plain"]
+
 MAX_NAMES = 100_000
+"""The most names in one set: ten times the peers of a large configuration.
+
+They are counted before the first one is made, since `[1-99999999]` would fill the memory.
+"""
 
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")

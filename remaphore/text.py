@@ -17,7 +17,26 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TextIO
 
-DEFAULT_COLUMNS = 80  # of a terminal that does not report its width
+__all__ = [
+    "DEFAULT_COLUMNS",
+    "CharacterTable",
+    "closest",
+    "columns_of",
+    "cut",
+    "describe_character",
+    "encodable",
+    "escape",
+    "fitting",
+    "is_visible",
+    "natural_key",
+    "show",
+    "to_json",
+    "width",
+    "wrap",
+]
+
+DEFAULT_COLUMNS = 80
+"""The columns of a terminal that does not report its width."""
 
 # Printable for Python, but shown as nothing (Default_Ignorable_Code_Point of Unicode): grapheme joiner, Hangul fillers,
 # Khmer inherent vowels, variation selectors. Or shown as a blank: the empty Braille pattern, a musical symbol.

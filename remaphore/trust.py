@@ -20,7 +20,22 @@ import shlex
 import stat
 from collections.abc import Callable
 
-MAX_LINKS = 40  # as the kernel's, path_resolution(7)
+__all__ = [
+    "MAX_LINKS",
+    "Look",
+    "UnsafeError",
+    "check_directory",
+    "check_owner",
+    "check_way",
+    "check_writers",
+    "is_read_only",
+    "lstat",
+    "replace_hint",
+    "walk",
+]
+
+MAX_LINKS = 40
+"""The most links that a path may go through, as the kernel's limit (path_resolution(7))."""
 
 _ROOT = 0
 
@@ -37,6 +52,7 @@ class UnsafeError(Exception):
 
 
 Look = Callable[[str], os.stat_result]
+"""The type of `lstat`, and of a function in its place, such as one that remembers what it has looked at."""
 
 
 def lstat(path: str) -> os.stat_result:

@@ -65,6 +65,7 @@ COVERED_BY = {
     "remaphore/receiving/plugin_errors.py": "tests/hooks/test_dispatch_broken_plugins.py",
     "remaphore/receiving/responses.py": "tests/receiving/test_daemon_trust.py",
     "remaphore/testing/clock.py": "tests/test_testing.py",
+    "remaphore/testing/factories.py": "tests/test_testing.py",
     "remaphore/testing/node.py": "tests/test_testing.py",
     "remaphore/transport/dialer.py": "tests/transport/test_nats_client_connect.py",
     "remaphore/transport/memory.py": "tests/transport/test_bus_contract.py",
@@ -85,6 +86,7 @@ COVERED_BY = {
 WITHOUT_MODULE = {
     "tests/config/test_robustness.py": "every reader, with texts that no one would write",
     "tests/plugins/test_third_party.py": "a plugin of a distribution of its own, installed in a new environment",
+    "tests/plugins/test_recipes.py": "the plugins of docs/howto/plugins.md, installed in the same environment",
     "tests/protocol/test_vectors.py": "the whole package, with messages that the Go implementation signed",
     "tests/test_caller.py": "the tests themselves: the state of the process that they run in",
     "tests/test_mirror.py": "a rule of the repository",
@@ -128,6 +130,7 @@ def has_module(file: str) -> bool:
     return any(path in files_of(module) for module, (folder, _) in MODULES.items() if folder == path.parent)
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_has_its_test_file_or_a_reason(module: str) -> None:
     if module in COVERED_BY:
@@ -136,6 +139,7 @@ def test_a_module_has_its_test_file_or_a_reason(module: str) -> None:
         assert files_of(module), f"write {MODULES[module][0].relative_to(ROOT)}/test_{MODULES[module][1]}.py"
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("file", FILES)
 def test_a_test_file_has_its_module_or_a_reason(file: str) -> None:
     if file in WITHOUT_MODULE:

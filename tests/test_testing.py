@@ -2,37 +2,29 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pluggy
 import pytest
 
-import remaphore.testing
-from remaphore import (
-    Action,
-    Drop,
-    DropReason,
-    Outcome,
-    PluginError,
-    Receipt,
-    Reply,
-    Step,
-    Summary,
-    UsageError,
-    hookimpl,
-)
+from remaphore import Action, Drop, DropReason, PluginError, Receipt, Reply, Step, UsageError, hookimpl
 from remaphore.hooks import specs
 from remaphore.node import Node
+from remaphore.protocol.exchange import Exchange
 from remaphore.protocol.keys import decode_public
+from remaphore.protocol.message import NO_DATA, REJECTED
 from remaphore.testing import (
     START_NS,
     Clock,
     MemoryBroker,
     PluginHarness,
     make_config,
+    make_drop,
     make_message,
+    make_outcome,
     make_peer,
     make_reply,
+    make_summary,
 )
 
 
@@ -142,18 +134,17 @@ async def test_an_error_of_a_plugin_is_raised_after_handled_and_the_plugin_is_sh
 
 
 async def test_every_hook_can_be_called():
-    summary = Summary(expected=("a",), answered=(), failed=(), rejected=(), missing=("a",), dropped=0)
     async with PluginHarness(Everything) as harness:
         assert harness.hooks == specs.HOOKS
         del harness.plugin.events[:]
         harness.reloaded(make_config("com.b"))
         harness.rejected(make_message("deploy", "x"), "busy", count=2)
-        harness.dropped(Drop(DropReason.MALFORMED))
+        harness.dropped(make_drop(DropReason.MALFORMED))
         await harness.requested(make_message("deploy"), ("a",))
         await harness.receipt(make_message("deploy"), Receipt("a", "key", START_NS))
         await harness.reply(make_message("deploy"), make_reply(3))
-        await harness.finished(make_message("deploy"), summary)
-        await harness.handled(make_message("deploy"), (Outcome("h", "other", 1.0),))
+        await harness.finished(make_message("deploy"), make_summary(missing=["a"]))
+        await harness.handled(make_message("deploy"), (make_outcome(plugin="other"),))
         assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
@@ -202,7 +193,7 @@ async def test_an_error_of_configure_is_raised():
 
 
 async def test_settings_that_the_host_would_reject_are_an_error():
-    with pytest.raises(PluginError, match="plugin 'plugin': unknown key 'm'"):
+    with pytest.raises(PluginError, match=r"plugins\.plugin\.m: unknown key"):
         async with PluginHarness(Everything, settings={"m": 1}):
             pytest.fail("it was configured")
 
@@ -327,6 +318,45 @@ def test_messages_differ_in_their_digest_exactly_if_they_differ():
     assert make_message(payload="é").payload == "é".encode()
 
 
+async def test_the_kit_makes_what_remaphore_handled_gets_of_a_plugin_as_the_host_does():
+    seen = []
+    async with PluginHarness(only("remaphore_message", lambda self, message: Reply(3, b"x")), name="own") as harness:
+        harness.handled = lambda _message, outcomes, *_rest, **_more: seen.extend(outcomes) or asyncio.sleep(0)
+        await harness.message(make_message())
+    assert seen == [make_outcome(Reply(3, b"x"), plugin="own", seconds=seen[0].seconds)]
+    failed = make_outcome(error=OSError("disk full"), plugin="own")
+    assert (failed.hook, str(failed.error), failed.result) == ("remaphore_message", "disk full", None)
+    with pytest.raises(ValueError, match="one of the two"):
+        make_outcome(Reply(0), error=OSError())
+
+
+def test_a_summary_is_that_of_a_request_with_the_same_replies():
+    config = make_config()
+    peers = [
+        replace(config.peers[0], destination=f"com.{number}", key=make_reply(peer=f"com.{number}").sender)
+        for number in (10, 2, 1, 3, 4)
+    ]
+    exchange = Exchange(make_message(), peers, allow_skew_ns=1)
+    replies = [
+        make_reply(code, output, peer=f"com.{number}")
+        for number, code, output in ((10, 0, b""), (2, 3, b""), (3, 75, REJECTED), (1, None, NO_DATA))
+    ]
+    exchange.replies = {reply.peer: reply for reply in replies}
+    exchange.dropped = 2
+    made = make_summary(*replies, missing=["com.4"], dropped=2)
+    assert {name: set(value) if isinstance(value, tuple) else value for name, value in asdict(made).items()} == {
+        name: set(value) if isinstance(value, tuple) else value for name, value in asdict(exchange.summary()).items()
+    }
+    assert (made.ok, made.answered) == (("com.10",), ("com.1", "com.2", "com.3", "com.10"))
+    assert make_summary(not_asked=["b", "a"]).expected == ("a", "b")
+
+
+def test_a_drop_has_the_fields_of_the_gates():
+    assert make_drop(DropReason.REPLAYED, "seen", count=3, exact=True) == Drop(
+        DropReason.REPLAYED, "seen", 300, "remaphore.all", 3, exact=True
+    )
+
+
 def test_the_sender_is_a_key_that_belongs_to_the_peer():
     assert len(decode_public(make_message().sender)) == 32
     assert make_message(sender_name="a").sender == make_reply(peer="a").sender != make_reply(peer="b").sender
@@ -356,8 +386,3 @@ def test_fields_of_a_configuration_can_be_replaced_and_keys_are_new():
     assert make_config().identity().key != make_config().identity().key
     config = make_config()
     assert config.identity().load().public == config.identity().key
-
-
-def test_every_public_name_exists_and_has_a_docstring():
-    for name in set(remaphore.testing.__all__) - {"START_NS"}:
-        assert getattr(remaphore.testing, name).__doc__

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # mkdocs loads this file by its path
 
-from docs.generate import configuration, manual  # noqa: E402 - see above
+from docs.generate import api, configuration, manual  # noqa: E402 - see above
 
 # Pages of the repository that are not in docs/, and their paths on the site.
 ELSEWHERE = {
@@ -67,6 +67,7 @@ def on_files(files: Any, config: Any) -> Any:
     made = {
         "reference/commands.md": "\n".join(_commands()) + "\n",
         "reference/configuration.md": "\n".join(_configuration()) + "\n",
+        "reference/python.md": "\n".join(api.page()) + "\n",
     }
     made |= {page: (ROOT / source).read_text() for source, page in ELSEWHERE.items()}
     for page, text in made.items():

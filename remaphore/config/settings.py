@@ -21,7 +21,10 @@ DEFAULT_SKEW_NS = 3 * duration.SECOND  # the Go implementation's default
 
 
 class Problem(NamedTuple):
-    """A problem with a value or a file. what: one line; hint: how to fix it, imperative, or empty."""
+    """A problem with a value or a file.
+
+    what: one line. hint: how to fix it, imperative, or empty.
+    """
 
     what: str
     hint: str = ""
@@ -36,9 +39,11 @@ AuthKind = Literal["credentials", "nkey", "password", "token", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auth:
-    """How this node authenticates to the broker. file: the creds file, nkey seed, password or token, by *kind*.
+    """How this node authenticates to the broker.
 
-    lenient: the file belongs to a legacy .conf, for which unsafe modes are only a warning.
+    kind: one of "credentials", "nkey", "password", "token" and "none". file: the creds file, nkey seed, password or
+    token, by *kind*. user: the user name, for a password. lenient: the file belongs to a legacy .conf, for which
+    unsafe modes are only a warning.
     """
 
     kind: AuthKind
@@ -49,8 +54,9 @@ class Auth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Files for TLS, each optional: the CA to trust instead of the system's, our certificate and its key.
+    """Files for TLS, in PEM format, each optional.
 
+    ca_file: the CAs to trust instead of the system's. cert_file: our certificate. key_file: its private key.
     handshake_first: whether TLS begins before the server's first line, as nats-server's setting of this name requires.
     """
 
@@ -62,9 +68,10 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A key pair of this node: the base58 public key, the verbs that it may send, and `load`, which returns the secret.
+    """A key pair of this node.
 
-    file: the private key's file, None if the configuration itself contains the key.
+    key: the public key in base58. verbs: those that it may send, `*` for every verb. load: a function that returns the
+    private key. file: the private key's file, None if the configuration itself contains the key.
     """
 
     key: str
@@ -105,13 +112,17 @@ DEFAULT_VERB_SETTINGS = VerbSettings()
 class Config:
     """Everything that a node knows about itself, the broker and its peers.
 
-    source: the file, for messages. default_identity: its base58 public key; empty for that of the first identity.
-    allow_skew_ns: nanoseconds, in both directions. verbs: the verbs that have a table. plugins: the table of each
-    plugin, unchecked. warnings: likely mistakes that the reader accepted; a command prints each once. unsafe: the files
-    and directories of the configuration that another user could have changed: the daemon rejects them, a command warns.
-    legacy: the file is in the legacy .conf format, so every peer counts as running the Go implementation.
-    notify_rejections: whether the daemon reports to a known peer why it rejected its message. origins: the file and
-    line, or file and key path, of each setting in the file.
+    source: the file, for messages. destination: this node's name. servers: the addresses of the broker. auth: how
+    to authenticate to it. tls: the files for TLS. identities: the key pairs of this node. peers: the other nodes.
+    subject: the first part of the NATS subjects. state_dir: where the daemon keeps its ledger, None for the
+    default. hooks: the directories of handlers, empty for the default. enabled_plugins: those of `enable`, in its
+    order. default_identity: its base58 public key; empty for that of the first identity. allow_skew_ns: how far the
+    clock of a sender may be ahead or behind, in nanoseconds. verbs: the settings of the verbs that have a table.
+    plugins: the table of each plugin, unchecked. warnings: likely mistakes that the reader accepted; a command
+    prints each once. unsafe: the files and directories of the configuration that another user could have changed:
+    the daemon rejects them, a command warns. legacy: whether the file is in the legacy .conf format, so every peer
+    counts as running the Go implementation. notify_rejections: whether the daemon reports to a known peer why it
+    rejected its message. origins: the file and line, or file and key path, of each setting in the file.
     """
 
     source: str

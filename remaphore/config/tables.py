@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from remaphore.config import characters, checks
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError
+from remaphore.text import describe_character
 
 _T = TypeVar("_T")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")  # shorter than a seed, in base58 or as an nkey
@@ -30,7 +31,8 @@ class Table:
 
     The methods return None (or an empty tuple) for a key that is missing, unless it is required; all of them raise
     ConfigError. *top*: the keys that are only allowed at the top of the file, for the hint. *text*: the
-    whole file, for the place of a character that cannot be seen.
+    whole file, for the place of a character that cannot be seen; empty if it is not at hand. *owner*: what may know
+    further keys in a newer version.
     """
 
     __slots__ = ("_at", "_data", "_source", "_text", "_top")
@@ -44,13 +46,14 @@ class Table:
         at: str = "",
         top: Collection[str] = (),
         text: str = "",
+        owner: str = "remaphore",
     ) -> None:
         self._data, self._source, self._at, self._top, self._text = data, source, at, top, text
         if known is not None:
             for key in data:
                 if key not in known:
                     place = self._deceptive(key)
-                    hint = f"delete or replace {place}" if place else _unknown_key_hint(key, known, top)
+                    hint = f"delete or replace {place}" if place else _unknown_key_hint(key, known, top, owner)
                     raise self.error(key, "unknown key", hint)
 
     def __contains__(self, key: str) -> bool:
@@ -82,9 +85,7 @@ class Table:
     def text(self, key: str) -> str | None:
         """Return a string, which may not be empty."""
         value = self._typed(key, str)
-        if value is not None and not value.strip():
-            raise self.error(key, "empty", "write a value or delete it")
-        return value
+        return value if value is None else self.require_content(key, value)
 
     def required_text(self, key: str) -> str:
         """Return a string that is required."""
@@ -96,15 +97,16 @@ class Table:
         items = self._typed(key, list) or []
         for number, item in enumerate(items):
             at = f"{key}[{number}]"
-            if not self._check(at, item, str).strip():
-                raise self.error(at, "empty", "write a value or delete it")
+            self.require_content(at, self.check(at, item, str))
         return tuple(items)
 
     def duration(self, key: str) -> int | None:
         """Return the nanoseconds, more than 0, of a string in Go's notation."""
         text = self.text(key)
-        if text is None:
-            return None
+        return None if text is None else self.read_duration(key, text)
+
+    def read_duration(self, key: str, text: str) -> int:
+        """Return the nanoseconds, more than 0, of *text*, the string at *key*."""
         try:
             nanoseconds = checks.read_duration(text)
         except ConfigError as error:
@@ -145,8 +147,22 @@ class Table:
         """Return the tables of an array, `[[key]]` in the file."""
         for number, item in enumerate(self._typed(key, list) or []):
             at = f"{key}[{number}]"
-            data = self._check(at, item, dict)
+            data = self.check(at, item, dict)
             yield Table(data, source=self._source, known=known, at=self.path(at), top=self._top, text=self._text)
+
+    def require_content(self, key: str, value: str) -> str:
+        """Return *value*, the string at *key*. Raise ConfigError if it is empty or blank."""
+        if not value.strip():
+            raise self.error(key, "empty", "write a value or delete it")
+        return value
+
+    def check(self, key: str, value: object, kind: type[_T]) -> _T:
+        """Return *value*, which is at *key*. Raise ConfigError unless it is a *kind*."""
+        # The exact type: in Python, True is an instance of int.
+        if type(value) is not kind:
+            raise self.error(key, f"must be {_NAMES[kind]}, not {_NAMES.get(type(value), 'a date or time')}")
+        assert isinstance(value, kind)
+        return value
 
     def checked(self, key: str, value: str, problem_of: Callable[[str], Problem | None]) -> str:
         """Return *value*, the string at *key*. Raise the problem that *problem_of* finds in it, if any."""
@@ -157,27 +173,22 @@ class Table:
         return value
 
     def _deceptive(self, value: str) -> str:
-        """Return the first character of *value* that cannot be seen, and where it is in the file; else empty."""
+        """Return the first character of *value* that cannot be seen, and where it is in the file, if that is known."""
         index = characters.find(value)
+        if index is not None and not self._text:
+            return describe_character(value[index])
         start = self._text.find(value)  # -1 if it is written with escapes, which can be seen
         return "" if index is None or start < 0 else characters.locate(self._text, start + index)
 
     def _typed(self, key: str, kind: type[_T]) -> _T | None:
-        return self._check(key, self._data[key], kind) if key in self._data else None
-
-    def _check(self, key: str, value: object, kind: type[_T]) -> _T:
-        # The exact type: in Python, True is an instance of int.
-        if type(value) is not kind:
-            raise self.error(key, f"must be {_NAMES[kind]}, not {_NAMES.get(type(value), 'a date or time')}")
-        assert isinstance(value, kind)
-        return value
+        return self.check(key, self._data[key], kind) if key in self._data else None
 
 
-def _unknown_key_hint(key: str, known: Collection[str], top: Collection[str]) -> str:
+def _unknown_key_hint(key: str, known: Collection[str], top: Collection[str], owner: str) -> str:
     if key in top and top is not known:
         return f"move {key} to the top of the file, above the first [table]"
     from remaphore.text import closest
 
     likely = closest(key, known)
     hint = f"did you mean {likely}?" if likely else f"known keys: {', '.join(known)}"
-    return f"{hint} (if a newer remaphore knows this key, update this one)"
+    return f"{hint} (if a newer {owner} knows this key, update this one)"

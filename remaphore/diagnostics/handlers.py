@@ -15,7 +15,7 @@ from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.errors import PluginError
-from remaphore.hooks.manager import configure, load, read_settings
+from remaphore.hooks.manager import configure, empty, load, read_settings
 from remaphore.hooks.plan import Action, Step
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB
@@ -44,6 +44,8 @@ def check_plugins(config: Config, names: Sequence[str], *, options: Options | No
         own = replace(config, plugins={name: config.plugins[name]} if name in config.plugins else {})
         hint = f"remove {name} from plugins.enable" if name in names else f"delete the table [plugins.{name}]"
         try:
+            if name not in names:
+                read_settings(empty(), own)  # raises if the plugin of this table is not installed
             plugin = load([name])
             if name in names:
                 configure(plugin, own, options=options)

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one plugin did with one event: names of hook and plugin, the seconds it took, its result or its error."""
+    """What one plugin did with one event.
+
+    hook: the hook's name. plugin: the plugin's name. seconds: how long it took. result: what it returned, a `Reply` or
+    None of `remaphore_message`. error: what it raised instead, TimeoutError if it exceeded its limit; else None.
+    """
 
     hook: str
     plugin: str

@@ -20,6 +20,7 @@ from remaphore.hooks import specs
 from remaphore.hooks.dispatch import call
 from remaphore.hooks.markers import PROJECT
 from remaphore.hooks.settings import build, check_declaration
+from remaphore.text import closest
 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config
@@ -178,10 +179,12 @@ def cause(error: BaseException) -> str:
 
 def _not_installed(name: str, installed: Collection[str], *, hint: str, broken: Sequence[str]) -> PluginError:
     known = ", ".join(sorted(installed)) or "none"
+    likely = closest(name, installed)
+    hint = f"{f'did you mean {likely}? If not, ' if likely else ''}install it with pip, {hint}"
     what = f"plugin {name!r} is not installed (installed: {known})"
     if broken:
         return PluginError(f"{what}; {'; '.join(broken)}", hint="reinstall the package whose file cannot be read")
-    return PluginError(what, hint=f"install it with pip, {hint}")
+    return PluginError(what, hint=hint)
 
 
 def _name_of(distribution: Distribution) -> str:

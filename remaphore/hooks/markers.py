@@ -6,3 +6,4 @@ PROJECT = "remaphore"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""The decorator of a plugin's functions: `@hookimpl` marks each that is named after a hook."""

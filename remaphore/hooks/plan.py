@@ -23,8 +23,8 @@ class Action(StrEnum):
 class Step:
     """One thing that a plugin would do or skip.
 
-    name: what is done, such as the name of a handler. argv: the exact arguments, if it is started. reason: why it would
-    not run, or a remark on how it runs; hint: how to change that.
+    action: what would happen. name: what is done, such as the name of a handler. argv: the exact arguments, if it is
+    started. reason: why it would not run, or a remark on how it runs. hint: how to change that.
     """
 
     action: Action

@@ -15,7 +15,11 @@ def _none() -> Mapping[Any, Any]:
 
 
 class QueueState(NamedTuple):
-    """The queue of one verb: messages that wait, messages that are being handled, age of the oldest that waits."""
+    """The queue of one verb.
+
+    waiting: messages that wait. running: messages that are being handled. oldest_seconds: the age of the oldest message
+    that waits, 0 if none does.
+    """
 
     waiting: int
     running: int

@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 
 class DropReason(StrEnum):
-    """Why a message or a reply was dropped. The values are stable: logs and metrics contain them."""
+    """Why a message or a reply was dropped. The values are stable: logs and metrics contain them.
+
+    malformed: it is not a message of this protocol. not-a-request: it is a reply on the subject of messages.
+    not-addressed: its pattern does not match this node. own-message: this node signed it. unknown-sender: no peer has
+    this key. verb-not-permitted: the peer may not send this verb. outside-window: its time differs by more than
+    `allow_skew` from ours. filtered: a filter of this receiver excludes it. duplicate: it is the same message as an
+    earlier one. bad-signature: the signature is not that of the key. replayed: its time and signer were accepted
+    before. busy: too many messages wait, here or for their signatures to be checked.
+
+    Of replies only. not-a-reply: it is a message of another kind. not-asked: its signer is none of the
+    destinations that were asked. answered-already: this destination has replied. not-bound: it does not name its
+    request, which only a peer with `compatibility = "legacy"` may omit.
+    """
 
     MALFORMED = "malformed"
     NOT_A_REQUEST = "not-a-request"
@@ -33,9 +45,10 @@ class DropReason(StrEnum):
 class Drop(NamedTuple):
     """A dropped message or reply, or *count* of one kind if they arrive often.
 
-    detail: our own words and numbers only. size: in bytes. subject: the NATS subject that it arrived on. exact: whether
-    the pattern of the message is exactly our destination, so that it was sent to this node alone; False for replies and
-    for bytes without a readable pattern. Its claims and its claimed sender are not here: nothing of it is verified.
+    Its claims and its claimed sender are not here: nothing of it is verified. reason: why. detail: our own words and
+    numbers only. size: in bytes. subject: the NATS subject that it arrived on. count: how many it stands for. exact:
+    whether the pattern of the message is exactly our destination, so that it was sent to this node alone; False for
+    replies and for bytes without a readable pattern.
 
     A tuple, since a flood makes one for each of its messages: a frozen dataclass takes three times as long to make.
     """

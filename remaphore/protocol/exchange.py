@@ -25,12 +25,13 @@ from remaphore.protocol.subject import for_receipts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The result of a request: destinations, in natural order (1, 2, 10), and the number of dropped replies.
+    """The result of a request: destinations, in natural order (1, 2, 10).
 
-    expected: those that the pattern addresses. answered: those that replied, among them failed (exit code not 0),
-    rejected (the receiver refused to act) and without_code (a reply without an exit code, `NO_DATA`, which is neither
-    success nor failure). missing: those that were asked and did not reply, among them running (confirmed that they have
-    started the request) and silent (all others). not_asked: those that were never asked, in a request sent in batches.
+    expected: those that the pattern addresses. answered: those that replied; the next three, and `ok`, are parts of it.
+    failed: those whose exit code is not 0. rejected: those that refused to act. without_code: those whose reply has no
+    exit code (`NO_DATA`), which is neither success nor failure. missing: those that were asked and did not reply.
+    running: those of them that confirmed that they have started the request. not_asked: those that were never asked, in
+    a request sent in batches. dropped: the number of replies that were dropped.
     """
 
     expected: tuple[str, ...]

@@ -26,9 +26,9 @@ _REPLY = re.compile(rb"(-?[0-9]{1,10}),")
 class Message:
     """One message: the contents that a sender signs, and that a plugin receives after they are verified.
 
-    sender: the signer's public key in base58. destination: the pattern of the receivers' destinations. time_ns: Unix
-    nanoseconds of the sender's clock. uuid: 1 to 12 bytes. wants_reply: whether the sender waits for replies. payload:
-    any bytes; text is UTF-8.
+    sender: the signer's public key in base58. destination: the pattern of the receivers' destinations. verb: what the
+    message is about. uuid: 1 to 12 bytes. time_ns: Unix nanoseconds of the sender's clock. wants_reply: whether the
+    sender waits for replies. payload: any bytes; text is UTF-8.
 
     The gate adds what only a receiver knows. digest: the SHA-256 of the whole message as it was sent, which names the
     reply subject. sender_name: the sender's destination in our configuration. own_destination: this node's destination
@@ -104,10 +104,11 @@ class MessageDraft:
 class Reply:
     """The reply to a request: an exit code and the output.
 
-    A plugin returns one with these two fields only. exit_code: None if there is none, from a receiver that runs nothing
-    (output `NO_DATA`), or in a payload of another form. The requesting side adds, verified: peer, the responder's
-    destination; sender, its public key; time_ns, Unix nanoseconds of its clock; bound, whether the reply names its
-    request.
+    A plugin returns one with these two fields only. exit_code: that of a process, -1 if it has none; None from a
+    receiver that runs nothing (output `NO_DATA`), or in a payload of another form. output: any bytes.
+
+    The requesting side adds the other fields, verified. peer: the responder's destination. sender: its public key in
+    base58. time_ns: Unix nanoseconds of its clock. bound: whether the reply names its request.
     """
 
     exit_code: int | None

@@ -14,8 +14,9 @@ ANY_VERB = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A known node: its destination, its public key in base58, and the verbs that it may send to us.
+    """A known node.
 
+    destination: its name. key: its public key in base58. verbs: those that it may send to us, `*` for every verb.
     legacy: the peer runs the Go implementation, whose replies name no request (`compatibility = "legacy"`). origin:
     its place in the configuration, for people.
     """

@@ -13,7 +13,6 @@ those of `remaphore`.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from remaphore.config.settings import Auth, Config, Identity
+from remaphore.config.settings import Config
 from remaphore.errors import describe
 from remaphore.hooks.context import PluginContext
 from remaphore.hooks.dispatch import Outcome, emit, emit_plain
@@ -32,15 +31,14 @@ from remaphore.hooks.settings import build
 from remaphore.hooks.stats import DaemonStats
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Summary
-from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.message import Message, Reply
-from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.ping import Invocation
 from remaphore.protocol.receipt import Receipt
 from remaphore.receiving.default_reply import DefaultReply
 from remaphore.receiving.processor import choose_reply, validate_outcome
 from remaphore.testing.clock import START_NS, Clock
-from remaphore.testing.node import HarnessNode, key_of, make_peer
+from remaphore.testing.factories import make_config, make_drop, make_message, make_outcome, make_reply, make_summary
+from remaphore.testing.node import HarnessNode, make_peer
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 
 __all__ = [
@@ -51,98 +49,29 @@ __all__ = [
     "MemoryBus",
     "PluginHarness",
     "make_config",
+    "make_drop",
     "make_message",
+    "make_outcome",
     "make_peer",
     "make_reply",
+    "make_summary",
 ]
 
-SENDER = "com.example.sender"
-RECEIVER = "com.example.receiver"
 HARNESS_SECONDS = 10.0
 _INVOCATION = Invocation("0123456789abcdef", "main")
-
-
-def make_message(
-    verb: str = "ping",
-    payload: str | bytes = b"",
-    *,
-    destination: str = "**",
-    uuid: bytes = b"example",
-    time_ns: int = START_NS,
-    wants_reply: bool = False,
-    sender: str = "",
-    sender_name: str = SENDER,
-    own_destination: str = RECEIVER,
-) -> Message:
-    """Return a message as a plugin gets it: verified, addressed to this node, with its digest.
-
-    sender: the base58 key of the signer, derived from *sender_name* if empty. Two messages have the same digest exactly
-    if all their fields are equal.
-
-    message = make_message("deploy", "v42", sender_name="com.example.ci")
-    """
-    message = Message(
-        sender=sender or key_of(sender_name).public,
-        destination=destination,
-        verb=verb,
-        uuid=uuid,
-        time_ns=time_ns,
-        wants_reply=wants_reply,
-        payload=_bytes(payload),
-        sender_name=sender_name,
-        own_destination=own_destination,
-    )
-    return replace(message, digest=hashlib.sha256(repr(message).encode()).digest())
-
-
-def make_reply(
-    exit_code: int | None = 0,
-    output: str | bytes = b"",
-    *,
-    peer: str = RECEIVER,
-    sender: str = "",
-    time_ns: int = START_NS,
-    bound: bool = True,
-) -> Reply:
-    """Return a reply as the requesting side gets it: verified, from *peer*.
-
-    assert make_reply(3, "disk full").text == b"3,disk full"
-    """
-    return Reply(
-        exit_code, _bytes(output), peer=peer, sender=sender or key_of(peer).public, time_ns=time_ns, bound=bound
-    )
-
-
-def make_config(destination: str = RECEIVER, **fields: Any) -> Config:
-    """Return the configuration of a node with a new key, without any file; *fields* replace those of `Config`.
-
-    Its only peer is itself, with permission for every verb: one configuration can be both sides of a request.
-
-    config = make_config("com.example.web", subject="staging")
-    """
-    key = PrivateKey.generate()
-    every = frozenset({ANY_VERB})
-    config = Config(
-        source="make_config()",
-        destination=destination,
-        servers=("nats://127.0.0.1:4222",),
-        auth=Auth(kind="none"),
-        identities=(Identity(key=key.public, verbs=every, load=lambda: key),),
-        peers=(Peer(destination=destination, key=key.public, verbs=every),),
-    )
-    return replace(config, **fields)
 
 
 class PluginHarness:
     """Runs one plugin as the host does: with the same checks and the same calls, in the same order.
 
     Only errors are handled differently: here they are raised. *plugin*: an object, a module, or a class whose
-    constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`.
-    options: what a command would pass. timeout: seconds for each call of an `async def`, then TimeoutError, and for the
-    plugin's tasks to end. state_dir: what the plugin gets as its state directory, a temporary one if None. The
-    attribute `stats` is what the plugin gets as the daemon's statistics: assign another `DaemonStats` to change them.
-    `node` is what it sends with, see `HarnessNode`. Use it in `async with`, which configures and starts the plugin,
-    shuts it down, ends its tasks, and raises the exception of a task:
+    constructor needs no arguments. settings: its table `[plugins.NAME]`, which is checked against its `Settings`;
+    relative paths in it start at the current directory. options: what a command would pass. timeout: seconds for each
+    call of an `async def`, then TimeoutError, and for the plugin's tasks to end. state_dir: what the plugin gets as
+    its state directory, a temporary one if None. The attribute `stats` is what the plugin gets as the daemon's
+    statistics: assign another `DaemonStats` to change them. `node` is what it sends with, see `HarnessNode`. Use it in
+    `async with`, which configures and starts the plugin, shuts it down, ends its tasks, and raises the exception of a
+    task:
 
     async with PluginHarness(Greeter, settings={"greeting": "Hi"}) as harness:
         reply = await harness.message(make_message("greet", "Ann"))
@@ -307,7 +236,3 @@ def _result(outcome: Outcome | None) -> object:
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from remaphore.protocol.duration import SECOND
 
-START_NS = 1_700_000_000 * SECOND  # 14 November 2023, 22:13:20 UTC
+START_NS = 1_700_000_000 * SECOND
+"""The time at which a `Clock` and the messages of `make_message` begin: 14 November 2023, 22:13:20 UTC."""
 
 
 class Clock:

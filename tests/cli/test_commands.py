@@ -14,6 +14,7 @@ from remaphore.cli import arguments, commands, completers, main
 from remaphore.cli.commands import COMMANDS
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_module_has_what_dispatch_help_and_manual_need(name):
     module = import_module(f"remaphore.cli.commands.{name}")
@@ -24,10 +25,13 @@ def test_a_module_has_what_dispatch_help_and_manual_need(name):
     assert 0 in module.EXIT_CODES
 
 
+@pytest.mark.places
 def test_there_is_no_module_beside_those_of_the_list():
-    assert {module.name for module in pkgutil.iter_modules(commands.__path__)} == set(COMMANDS)
+    found = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    assert found == set(COMMANDS), "cli/commands/__init__.py: COMMANDS has one line for each module of cli/commands/"
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_options_are_a_frozen_dataclass_of_the_module(name):
     module = import_module(f"remaphore.cli.commands.{name}")

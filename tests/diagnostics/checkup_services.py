@@ -134,7 +134,7 @@ CASES = [
         Level.ERROR,
         appended('[plugins]\nenable = ["metrics"]\n[plugins.metrics]\nlisten = "9617"\n'),
         edited('"9617"', '"127.0.0.1:9617"'),
-        "listen is not an IP address and a port; hint: write an address such as 127.0.0.1:9617",
+        "plugins.metrics.listen: not an IP address and a port; hint: write an address such as 127.0.0.1:9617",
     ),
     Case(
         Code.PLUGIN_UNUSABLE,
@@ -148,7 +148,7 @@ CASES = [
         Level.ERROR,
         appended("[plugins.metrics]\nfoo = 1\n"),
         edited("foo = 1\n", ""),
-        "plugin metrics: plugin 'metrics': unknown key 'foo'; hint: known keys of [plugins.metrics] of ",
+        ": plugins.metrics.foo: unknown key; hint: known keys: listen ",
     ),
     Case(
         Code.HOOKS_MISSING,

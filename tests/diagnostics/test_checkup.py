@@ -358,6 +358,6 @@ def test_two_unusable_plugins_are_two_findings_each_with_its_own_hint(machine):
     machine.append('[plugins]\nenable = ["nosuch"]\n[plugins.metrics]\nfoo = 1\n[plugins.log]\nbar = 1\n')
     found = {finding.where: finding for finding in machine.found(Code.PLUGIN_UNUSABLE)}
     assert set(found) == {"plugin nosuch", "plugin metrics", "plugin log"}
-    assert "'foo'" in found["plugin metrics"].what
-    assert "[plugins.metrics]" in found["plugin metrics"].hint
+    assert "plugins.metrics.foo" in found["plugin metrics"].what
+    assert found["plugin metrics"].hint.startswith("known keys: listen ")
     assert "[plugins.log]" in found["plugin log"].hint

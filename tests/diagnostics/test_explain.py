@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_every_check_has_something_that_decides_it():
         assert all(decided_by.values())
 
 
+@pytest.mark.places
+@pytest.mark.parametrize("name", NAMES)
+def test_the_check_has_a_message_that_fails_it_and_a_place_that_decides_it(name):
+    assert f'"{name}":' in inspect.getsource(faulty), (
+        f"tests/diagnostics/test_explain.py: faulty: add a message for {name}"
+    )
+    assert name in what_decides(TOML, Filters(), None), f"diagnostics/explain.py: what_decides: add {name}"
+
+
 def faulty(name):
     """Return the messages, of which the last fails exactly the check *name*."""
     good = make_encoded()
@@ -197,8 +207,10 @@ def test_each_vector_gets_the_expected_verdict_with_its_reason(case, form):
 # What decided it.
 
 
+@pytest.mark.places
 def test_a_setting_is_named_by_its_path_in_toml():
-    assert places(explainer(TOML, Filters()).explain(make_encoded(2), now=NOW)) == {
+    found = places(explainer(TOML, Filters()).explain(make_encoded(2), now=NOW))
+    expected = {
         "shape": "version 1 of the wire",
         "request": "version 1 of the wire",
         "destination": "node.toml: destination",
@@ -211,6 +223,7 @@ def test_a_setting_is_named_by_its_path_in_toml():
         "signature": "node.toml: peers[1].key",
         "replay": "the messages explained before it",
     }
+    assert found == expected, f"tests/diagnostics/test_explain.py: write what decides {found.keys() - expected.keys()}"
 
 
 def test_a_setting_is_named_by_its_line_in_the_legacy_format():

@@ -57,6 +57,7 @@ def rows():
     }
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("code", [code for code in Code if not code.endswith("-ok")])
 def test_each_code_is_provoked_by_a_test(code):
     if code in TESTS:
@@ -72,6 +73,7 @@ def test_no_code_is_listed_that_a_case_provokes():
     assert CASES & TESTS.keys() == set()
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("code", Code)
 def test_each_code_has_a_row_in_the_documentation(code):
     assert code in rows(), f"add a row for {code} to {PAGE}"
@@ -80,8 +82,9 @@ def test_each_code_has_a_row_in_the_documentation(code):
     assert text
 
 
+@pytest.mark.places
 def test_the_documentation_has_no_other_codes_and_keeps_their_order():
-    assert list(rows()) == list(Code)
+    assert list(rows()) == list(Code), f"{PAGE}: the rows are in the order of Code: {[*map(str, Code)]}"
 
 
 @pytest.mark.parametrize("code", Code)

@@ -24,6 +24,7 @@ from tests.plugins.metrics_daemon import serving
 # Blocks of `text` that no program reads, by their first line.
 FOR_READERS = {
     "docs/architecture.md": "NATS --> transport --> gate ------------> receiving --------> hooks (pluggy)",
+    "docs/hooks.md": "remaphore: error: ",
     "README.md": "destination,exit-code,output",
     "docs/running.md": "com.example.web: receiving, up",
     "docs/wire.md": "base58(public key),base58(signature),destination,time,uuid,verb,flag,payload",

@@ -1,11 +1,15 @@
 """The reference of remaphore.toml has the keys that the parser knows, and its example is valid."""
 
+import inspect
+import re
+from dataclasses import fields
+
 import pytest
 import tomli
 
 from docs.generate import configuration
-from remaphore.config import toml
-from remaphore.config.settings import DEFAULT_VERB_SETTINGS
+from remaphore.config import show, toml
+from remaphore.config.settings import DEFAULT_VERB_SETTINGS, VerbSettings
 from tests.harness.factories import make_key
 
 TABLES = {table.name: table for table in configuration.TABLES}
@@ -13,6 +17,7 @@ TABLES = {table.name: table for table in configuration.TABLES}
 NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
 
 
+@pytest.mark.places
 @pytest.mark.parametrize(
     ("table", "keys"),
     [
@@ -26,9 +31,26 @@ NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
     ],
 )
 def test_each_key_that_is_read_is_described_and_no_other(table, keys):
-    assert {key.name for key in TABLES[table].keys} == keys
+    described = {key.name for key in TABLES[table].keys}
+    assert described == keys, (
+        f"docs/generate/configuration.py: {table}: add {keys - described}, drop {described - keys}"
+    )
 
 
+@pytest.mark.places
+def test_each_key_of_a_verb_sets_a_field():
+    keys, known = {field for field, _ in toml._VERB.values()}, {field.name for field in fields(VerbSettings)}
+    assert keys == known, f"config/settings.py: VerbSettings, and _VERB of config/toml.py: {keys ^ known}"
+
+
+@pytest.mark.places
+@pytest.mark.parametrize("key", toml._TOP)
+def test_each_key_is_shown(key):
+    shown = re.search(rf'"{key}[".\[]', inspect.getsource(show))
+    assert shown, f"config/show.py: settings: yield a Setting of {key}, which `remaphore config show` lists"
+
+
+@pytest.mark.places
 def test_every_table_is_described():
     assert {name.strip("[]").partition(".")[0] for name in TABLES} - {"Top of the file"} == {"auth", *NESTED}
 

@@ -13,9 +13,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z0-9]*")
 
 
+@pytest.mark.places
 def test_the_page_lists_every_check_with_its_reason_in_order():
     documented = re.findall(r"^\| ([\w-]+) \| `([\w-]+)` \|", PAGE, re.MULTILINE)
-    assert documented == [(check.name, check.reason) for check in CHECKS]
+    expected = [(check.name, check.reason) for check in CHECKS]
+    assert documented == expected, f"docs/explain.md: rows of 'The checks', in this order: {expected}"
 
 
 def test_the_pages_command_is_read():

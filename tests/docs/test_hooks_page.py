@@ -3,6 +3,8 @@
 import inspect
 import logging
 import re
+from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,13 +36,22 @@ def example(name):
     return source
 
 
+@pytest.mark.places
 def test_the_page_lists_every_hook_with_its_exact_signature_in_order_and_no_other():
-    assert re.findall(r"^## `(.*)`$", PAGE.read_text(), re.MULTILINE) == [signature(name) for name in HOOKS]
+    expected = [signature(name) for name in HOOKS]
+    listed = re.findall(r"^## `(.*)`$", PAGE.read_text(), re.MULTILINE)
+    assert listed == expected, (
+        f"docs/hooks.md: sections, in this order: {[each for each in expected if each not in listed]}"
+    )
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("name", HOOKS)
 def test_a_hook_is_called_plain_on_the_page_exactly_if_it_is(name):
-    assert SECTIONS[name].strip().startswith("Plain.") == (name in PLAIN)
+    plain = name in SECTIONS and SECTIONS[name].strip().startswith("Plain.")
+    assert plain == (name in PLAIN), (
+        f"docs/hooks.md: {name}: begin with 'Plain.' exactly if it is in PLAIN of hooks/specs.py"
+    )
 
 
 def test_every_hook_that_the_page_names_exists():
@@ -115,6 +126,23 @@ CALLS = {
 }
 
 
+class Disk:
+    @dataclass(frozen=True)
+    class Settings:
+        path: Path = Path("/")
+        interval: timedelta = timedelta(minutes=1)
+
+
+def test_the_errors_that_the_page_shows_are_those_of_the_core():
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    made = ""
+    for table in ({"paht": "/srv"}, {"interval": 30}):
+        with pytest.raises(PluginError) as caught:
+            build(Disk, table, name="disk", source="/etc/remaphore/remaphore.toml")
+        made += f"remaphore: error: {caught.value}\nremaphore: hint: {caught.value.hint}\n"
+    assert shown == made
+
+
 @pytest.mark.parametrize("name", HOOKS)
 async def test_the_example_is_a_plugin_that_the_host_loads_and_does_what_it_says(name, tmp_path, monkeypatch, caplog):
     module = f"example_{name}"
@@ -144,9 +172,9 @@ async def test_the_example_of_configure_refuses_what_it_does_not_know(tmp_path, 
     monkeypatch.syspath_prepend(tmp_path)
     plugin = load(["example"], [EntryPoint("example", "example_strict:Plugin", GROUP)]).get_plugin("example")
     for table, error in (
-        ({"treshold": 1}, "plugin 'example': unknown key 'treshold'"),
-        ({"threshold": "1"}, "plugin 'example': 'threshold' is not an integer"),
-        ({"threshold": 0}, "plugin 'example': threshold is less than 1"),
+        ({"treshold": 1}, "x.toml: plugins.example.treshold: unknown key"),
+        ({"threshold": "1"}, "x.toml: plugins.example.threshold: must be an integer, not a string"),
+        ({"threshold": 0}, "x.toml: plugins.example.threshold: must be 1 or more"),
     ):
         with pytest.raises(PluginError) as caught:
             build(plugin, table, name="example", source="x.toml")

@@ -25,7 +25,9 @@ def site(tmp_path_factory):
 @pytest.mark.xdist_group("site")
 def test_the_site_loads_nothing_from_other_hosts(site):
     pages = sorted(site.rglob("*.html"))
-    assert {"index.html", "tutorial.html", "commands.html", "configuration.html"} <= {page.name for page in pages}
+    assert {"index.html", "tutorial.html", "commands.html", "configuration.html", "python.html"} <= {
+        page.name for page in pages
+    }
     loaded = re.compile(r'<(?:script|img|iframe|link rel="(?:stylesheet|icon|preload)")[^>]*(?:src|href)="([^"]+)"')
     found = {link for page in pages for link in loaded.findall(page.read_text())}
     assert found

@@ -21,12 +21,15 @@ WITHOUT = {
 }
 
 
+@pytest.mark.places
 def test_each_promise_and_each_test_that_it_names_has_a_mutation() -> None:
     rows = promises()
     assert len(rows) > 70
-    assert {row.text for row in rows} - {each.promise.text for each in MUTATIONS} == set()
+    without = {row.text for row in rows} - {each.promise.text for each in MUTATIONS}
+    assert without == set(), f"tests/mutations/*.toml: add a mutation for each of {without}"
     named, mutated = {name for row in rows for name in row.tests}, {name for each in MUTATIONS for name in each.tests}
-    assert named - mutated - WITHOUT.keys() == set()
+    unmutated = named - mutated - WITHOUT.keys()
+    assert unmutated == set(), f"tests/mutations/*.toml: add a mutation that turns each of these red: {unmutated}"
     assert WITHOUT.keys() - (named - mutated) == set(), "take it from the list"
 
 
@@ -35,6 +38,7 @@ def test_no_two_mutations_have_the_same_name() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+@pytest.mark.places
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_can_be_applied_and_its_tests_exist(mutation) -> None:
     changed = mutation.mutated()

@@ -41,7 +41,7 @@ def test_no_script_is_a_usage_error():
 
 
 def test_configuration_file_cannot_name_a_script_that_runs_for_all_verbs():
-    with pytest.raises(PluginError, match=r"plugin 'script': unknown key 'argv'"):
+    with pytest.raises(PluginError, match=r"plugins\.script\.argv: unknown key"):
         configure(load(["script"]), make_config("com.example.two", plugins={"script": {"argv": ["/bin/sh"]}}))
 
 

@@ -35,7 +35,7 @@ class MetricsSettings:
     def address(self) -> Listen:
         """Return `listen` in its parts."""
         problem = PluginError(
-            "listen is not an IP address and a port",
+            "listen: not an IP address and a port",
             hint="write an address such as 127.0.0.1:9617 or [::1]:9617; port 0 selects any free port",
         )
         found = _LISTEN.fullmatch(self.listen)

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from remaphore.cli.arguments import Parser
+    from remaphore.config.settings import Config
 
 BUNDLED = (*daemon.PLUGINS, *request.PLUGINS)
 
 SUMMARY = "list the installed plugins and the hooks that they implement"
 EXAMPLE = "remaphore plugins"
-EXIT_CODES = {0: "every enabled plugin can be loaded", 1: "an enabled plugin cannot be loaded"}
+EXIT_CODES = {
+    0: "every enabled plugin can be loaded, and every table [plugins.NAME] is right",
+    1: "an enabled plugin cannot be loaded, or a table [plugins.NAME] is wrong",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class Plugins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A plugin. distribution: name and version; error: why it cannot be loaded, else empty; hint: how to fix it."""
+    """A plugin. distribution: name and version; error: why it cannot be used, else empty; hint: how to fix it."""
 
     name: str
     distribution: str
@@ -55,8 +59,8 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.arguments import add_config, add_json
 
     parser.description = (
-        "List the installed plugins, the hooks that each implements, and why a plugin cannot be loaded. Every plugin"
-        " is imported."
+        "List the installed plugins, the hooks that each implements, and why a plugin cannot be loaded or its table"
+        " [plugins.NAME] is wrong. Every plugin is imported."
     )
     add_config(parser)
     add_json(parser)
@@ -64,30 +68,32 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Plugins) -> int:
-    """List; return 0, or 1 if an enabled plugin cannot be loaded."""
+    """List; return 0, or 1 if an enabled plugin cannot be loaded, or the table of any plugin is wrong."""
     import contextlib
     import sys
     from dataclasses import asdict
 
     from remaphore.hooks.manager import find_installed
 
-    enabled = {*BUNDLED, *_enabled_plugins(options.config)}
+    config = _config(options.config)
+    tables = config.plugins if config else {}
+    enabled = {*BUNDLED, *(config.enabled_plugins if config else ())}
     points, broken = find_installed()
     for line in broken:
         output.notice(f"warning: {line}")
-    names = sorted({*enabled, *(point.name for point in points)})
+    names = sorted({*enabled, *tables, *(point.name for point in points)})
     with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
-        rows = [_inspect(name, points, enabled) for name in names]
+        rows = [_inspect(name, points, enabled, config) for name in names]
     if options.json:
         output.write_json(*map(asdict, rows))
     else:
         cells = ((row.name, row.distribution or "-", "yes" if row.enabled else "no", row.describe()) for row in rows)
         output.write_table(("NAME", "DISTRIBUTION", "ENABLED", "HOOKS"), cells)
-    return 1 if any(row.enabled and row.error for row in rows) else 0
+    return 1 if any(row.error and (row.enabled or row.name in tables) for row in rows) else 0
 
 
-def _enabled_plugins(path: str | None) -> tuple[str, ...]:
-    """Return the plugins that the configuration enables; none without a configuration."""
+def _config(path: str | None) -> Config | None:
+    """Return the configuration, None if there is none."""
     import os
 
     from remaphore.cli.configuration import load_config
@@ -95,19 +101,29 @@ def _enabled_plugins(path: str | None) -> tuple[str, ...]:
 
     if path is None and not os.environ.get(search.VARIABLE) and search.find_default(os.environ)[0] is None:
         output.notice("no configuration found: only the bundled plugins are enabled; name one with -c FILE")
-        return ()
-    return load_config(path).enabled_plugins
+        return None
+    return load_config(path)
 
 
-def _inspect(name: str, points: list[EntryPoint], enabled: Collection[str]) -> Row:
+def _inspect(name: str, points: list[EntryPoint], enabled: Collection[str], config: Config | None) -> Row:
+    from dataclasses import replace
+
     from remaphore.errors import PluginError
-    from remaphore.hooks.manager import implemented, load, origin
+    from remaphore.hooks.manager import empty, implemented, load, origin, read_settings
 
     # Each plugin is loaded on its own, so that an error affects one row only.
     hooks: list[str] = []
     error = hint = ""
+    own = None
+    if config and (name in enabled or name in config.plugins):
+        own = replace(config, plugins={name: config.plugins[name]} if name in config.plugins else {})
     try:
-        hooks = implemented(load([name], points), name)
+        if own and name not in enabled:
+            read_settings(empty(), own)  # raises if the plugin of this table is not installed
+        plugin = load([name], points)
+        hooks = implemented(plugin, name)
+        if own:
+            read_settings(plugin, own)
     except PluginError as problem:
         error = str(problem)
         hint = "" if problem.hint == PluginError.default_hint else problem.hint  # that one names this command

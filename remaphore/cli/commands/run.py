@@ -148,7 +148,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
     daemon = Daemon(
         bus, config, plugins=plugins, ledger=ledger, folder=folder, make_node=DaemonNode, instance=options.instance
     )
-    _reload_on_hangup(options, daemon, notifier)
+    _reload_on_hangup(options, daemon, plugins, notifier)
     async with ledger, StatusFile(folder, daemon, bus), AsyncExitStack() as stack, _watchdog(notifier):
         stack.callback(notifier.close)
         stack.push_async_callback(bus.close)
@@ -177,18 +177,24 @@ def _start_bus(config: Config, report: Callable[[str, str], None]) -> NatsBus:
     )
 
 
-def _reload_on_hangup(options: Run, daemon: Daemon, notifier: Notifier) -> None:
+def _reload_on_hangup(options: Run, daemon: Daemon, plugins: pluggy.PluginManager, notifier: Notifier) -> None:
     """Let SIGHUP reload the configuration, and reload it now if there was one since the command started."""
     import asyncio
     import signal
 
     from remaphore import interrupts
+    from remaphore.hooks.manager import read_settings
+
+    def load() -> Config:
+        config = _load_config(options)
+        read_settings(plugins, config)  # which take effect at a restart: an error is reported now, not then
+        return config
 
     def reload() -> None:
         notifier.reloading()
         applied = False
         try:
-            applied = daemon.reload(lambda: _load_config(options))
+            applied = daemon.reload(load)
         finally:  # the service manager waits for it
             state = f"receiving as {daemon.destination}" if daemon.stats().connected else WAITING
             notifier.ready(state if applied else f"{state}; the reload failed, see the log")

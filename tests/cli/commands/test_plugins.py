@@ -1,6 +1,7 @@
 """`remaphore plugins` lists what is installed; a broken plugin is a line of the list, not its end."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,41 @@ def test_a_plugin_that_is_enabled_and_not_installed_is_listed(capsys, config):
     assert code == 1
     assert rows["gone"]["distribution"] == ""
     assert "plugin 'gone' is not installed" in rows["gone"]["error"]
+
+
+SETTINGS = """
+    @dataclass(frozen=True)
+    class Settings:
+        path: str
+        interval: timedelta = timedelta(seconds=1)
+"""
+
+
+def test_a_wrong_table_is_an_error_of_its_plugin_with_the_text_of_the_core(capsys, install, tmp_path):
+    imports = "from dataclasses import dataclass\nfrom datetime import timedelta\n"
+    for name in ("disk", "idle", "unset"):
+        install(name, imports + GOOD + SETTINGS)
+    tables = '[plugins]\nenable = ["disk"]\n[plugins.disk]\npaht = "/"\n[plugins.idle]\npath = "/"\ninterval = 5\n'
+    config = str(write_toml(tmp_path / "node.toml", 1, "com.a", tables=tables + "[plugins.dsik]\n"))
+    code, rows = listed(capsys, "-c", config)
+    assert code == 1
+    assert {
+        name: (rows[name]["error"], rows[name]["hint"].partition("?")[0]) for name in ("disk", "idle", "unset")
+    } == {
+        "disk": (f"{config}: plugins.disk.paht: unknown key", "did you mean path"),
+        "idle": (f"{config}: plugins.idle.interval: must be a string, not an integer", 'write interval = "30s"'),
+        "unset": ("", ""),
+    }
+    assert (
+        rows["dsik"]["hint"] == f"did you mean disk? If not, install it with pip, or delete [plugins.dsik] of {config}"
+    )
+    write_toml(Path(config), 1, "com.a", tables=tables)
+    for command in ("check", "run"):
+        assert main([command, "-c", config]) != 0
+        shown = capsys.readouterr()
+        assert f"{config}: plugins.disk.paht: unknown key" in shown.out + shown.err
+        assert "did you mean path?" in shown.out + shown.err
+    assert main(["config", "show", "-c", config]) == 0  # which shows what the file says
 
 
 def test_for_people_there_is_a_table_without_control_characters(capsys, install, config):

@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).parents[3] / "hooks.d"
 
 
 def test_unknown_setting_is_an_error():
-    with pytest.raises(PluginError, match=r"plugin 'hooks-d': unknown key 'timeout'"):
+    with pytest.raises(PluginError, match=r"plugins\.hooks-d\.timeout: unknown key"):
         configure(load(["hooks-d"]), replace(make_config(2), plugins={"hooks-d": {"timeout": "5s"}}))
 
 

@@ -53,26 +53,34 @@ def test_an_address_is_read_and_the_default_is_loopback(table, shown):
 def test_a_value_that_is_not_an_address_is_an_error_with_its_key_and_a_hint_that_shows_one(value):
     with pytest.raises(PluginError) as caught:
         settings_of({"listen": value})
-    assert str(caught.value) == "plugin 'metrics': listen is not an IP address and a port"
+    assert str(caught.value) == "x.toml: plugins.metrics.listen: not an IP address and a port"
     assert "127.0.0.1:9617" in caught.value.hint
 
 
-@pytest.mark.parametrize("value", [9617, True, None, ["127.0.0.1:1"], {}])
-def test_a_value_that_is_not_a_string_is_an_error_with_its_key_and_file(value):
+@pytest.mark.parametrize(
+    ("value", "name"), [(9617, "an integer"), (True, "true or false"), (["127.0.0.1:1"], "an array"), ({}, "a table")]
+)
+def test_a_value_that_is_not_a_string_is_an_error_with_its_key_and_file(value, name):
     with pytest.raises(PluginError) as caught:
         settings_of({"listen": value})
-    assert str(caught.value) == "plugin 'metrics': 'listen' is not a string"
-    assert caught.value.hint == "change listen of [plugins.metrics] of x.toml"
+    assert str(caught.value) == f"x.toml: plugins.metrics.listen: must be a string, not {name}"
+    assert caught.value.hint == 'write listen = "..."'
 
 
 @pytest.mark.parametrize(
-    ("key", "shown"), [("listn", "'listn'"), ("Port", "'Port'"), ("a\nb", '"..."'), ("k" * 65, '"..."')]
+    ("key", "shown", "hint"),
+    [
+        ("listn", "listn", "did you mean listen? "),
+        ("Port", "Port", "known keys: listen "),
+        ("a\nb", '"..."', "delete or replace U+000A"),
+        ("k" * 65, '"..."', "known keys: listen "),
+    ],
 )
-def test_an_unknown_setting_is_an_error_with_its_key_and_a_hint_with_the_known_ones(key, shown):
+def test_an_unknown_setting_is_an_error_with_its_key_and_a_hint_with_the_known_ones(key, shown, hint):
     with pytest.raises(PluginError) as caught:
         settings_of({key: 1, "listen": "127.0.0.1:0"})
-    assert str(caught.value) == f"plugin 'metrics': unknown key {shown}"
-    assert caught.value.hint == "known keys of [plugins.metrics] of x.toml: listen"
+    assert str(caught.value) == f"x.toml: plugins.metrics.{shown}: unknown key"
+    assert caught.value.hint.startswith(hint)
 
 
 def test_check_reports_the_unknown_setting_and_its_hint_apart():
@@ -80,8 +88,8 @@ def test_check_reports_the_unknown_setting_and_its_hint_apart():
     for names in (["metrics"], []):  # also if the plugin is not enabled
         (finding,) = [finding for finding in check_plugins(config, names) if finding.level is Level.ERROR]
         assert (finding.what, finding.hint) == (
-            "plugin 'metrics': unknown key 'foo'",
-            "known keys of [plugins.metrics] of node2.toml: listen",
+            "node2.toml: plugins.metrics.foo: unknown key",
+            "known keys: listen (if a newer version of the plugin knows this key, update this one)",
         )
 
 
