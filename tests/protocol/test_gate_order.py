@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS as OF_THE_GATE
-from remaphore.protocol.gate import Filters, Gate
+from remaphore.protocol.gate import PRECHECKS, Filters, Gate
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import Peer
 from tests.harness.factories import (
