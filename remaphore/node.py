@@ -135,7 +135,7 @@ class _Sender:
 
         timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
-        without which `Request.running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
+        without which `running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
         The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
         raises.
         """

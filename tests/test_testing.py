@@ -26,6 +26,7 @@ from remaphore.testing import (
     make_reply,
     make_summary,
 )
+from tests.harness.waiting import wait_despite_cancelling
 
 
 class Everything:
@@ -276,11 +277,7 @@ async def test_a_task_that_does_not_end_and_a_startup_that_fails_are_errors():
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def refuse():
-        while not release.is_set():
-            try:
-                await release.wait()
-            except asyncio.CancelledError:
-                continue
+        await wait_despite_cancelling(release)
         ended.set()
 
     with pytest.raises(TimeoutError, match="task 'poller' of the plugin did not end"):

@@ -48,7 +48,7 @@ class Problem(StrEnum):
     UNREADABLE = "unreadable"
 
 
-class Report(NamedTuple):
+class PeerStatus(NamedTuple):
     """What is known about one peer: its status, or the problem, what it is, and a hint."""
 
     peer: str
@@ -64,7 +64,7 @@ async def ask(
     *,
     timeout: float,
     on_asking: Callable[[Callable[[], object]], object] = lambda _stop: None,
-) -> list[Report]:
+) -> list[PeerStatus]:
     """Return a report of each peer that the patterns *to* address, in natural order. Raise TransportError.
 
     Of several patterns no two match the same peer, see `selection.addressees`. on_asking: called with a function that
@@ -100,7 +100,7 @@ async def ask(
     ]
 
 
-def judge(reply: Reply, *, key: str) -> Report:
+def judge(reply: Reply, *, key: str) -> PeerStatus:
     """Return what *reply* to the verb `remaphore-status` reports. key: that of ours which signed the request."""
     here = f"run remaphore hooks {VERB} there: a handler or plugin for that verb replaces the status"
     if reply.rejected:
@@ -111,31 +111,31 @@ def judge(reply: Reply, *, key: str) -> Report:
             hint = f"on that node: remaphore peer permit {key} --allow {VERB}"
         elif reason == DropReason.OUTSIDE_WINDOW:
             hint = f"on the machine whose clock is wrong: {SYNCHRONIZE}"
-        return Report(reply.peer, None, Problem.REJECTED, f"rejected: {quote(text)}", hint)
+        return PeerStatus(reply.peer, None, Problem.REJECTED, f"rejected: {quote(text)}", hint)
     if reply.exit_code is None and reply.text == NO_DATA:
         what = "a receiver that runs nothing replied, not a daemon"
-        return Report(reply.peer, None, Problem.UNAVAILABLE, what, "run remaphore run there")
+        return PeerStatus(reply.peer, None, Problem.UNAVAILABLE, what, "run remaphore run there")
     if reply.exit_code == NO_HANDLER:
         what = f"its daemon does not know the verb {VERB}"
-        return Report(reply.peer, None, Problem.UNAVAILABLE, what, "update remaphore there, and restart its daemon")
+        return PeerStatus(reply.peer, None, Problem.UNAVAILABLE, what, "update remaphore there, and restart its daemon")
     if reply.exit_code != 0:
         what = f"replied {'without an exit code' if reply.exit_code is None else f'with exit code {reply.exit_code}'}"
-        return Report(reply.peer, None, Problem.UNREADABLE, f"{what}, not with a status", here)
+        return PeerStatus(reply.peer, None, Problem.UNREADABLE, f"{what}, not with a status", here)
     try:
-        return Report(reply.peer, parse(reply.output))
+        return PeerStatus(reply.peer, parse(reply.output))
     except DecodeError as error:
         hint = f"{here}; or update the older of the two nodes"
-        return Report(reply.peer, None, Problem.UNREADABLE, f"unreadable: {quote(str(error))}", hint)
+        return PeerStatus(reply.peer, None, Problem.UNREADABLE, f"unreadable: {quote(str(error))}", hint)
 
 
-def silent(peer: Peer, config: Config, *, waited: str) -> Report:
+def silent(peer: Peer, config: Config, *, waited: str) -> PeerStatus:
     """Return the report about a *peer* that did not reply. waited: how long, such as `within 5 s`."""
     what, hint = f"no reply {waited}", "remaphore doctor finds out why"
     if any(identity.key == peer.key for identity in config.identities):  # as in a peers.d that is the same everywhere
         what, hint = "this node itself, which does not answer its own messages", "leave out NODES: remaphore status"
     elif peer.legacy:
         what, hint = f"{what}; the Go implementation has no status", "remaphore ping shows whether it is up"
-    return Report(peer.destination, None, Problem.NO_REPLY, what, hint)
+    return PeerStatus(peer.destination, None, Problem.NO_REPLY, what, hint)
 
 
 class Local(NamedTuple):

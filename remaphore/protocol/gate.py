@@ -97,7 +97,8 @@ class Gate:
     and inserts in one step, so that of two copies that were prechecked together only one is accepted.
 
     `precheck` evaluates checks 2 to 9 as one expression first, since most messages pass them all. That expression
-    decides nothing that `PRECHECKS` does not: a property test holds both equal.
+    decides nothing that `PRECHECKS` does not: a property test holds both equal. A check that
+    the expression lacks is in `UNEXPRESSED`, and is called for each message that passes it.
     """
 
     def __init__(self, policy: Policy, window: ReplayWindow | None = None) -> None:
@@ -129,6 +130,7 @@ class Gate:
         Return the digest of the message if it passes them all, else the first failure.
         """
         checks: tuple[Precheck, ...] = PRECHECKS
+        digest = b""
         if not self._filtered:
             _, sender, _, pattern, time_ns, _, verb, _, _ = frame
             policy = self.policy
@@ -141,12 +143,12 @@ class Gate:
                     and -policy.allow_skew_ns <= now - time_ns <= policy.allow_skew_ns
                     and not self.window.knows(digest := wire.digest(frame.raw))
                 ):
-                    return digest
+                    checks = UNEXPRESSED
         for check in checks:
             failure = check.test(self, frame, now)
             if failure is not None:
                 return self._drop(check, failure, frame)
-        return wire.digest(frame.raw)
+        return digest or wire.digest(frame.raw)
 
     def commit(self, frame: wire.Frame, now: int, *, digest: bytes, verified: bool) -> Message | Drop:
         """Accept a prechecked *frame*, unless it was accepted before.
@@ -256,7 +258,14 @@ PRECHECKS = (
     Precheck("filters", DropReason.FILTERED, _filtered),
     Precheck("duplicate", DropReason.DUPLICATE, _duplicate),
 )
-AFTER_DESTINATION = PRECHECKS[2:]
+# What the expression in `Gate.precheck` leaves to do: if the pattern matches, and if it holds as a whole.
+_BY_PATTERN = frozenset({DropReason.NOT_A_REQUEST, DropReason.NOT_ADDRESSED})
+_EXPRESSED = _BY_PATTERN | {
+    *(DropReason.OWN_MESSAGE, DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED),
+    *(DropReason.OUTSIDE_WINDOW, DropReason.FILTERED, DropReason.DUPLICATE),
+}
+AFTER_DESTINATION = tuple(check for check in PRECHECKS if check.reason not in _BY_PATTERN)
+UNEXPRESSED = tuple(check for check in PRECHECKS if check.reason not in _EXPRESSED)
 SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
 REPLAY = Check("replay", DropReason.REPLAYED)
 

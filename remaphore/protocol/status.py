@@ -68,8 +68,8 @@ class Waiting:
 class Ended:
     """How a message ended. result: `handled`, `rejected` (for *reason*) or `interrupted` by the daemon's end.
 
-    exit_code: None unless a plugin replied. reply_sent: None if none was requested. seconds: since it left its queue,
-    None if it never did.
+    exit_code: of the reply, also of a built-in one; None without a reply. reply_sent: None if none was requested.
+    seconds: since it left its queue, None if it never did.
     """
 
     verb: str

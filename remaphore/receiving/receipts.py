@@ -1,4 +1,4 @@
-"""Receipts: the confirmation to the requesters of what runs longer than a second that it has started.
+"""Receipts: they confirm to a requester that its request, which runs longer than a second, has started.
 
 A request costs one entry in a dictionary, which its reply removes again, and no task or timer of its own: one timer
 waits for the oldest entry. Example, with quick handlers and one slow request at 0.5 s: at 1.0 s the timer finds that
@@ -20,17 +20,17 @@ from remaphore.receiving.counters import DaemonCounters
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Bus
 
-# A request that is replied to within this time gets no receipt: quick ones are most, and must cost nothing.
+# A request that is replied to within this time gets no receipt: most are quick, and must cost nothing.
 RECEIPT_SECONDS = 1.0
 # Receipts that are being sent at the same time; the next ones wait for their turn, unless the reply comes first.
 MAX_SENDING = 100
-# A receipt that the connection does not accept within this time is dropped: it is a courtesy, and late it is none.
+# A receipt that the connection does not accept within this time is dropped: a late one is of no use.
 SEND_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
 
-class Receipts:
+class ReceiptSender:
     """Sends one receipt for each request that has been started and is not replied to within RECEIPT_SECONDS.
 
     A receipt that cannot be sent is dropped: without a connection it waits for none, and it is not repeated.

@@ -21,7 +21,7 @@ from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor
-from remaphore.receiving.receipts import Receipts
+from remaphore.receiving.receipts import ReceiptSender
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
@@ -61,7 +61,7 @@ class Receiver:
         self._once = once
         self._signer = Signer(config, clock)
         self._legacy = frozenset(key for key, peer in by_key(config.peers).items() if peer.legacy)
-        self._receipts = Receipts(bus, config.subject, self._signer)
+        self._receipts = ReceiptSender(bus, config.subject, self._signer)
         self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=lambda _: Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
         self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))

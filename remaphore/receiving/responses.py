@@ -25,7 +25,7 @@ from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.rows import STARTED, Row
-from remaphore.receiving.receipts import Receipts
+from remaphore.receiving.receipts import ReceiptSender
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
 from remaphore.tasks import spawn
@@ -77,7 +77,7 @@ class Responses:
         self._rejections = rejections
         self._clock = clock
         self.signer = Signer(config, clock)
-        self.receipts = Receipts(bus, config.subject, self.signer, counters)
+        self.receipts = ReceiptSender(bus, config.subject, self.signer, counters)
         self._policy = RejectionPolicy()
         self._pending: set[asyncio.Task[None]] = set()
 

@@ -50,9 +50,8 @@ def similar(name: str, known: Collection[str]) -> tuple[str, ...]:
 def hint(pattern: str, known: Collection[str]) -> str:
     """Return how to correct *pattern*, which matches none of *known*; empty if nothing is like it."""
     if any(each in pattern for each in "[],"):
-        return (
-            "only ping and the --to of send, request, explain and doctor take several destinations; use a pattern here"
-        )
+        several = "ping, status and the --to of send, request, explain and doctor"
+        return f"only {several} take several destinations; use a pattern here"
     if "*" in pattern:
         return _pattern_hint(pattern, known)
     for name in sorted(known, key=natural_key):

@@ -170,7 +170,7 @@ def test_the_other_commands_suggest_as_well(typed):
 def test_where_a_pattern_is_wanted_a_node_set_is_explained(typed):
     code, _, err = typed("-r", "-D", "com.example.web.[1-2]")
     assert code == 3
-    assert "hint: only ping and the --to of send, request, explain and doctor take several destinations" in err
+    assert "hint: only ping, status and the --to of send, request, explain and doctor take several destinations" in err
 
 
 @pytest.mark.parametrize(

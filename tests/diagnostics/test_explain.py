@@ -138,7 +138,12 @@ def test_the_check_has_a_message_that_fails_it_and_a_place_that_decides_it(name)
     assert f'"{name}":' in inspect.getsource(faulty), (
         f"tests/diagnostics/test_explain.py: faulty: add a message for {name}"
     )
-    assert name in what_decides(TOML, Filters(), None), f"diagnostics/explain.py: what_decides: add {name}"
+    assert name in what_decides(TOML, Filters(), None), f"remaphore/diagnostics/explain.py: what_decides: add {name}"
+    judge = make_gate(TOML, STRICT, subject="")
+    *_, verdict = [judge.admit(raw, NOW) for raw in faulty(name)]
+    reason = CHECKS[NAMES.index(name)].reason
+    place = f"tests/diagnostics/test_explain.py: faulty: the last message of {name} must be dropped for {reason}"
+    assert getattr(verdict, "reason", None) is reason, place
 
 
 def faulty(name):
@@ -209,7 +214,7 @@ def test_each_vector_gets_the_expected_verdict_with_its_reason(case, form):
 
 @pytest.mark.places
 def test_a_setting_is_named_by_its_path_in_toml():
-    found = places(explainer(TOML, Filters()).explain(make_encoded(2), now=NOW))
+    found = what_decides(TOML, Filters(), TOML.peers[1])
     expected = {
         "shape": "version 1 of the wire",
         "request": "version 1 of the wire",
@@ -223,7 +228,8 @@ def test_a_setting_is_named_by_its_path_in_toml():
         "signature": "node.toml: peers[1].key",
         "replay": "the messages explained before it",
     }
-    assert found == expected, f"tests/diagnostics/test_explain.py: write what decides {found.keys() - expected.keys()}"
+    lacking = ", ".join(found.keys() - expected.keys())
+    assert found == expected, f"tests/diagnostics/test_explain.py: {lacking}: write here what decides it"
 
 
 def test_a_setting_is_named_by_its_line_in_the_legacy_format():

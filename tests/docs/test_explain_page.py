@@ -17,7 +17,8 @@ OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z0-9]*")
 def test_the_page_lists_every_check_with_its_reason_in_order():
     documented = re.findall(r"^\| ([\w-]+) \| `([\w-]+)` \|", PAGE, re.MULTILINE)
     expected = [(check.name, check.reason) for check in CHECKS]
-    assert documented == expected, f"docs/explain.md: rows of 'The checks', in this order: {expected}"
+    rows = "\n".join(f"| {name} | `{reason}` | ... |" for name, reason in expected)
+    assert documented == expected, f"docs/explain.md: The checks: write these rows:\n{rows}"
 
 
 def test_the_pages_command_is_read():

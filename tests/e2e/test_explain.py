@@ -10,6 +10,7 @@ import pytest
 
 from remaphore.cli.commands.hooks import format_steps
 from remaphore.protocol.gate import CHECKS
+from remaphore.receiving.default_reply import BUILT_IN
 from tests.harness.factories import NOW, make_encoded, make_key
 from tests.harness.fleet import SECONDS, Fleet
 
@@ -264,8 +265,9 @@ def test_a_question_says_what_it_supposes(config):
     assert "would run:\n  nothing: the daemon itself answers a request, with its version and uptime\n" in text
 
 
-def test_only_a_ping_without_handler_is_answered_by_the_daemon_itself():
-    assert "the daemon itself answers" in format_steps([], "ping")
+def test_only_what_has_a_built_in_reply_is_answered_by_the_daemon_itself():
+    for verb in BUILT_IN:
+        assert "the daemon itself answers" in format_steps([], verb)
     assert format_steps([], "pings") == "  nothing: a request is answered with exit code 127\n"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from remaphore.errors import UsageError
 from remaphore.hooks.plugin_tasks import PluginTasks
-from tests.harness.waiting import until
+from tests.harness.waiting import until, wait_despite_cancelling
 
 
 class UnshowableError(BaseException):
@@ -121,11 +121,7 @@ async def test_a_task_that_does_not_end_is_named_and_abandoned(tasks, reported):
     release = asyncio.Event()
 
     async def refuse():
-        while not release.is_set():
-            try:
-                await release.wait()
-            except asyncio.CancelledError:
-                continue
+        await wait_despite_cancelling(release)
 
     async def fail():
         try:

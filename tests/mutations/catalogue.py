@@ -37,7 +37,8 @@ class Mutation:
         """Return the text of the file with the change. Raise ValueError unless the old text is there exactly once."""
         text = (root / self.file).read_text()
         if (found := text.count(self.old)) != 1:
-            raise ValueError(f"{self.name}: the old text is {found} times in {self.file}")
+            where = f"tests/mutations/{self.promise.page}.toml: {self.name}"
+            raise ValueError(f"{where}: its old text is {found} times, not once, in {self.file}")
         return text.replace(self.old, self.new)
 
 

@@ -53,7 +53,7 @@ def test_each_reason_is_given_in_one_place(reason: DropReason) -> None:
     checks = [check.name for check in CHECKS if check.reason is reason]
     others = [group for group in (OF_REPLIES, OF_QUEUES) if reason in group]
     assert len(checks) + len(others) == 1, (
-        f"{reason} needs one check: in PRECHECKS of protocol/gate.py, or in protocol/exchange.py and OF_REPLIES here"
+        f"{reason} needs one check: in PRECHECKS of remaphore/protocol/gate.py, or in exchange.py and OF_REPLIES here"
     )
     source = Path(exchange.__file__).read_text(encoding="utf-8")
     assert (reason not in OF_REPLIES) or f"DropReason.{reason.name}" in source, f"protocol/exchange.py: no {reason}"
@@ -81,7 +81,7 @@ def test_each_reason_has_its_levels_in_the_log(reason: DropReason, monkeypatch: 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_each_check_of_the_gate_is_explained_and_documented(check: Any) -> None:
     decided = what_decides(make_config(), Filters(), None)
-    assert check.name in decided, f"{check.name} needs an entry in what_decides of diagnostics/explain.py"
+    assert check.name in decided, f"{check.name} needs an entry in what_decides of remaphore/diagnostics/explain.py"
     page = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
     assert f"| {check.name} | `{check.reason}` |" in page, f"{check.name} needs a row in docs/explain.md"
 

@@ -284,7 +284,8 @@ def test_a_rejected_reply_tells_nothing_of_itself() -> None:
 def test_every_reason_is_reached_but_the_one_that_queues_give() -> None:
     gate = {check.reason for check in PRECHECKS} | {DropReason.MALFORMED, DropReason.BAD_SIGNATURE, DropReason.REPLAYED}
     unreached = set(DropReason) - gate - set(CHECKS.values()) - {DropReason.BUSY}
-    assert not unreached, f"{unreached}: a check in protocol/gate.py, or in protocol/exchange.py and CHECKS of its test"
+    where = "a check in remaphore/protocol/gate.py, or in protocol/exchange.py and CHECKS of its test"
+    assert not unreached, f"{', '.join(unreached)} needs {where}"
 
 
 @bounded

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS as OF_THE_GATE
-from remaphore.protocol.gate import PRECHECKS, Filters, Gate
+from remaphore.protocol.gate import PRECHECKS, Filters, Gate, Precheck
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import Peer
 from tests.harness.factories import (
@@ -56,8 +56,8 @@ NAMES = [name for name, _ in CHECKS]
 REASONS = dict(CHECKS)
 
 
-def build(faults: Iterable[str]) -> tuple[Gate, bytes]:
-    """Return a gate and a message that fails exactly the checks in *faults*."""
+def build(faults: Iterable[str], *, filters: Filters = STRICT) -> tuple[Gate, bytes]:
+    """Return a gate with *filters* and a message that fails exactly the checks in *faults*."""
     faults = set(faults)
     number = OWN_NUMBER if "own-key" in faults else 9 if "sender" in faults else 1
     raw = make_encoded(
@@ -72,7 +72,7 @@ def build(faults: Iterable[str]) -> tuple[Gate, bytes]:
         raw = sign_body(body_of(raw) + b"!", number).removesuffix(b"!")
     if "shape" in faults:
         raw = re.sub(rb",_,", b",X,", raw, count=1)
-    gate = make_gate(make_peer(1, "com.sender", "ping", "deploy"), filters=STRICT)
+    gate = make_gate(make_peer(1, "com.sender", "ping", "deploy"), filters=filters)
     if faults & {"duplicate", "replay"}:
         digest = wire.digest(raw) if "duplicate" in faults else bytes(32)
         signed = body_of(raw) if "replay" in faults else b"another message"
@@ -117,6 +117,24 @@ def test_each_fault_alone_is_rejected_for_its_own_reason(name: str) -> None:
     assert verdict.subject == "remaphore.all"
 
 
+@pytest.mark.places
+@pytest.mark.parametrize("first", [name for name in NAMES if name != "filters"])
+def test_a_gate_without_filters_such_as_a_daemons_has_the_same_order(first: str) -> None:
+    # Without filters, `precheck` decides by one expression: that must leave out no check, nor change the order.
+    for second in NAMES[NAMES.index(first) :]:
+        gate, raw = build({first, second} - {"filters"}, filters=Filters())
+        verdict = gate.admit(raw, NOW)
+        assert isinstance(verdict, Drop), f"tests/protocol/test_gate_order.py: a gate without filters ignores {first}"
+        assert verdict.reason is REASONS[first]
+
+
+def test_a_check_that_the_expression_lacks_decides_for_a_gate_without_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = Precheck("added", DropReason.BUSY, lambda *_: "added")
+    monkeypatch.setattr("remaphore.protocol.gate.UNEXPRESSED", (added,))
+    gate, raw = build((), filters=Filters())
+    assert dropped(gate.admit(raw, NOW)).reason is DropReason.BUSY
+
+
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(NAMES, 2)))
 def test_of_two_faults_the_one_that_is_checked_first_decides(first: str, second: str) -> None:
     gate, raw = build({first, second})
@@ -154,9 +172,11 @@ def test_a_repeated_message_costs_one_signature_in_all(verifications: list[bytes
 @pytest.mark.places
 def test_the_documented_order_is_the_order_of_the_code() -> None:
     order = [(check.name, check.reason) for check in OF_THE_GATE]
-    assert order == CHECKS, f"tests/protocol/test_gate_order.py: CHECKS: write {order}"
+    lines = "\n".join(f'    ("{check.name}", DropReason.{check.reason.name}),' for check in OF_THE_GATE)
+    assert order == CHECKS, f"tests/protocol/test_gate_order.py: CHECKS: write\n{lines}"
     documented = re.findall(r"^\s*\d+\. ([\w-]+):", Gate.__doc__ or "", re.MULTILINE)
-    assert documented == NAMES, f"protocol/gate.py: docstring of Gate: number them in this order: {NAMES}"
+    numbered = ", ".join(f"{number}. {name}" for number, name in enumerate(NAMES, 1))
+    assert documented == NAMES, f"remaphore/protocol/gate.py: docstring of Gate: number the checks: {numbered}"
 
 
 def test_what_is_not_taken_leaves_no_trace_in_the_window() -> None:

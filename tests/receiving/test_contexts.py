@@ -29,7 +29,7 @@ from tests.harness.factories import make_key
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 from tests.harness.ports import free_port
-from tests.harness.waiting import until
+from tests.harness.waiting import until, wait_despite_cancelling
 
 
 @pytest.fixture(autouse=True)
@@ -334,11 +334,7 @@ async def test_a_task_that_fails_or_does_not_end_is_named_and_the_daemon_ends(tm
         raise SystemExit("mine")
 
     async def refuse():
-        while not release.is_set():
-            try:
-                await release.wait()
-            except asyncio.CancelledError:
-                continue
+        await wait_despite_cancelling(release)
 
     plugin = Plugin()
     with structlog.testing.capture_logs() as logs:

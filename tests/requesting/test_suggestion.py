@@ -39,7 +39,7 @@ KNOWN = [
         ("com.exmaple.web.*", "did you mean 'com.example.web.*'?"),
         (
             "com.example.web.[1-2]",
-            "only ping and the --to of send, request, explain and doctor take several destinations",
+            "only ping, status and the --to of send, request, explain and doctor take several destinations",
         ),
         ("net.**", ""),
         ("something.else", ""),

@@ -25,7 +25,7 @@ EXIT_CODES = {
 }
 
 _NOTHING = "  nothing: a request is answered with exit code 127"
-_BUILT_IN = "  nothing: the daemon itself answers a request, with its version and uptime"
+_BUILT_IN = "  nothing: the daemon itself answers a request, with its"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def format_steps(steps: Iterable[Step], verb: str) -> str:
 
     from remaphore.errors import with_hint
     from remaphore.hooks.plan import Action
-    from remaphore.protocol import ping
+    from remaphore.protocol import ping, status
 
     lines = ""
     for step in steps:
@@ -118,4 +118,5 @@ def format_steps(steps: Iterable[Step], verb: str) -> str:
             what = shlex.join(step.argv) + (f" ({step.reason})" if step.reason else "")
         line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
-    return lines or f"{_BUILT_IN if verb == ping.VERB else _NOTHING}\n"
+    built_in = {ping.VERB: f"{_BUILT_IN} version and uptime", status.VERB: f"{_BUILT_IN} status"}
+    return lines or f"{built_in.get(verb, _NOTHING)}\n"

@@ -14,7 +14,7 @@ from remaphore.receiving.ledger.state import DEFAULT_INSTANCE
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
-    from remaphore.diagnostics.status import Local, Report
+    from remaphore.diagnostics.status import Local, PeerStatus
     from remaphore.protocol.status import Ended, Running, Status
 
 DEFAULT_SECONDS = 5.0
@@ -145,7 +145,7 @@ def run_remote(options: ShowStatus) -> int:
     return exit_code(reports)
 
 
-async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> list[Report]:
+async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> list[PeerStatus]:
     """Return the reports of the peers that *to* addresses. Raise TransportError."""
     import asyncio
 
@@ -161,7 +161,7 @@ async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> lis
         return await ask(node, to, timeout=timeout, on_asking=on_asking)
 
 
-def exit_code(reports: Sequence[Report]) -> int:
+def exit_code(reports: Sequence[PeerStatus]) -> int:
     """Return the first that applies, as for `request`: 1 no reply at all; 4 some missing; 5 no status; 6 rejected."""
     from remaphore.diagnostics.status import Problem
 
@@ -175,7 +175,7 @@ def exit_code(reports: Sequence[Report]) -> int:
     return EXIT_REJECTED if Problem.REJECTED in found else 0
 
 
-def problem_lines(reports: Iterable[Report]) -> Iterator[str]:
+def problem_lines(reports: Iterable[PeerStatus]) -> Iterator[str]:
     """Yield the problems, equal ones as one line with the names of the peers, each with its hint."""
     from remaphore import nodeset
 
@@ -188,7 +188,7 @@ def problem_lines(reports: Iterable[Report]) -> Iterator[str]:
         yield f"hint: {hint}"
 
 
-def to_row(report: Report) -> dict[str, object]:
+def to_row(report: PeerStatus) -> dict[str, object]:
     """Return *report* as the object that --json prints."""
     from remaphore.protocol.status import to_document
 

@@ -84,9 +84,8 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         start_threads(self._thread, 1)
         self._recent: OrderedDict[bytes, float] = OrderedDict()
-        self._recorded: OrderedDict[int, int] = (
-            OrderedDict()
-        )  # bytes of the recorded outputs by number, the oldest first
+        # Bytes of the recorded outputs by number, the oldest first.
+        self._recorded: OrderedDict[int, int] = OrderedDict()
         self._recorded_bytes = 0
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)

@@ -11,7 +11,7 @@ import pytest
 from remaphore.cli import arguments
 from remaphore.cli.commands import status
 from remaphore.cli.commands.status import ShowStatus
-from remaphore.diagnostics.status import Local, Problem, Report
+from remaphore.diagnostics.status import Local, PeerStatus, Problem
 from remaphore.errors import UsageError
 from remaphore.protocol.status import Waiting
 from remaphore.receiving.status_file import LocalStatus
@@ -116,11 +116,11 @@ def test_whatever_a_peer_reports_each_row_is_one_printable_line(capsys, time_ns)
     assert all(line.isprintable() for line in lines)
 
 
-NO_REPLY = Report("com.web.2", None, Problem.NO_REPLY, "no reply", "wait")
-REJECTED = Report("com.web.3", None, Problem.REJECTED, "rejected", "permit")
-UNREADABLE = Report("com.web.4", None, Problem.UNREADABLE, "unreadable", "update")
-UNAVAILABLE = Report("com.web.5", None, Problem.UNAVAILABLE, "unavailable", "update")
-GOOD = Report("com.web.1", STATUS)
+NO_REPLY = PeerStatus("com.web.2", None, Problem.NO_REPLY, "no reply", "wait")
+REJECTED = PeerStatus("com.web.3", None, Problem.REJECTED, "rejected", "permit")
+UNREADABLE = PeerStatus("com.web.4", None, Problem.UNREADABLE, "unreadable", "update")
+UNAVAILABLE = PeerStatus("com.web.5", None, Problem.UNAVAILABLE, "unavailable", "update")
+GOOD = PeerStatus("com.web.1", STATUS)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_the_document_has_the_schema():
     for nodes in (
         [status.to_local_row(LOCAL)],
         [status.to_row(report) for report in (GOOD, NO_REPLY, REJECTED, UNREADABLE, UNAVAILABLE)],
-        [status.to_row(Report("com.one", replace(STATUS, ended=(NEVER_BEGUN,))))],
+        [status.to_row(PeerStatus("com.one", replace(STATUS, ended=(NEVER_BEGUN,))))],
     ):
         DOCUMENT.validate(json.loads(json.dumps({"nodes": nodes})))
     for broken in ({}, {"nodes": [{}]}, {"nodes": [{"peer": "com.one"}]}, {"nodes": [{"status": {"schema": 1}}]}):
