@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -206,12 +206,18 @@ def run(options: Request) -> int:
 
 
 def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
-    from remaphore.protocol.drop import DropReason
-
     if summary.dropped and not options.verbose:
         number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
         output.notice(f"{number} dropped; --verbose shows why")
-    if DropReason.ANSWERED_ALREADY in reasons and options.report:
+    if options.report:
+        notice_repeats(reasons)
+
+
+def notice_repeats(reasons: Set[DropReason]) -> None:
+    """Write on stderr that a peer replied again, if that is among the *reasons* of dropped replies."""
+    from remaphore.protocol.drop import DropReason
+
+    if DropReason.ANSWERED_ALREADY in reasons:
         output.notice("hint: a peer replied again; remaphore doctor reports whether several machines have its key")
 
 
