@@ -40,11 +40,11 @@ class Request(requests.OutgoingMessage):
     """Options of request. timeout: seconds for everything, or with *batch* for each batch.
 
     verbose: log each reply and receipt, and why one was dropped. failed: print failures only. check: whether the exit
-    code reports missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch: number
-    of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
-    stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run: only print
-    which peers would be asked. report: write progress and summary to stderr; it does not change the request, so it does
-    not count when options are compared.
+    code reports missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch:
+    number of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two
+    batches. stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run:
+    only print which peers would be asked. report: write progress and summary to stderr; it does not change the
+    request, so it does not count when options are compared.
     """
 
     verbose: bool = False
