@@ -22,7 +22,7 @@ from remaphore.diagnostics.clock import SYNCHRONIZE
 from remaphore.diagnostics.findings import quote
 from remaphore.errors import DecodeError, StateError
 from remaphore.node import Node
-from remaphore.protocol.drop import DropReason
+from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.message import NO_DATA, REJECTED, Reply, random_id
 from remaphore.protocol.peers import Peer
 from remaphore.protocol.status import VERB, Status, parse
@@ -64,17 +64,21 @@ async def ask(
     *,
     timeout: float,
     on_asking: Callable[[Callable[[], object]], object] = lambda _stop: None,
+    on_drop: Callable[[Drop], None] = lambda _drop: None,
 ) -> list[PeerStatus]:
     """Return a report of each peer that the patterns *to* address, in natural order. Raise TransportError.
 
     Of several patterns no two match the same peer, see `selection.addressees`. on_asking: called with a function that
-    ends the waiting; peers that have not replied by then have no reply.
+    ends the waiting; peers that have not replied by then have no reply. on_drop: called with each dropped reply.
     """
     config = node.config
     known = {peer.destination: peer for peers in expect_each(config, to).values() for peer in peers}
     one = to[0] if len(to) == 1 else ""
     rollout = Rollout(
-        partial(node.request, VERB, id=random_id(), receipts=False), tuple(known), timeout=timeout, to=one
+        partial(node.request, VERB, id=random_id(), receipts=False, on_drop=on_drop),
+        tuple(known),
+        timeout=timeout,
+        to=one,
     )
     replies: dict[str, Reply] = {}
 
@@ -179,7 +183,7 @@ def _holder(folder: Path, *, default: bool) -> str:
         os.close(os.open(folder / state.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW))
         holder = state.holder(folder)
     except PermissionError:
-        hint = f"run it as the user of the daemon: {_as_owner(folder)} remaphore status"
+        hint = f"run it as the user of the daemon: {_as_owner(folder)} remaphore status{_instance(folder)}"
         raise StateError(f"state directory {folder}: permission denied", hint=hint) from None
     except FileNotFoundError:
         holder = ""
@@ -188,15 +192,22 @@ def _holder(folder: Path, *, default: bool) -> str:
     if holder:
         return holder
     what = f"no daemon is running with the state directory {folder}"
-    hint = "start it (systemctl start remaphore, or remaphore run); --instance NAME names another one"
+    instance = _instance(folder)
+    start = f"remaphore run{instance}" if instance else "systemctl start remaphore, or remaphore run"
+    hint = f"start it ({start}); --instance NAME names another one"
     if default and os.geteuid() != 0:
-        hint = f"for the daemon of the system: sudo remaphore status; or {hint}"
+        hint = f"for the daemon of the system: sudo remaphore status{instance}; or {hint}"
     with suppress(OSError, DecodeError):
         left = load(folder)
         what += f"; the last one (pid {left.pid}) did not end cleanly"
         if number := len(left.status.running):
             what += f", while it was handling {number} message{'s' if number > 1 else ''}"
     raise StateError(what, hint=hint)
+
+
+def _instance(folder: Path) -> str:
+    """Return the option, behind a space, that names the instance which *folder* belongs to; nothing if it is usual."""
+    return "" if folder.name == state.DEFAULT_INSTANCE else f" --instance {folder.name}"
 
 
 def _as_owner(folder: Path) -> str:

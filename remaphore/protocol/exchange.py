@@ -31,7 +31,7 @@ class Summary:
     failed: those whose exit code is not 0. rejected: those that refused to act. without_code: those whose reply has no
     exit code (`NO_DATA`), which is neither success nor failure. missing: those that were asked and did not reply.
     running: those of them that confirmed that they have started the request. not_asked: those that were never asked, in
-    a request sent in batches. dropped: the number of replies that were dropped.
+    a request sent in batches. dropped: the number of replies and receipts that were dropped.
     """
 
     expected: tuple[str, ...]

@@ -208,7 +208,7 @@ def skew_error(time_ns: int, now: int, allow_skew_ns: int) -> str | None:
 
 def _not_a_request(_gate: Gate, frame: wire.Frame, _now: int) -> str | None:
     # A frame with a destination is a request, even with the verb `reply`: no encoder writes a destination in a reply.
-    return None if frame.destination else "no destination: only replies have none"
+    return None if frame.destination else "no destination: only replies and receipts have none"
 
 
 def _not_addressed(gate: Gate, frame: wire.Frame, _now: int) -> str | None:

@@ -163,6 +163,17 @@ class StatusFile:
         return to_json(document) + "\n"
 
     def _write(self, text: str) -> None:
+        """Replace the file, or at least delete the old one: it would show as present what has passed.
+
+        On a full disk, on which nothing can run, the room of the old file is often enough for the new one.
+        """
+        try:
+            self._replace(text)
+        except OSError:
+            self._delete()
+            self._replace(text)
+
+    def _replace(self, text: str) -> None:
         """Replace the file. It is not synced: after a crash of the machine no daemon runs that it could describe."""
         self._delete(_TEMPORARY)  # what a daemon that was killed has left
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -186,7 +197,12 @@ class StatusFile:
         finally:
             os.close(self._directory)
 
-    def _fail(self, error: BaseException, *, effect: str = "remaphore status is out of date on this machine") -> None:
+    def _fail(
+        self,
+        error: BaseException,
+        *,
+        effect: str = "remaphore status shows nothing, or what has passed, on this machine",
+    ) -> None:
         if not self._failed:
             self._failed = True
             what, hint = describe(error, str), hint_of(error)

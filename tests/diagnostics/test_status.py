@@ -17,6 +17,7 @@ from remaphore.diagnostics import status as module
 from remaphore.diagnostics.status import Problem, ask, judge, read_local, silent
 from remaphore.errors import StateError
 from remaphore.node import Node
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import NO_DATA, REJECTED, Reply
 from remaphore.protocol.status import parse, to_document
 from remaphore.receiving.ledger import state
@@ -130,6 +131,26 @@ async def test_what_has_arrived_is_reported_when_the_waiting_is_stopped(tmp_path
             )
 
 
+async def test_a_second_daemon_with_the_key_of_a_peer_is_noticed(tmp_path):
+    broker, drops, stops = MemoryBroker(), [], []
+    node = Node(broker.connect(), make_config(1), clock=clock)
+    plugins, folders = plugin_manager(), (tmp_path / "first", tmp_path / "second")
+    for folder in folders:
+        folder.mkdir(mode=0o700)
+    async with (
+        running_daemon(broker.connect(), folders[0], plugins=plugins),
+        running_daemon(broker.connect(), folders[1], plugins=plugins),
+        asyncio.timeout(20),
+    ):
+        asking = spawn(ask(node, ["**"], timeout=1000, on_asking=stops.append, on_drop=drops.append), name="asking")
+        await until(lambda: drops)
+        for _ in range(20):  # the reply that was accepted is read within a few iterations of the loop
+            await asyncio.sleep(0)
+        stops[0]()
+        assert [report.peer for report in await asking if report.status] == ["com.two"]
+    assert drops[0].reason is DropReason.ANSWERED_ALREADY
+
+
 # -- the daemon of this machine ----------------------------------------------------------------------------------------
 
 
@@ -232,7 +253,22 @@ def test_who_may_not_see_the_daemon_learns_as_which_user_to_ask(tmp_path):
         )
     lines = done.stdout.splitlines()
     assert len(lines) == 2
-    assert all(re.search(r"permission denied .*: sudo remaphore status$", line) for line in lines)
+    assert all(
+        re.search(r"permission denied .*: sudo remaphore status --instance (closed|open)$", line) for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("main", "start it (systemctl start remaphore, or remaphore run); "),
+        ("blue", "start it (remaphore run --instance blue); "),
+    ],
+)
+def test_the_hint_starts_the_instance_that_was_looked_for(tmp_path, name, start):
+    with pytest.raises(StateError) as caught:
+        read(tmp_path / name)
+    assert caught.value.hint.startswith(start)
 
 
 def test_an_ordinary_user_is_told_about_the_daemon_of_the_system(tmp_path, monkeypatch):

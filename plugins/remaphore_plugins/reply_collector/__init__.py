@@ -131,7 +131,7 @@ class ReplyCollector:
             sys.stdout.buffer.flush()
             self._broken = False
         if self._status_line:
-            self._status_line.show(report.progress(self._stats))
+            self._status_line.show(report.progress(self._stats, self._status_line.columns))
 
 
 def _format(name: str) -> Format:

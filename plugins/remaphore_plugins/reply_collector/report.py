@@ -9,7 +9,7 @@ from collections import defaultdict
 from itertools import islice
 
 from remaphore import nodeset
-from remaphore.text import encodable, escape, wrap
+from remaphore.text import encodable, escape, fitting, wrap
 from remaphore_plugins.reply_collector.request_stats import LABELS, Kind, RequestStats
 from remaphore_plugins.reply_collector.terminal import colorize
 
@@ -22,19 +22,27 @@ _MANY = 8  # names; up to here a plain list is as easy to read
 _SHOWN = 50  # destinations in the progress line; no terminal shows more of them in one line
 
 
-def progress(stats: RequestStats) -> str:
+def progress(stats: RequestStats, columns: int) -> str:
     """Return the progress line: how many answered and failed, and which destinations have not answered yet.
 
-    Once one of them has confirmed that it is running, the others could have: they are silent.
+    Once one of them has confirmed that it is running, the others could have: they are silent. What is wider than
+    *columns* will be clipped, and the silent ones, which may need attention, come last: so the running ones are only
+    counted then.
     """
     failed = sum(stats.count(kind) for kind in _FAILED)
     parts = [f"{len(stats.verdicts)}/{len(stats.expected)} answered"]
     parts += [f"{failed} failed"] if failed else []
-    if stats.running:
-        parts.append(f"{LABELS['running']}: {' '.join(islice(stats.running, _SHOWN))}")
-        parts += [f"{LABELS['silent']}: {' '.join(islice(stats.silent, _SHOWN))}"] if stats.silent else []
-    elif stats.silent:
-        parts.append(f"waiting for {' '.join(islice(stats.silent, _SHOWN))}")
+    running, silent = (" ".join(islice(names, _SHOWN)) for names in (stats.running, stats.silent))
+    if running and silent:
+        line = ", ".join([*parts, f"{LABELS['running']}: {running}", f"{LABELS['silent']}: {silent}"])
+        if fitting(line, columns) == len(line):
+            return line
+        counts = [f"{stats.count(kind)} {LABELS[kind]}" for kind in ("running", "silent")]
+        return f"{', '.join([*parts, *counts])}: {silent}"
+    if running:
+        parts.append(f"{LABELS['running']}: {running}")
+    elif silent:
+        parts.append(f"waiting for {silent}")
     elif stats.count("not_asked"):
         parts.append(f"{stats.count('not_asked')} not asked yet")
     return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -67,11 +68,11 @@ class RequestStats:
     def __init__(self, expected: Iterable[str] = ()) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.silent: dict[str, None] = {}  # asked, and neither replied nor confirmed that they have started
-        self.running: dict[str, None] = {}  # confirmed that they have started, and have not replied yet
+        self.running: list[str] = []  # confirmed that they have started, and have not replied yet; in natural order
         self.id = ""  # as the logs of all receivers have it
         self.dropped = 0
         self.interrupted = False
-        self._expected = dict.fromkeys(expected)
+        self._expected = {name: number for number, name in enumerate(dict.fromkeys(expected))}  # in natural order
         self._asked: set[str] = set()
         self._counts: Counter[Kind] = Counter()
 
@@ -89,7 +90,8 @@ class RequestStats:
         """Count *expected*, to which a request with this *id* was sent: the same for all batches."""
         self.id = id
         names = dict.fromkeys(expected)
-        self._expected |= names
+        for name in names:
+            self._expected.setdefault(name, len(self._expected))
         self.silent |= names
         self._asked |= names.keys()
 
@@ -98,7 +100,8 @@ class RequestStats:
         verdict = classify(reply)
         self.verdicts[reply.peer] = verdict
         self.silent.pop(reply.peer, None)
-        self.running.pop(reply.peer, None)
+        if (place := self._running_place(reply.peer)) is not None:
+            del self.running[place]
         self._counts[verdict.kind] += 1
         return verdict
 
@@ -106,7 +109,14 @@ class RequestStats:
         """Count *peer* as running, unless it has replied."""
         if peer in self.silent:
             del self.silent[peer]
-            self.running[peer] = None
+            # Not sorted when it is shown: that is for each reply, and thousands may be running.
+            insort(self.running, peer, key=self._expected.__getitem__)
+
+    def _running_place(self, peer: str) -> int | None:
+        if not self.running or peer not in self._expected:
+            return None
+        place = bisect_left(self.running, self._expected[peer], key=self._expected.__getitem__)
+        return place if self.running[place : place + 1] == [peer] else None
 
     def finished(self, summary: Summary) -> None:
         """Count the replies that were dropped, and the receipts that arrived before the end but were not shown."""
@@ -117,9 +127,10 @@ class RequestStats:
     def names(self, kind: Kind) -> tuple[str, ...]:
         """Return the destinations of this *kind*, in natural order."""
         if kind == "missing":
-            return tuple(name for name in self._expected if name in self.silent or name in self.running)
+            missing = self.silent.keys() | self.running
+            return tuple(name for name in self._expected if name in missing)
         if kind == "running":
-            return tuple(name for name in self._expected if name in self.running)
+            return tuple(self.running)
         if kind == "silent":
             return tuple(name for name in self._expected if name in self.silent)
         if kind == "not_asked":

@@ -102,6 +102,11 @@ class StatusLine:
         self._text = ""
         self._held = ""  # shown again once a line of others is complete
 
+    @property
+    def columns(self) -> int:
+        """The columns to use: one less, as after its last column a terminal may already be on the next line."""
+        return (columns_of(self._stream) or DEFAULT_COLUMNS) - 1
+
     def show(self, text: str) -> None:
         """Show *text*, or what fits of it: the width is read each time, as windows are resized.
 
@@ -111,8 +116,7 @@ class StatusLine:
             return
         self._text = text
         encoding = self._stream.encoding
-        # One column less: after its last column a terminal may already be on the next line.
-        shown = clip(encodable(text, encoding), (columns_of(self._stream) or DEFAULT_COLUMNS) - 1)
+        shown = clip(encodable(text, encoding), self.columns)
         if encodable(_ELLIPSIS, encoding) != _ELLIPSIS:  # its escape has more than one column
             shown = shown.replace(_ELLIPSIS, "~")
         self._write(_ERASE + shown)

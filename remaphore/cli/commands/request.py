@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,12 +39,12 @@ EXIT_CODES = {
 class Request(requests.OutgoingMessage):
     """Options of request. timeout: seconds for everything, or with *batch* for each batch.
 
-    verbose: log each reply, and why one was dropped. failed: print failures only. check: whether the exit code reports
-    missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch: number
-    of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two batches.
-    stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run: only print
-    which peers would be asked. report: write progress and summary to stderr; it does not change the request, so it does
-    not count when options are compared.
+    verbose: log each reply and receipt, and why one was dropped. failed: print failures only. check: whether the exit
+    code reports missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch:
+    number of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two
+    batches. stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run:
+    only print which peers would be asked. report: write progress and summary to stderr; it does not change the
+    request, so it does not count when options are compared.
     """
 
     verbose: bool = False
@@ -136,7 +136,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--no-check", dest="check", action="store_false", help="exit with 0 if any reply arrived, as remaphore -r does"
     )
-    parser.add_argument("--verbose", action="store_true", help="log each reply, and why a reply was dropped")
+    parser.add_argument("--verbose", action="store_true", help="log each reply and receipt, and why one was dropped")
     rollout = parser.add_argument_group("rollout in batches")
     rollout.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations at a time, or N percent")
     rollout.add_argument("--pause", type=seconds, metavar="TIME", help="wait between two batches (default: no pause)")
@@ -206,12 +206,20 @@ def run(options: Request) -> int:
 
 
 def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
+    if summary.dropped and not options.verbose:
+        # remaphore -r asks for no receipts.
+        one, more = ("reply or receipt", "replies or receipts") if options.report else ("reply", "replies")
+        number = f"1 {one} was" if summary.dropped == 1 else f"{summary.dropped} {more} were"
+        output.notice(f"{number} dropped; --verbose shows why")
+    if options.report:
+        notice_repeats(reasons)
+
+
+def notice_repeats(reasons: Set[DropReason]) -> None:
+    """Write on stderr that a peer replied again, if that is among the *reasons* of dropped replies."""
     from remaphore.protocol.drop import DropReason
 
-    if summary.dropped and not options.verbose:
-        number = "1 reply was" if summary.dropped == 1 else f"{summary.dropped} replies were"
-        output.notice(f"{number} dropped; --verbose shows why")
-    if DropReason.ANSWERED_ALREADY in reasons and options.report:
+    if DropReason.ANSWERED_ALREADY in reasons:
         output.notice("hint: a peer replied again; remaphore doctor reports whether several machines have its key")
 
 

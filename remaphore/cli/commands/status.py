@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
-from remaphore.cli.commands.request import EXIT_FAILED, EXIT_MISSING, EXIT_REJECTED
+from remaphore.cli.commands.request import EXIT_FAILED, EXIT_MISSING, EXIT_REJECTED, notice_repeats
 from remaphore.receiving.ledger.state import DEFAULT_INSTANCE
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
     from remaphore.diagnostics.status import Local, PeerStatus
+    from remaphore.protocol.drop import Drop, DropReason
     from remaphore.protocol.status import Ended, Running, Status
 
 DEFAULT_SECONDS = 5.0
@@ -133,7 +134,8 @@ def run_remote(options: ShowStatus) -> int:
         what = f"{config.destination} is this node, and not one of its peers"
         raise NoReceiversError(what, hint="leave out NODES: remaphore status") from error
     output.configure_logs(level="WARNING")
-    reports = tasks.run(ask_peers(config, to, timeout=options.timeout or DEFAULT_SECONDS))
+    dropped: set[DropReason] = set()
+    reports = tasks.run(ask_peers(config, to, timeout=options.timeout or DEFAULT_SECONDS, dropped=dropped))
     if options.json:
         output.write_json({"nodes": list(map(to_row, reports))})
     else:
@@ -142,11 +144,12 @@ def run_remote(options: ShowStatus) -> int:
                 write_status(report.status, describe(report.status), name=report.peer)
     for line in problem_lines(reports):
         output.notice(line)
+    notice_repeats(dropped)  # another daemon, of which nothing is shown
     return exit_code(reports)
 
 
-async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> list[PeerStatus]:
-    """Return the reports of the peers that *to* addresses. Raise TransportError."""
+async def ask_peers(config: Config, to: Sequence[str], *, timeout: float, dropped: set[DropReason]) -> list[PeerStatus]:
+    """Return the reports of the peers that *to* addresses. Raise TransportError. *dropped* gets why replies were."""
     import asyncio
 
     from remaphore.diagnostics.status import ask
@@ -157,8 +160,11 @@ async def ask_peers(config: Config, to: Sequence[str], *, timeout: float) -> lis
         loop = asyncio.get_running_loop()
         on_interrupt(lambda _number: loop.call_soon_threadsafe(stop), signals=heeded())
 
+    def on_drop(drop: Drop) -> None:
+        dropped.add(drop.reason)
+
     async with connect(config, timeout=CONNECT_SECONDS, on_notice=output.notice) as node:
-        return await ask(node, to, timeout=timeout, on_asking=on_asking)
+        return await ask(node, to, timeout=timeout, on_asking=on_asking, on_drop=on_drop)
 
 
 def exit_code(reports: Sequence[PeerStatus]) -> int:

@@ -13,8 +13,10 @@ from remaphore.cli.commands import status
 from remaphore.cli.commands.status import ShowStatus
 from remaphore.diagnostics.status import Local, PeerStatus, Problem
 from remaphore.errors import UsageError
+from remaphore.protocol.drop import DropReason
 from remaphore.protocol.status import Waiting
 from remaphore.receiving.status_file import LocalStatus
+from tests.harness.node_files import Entry, write_toml
 from tests.protocol.test_status import ENDED, NEVER_BEGUN, RUNNING, STATUS, WAITING
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "status.schema.json").read_text())
@@ -39,6 +41,18 @@ def test_the_options_are_read(typed, options):
 def test_an_option_without_effect_is_an_error(typed):
     with pytest.raises(UsageError):
         status.run(arguments.read(typed.split()))
+
+
+@pytest.mark.parametrize(("reason", "noticed"), [(DropReason.ANSWERED_ALREADY, True), (DropReason.NOT_ASKED, False)])
+def test_a_peer_that_replied_twice_is_noticed(tmp_path, monkeypatch, capsys, reason, noticed):
+    async def ask_peers(*_arguments, dropped, **_keywords):
+        dropped.add(reason)
+        return [PeerStatus("com.two", STATUS)]
+
+    monkeypatch.setattr(status, "ask_peers", ask_peers)
+    config = write_toml(tmp_path / "one.toml", 1, "com.one", peers=[Entry("com.two", 2)])
+    assert status.run(ShowStatus(config=str(config), to=("com.two",))) == 0
+    assert ("hint: a peer replied again" in capsys.readouterr().err) is noticed
 
 
 def test_the_table_has_what_runs_what_waits_and_the_last_ends(capsys):

@@ -40,13 +40,31 @@ def test_a_text_is_clipped_to_what_the_columns_show(text, columns, shown):
 def test_the_line_has_the_numbers_of_answers_and_failures_and_the_destinations_still_waited_for():
     stats = RequestStats(["com.a", "com.b", "com.c"])
     stats.requested(["com.a", "com.b"])
-    assert progress(stats) == "0/3 answered, waiting for com.a com.b"
+    assert progress(stats, 80) == "0/3 answered, waiting for com.a com.b"
     stats.receipt("com.b")
-    assert progress(stats) == "0/3 answered, still running: com.b, silent: com.a"
+    assert progress(stats, 80) == "0/3 answered, still running: com.b, silent: com.a"
     stats.reply(make_reply(1, peer="com.a"))
-    assert progress(stats) == "1/3 answered, 1 failed, still running: com.b"
+    assert progress(stats, 80) == "1/3 answered, 1 failed, still running: com.b"
     stats.reply(make_reply(0, peer="com.b"))
-    assert progress(stats) == "2/3 answered, 1 failed, 1 not asked yet"
+    assert progress(stats, 80) == "2/3 answered, 1 failed, 1 not asked yet"
+
+
+def test_the_line_tells_running_and_silent_destinations_apart_in_their_order_and_at_any_width():
+    names = [f"com.web.{number}" for number in range(1, 13)]
+    stats = RequestStats(names)
+    stats.requested(names)
+    for number in (10, 2, 11, 1):
+        stats.receipt(f"com.web.{number}")
+    silent = " ".join(names[2:9] + names[11:])
+    shown = f"0/12 answered, still running: com.web.1 com.web.2 com.web.10 com.web.11, silent: {silent}"
+    assert progress(stats, len(shown)) == shown
+    short = f"0/12 answered, 4 still running, 8 silent: {silent}"
+    assert progress(stats, len(shown) - 1) == short
+    assert clip(short, 39) == "0/12 answered, 4 still running, 8 sile\u2026"
+    for peer in ("com.web.10", "com.web.3", "com.web.99"):
+        stats.reply(make_reply(0, peer=peer))
+    assert stats.names("running") == ("com.web.1", "com.web.2", "com.web.11")
+    assert stats.names("missing") == tuple(name for name in names if name not in ("com.web.10", "com.web.3"))
 
 
 def test_other_output_is_written_above_the_line():
