@@ -266,6 +266,7 @@ def test_a_question_says_what_it_supposes(config):
 
 def test_only_a_ping_without_handler_is_answered_by_the_daemon_itself():
     assert "the daemon itself answers" in format_steps([], "ping")
+    assert "the daemon itself answers" in format_steps([], "remaphore-status")
     assert format_steps([], "pings") == "  nothing: a request is answered with exit code 127\n"
 
 
