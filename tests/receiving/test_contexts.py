@@ -339,13 +339,14 @@ async def test_a_task_that_fails_or_does_not_end_is_named_and_the_daemon_ends(tm
     plugin = Plugin()
     with structlog.testing.capture_logs() as logs:
         async with world(tmp_path, 2, node2={"poll": plugin}):
-            tasks = [plugin.context.spawn(coroutine()) for coroutine in (fail, fail, refuse)]
+            tasks = [plugin.context.spawn(coroutine()) for coroutine in (fail, fail, refuse, refuse)]
             await asyncio.wait(tasks[:2])
     release.set()
-    await tasks[2]
+    await asyncio.wait(tasks[2:])
     found = [(line["event"], line["plugin"], line["task"].rpartition(".")[2]) for line in logs if "task" in line]
     # The second failure of a plugin's tasks within a minute is counted only, as that of a hook is.
     assert found == [("plugin_failed", "poll", "fail"), ("plugin_task_abandoned", "poll", "refuse")]
+    assert [line["count"] for line in logs if line["event"] == "plugin_task_abandoned"] == [2]
     assert "SystemExit('mine')" in next(line["error"] for line in logs if line["event"] == "plugin_failed")
 
 
