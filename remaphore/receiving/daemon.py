@@ -200,7 +200,7 @@ class Daemon:
             self._apply_config(previous)
             _log.error(
                 "reload_rejected",
-                error=describe(error, str if isinstance(error, RemaphoreError) else repr),
+                error=describe(error, str) if isinstance(error, RemaphoreError) else describe(error),
                 effect="the old configuration stays in effect",
                 hint=hint_of(error) or "report this bug, and restart the daemon to apply the new configuration",
             )
