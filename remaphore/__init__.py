@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from remaphore.errors import PayloadTooLargeError as PayloadTooLargeError
     from remaphore.errors import PluginError as PluginError
     from remaphore.errors import RemaphoreError as RemaphoreError
+    from remaphore.errors import StateError as StateError
     from remaphore.errors import SubjectDeniedError as SubjectDeniedError
     from remaphore.errors import TransportError as TransportError
     from remaphore.errors import UsageError as UsageError
@@ -74,6 +75,7 @@ _HOME = {
     "PayloadTooLargeError": "remaphore.errors",
     "PluginError": "remaphore.errors",
     "RemaphoreError": "remaphore.errors",
+    "StateError": "remaphore.errors",
     "SubjectDeniedError": "remaphore.errors",
     "TransportError": "remaphore.errors",
     "UsageError": "remaphore.errors",

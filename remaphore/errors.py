@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class RemaphoreError(Exception):
-    """Base of all errors below.
+    """Base of all errors of this package.
 
     hint: how to fix it, one line; the class's `default_hint` where the raising code has no better one. It is
     empty only for a class that states in `no_hint` why none can exist.
@@ -137,11 +137,17 @@ def with_hint(text: str, hint: str) -> str:
     return f"{text}; hint: {hint}" if hint else text
 
 
-def describe(error: BaseException, form: Callable[[BaseException], str] = repr) -> str:
+def _shown(error: BaseException) -> str:
+    """Return the repr of *error*; of an OSError, whose repr lacks the path, its class and its text."""
+    named = isinstance(error, OSError) and error.filename is not None
+    return f"{type(error).__name__}: {error}" if named else repr(error)
+
+
+def describe(error: BaseException, form: Callable[[BaseException], str] = _shown) -> str:
     """Return *form* of *error*, or the name of its class if that raises. Nothing that the error does makes this raise.
 
     The class of an exception may be a plugin's, and then its `__repr__`, `__str__` and attributes are code of a plugin.
-    form: `repr`, `str`, or a function that reads an attribute.
+    form: `str`, or a function that reads an attribute; the default shows the class as well.
     """
     try:
         return form(error)

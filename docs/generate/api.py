@@ -126,12 +126,13 @@ def meanings(doc: str, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def methods(value: Any) -> dict[str, Any]:
-    """Return the public methods and properties of a class that its module defines, by name."""
+    """Return the public methods and properties of a class, by name: its own, and those of its private bases."""
     if not inspect.isclass(value):
         return {}
     return {
         name: member
-        for name, member in vars(value).items()
+        for kind in (value, *(base for base in value.__mro__ if base.__name__.startswith("_")))
+        for name, member in vars(kind).items()
         if not name.startswith("_")
         and f"{value.__name__}.{name}" not in _INTERNAL
         and (isinstance(member, (property, classmethod)) or inspect.isfunction(member))

@@ -116,9 +116,11 @@ def _exit_code(reply: object) -> int | None:
 
 
 def _shown(error: BaseException | None) -> str:
-    """Return the repr of *error*, or the name of its class if that raises: it may be code of another plugin."""
+    """Return class and text of *error*, or the name of its class if these raise: they may be code of another plugin."""
     try:
-        return repr(error)
+        # The repr of an OSError lacks the path.
+        named = isinstance(error, OSError) and error.filename is not None
+        return f"{type(error).__name__}: {error}" if named else repr(error)
     except BaseException:  # noqa: BLE001 - the line of this message, and those of the other plugins, must be written
         return type(error).__name__
 

@@ -191,6 +191,15 @@ def ask_plan(plugins: pluggy.PluginManager, message: Message) -> list[Step]:
     return steps
 
 
+def silent_plugins(plugins: pluggy.PluginManager) -> list[str]:
+    """Return the names of those *plugins* that act on messages, and cannot state on which: they have no plan."""
+    acting, planning = (
+        {impl.plugin_name for impl in hook.get_hookimpls()}
+        for hook in (plugins.hook.remaphore_message, plugins.hook.remaphore_plan)
+    )
+    return sorted(acting - planning)
+
+
 def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping[str, str]:
     """Return what decides each check, by its name, for a message that names the key of *peer*.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from remaphore.config.secrets import missing_hint
 from remaphore.config.settings import DEFAULT_HOOKS, Config
-from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan
+from remaphore.diagnostics.explain import PLACEHOLDER, ask_plan, silent_plugins
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.replies import PERMISSIONS
 from remaphore.errors import PluginError
@@ -126,11 +126,15 @@ def check_steps(verb: str, steps: Sequence[Step]) -> Iterator[Finding]:
 
 def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[Finding]:
     """Yield the verbs that a peer may send and that have no directory and no plugin."""
+    silent = silent_plugins(plugins)
     sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, *BUILT_IN}
     for verb in sorted(sendable - set(verbs_of(config))):
         if not plan(plugins, verb):
             what = "peers may send this verb, but it has no handler: requests are answered with 127"
             hint = f"put an executable into {(config.hooks or DEFAULT_HOOKS)[-1] / verb}, if one is wanted"
+            if silent:
+                what = f"{what}, unless one of these plugins replies: {', '.join(silent)}"
+                hint = f"if none of them does, {hint}"
             if verb == PERMISSIONS:
                 hint = f'write enable = ["{PERMISSIONS}"] under [plugins], and restart the daemon'
             yield Finding(Level.NOTE, Code.VERB_UNHANDLED, verb, what, hint)

@@ -24,7 +24,7 @@ class CallGuard:
     def check(self, call: str) -> None:
         """Raise UsageError if *call* is not possible here and now."""
         if threading.get_ident() != self._thread:
-            hint = "use asyncio.run_coroutine_threadsafe, with the loop that is running in remaphore_startup"
+            hint = "call it in a coroutine of asyncio.run_coroutine_threadsafe, with the loop of remaphore_startup"
             raise UsageError(f"{call} was called outside the daemon's thread", hint=hint)
         if self._closed:
             hint = "call it before remaphore_shutdown returns"

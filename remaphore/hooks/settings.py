@@ -78,7 +78,7 @@ def build(plugin: object, table: Mapping[str, Any], *, name: str, source: str) -
     declared: Any = getattr(plugin, "Settings", None)
     at = f"plugins.{name if _BARE_NAME.fullmatch(name) else json.dumps(name)}"
     try:
-        if declared is None and table:
+        if table and (declared is None or not _fields(declared)):
             place = Table(table, source=source, known=None, at=at)
             raise place.error(next(iter(table)), "unknown key", f"it has no settings: delete [{at}]")
         return None if declared is None else _build(declared, table, at=at, source=source)

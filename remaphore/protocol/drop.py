@@ -9,6 +9,8 @@ from typing import NamedTuple
 class DropReason(StrEnum):
     """Why a message or a reply was dropped. The values are stable: logs and metrics contain them.
 
+    The last four are reasons of replies only.
+
     malformed: it is not a message of this protocol. not-a-request: it is a reply on the subject of messages.
     not-addressed: its pattern does not match this node. own-message: this node signed it. unknown-sender: no peer has
     this key. verb-not-permitted: the peer may not send this verb. outside-window: its time differs by more than
@@ -16,7 +18,7 @@ class DropReason(StrEnum):
     earlier one. bad-signature: the signature is not that of the key. replayed: its time and signer were accepted
     before. busy: too many messages wait, here or for their signatures to be checked.
 
-    Of replies only. not-a-reply: it is a message of another kind. not-asked: its signer is none of the
+    not-a-reply: it is a message of another kind. not-asked: its signer is none of the
     destinations that were asked. answered-already: this destination has replied. not-bound: it does not name its
     request, which only a peer with `compatibility = "legacy"` may omit.
     """

@@ -104,7 +104,7 @@ class MessageDraft:
 class Reply:
     """The reply to a request: an exit code and the output.
 
-    A plugin returns one with these two fields only. exit_code: that of a process, -1 if it has none; None from a
+    A plugin sets the exit code and the output only. exit_code: that of a process, -1 if it has none; None from a
     receiver that runs nothing (output `NO_DATA`), or in a payload of another form. output: any bytes.
 
     The requesting side adds the other fields, verified. peer: the responder's destination. sender: its public key in

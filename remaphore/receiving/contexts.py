@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -49,8 +50,9 @@ class PluginContexts:
 
     async def end_tasks(self, seconds: float) -> None:
         """Cancel all tasks, and wait for their ends; abandon those that have not ended within *seconds*."""
-        for plugin, task in await self._tasks.close(seconds):
-            _log.warning("plugin_task_abandoned", plugin=plugin, task=task, detail=f"still runs {seconds:g} s later")
+        for (plugin, task), count in Counter(await self._tasks.close(seconds)).items():
+            detail = f"still runs {seconds:g} s later"
+            _log.warning("plugin_task_abandoned", plugin=plugin, task=task, detail=detail, count=count)
 
     def close(self) -> None:
         """Let the nodes send no more."""

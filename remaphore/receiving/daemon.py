@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -194,13 +194,13 @@ class Daemon:
         previous = self._config
         try:
             config = load()
-            changed = [name for name in _NEED_RESTART if getattr(config, name) != getattr(previous, name)]
+            changed = list(_needing_restart(previous, config))
             self._apply_config(replace(config, **{name: getattr(previous, name) for name in _NEED_RESTART}))
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the daemon continues as before
             self._apply_config(previous)
             _log.error(
                 "reload_rejected",
-                error=describe(error, str if isinstance(error, RemaphoreError) else repr),
+                error=describe(error, str) if isinstance(error, RemaphoreError) else describe(error),
                 effect="the old configuration stays in effect",
                 hint=hint_of(error) or "report this bug, and restart the daemon to apply the new configuration",
             )
@@ -272,3 +272,14 @@ class Daemon:
         waiting = spawn(drained(), name="drain")
         await asyncio.wait({waiting}, timeout=seconds)
         waiting.cancel()
+
+
+def _needing_restart(running: Config, new: Config) -> Iterator[str]:
+    """Yield the keys of the file that differ and need a restart; of plugins that the daemon did not load, none."""
+    for name in _NEED_RESTART:
+        old, changed = getattr(running, name), getattr(new, name)
+        if name == "plugins":
+            loaded = running.enabled_plugins  # the others that a daemon loads have no settings
+            yield from (f"plugins.{each}" for each in loaded if old.get(each, {}) != changed.get(each, {}))
+        elif old != changed:
+            yield "plugins.enable" if name == "enabled_plugins" else name

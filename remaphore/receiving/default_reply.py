@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from types import MappingProxyType
 
 from remaphore.protocol import ping, status
 from remaphore.protocol.message import Message, Reply
@@ -12,8 +13,8 @@ from remaphore.text import to_json
 
 # The exit code in a reply when no plugin had one: the shell's "command not found".
 NO_HANDLER = 127
-# The verbs that need no handler.
-BUILT_IN = frozenset({ping.VERB, status.VERB})
+# The verbs that need no handler, and what the daemon replies.
+BUILT_IN = MappingProxyType({ping.VERB: "version and uptime", status.VERB: "status"})
 
 
 class DefaultReply:

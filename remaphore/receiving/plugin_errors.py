@@ -56,7 +56,7 @@ class PluginErrorReporter:
 
     def _log_error(self, plugin: str, hook: str | None, error: BaseException, **details: object) -> None:
         # The text of an error of ours is a sentence; of others, only the type says what the text is about.
-        shown = describe(error, str if isinstance(error, RemaphoreError) else repr)
+        shown = describe(error, str) if isinstance(error, RemaphoreError) else describe(error)
         self._log("plugin_failed", plugin, hook, **details, error=shown, hint=hint_of(error) or None)
 
     def _log(self, event: str, plugin: str, hook: str | None, **details: object) -> None:

@@ -71,6 +71,10 @@ def test_no_public_module_has_a_name_that_is_neither_public_nor_private():
         assert own <= set(module.__all__), f"add them to __all__ of {name}, or begin their names with _"
 
 
+def test_methods_of_a_private_base_are_shown():
+    assert all(f"\n{call}(" in SECTIONS["Node"] for call in ("async Node.send", "Node.request", "async Node.reply"))
+
+
 def test_what_is_shown_is_what_is_declared():
     @dataclasses.dataclass(frozen=True)
     class Pair:

@@ -129,9 +129,16 @@ class Bare:
     pass
 
 
-def test_a_plugin_without_settings_has_no_keys():
+class Empty:
+    @dataclass(frozen=True)
+    class Settings:
+        LIMIT: ClassVar[int] = 3
+
+
+@pytest.mark.parametrize("plugin", [Bare, Empty])
+def test_a_plugin_without_settings_has_no_keys(plugin):
     assert settings(Bare) is None
-    assert error_of(Bare, {"x": 1}) == (".x: unknown key", "it has no settings: delete [plugins.own]")
+    assert error_of(plugin, {"x": 1}) == (".x: unknown key", "it has no settings: delete [plugins.own]")
 
 
 def test_a_name_that_needs_quotes_in_the_file_has_them_in_the_error():

@@ -53,6 +53,12 @@ def test_an_error_of_another_plugin_that_cannot_be_shown_costs_no_line(capsys):
     ]
 
 
+def test_an_error_about_a_file_names_the_file(capsys):
+    outcome = Outcome("h", "bad", 0.1, error=PermissionError(13, "Permission denied", "/srv/a"))
+    (line,) = to_json(capsys, lambda: Log().remaphore_handled(MESSAGE, (outcome,), Reply(-1)))
+    assert line["error"] == "PermissionError: [Errno 13] Permission denied: '/srv/a'"
+
+
 def test_each_event_is_one_line_with_its_names(capsys):
     log = Log()
     bad = Outcome("h", "bad", 0.1, error=ValueError("why"))

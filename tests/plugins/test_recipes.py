@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("third party")
 
 
 class SlowServer(ThreadingHTTPServer):
-    """Has *lines*, as they arrive, and answers none of them until *answer* is set."""
+    """Has *lines*, as they arrive, and answers none of them until *answer* is set, the first one with garbage."""
 
     daemon_threads = True
 
@@ -30,6 +30,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.lines.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.server.answer.wait()
+        if len(self.server.lines) == 1:
+            self.wfile.write(b"not HTTP\r\n\r\n")
+            return
         self.send_response(204)
         self.end_headers()
 

@@ -274,7 +274,7 @@ async def test_after_the_end_and_in_another_thread_every_call_is_an_error_that_s
         loop = asyncio.get_running_loop()
         sending = asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(context.node.send("x"), loop).result(10))
         assert (await sending).verb == "x"
-    hint = "use asyncio.run_coroutine_threadsafe, with the loop that is running in remaphore_startup"
+    hint = "call it in a coroutine of asyncio.run_coroutine_threadsafe, with the loop of remaphore_startup"
     assert found == [(f"node.{name} was called outside the daemon's thread", hint) for name in ("send", "request")]
     del found[:]
     await call()
@@ -339,14 +339,27 @@ async def test_a_task_that_fails_or_does_not_end_is_named_and_the_daemon_ends(tm
     plugin = Plugin()
     with structlog.testing.capture_logs() as logs:
         async with world(tmp_path, 2, node2={"poll": plugin}):
-            tasks = [plugin.context.spawn(coroutine()) for coroutine in (fail, fail, refuse)]
+            tasks = [plugin.context.spawn(coroutine()) for coroutine in (fail, fail, refuse, refuse)]
             await asyncio.wait(tasks[:2])
     release.set()
-    await tasks[2]
+    await asyncio.wait(tasks[2:])
     found = [(line["event"], line["plugin"], line["task"].rpartition(".")[2]) for line in logs if "task" in line]
     # The second failure of a plugin's tasks within a minute is counted only, as that of a hook is.
     assert found == [("plugin_failed", "poll", "fail"), ("plugin_task_abandoned", "poll", "refuse")]
+    assert [line["count"] for line in logs if line["event"] == "plugin_task_abandoned"] == [2]
     assert "SystemExit('mine')" in next(line["error"] for line in logs if line["event"] == "plugin_failed")
+
+
+async def test_an_error_about_a_file_is_logged_with_the_file(tmp_path):
+    async def read():
+        (tmp_path / "missing").read_text()
+
+    plugin = Plugin()
+    with structlog.testing.capture_logs() as logs:
+        async with world(tmp_path, 2, node2={"poll": plugin}):
+            await asyncio.wait([plugin.context.spawn(read())])
+    (error,) = [line["error"] for line in logs if line["event"] == "plugin_failed"]
+    assert error == f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path}/missing'"
 
 
 async def test_a_directory_is_made_when_it_is_first_used_and_for_its_owner_alone(tmp_path):

@@ -1,6 +1,7 @@
 """The daemon: each message ends in one place, each request gets a reply, and a new configuration takes effect."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -383,12 +384,24 @@ async def test_stopping_does_not_wait_for_a_plugin_that_starts_slowly(tmp_path):
     assert (ready, plugin.shutdowns) == ([], ["stopped"])
 
 
-@pytest.mark.parametrize("change", [{"servers": ("nats://other:4222",)}, {"subject": "other"}])
-async def test_settings_that_need_a_restart_are_kept_and_logged(running, change, capsys):
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        ({"servers": ("nats://other:4222",)}, ["servers"]),
+        ({"subject": "other"}, ["subject"]),
+        (
+            {"enabled_plugins": ("disk", "new"), "plugins": {"disk": {"path": "/srv"}}},
+            ["plugins.enable", "plugins.disk"],
+        ),
+        ({"plugins": {"disk": {}, "other": {"path": "/srv"}}}, []),  # of a plugin that is not loaded, and no change
+    ],
+)
+async def test_settings_that_need_a_restart_are_kept_and_logged(running, change, settings, capsys):
     broker = MemoryBroker()
-    async with running(broker) as (own, _):
+    config = replace(make_config(2), enabled_plugins=("disk",))
+    async with running(broker, config) as (own, _):
         logs.configure("console")
-        own.reload(lambda: replace(make_config(2), **change))
+        own.reload(lambda: replace(config, **change))
         await asyncio.sleep(0)  # the lines of a turn of the loop are written at its end
-        assert f"restart_needed setting={next(iter(change))}" in capsys.readouterr().err
+        assert re.findall(r"restart_needed setting=(\S+)", capsys.readouterr().err) == settings
         assert await ask(asking(broker), "echo", "x") == (0, b"x")

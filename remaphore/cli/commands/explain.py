@@ -122,7 +122,7 @@ def run(options: Explain) -> int:
 
     from remaphore.cli.commands.hooks import load_handlers
     from remaphore.cli.selection import expand, known_destinations
-    from remaphore.diagnostics.explain import Explainer, ask_plan
+    from remaphore.diagnostics.explain import Explainer, ask_plan, silent_plugins
 
     requests.check_names(key=options.key)
     config, plugins = load_handlers(options.config, options.hooks)
@@ -134,6 +134,7 @@ def run(options: Explain) -> int:
         verbs=options.verbs,
         key=options.key,
     )
+    silent = silent_plugins(plugins)
     explainer = Explainer(config, filters=filters, plan=partial(ask_plan, plugins))
     now = time.time_ns() if options.at is None else options.at
     explanations = answer(explainer, options, now) if options.sender else judge(explainer, options, now)
@@ -142,7 +143,7 @@ def run(options: Explain) -> int:
         if options.json:
             output.write_json(to_row(source, explanation))
         else:
-            output.write(format_explanation(source, explanation))
+            output.write(format_explanation(source, explanation, silent))
         dropped = dropped or explanation.reason is not None
     return 1 if dropped else 0
 
@@ -237,8 +238,8 @@ def to_row(source: str, explanation: Explanation) -> dict[str, object]:
     }
 
 
-def format_explanation(source: str, explanation: Explanation) -> str:
-    """Return *explanation* as lines for people."""
+def format_explanation(source: str, explanation: Explanation, silent: Sequence[str]) -> str:
+    """Return *explanation* as lines for people. silent: as of `format_steps`."""
     from remaphore.cli.commands.hooks import format_steps
     from remaphore.diagnostics.explain import Contents
 
@@ -264,5 +265,5 @@ def format_explanation(source: str, explanation: Explanation) -> str:
             rest = f"... ({len(shown)} characters)" if len(shown) > _MAX_SHOWN else ""
             text += output.wrap(f"  {name:<13} {shown[:_MAX_SHOWN]}{rest}", indent=16)
     if explanation.reason is None and frame is not None:
-        text += f"would run:\n{format_steps(explanation.steps, frame.verb)}"
+        text += f"would run:\n{format_steps(explanation.steps, frame.verb, silent)}"
     return text

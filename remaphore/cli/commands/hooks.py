@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,7 @@ EXIT_CODES = {
     1: "a verb is unsafe and would be rejected, a handler cannot be started, or a directory cannot be read",
 }
 
-_NOTHING = "  nothing: a request is answered with exit code 127"
-_BUILT_IN = "  nothing: the daemon itself answers a request, with its"
+_NOTHING = "a request is answered with exit code 127"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,7 @@ def run(options: Hooks) -> int:
     from dataclasses import asdict
 
     from remaphore.config.settings import DEFAULT_HOOKS
+    from remaphore.diagnostics.explain import silent_plugins
     from remaphore.diagnostics.findings import Code, Level
     from remaphore.diagnostics.handlers import check_directories, plan, verbs_of
     from remaphore.hooks.plan import Action
@@ -74,21 +74,23 @@ def run(options: Hooks) -> int:
         output.notice(f"hint: {problem.hint}", whole=True)
     verbs = [options.verb] if options.verb else sorted(set(verbs_of(config)))
     found = {verb: plan(plugins, verb) for verb in verbs}
+    silent = silent_plugins(plugins)
     if options.json:
         output.write_json(*({"verb": verb, **asdict(step)} for verb, steps in found.items() for step in steps))
     else:
-        output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb], verb)}" for verb in verbs))
+        output.write("".join(f"{output.printable(verb)}:\n{format_steps(found[verb], verb, silent)}" for verb in verbs))
     bad = any(step.action in (Action.UNSAFE, Action.FAIL) for steps in found.values() for step in steps)
     return 1 if bad or any(problem.level is Level.ERROR for problem in problems) else 0
 
 
 def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, pluggy.PluginManager]:
-    """Return the configuration *path* as the daemon would use it, and the plugin that runs handlers.
+    """Return the configuration *path* as the daemon would use it, and the plugins that it would load.
 
-    What the daemon would log about handlers is not logged: the steps that the plugin returns have the same.
+    What the daemon would log about handlers is not logged: the steps that the plugins return have the same.
     """
     import os
 
+    from remaphore.cli.commands.run import PLUGINS
     from remaphore.cli.configuration import load_daemon_config
     from remaphore.diagnostics.daemon_user import find_daemon_user
     from remaphore.hooks.manager import configure, load
@@ -98,18 +100,21 @@ def load_handlers(path: str | None, hooks: tuple[str, ...]) -> tuple[Config, plu
     if user is not None:
         output.notice(f"judging for user {user.name}, as which the daemon runs: {user.source}")
     output.configure_logs(level="CRITICAL")
-    plugins = load(("hooks-d",))
+    plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config, options=user.options if user else None)
     return config, plugins
 
 
-def format_steps(steps: Iterable[Step], verb: str) -> str:
-    """Return the *steps* for *verb* as lines for people. They may contain a payload, and are printable."""
+def format_steps(steps: Iterable[Step], verb: str, silent: Sequence[str] = ()) -> str:
+    """Return the *steps* for *verb* as lines for people. They may contain a payload, and are printable.
+
+    silent: the plugins that act on messages and do not state on which.
+    """
     import shlex
 
     from remaphore.errors import with_hint
     from remaphore.hooks.plan import Action
-    from remaphore.protocol import ping, status
+    from remaphore.receiving.default_reply import BUILT_IN
 
     lines = ""
     for step in steps:
@@ -118,5 +123,8 @@ def format_steps(steps: Iterable[Step], verb: str) -> str:
             what = shlex.join(step.argv) + (f" ({step.reason})" if step.reason else "")
         line = with_hint(f"  {step.action:<6} {what}", step.hint)
         lines += output.wrap(output.printable(line), indent=9, label=step.action)
-    built_in = {ping.VERB: f"{_BUILT_IN} version and uptime", status.VERB: f"{_BUILT_IN} status"}
-    return lines or f"{built_in.get(verb, _NOTHING)}\n"
+    if lines:
+        return lines
+    what = f"the daemon itself answers a request, with its {BUILT_IN[verb]}" if verb in BUILT_IN else _NOTHING
+    unless = f", unless one of these plugins replies: {', '.join(silent)}" if silent else ""
+    return output.wrap(output.printable(f"  nothing: {what}{unless}"), indent=9)

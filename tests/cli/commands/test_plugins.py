@@ -8,7 +8,7 @@ import pytest
 from remaphore.cli.commands.plugins import Row
 from remaphore.cli.main import main
 from remaphore.config import search
-from tests.harness.node_files import write_toml
+from tests.harness.node_files import Entry, write_toml
 from tests.harness.plugins import installer
 
 GOOD = """
@@ -39,7 +39,7 @@ def config(tmp_path):
 
     def write(*names):
         tables = f"[plugins]\nenable = {json.dumps(names)}\n"
-        return str(write_toml(tmp_path / "node.toml", 1, "com.a", tables=tables))
+        return str(write_toml(tmp_path / "node.toml", 1, "com.a", peers=[Entry("com.b", 2, ["deploy"])], tables=tables))
 
     return write
 
@@ -48,6 +48,47 @@ def listed(capsys, *typed):
     """Return the exit code and the rows by name."""
     code = main(["plugins", "--json", *typed])
     return code, {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+
+
+SILENT = """
+from remaphore import hookimpl
+class Plugin:
+    @hookimpl
+    def remaphore_message(self): pass
+"""
+PLANNING = """
+from remaphore import Action, Step, hookimpl
+class Plugin:
+    @hookimpl
+    def remaphore_message(self): pass
+    @hookimpl
+    def remaphore_plan(self, message):
+        return [Step(action=Action.RUN, name="note", argv=("logger", message.verb))]
+"""
+
+
+@pytest.mark.parametrize(
+    ("enabled", "line"),
+    [
+        (["quiet"], "nothing: a request is answered with exit code 127, unless one of these plugins replies: quiet"),
+        (["quiet", "note"], "run    logger deploy"),
+        ([], "nothing: a request is answered with exit code 127"),
+    ],
+)
+def test_enabled_plugins_are_asked_and_those_that_cannot_state_what_they_do_are_named(
+    install, config, capsys, enabled, line
+):
+    install("quiet", SILENT)
+    install("note", PLANNING)
+    file = config(*enabled)
+    assert main(["hooks", "-c", file, "deploy"]) == 0
+    assert capsys.readouterr().out == f"deploy:\n  {line}\n"
+    assert main(["explain", "-c", file, "--from", "com.b", "--verb", "deploy"]) == 0
+    assert capsys.readouterr().out.endswith(f"would run:\n  {line}\n")
+    main(["check", "-c", file])
+    noted = [row.partition("; hint")[0] for row in capsys.readouterr().out.splitlines() if "note     deploy: " in row]
+    what = "note     deploy: peers may send this verb, but it has no handler: requests are answered with 127"
+    assert noted == {0: [what], 1: [f"{what}, unless one of these plugins replies: quiet"], 2: []}[len(enabled)]
 
 
 def test_the_bundled_plugins_are_listed_with_distribution_and_hooks(capsys):
