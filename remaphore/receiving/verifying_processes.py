@@ -65,7 +65,7 @@ class VerifyingProcesses:
         self._on_results = on_results
         self._on_error = on_error
         self._processes: list[VerifyingProcess] = []
-        processors = len(os.sched_getaffinity(0))
+        processors = _processors()
         self._wanted = min(processors, MAX_PROCESSES) if processors > 1 else 0  # one would only take turns with us
         self._retry_at = 0.0  # by the loop's clock
         self._worked_at = 0.0
@@ -228,8 +228,11 @@ class VerifyingProcess:
             self._socket.close()
         if self._child is None:
             return None
-        self._child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; `subprocess` reaps it later
+        # A system call filter may deny us to kill it, but it ends with its stdin.
+        with contextlib.suppress(OSError):
+            self._child.kill()
+        # If it hangs in the kernel, `subprocess` reaps it later.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._child.wait(_REAP_SECONDS)
         return self._child.returncode
 
@@ -273,6 +276,14 @@ class VerifyingProcess:
         if decoy is not None:
             self.batches.popleft().results = results
         return True
+
+
+def _processors() -> int:
+    """Return the number of processors that we may use, 1 if the system does not tell."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:  # such as a system call filter
+        return 1
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:

@@ -1,6 +1,7 @@
 """Whatever becomes of a verifying process: order is kept, nothing is lost, and nothing is valid without a signature."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.processes import children
+from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -329,6 +331,32 @@ async def test_processes_end_when_there_was_no_work_for_a_while(verifier, result
     await flood(verifier)
     assert len(processes(verifier)) == 2
     assert results == EXPECTED * 2
+
+
+FILTERED = """
+import asyncio, os, sys
+from remaphore.receiving import verifying_processes
+from tests.receiving.test_verifying_processes import EXPECTED, Verifier, flood
+if sys.argv[1:] == ["lost"]:
+    verifying_processes.os.sched_getaffinity = lambda _pid: {0, 1}
+    verifying_processes.library_folders = lambda: ("/nowhere",)
+async def main():
+    results = []
+    verifier = Verifier(lambda arrival, verified: results.append((arrival.frame.payload, verified)))
+    await flood(verifier)
+    verifier.close()
+    assert results == EXPECTED
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"), [(["kill", "wait4"], ["lost"]), (["kill", "wait4"], []), (["sched_getaffinity"], [])]
+)
+def test_a_system_call_filter_costs_no_message(calls, words):
+    command = [*denying(errno.EPERM, *calls), sys.executable, "-c", FILTERED, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Packages in a folder of their own, as `pip install --target` makes it: nothing but PYTHONPATH names them.
