@@ -25,8 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
+from remaphore.logs import LibraryLogger
 from remaphore.protocol import verifier_worker
 from remaphore.protocol.keys import library_folders
 from remaphore.protocol.verifier_worker import ANSWER_HEAD, BATCH_HEAD, VERSION
@@ -50,7 +49,7 @@ PROBE = [_VALID, _VALID[:-1] + b"?"]
 PROBE_RESULTS = b"\x01\x00"
 DECOY = _KEY + b"2yJWpEDyPohQdWYzC48An2y8GrhonerMP4m9NFW2FxXgpbmqMo1S6Lu2EWkb4FjtEaaDgZyBSZ3rq6jwDahRy64W,"
 
-_log = structlog.get_logger()
+_log = LibraryLogger()
 
 
 class ProcessLostError(Exception):
@@ -113,7 +112,7 @@ class VerifyingProcesses:
                 self._processes.append(VerifyingProcess(self._transfer))
         except Exception as error:  # noqa: BLE001 - no process, descriptor, memory or interpreter: it works without
             self._retry_at = loop.time() + RETRY_SECONDS
-            effect = "there are fewer of them" if self._processes else "the daemon verifies signatures itself"
+            effect = "there are fewer of them" if self._processes else "signatures are verified in this process"
             _log.warning("verifying_process_unavailable", error=str(error) or repr(error), effect=effect)
         if self._processes and self._watch is None:
             self._worked_at = loop.time()
@@ -150,7 +149,7 @@ class VerifyingProcesses:
         for batch in process.batches:
             self._verify_here(batch)
         process.batches.clear()
-        why, effect = str(error) or repr(error), "the daemon verifies what the process had"
+        why, effect = str(error) or repr(error), "its messages are verified in this process"
         _log.warning("verifying_process_lost", error=why, exit_status=status, effect=effect)
 
     def _verify_here(self, batch: Batch) -> None:
