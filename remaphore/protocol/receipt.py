@@ -26,9 +26,9 @@ MAX_INVALID_SIGNATURES = 100
 
 
 class Receipt(NamedTuple):
-    """The confirmation that *peer*, the responder's destination, has started a request.
+    """The confirmation that a responder has started a request.
 
-    sender: the responder's public key. time_ns: Unix nanoseconds of its clock.
+    peer: the responder's destination. sender: its public key. time_ns: Unix nanoseconds of its clock.
     """
 
     peer: str

@@ -255,6 +255,7 @@ EXPRESSIONS = {
     "remaphore/embedded/logins.py": "an argument, matched from its start to its end by two classes",
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
     "remaphore/protocol/ping.py": SCANNERS["invocation"],
+    "remaphore/protocol/status.py": "at most 65 characters are looked at",
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",
     "remaphore/text.py": SCANNERS["wrap"],
     "remaphore/transport/credentials.py": SCANNERS["JWT"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -111,3 +113,13 @@ def children(pid: int) -> list[str]:
         except FileNotFoundError:  # reaped meanwhile
             continue
     return states
+
+
+def own_children() -> set[int]:
+    """Return the pids of our own children, including zombies."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found

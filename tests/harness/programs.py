@@ -20,6 +20,7 @@ from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult, run
 from remaphore_plugins.processes.subreaper import set_subreaper
 from tests.harness.nodes import make_config
+from tests.harness.processes import own_children
 from tests.harness.waiting import until
 
 MARK = b"TEST_RUN=%b" % uuid.uuid4().hex.encode()  # in the environment of all that the tests start, to find it
@@ -67,19 +68,9 @@ def marked() -> set[int]:
     return found
 
 
-def children() -> set[int]:
-    """Return the pids of our own children, including zombies."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
-                found.add(int(stat.parent.name))
-    return found
-
-
 def held() -> tuple[int, set[int], int]:
     """Return what a run must release: descriptors, children and threads."""
-    return len(list(Path("/proc/self/fd").iterdir())), children(), threading.active_count()
+    return len(list(Path("/proc/self/fd").iterdir())), own_children(), threading.active_count()
 
 
 def message(**values) -> Message:

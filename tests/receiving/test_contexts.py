@@ -90,7 +90,11 @@ async def replies(node, verb, **options):
 
 
 def reply_subjects(broker):
-    return [subject for subject, entries in broker.subscribers.items() if entries and subject != "remaphore.all"]
+    return [
+        subject
+        for subject, entries in broker.subscribers.items()
+        if entries and not subject.endswith((".all", ".receipt"))
+    ]
 
 
 def messages(broker):

@@ -19,7 +19,7 @@ from remaphore.receiving.batches import BATCH_MESSAGES, Arrival
 from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from tests.harness.factories import NOW, make_encoded, make_gate
-from tests.harness.processes import children
+from tests.harness.processes import own_children
 from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
@@ -84,11 +84,18 @@ def results():
 
 
 @pytest.fixture
-async def verifier(results):
+def started():
+    """What returns the pids of the processes that this test has started; a broker that all tests share may run, too."""
+    before = own_children()
+    return lambda: own_children() - before
+
+
+@pytest.fixture
+async def verifier(results, started):
     own = Verifier(lambda arrival, verified: results.append((arrival.frame.payload, verified)))
     yield own
     own.close()
-    assert children(os.getpid()) == []
+    assert not started()
 
 
 def processes(verifier):
@@ -283,12 +290,12 @@ def failing_after(function, times):
     return call
 
 
-async def test_where_sigchld_is_ignored_processes_are_ended_too(verifier, results):
+async def test_where_sigchld_is_ignored_processes_are_ended_too(verifier, results, started):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
     try:
         await flood(verifier)
         verifier.close()
-        assert children(os.getpid()) == []
+        assert not started()
         assert results == EXPECTED
     finally:
         signal.signal(signal.SIGCHLD, before)
@@ -320,13 +327,13 @@ async def test_the_log_has_the_exit_status_of_a_lost_process(verifier, results, 
     assert results == EXPECTED
 
 
-async def test_processes_end_when_there_was_no_work_for_a_while(verifier, results, monkeypatch):
+async def test_processes_end_when_there_was_no_work_for_a_while(verifier, results, started, monkeypatch):
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.2)
     assert processes(verifier) == []  # none before the first flood
     await flood(verifier)
     assert len(processes(verifier)) == 2
-    await until(lambda: children(os.getpid()) == [])
+    await until(lambda: not started())
     assert verifier._processes._watch is None
     await flood(verifier)
     assert len(processes(verifier)) == 2

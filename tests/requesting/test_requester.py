@@ -110,7 +110,7 @@ async def test_in_batches_what_still_runs_of_an_earlier_batch_is_told_from_what_
 
     rollout = Rollout(ask, ["com.two", "com.three"], timeout=0.5, plan=BatchPlan(size=1))
     receipts = []
-    async for request, _reply, _ended, receipt in rollout.events():
+    async for request, _reply, _ended, receipt, _more in rollout.events():
         if request.expected == ("com.two",) and not request.running:
             await peers.confirm(2, request.message)
         if receipt is not None:

@@ -10,9 +10,9 @@ from remaphore import Reply
 from remaphore.tasks import spawn
 from remaphore_plugins.hooks_d import handlers
 from remaphore_plugins.processes import tree
+from tests.harness.processes import own_children
 from tests.harness.programs import (
     alive,
-    children,
     handled,
     held,
     hooks_plugin,
@@ -156,14 +156,14 @@ async def test_handler_may_replace_itself_while_it_runs(tmp_path):
 
 async def test_fork_bomb_of_a_handler_ends_at_the_timeout(tmp_path, put_forward, brief_grace):
     body = f"echo $$ >{tmp_path}/pid; for i in 1 2 3 4 5; do (while :; do (sleep 0.01) & wait; done) & done; wait"
-    before = children()
+    before = own_children()
     made = hooks_plugin(make_hooks(tmp_path, _1=body), timeout_seconds=HOUR)
     task = start(made)
     await pid_in(tmp_path / "pid")
     put_forward(HOUR)
     assert (await task).exit_code == 124
     await made.remaphore_shutdown("stopped")
-    assert children() == before
+    assert own_children() == before
 
 
 async def test_a_message_that_is_cancelled_before_its_turn_starts_nothing(tmp_path):

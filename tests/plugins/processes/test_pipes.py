@@ -10,7 +10,8 @@ import pytest
 
 from remaphore_plugins.processes.pipes import Output
 from remaphore_plugins.processes.run import run
-from tests.harness.programs import CAP, ENV, alive, children, memory, pid_in, reset_peak, run_sh
+from tests.harness.processes import own_children
+from tests.harness.programs import CAP, ENV, alive, memory, pid_in, reset_peak, run_sh
 from tests.harness.waiting import until
 
 
@@ -66,9 +67,9 @@ async def test_child_that_never_stops_writing_does_not_delay_the_result(tmp_path
 async def test_all_that_was_written_before_the_exit_is_read():
     larger_pipe = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, bytes(500_000))"
     argv = [os.fsencode(sys.executable), b"-c", larger_pipe.encode()]
-    before = children()
+    before = own_children()
     task = asyncio.get_running_loop().create_task(run(argv, env=ENV, timeout=30, cap=CAP))
-    while not (started := children() - before):
+    while not (started := own_children() - before):
         await asyncio.sleep(0)
     stand_still_until_exit(started.pop())
     assert (await task).output_bytes == 500_000

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from remaphore_plugins.processes import subreaper
-from tests.harness.programs import alive, children, handled, hooks_plugin, make_hooks, pid_in, start
+from tests.harness.processes import own_children
+from tests.harness.programs import alive, handled, hooks_plugin, make_hooks, pid_in, start
 from tests.harness.waiting import until
 
 HOUR = 3600.0
@@ -50,27 +51,27 @@ BACKGROUND = {
 @pytest.mark.parametrize("case", [*BACKGROUND, "daemon"])
 async def test_orphan_of_a_handler_that_ended_by_itself_lives_until_shutdown(case, tmp_path, double_fork, brief_grace):
     body = double_fork("pid") if case == "daemon" else BACKGROUND[case].format(pid=tmp_path / "pid")
-    before = children()
+    before = own_children()
     made = hooks_plugin(make_hooks(tmp_path, _1=body, _2="exit 3"))
     assert (await handled(made)).exit_code == 3
     pid = await pid_in(tmp_path / "pid")
     assert alive(pid)
     await made.remaphore_shutdown("stopped")
     assert not alive(pid)
-    assert children() == before
+    assert own_children() == before
 
 
 async def test_daemon_that_a_handler_started_dies_with_it_at_the_timeout(
     tmp_path, double_fork, put_forward, brief_grace, often
 ):
-    before = children()
+    before = own_children()
     made = hooks_plugin(make_hooks(tmp_path, _1=double_fork("pid") + "sleep 600"), timeout_seconds=HOUR)
     task = start(made)
     pid = await pid_in(tmp_path / "pid")
     put_forward(HOUR)
     assert (await task).exit_code == 124
     await until(lambda: not alive(pid))
-    await until(lambda: children() == before)
+    await until(lambda: own_children() == before)
 
 
 async def test_daemon_of_an_earlier_handler_survives_the_timeout_of_a_later_one(
@@ -105,12 +106,12 @@ async def test_daemon_of_another_message_survives_a_timeout(tmp_path, double_for
 
 
 async def test_zombies_are_reaped(tmp_path, often):
-    before = children()
+    before = own_children()
     body = "for i in 1 2 3 4 5; do setsid true >/dev/null 2>&1 & done; (sleep 0 & sleep 0 &)"
     made = hooks_plugin(make_hooks(tmp_path, _1=body))
     for _ in range(5):
         assert (await handled(made)).exit_code == 0
-    await until(lambda: children() == before)
+    await until(lambda: own_children() == before)
 
 
 async def test_children_of_other_plugins_are_neither_reaped_nor_ended(tmp_path, often):
@@ -193,10 +194,10 @@ async def test_zombie_is_reaped_after_five_seconds_and_one_of_a_handler_never(ha
     reaper._sweep()
     put_forward(subreaper.SWEEP_SECONDS / 2)
     reaper._sweep()
-    assert child in children()
+    assert child in own_children()
     put_forward(subreaper.SWEEP_SECONDS / 2)
     reaper._sweep()
-    assert (child in children()) == handler
+    assert (child in own_children()) == handler
     reaper._timer.cancel()
     if handler:
         subreaper.leaders.discard(child)
@@ -213,7 +214,8 @@ PID_1 = """
 import asyncio, os, subprocess, sys
 from remaphore_plugins.processes import subreaper
 from remaphore_plugins.script import Script
-from tests.harness.programs import children, hooks_plugin
+from tests.harness.processes import own_children
+from tests.harness.programs import hooks_plugin
 from tests.harness.waiting import until
 from pathlib import Path
 
@@ -230,7 +232,7 @@ async def main():
     mine = subprocess.Popen(["sh", "-c", "exit 7"])
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
-    await until(lambda: children() <= {mine.pid})
+    await until(lambda: own_children() <= {mine.pid})
     print(mine.wait())
 
 asyncio.run(main())
@@ -262,15 +264,15 @@ if sys.argv[1] == "first":
     os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], "second"])
 import asyncio, subprocess
 from remaphore_plugins.processes import subreaper
-from tests.harness.programs import children
+from tests.harness.processes import own_children
 from tests.harness.waiting import until
 subreaper.SWEEP_SECONDS = subreaper._SOON_SECONDS = 0.05
 subreaper.Subreaper().watch()
 
 async def main():
     subprocess.run(["sh", "-c", "setsid sh -c 'sleep 0.1 & sleep 0.1 &'"], check=True)
-    await until(lambda: children())
-    await until(lambda: not children())
+    await until(lambda: own_children())
+    await until(lambda: not own_children())
 
 asyncio.run(main())
 """
