@@ -327,6 +327,18 @@ async def test_the_log_has_the_exit_status_of_a_lost_process(verifier, results, 
     assert results == EXPECTED
 
 
+async def test_signals_for_all_processes_of_a_service_are_for_the_daemon_alone(verifier, results):
+    await flood(verifier)
+    with structlog.testing.capture_logs() as logged:
+        before = processes(verifier)
+        for process in before:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(process._child.pid, number)
+        await flood(verifier)
+    assert (processes(verifier), logged) == (before, [])
+    assert results == EXPECTED * 2
+
+
 async def test_processes_end_when_there_was_no_work_for_a_while(verifier, results, started, monkeypatch):
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.2)
