@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
 from remaphore.text import escape, to_json
@@ -45,6 +45,33 @@ def configure(log_format: Format, *, level: int = logging.INFO, fit: Callable[[s
     root.handlers[:] = [_Forward()]
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(max(level, logging.INFO))  # on debug it logs its own startup
+
+
+class LibraryLogger:
+    """The logger of code that also runs in other programs, through `Node`.
+
+    Without a configuration, structlog would print to stdout, also what is for debugging. There, and unless the program
+    configures structlog itself, the records are those of the standard library's logger `remaphore`.
+    """
+
+    def debug(self, event: str, **values: object) -> None:
+        """Log *event*, which helps to find an error."""
+        self._log("debug", event, values)
+
+    def warning(self, event: str, **values: object) -> None:
+        """Log *event*, which an administrator should know."""
+        self._log("warning", event, values)
+
+    def _log(self, level: str, event: str, values: Mapping[str, object]) -> None:
+        import structlog
+
+        if structlog.is_configured():
+            getattr(structlog.get_logger(), level)(event, **values)
+        else:
+            fields = "".join(
+                [f" {key}={_quoted(_shortened(value))}" for key, value in values.items() if value is not None]
+            )
+            getattr(logging.getLogger("remaphore"), level)("%s", escape(event + fields))
 
 
 class _Renderer:

@@ -1,7 +1,8 @@
 """The program of a verifying process, and the decoder of base58 that it shares with `keys`.
 
 `python -I -S verifier_worker.py PATH...` verifies signatures and does nothing else; the receiving side starts it in a
-flood. It sees only messages as they arrived, no key of ours and no configuration. It ends with its stdin.
+flood. It sees only messages as they arrived, no key of ours and no configuration. It ends with its stdin, and not by a
+signal that a service manager sends to all processes of a service: the daemon may still need it.
 
 This file imports nothing of remaphore, and of PyNaCl only the compiled module: so the process needs 4 MiB of its own
 instead of 8, and a file of another version cannot be mixed with this one after an upgrade. *PATH...*: the folders that
@@ -113,6 +114,11 @@ def serve(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> Non
 
 
 if __name__ == "__main__":
+    # `signal` would need half a MiB for its enums.
+    from _signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal  # type: ignore[import-not-found]
+
+    for number in (SIGHUP, SIGINT, SIGTERM):
+        signal(number, SIG_IGN)
     sys.path += sys.argv[1:]
     with open(1, "wb", buffering=0) as answers:  # unbuffered; it has room for an answer, so all of it is written
         serve(sys.stdin.buffer.read, answers.write)

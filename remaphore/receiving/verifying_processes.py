@@ -25,8 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
+from remaphore.logs import LibraryLogger
 from remaphore.protocol import verifier_worker
 from remaphore.protocol.keys import library_folders
 from remaphore.protocol.verifier_worker import ANSWER_HEAD, BATCH_HEAD, VERSION
@@ -50,7 +49,7 @@ PROBE = [_VALID, _VALID[:-1] + b"?"]
 PROBE_RESULTS = b"\x01\x00"
 DECOY = _KEY + b"2yJWpEDyPohQdWYzC48An2y8GrhonerMP4m9NFW2FxXgpbmqMo1S6Lu2EWkb4FjtEaaDgZyBSZ3rq6jwDahRy64W,"
 
-_log = structlog.get_logger()
+_log = LibraryLogger()
 
 
 class ProcessLostError(Exception):
@@ -65,7 +64,7 @@ class VerifyingProcesses:
         self._on_results = on_results
         self._on_error = on_error
         self._processes: list[VerifyingProcess] = []
-        processors = len(os.sched_getaffinity(0))
+        processors = _processors()
         self._wanted = min(processors, MAX_PROCESSES) if processors > 1 else 0  # one would only take turns with us
         self._retry_at = 0.0  # by the loop's clock
         self._worked_at = 0.0
@@ -113,7 +112,7 @@ class VerifyingProcesses:
                 self._processes.append(VerifyingProcess(self._transfer))
         except Exception as error:  # noqa: BLE001 - no process, descriptor, memory or interpreter: it works without
             self._retry_at = loop.time() + RETRY_SECONDS
-            effect = "there are fewer of them" if self._processes else "the daemon verifies signatures itself"
+            effect = "there are fewer of them" if self._processes else "signatures are verified in this process"
             _log.warning("verifying_process_unavailable", error=str(error) or repr(error), effect=effect)
         if self._processes and self._watch is None:
             self._worked_at = loop.time()
@@ -150,7 +149,7 @@ class VerifyingProcesses:
         for batch in process.batches:
             self._verify_here(batch)
         process.batches.clear()
-        why, effect = str(error) or repr(error), "the daemon verifies what the process had"
+        why, effect = str(error) or repr(error), "its messages are verified in this process"
         _log.warning("verifying_process_lost", error=why, exit_status=status, effect=effect)
 
     def _verify_here(self, batch: Batch) -> None:
@@ -228,8 +227,11 @@ class VerifyingProcess:
             self._socket.close()
         if self._child is None:
             return None
-        self._child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; `subprocess` reaps it later
+        # A system call filter may deny us to kill it, but it ends with its stdin.
+        with contextlib.suppress(OSError):
+            self._child.kill()
+        # If it hangs in the kernel, `subprocess` reaps it later.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._child.wait(_REAP_SECONDS)
         return self._child.returncode
 
@@ -273,6 +275,14 @@ class VerifyingProcess:
         if decoy is not None:
             self.batches.popleft().results = results
         return True
+
+
+def _processors() -> int:
+    """Return the number of processors that we may use, 1 if the system does not tell."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:  # such as a system call filter
+        return 1
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:

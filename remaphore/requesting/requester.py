@@ -8,10 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import NamedTuple, Self
 
-import structlog
-
 from remaphore.config.settings import Config
 from remaphore.errors import NotPermittedError, describe
+from remaphore.logs import LibraryLogger
 from remaphore.messaging.signer import Clock, Outgoing
 from remaphore.protocol import peers, subject
 from remaphore.protocol.drop import Drop
@@ -23,7 +22,7 @@ from remaphore.tasks import spawn
 from remaphore.text import natural_key
 from remaphore.transport.bus import Bus
 
-_log = structlog.get_logger()
+_log = LibraryLogger()
 
 
 def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:

@@ -1,8 +1,9 @@
 """nats-py's client by its public interface alone: for a nats-py without the private names that `nats_reader` needs.
 
-It is slower, and nats-py's own parser reads: a message that this cannot read ends the connection, and the bus makes the
-next one. No message is lost silently. TLS is only possible before the server's first line, since nats-py would send
-the login in clear text to a server that offers no TLS afterwards.
+It is slower, and nats-py's own parser reads. A message that this cannot read ends its reader without a call to us, so
+nothing is received until pings are not answered, for up to 20 s; then the bus makes the next connection. Whoever may
+publish to a subject could so keep its receivers from receiving. TLS is only possible before the server's first line,
+since nats-py would send the login in clear text to a server that offers no TLS afterwards.
 """
 
 from __future__ import annotations

@@ -324,3 +324,15 @@ async def test_lines_that_cannot_be_written_are_lost_and_the_next_ones_are_not(m
     stream.close()
     log.info("lost")
     await asyncio.sleep(0)
+
+
+def test_in_a_program_that_has_no_structlog_nothing_of_a_library_is_on_stdout(capfd, caplog):
+    for level in ("debug", "warning"):
+        getattr(logs.LibraryLogger(), level)("something_lost", error="a\x1b[31m b=c", exit_status=None)
+    assert capfd.readouterr().out == ""
+    expected = ("remaphore", logging.WARNING, r'something_lost error="a\x1b[31m b=c"')
+    assert caplog.record_tuples[-1] == expected
+    logs.configure("json")
+    logs.LibraryLogger().debug("something_lost")
+    logs.LibraryLogger().warning("something_lost", error="a")
+    assert [json.loads(line)["error"] for line in capfd.readouterr().err.splitlines()] == ["a"]

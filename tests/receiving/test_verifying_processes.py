@@ -1,6 +1,7 @@
 """Whatever becomes of a verifying process: order is kept, nothing is lost, and nothing is valid without a signature."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.processes import own_children
+from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -325,6 +327,18 @@ async def test_the_log_has_the_exit_status_of_a_lost_process(verifier, results, 
     assert results == EXPECTED
 
 
+async def test_signals_for_all_processes_of_a_service_are_for_the_daemon_alone(verifier, results):
+    await flood(verifier)
+    with structlog.testing.capture_logs() as logged:
+        before = processes(verifier)
+        for process in before:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(process._child.pid, number)
+        await flood(verifier)
+    assert (processes(verifier), logged) == (before, [])
+    assert results == EXPECTED * 2
+
+
 async def test_processes_end_when_there_was_no_work_for_a_while(verifier, results, started, monkeypatch):
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.2)
@@ -336,6 +350,35 @@ async def test_processes_end_when_there_was_no_work_for_a_while(verifier, result
     await flood(verifier)
     assert len(processes(verifier)) == 2
     assert results == EXPECTED * 2
+
+
+FILTERED = """
+import asyncio, os, sys
+from remaphore.receiving import verifying_processes
+from tests.receiving.test_verifying_processes import EXPECTED, Verifier, flood
+if sys.argv[1:] == ["lost"]:
+    verifying_processes.os.sched_getaffinity = lambda _pid: {0, 1}
+    verifying_processes.library_folders = lambda: ("/nowhere",)
+async def main():
+    results = []
+    verifier = Verifier(lambda arrival, verified: results.append((arrival.frame.payload, verified)))
+    await flood(verifier)
+    verifier.close()
+    assert results == EXPECTED
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"), [(["kill", "wait4"], ["lost"]), (["kill", "wait4"], []), (["sched_getaffinity"], [])]
+)
+def test_a_system_call_filter_costs_no_message(calls, words):
+    command = [*denying(errno.EPERM, *calls), sys.executable, "-c", FILTERED, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (0, "")  # stdout is that of the program that uses `Node.receive`
+    events = {line.partition(" ")[0] for line in done.stderr.splitlines()}
+    assert events <= {"verifying_process_lost", "verifying_process_unavailable"}
+    assert bool(events) == bool(words)
 
 
 # Packages in a folder of their own, as `pip install --target` makes it: nothing but PYTHONPATH names them.

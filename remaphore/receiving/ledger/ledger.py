@@ -89,8 +89,8 @@ class Ledger:
         self._recorded_bytes = 0
         try:
             self._store = self._load(Store(folder / FILE, now=now), allow_skew_ns, now)
-        except LedgerError as error:
-            self._fail(error)
+        except LedgerError as error:  # the file is opened once: it is not tried again while this process runs
+            self._fail(LedgerError(str(error), hint=f"{error.hint}; then restart the daemon"))
 
     @property
     def problem(self) -> str:
