@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import daemon, limits, site
+from benchmarks import acting, daemon, limits, site
 from benchmarks.daemon import METRICS, Daemon
 from benchmarks.limits import Speed
 from benchmarks.raw import RawClient, pack
@@ -48,18 +48,27 @@ class Receiver:
         self.config = site.write_config(
             folder, own, self._senders, url=url, name=name, skew=skew, extra=VERBS + METRICS
         )
+        acting.install(folder)
+        self._acting_config = site.write_config(
+            folder, own, self._senders, url=url, name=f"{name}-acting", skew=skew, extra=VERBS + acting.ENABLED
+        )
+        self._acting_command = ("env", f"PYTHONPATH={folder}", daemon.COMMAND)
 
     def measure(self, *, short: bool) -> Samples:
         """Return the rates of messages that are taken, in L1, and what one costs."""
         number = MESSAGES // 2 if short else MESSAGES
         both = self.flood(self.accepted, number=number)
         one = self.flood(self.accepted, number=number, one_core=True)
+        acted = self.flood(self.accepted, number=number, config=self._acting_config, command=self._acting_command)
         of_two = limits.verifications_of_two()
         l1 = limits.of_one_of_two(both.l1.per_second, of_two)
         return {
             "receive": [both.per_second / l1],
             "receive_one_core": [one.per_second / one.l1.per_second],
             "receive_to_end": [both.handled_per_second / l1],
+            "receive_acting": [acted.per_second / l1],
+            "receive_acting_to_end": [acted.handled_per_second / l1],
+            "receive_acting_cpu": [acted.cpu_us / 1e6 * acted.l1.per_cpu_second],
             "receive_to_end_one_core": [one.handled_per_second / one.l1.per_second],
             "receive_cpu_us": [both.cpu_us],
             "receive_per_cpu_second": [1e6 / both.cpu_us / both.l1.per_cpu_second],
@@ -105,10 +114,11 @@ class Receiver:
         number: int = MESSAGES,
         burst: int = BURST,
         one_core: bool = False,
+        config: Path | None = None,
         command: Sequence[str] = (daemon.COMMAND,),
     ) -> Flood:
         """Send *number* messages of *make* to a new daemon, and return what it did with them."""
-        started = daemon.running(self.config, hooks=self.hooks, one_core=one_core, command=command)
+        started = daemon.running(config or self.config, hooks=self.hooks, one_core=one_core, command=command)
         with started as running, RawClient(self.url) as client:
             self.burst(client, running, self.accepted(500))
             bursts = [make(min(burst, number - sent)) for sent in range(0, number, burst)]

@@ -92,6 +92,10 @@ class Everything:
         self.events.append(("finished", summary.missing))
 
     @hookimpl
+    def remaphore_acts(self, verb):
+        return {"none": False, "unsure": None}.get(verb, True)
+
+    @hookimpl
     def remaphore_plan(self, message):
         return [Step(action=Action.SKIP, name=message.verb)]
 
@@ -146,6 +150,7 @@ async def test_every_hook_can_be_called():
         await harness.reply(make_message("deploy"), make_reply(3))
         await harness.finished(make_message("deploy"), make_summary(missing=["a"]))
         await harness.handled(make_message("deploy"), (make_outcome(plugin="other"),))
+        assert [harness.acts(verb) for verb in ("deploy", "none", "unsure")] == [True, False, True]
         assert harness.plan(make_message("deploy")) == [Step(action=Action.SKIP, name="deploy")]
         assert harness.plugin.events == [
             ("reloaded", "com.b"),
@@ -168,6 +173,9 @@ async def test_a_plugin_without_a_hook_for_messages_has_no_reply():
     async with PluginHarness(only("remaphore_handled", lambda self, message: pytest.fail("not called"))) as harness:
         assert await harness.message(make_message()) is None
         assert harness.plan(make_message()) is None
+        assert not harness.acts("deploy")
+    async with PluginHarness(only("remaphore_message", lambda self, message: None)) as harness:
+        assert harness.acts("deploy")
 
 
 @pytest.mark.parametrize("result", ["text", Reply(0, "text")])

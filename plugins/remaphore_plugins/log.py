@@ -30,6 +30,16 @@ _OF_REPLIES = frozenset(
 class Log:
     """Logs names, verbs, codes and times; never a payload or an output."""
 
+    def __init__(self) -> None:
+        self._digest: bytes | None = None  # of the message whose fields these are
+        self._fields: dict[str, str | None] = {}
+
+    def _fields_of(self, message: Message) -> dict[str, str | None]:
+        """Return its `log_fields`: made once for the two lines of a message that ends where it begins."""
+        if not message.digest or message.digest != self._digest:
+            self._digest, self._fields = message.digest, message.log_fields
+        return self._fields
+
     @cached_property
     def _log(self) -> structlog.typing.FilteringBoundLogger:
         # Bound once, when the command has set up the log: a logger that is not bound is bound again for each event.
@@ -39,7 +49,7 @@ class Log:
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
         """Log that a message was accepted."""
-        self._log.info("message_received", **message.log_fields, size=len(message.payload))
+        self._log.info("message_received", **self._fields_of(message), size=len(message.payload))
 
     @hookimpl
     def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None) -> None:
@@ -48,7 +58,9 @@ class Log:
         It is `message_failed` if there were only failures, else `message_handled`: with the plugin whose reply it is,
         or without one if no plugin replied.
         """
-        replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
+        replied = (
+            next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None) if outcomes else None
+        )
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         for number, outcome in enumerate(failed):
             event = "plugin_failed" if replied or number else "message_failed"
@@ -57,7 +69,7 @@ class Log:
             self._log.info("message_handled", **_part(message, replied), exit_code=_exit_code(replied.result))
         elif not failed:
             detail = "no plugin replied"
-            self._log.info("message_handled", **message.log_fields, exit_code=_exit_code(reply), detail=detail)
+            self._log.info("message_handled", **self._fields_of(message), exit_code=_exit_code(reply), detail=detail)
 
     @hookimpl
     def remaphore_rejected(self, message: Message, reason: str, detail: str, count: int) -> None:

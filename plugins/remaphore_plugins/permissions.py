@@ -45,6 +45,11 @@ class Permissions:
         return [Step(action=Action.RUN, name="plugin permissions")] if message.verb == VERB else None
 
     @hookimpl
+    def remaphore_acts(self, verb: str) -> bool:
+        """Return whether *verb* is `permissions`."""
+        return verb == VERB
+
+    @hookimpl
     def remaphore_message(self, message: Message) -> Reply | None:
         """Reply to the verb `permissions`; leave all others to other plugins."""
         config = self._config

@@ -57,6 +57,11 @@ class Script:
         return [Step(action=Action.RUN, name=self._command[0], argv=argv)]
 
     @hookimpl
+    def remaphore_acts(self, verb: str) -> bool:  # noqa: ARG002 - the hook's own argument
+        """Return True: the script runs for every verb."""
+        return True
+
+    @hookimpl
     def remaphore_message(self, message: Message) -> Awaitable[Reply | None]:
         """Run the script for *message*, and return its exit code and output as the reply."""
 

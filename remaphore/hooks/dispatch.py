@@ -71,11 +71,7 @@ async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **eve
     An implementation that returns None, as nearly all do, needs no Outcome here, which would cost as much as its call.
     """
     started = time.monotonic()
-    calls: list[Outcome | asyncio.Task[Outcome]] = []
-    for impl in hook.get_hookimpls():
-        result, error = _run(impl, event)
-        if result is not None or error is not None:
-            calls.append(_started(Outcome(hook.name, impl.plugin_name, time.monotonic() - started, result, error)))
+    calls = _call_all(hook, event, started)
     if not calls:
         return []
     outcomes = await _finish_all(calls, started, timeout)
@@ -87,13 +83,15 @@ def emit_detached(
 ) -> asyncio.Task[None] | None:
     """Do as `emit`, but do not wait: *report* gets the outcomes once all implementations are done.
 
-    Return the task that waits for them, or None if none of them waits: then *report* has been called already, and no
-    task was made, which would cost more than most events.
+    It does not get those of plain functions that returned None. Return the task that waits for the others, or None if
+    none of them waits: then *report* has been called already, and no task was made, which would cost more than most
+    events.
     """
     started = time.monotonic()
-    calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
+    calls = _call_all(hook, event, started)
     if not _any_waits(calls):
-        report(calls)  # type: ignore[arg-type]
+        if calls:
+            report(calls)  # type: ignore[arg-type]
         return None
 
     async def finish() -> None:
@@ -102,9 +100,37 @@ def emit_detached(
     return spawn(finish(), name=hook.name)
 
 
+def emit_notice(hook: pluggy.HookCaller, *, slow: float, **event: object) -> list[Outcome]:
+    """Do as `emit_plain`, but return only the outcomes with an error, and those that took more than *slow* seconds."""
+    outcomes: list[Outcome] = []
+    before = time.monotonic()
+    for impl in hook.get_hookimpls():
+        result, error = _run(impl, event)
+        after = time.monotonic()
+        if error is not None or after - before > slow:
+            outcomes.append(Outcome(hook.name, impl.plugin_name, after - before, result, error))
+        before = after
+    return outcomes
+
+
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
     """Call every implementation of a plain hook in place; return the outcomes. No plugin can make this raise."""
     return [call(hook.name, impl, event) for impl in hook.get_hookimpls()]
+
+
+def _call_all(
+    hook: pluggy.HookCaller, event: Mapping[str, object], started: float
+) -> list[Outcome | asyncio.Task[Outcome]]:
+    """Call every implementation of *hook*; leave out those that have returned None: an Outcome costs as much as a call.
+
+    *started*: when the first was called.
+    """
+    calls: list[Outcome | asyncio.Task[Outcome]] = []
+    for impl in hook.get_hookimpls():
+        result, error = _run(impl, event)
+        if result is not None or error is not None:
+            calls.append(_started(Outcome(hook.name, impl.plugin_name, time.monotonic() - started, result, error)))
+    return calls
 
 
 def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:

@@ -5,7 +5,7 @@ cannot be an `async def`. Those in `WAITING` may be. An implementation that rais
 own part of its own event.
 
 To add a hook, for a plugin that needs it: declare it here and in one of the two sets; call it where the event happens
-(`emit`, `emit_each`, `emit_plain`, `emit_detached`); give it a method in `remaphore.testing.PluginHarness`; describe it
+(one of the functions `emit...` of `dispatch`); give it a method in `remaphore.testing.PluginHarness`; describe it
 in docs/hooks.md, with an example that tests/docs/test_hooks_page.py calls. What is missing is named by
 tests/hooks/test_specs.py.
 """
@@ -55,7 +55,15 @@ def remaphore_reloaded(config: Config) -> None:
 
 @hookspec
 def remaphore_admitted(message: Message) -> None:
-    """A message was verified and queued; it is not handled yet."""
+    """A message was verified and accepted; it is not handled yet."""
+
+
+@hookspec
+def remaphore_acts(verb: str) -> bool:  # type: ignore[empty-body]
+    """Return False if `remaphore_message` of this plugin would return None for each message of *verb* now.
+
+    It must be quick: it is called while messages arrive. Any other result counts as True, as does an exception.
+    """
 
 
 @hookspec
@@ -72,8 +80,8 @@ def remaphore_handled(
 ) -> None:
     """*message* was handled, and its reply sent if the sender requested one.
 
-    outcomes: what each plugin did. reply: as composed; None if none was requested and no plugin returned one. sent:
-    whether it was published.
+    outcomes: what each plugin did; empty if none acts on the verb. reply: as composed; None if none was requested and
+    no plugin returned one. sent: whether it was published.
     """
 
 
@@ -122,7 +130,7 @@ def remaphore_shutdown(reason: str) -> None:
 
 HOOKS = tuple(name for name in globals() if name.startswith("remaphore_"))
 PLAIN = frozenset(
-    f"remaphore_{event}" for event in ("configure", "reloaded", "admitted", "rejected", "dropped", "plan")
+    f"remaphore_{event}" for event in ("configure", "reloaded", "acts", "admitted", "rejected", "dropped", "plan")
 )
 WAITING = frozenset(
     f"remaphore_{event}"

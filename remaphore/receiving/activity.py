@@ -83,6 +83,13 @@ class Activity:
         else:
             self._end(message, HANDLED, "", exit_code, sent=sent if message.wants_reply else None)
 
+    def passed(self, message: Message) -> None:
+        """Note that *message* has ended as handled without having waited or run: nothing acts on it."""
+        self.changes += 1
+        now = self._monotonic()
+        end = (message.verb, message.uuid, message.sender_name, message.digest, HANDLED, "", None, None)
+        self._ends.append((end, now, now))
+
     def rejected(self, message: Message, reason: str) -> None:
         """Note that *message*, which was queued, will not be handled."""
         self._end(message, REJECTED, reason)

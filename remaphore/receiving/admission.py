@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from remaphore.config.settings import Config
@@ -18,7 +18,7 @@ from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.receiving.verifier import FULL, Verifier
+from remaphore.receiving.verifier import FULL, Verified, Verifier
 
 
 class OnDrop(Protocol):
@@ -31,10 +31,11 @@ class OnDrop(Protocol):
 class Admission:
     """Passes what arrives through the gate, and its signature through the verifier.
 
-    Each arrival ends in exactly one call, in the event loop: *on_accept* with a verified message that the replay window
-    has recorded, or *on_drop* with the reason and the arrival, which is None if the bytes are malformed. Neither may
-    wait or raise. Accepted messages are passed on in the order of arrival. *may_reject*: whether a dropped message gets
-    a rejection if its signature is valid, which is then verified before *on_drop* is called.
+    Each arrival ends in exactly one place, in the event loop: *on_accept* gets it as a verified message that the replay
+    window has recorded, or *on_drop* gets the reason and the arrival, which is None if the bytes are malformed. Neither
+    may wait or raise. Accepted messages are passed on in the order of arrival, by batches: all of a batch had arrived
+    before *on_accept* is called with its iterator, and each is accepted when it is asked for. *may_reject*: whether a
+    dropped message gets a rejection if its signature is valid, which is then verified before *on_drop* is called.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Admission:
         ledger: Ledger,
         counters: DaemonCounters,
         *,
-        on_accept: Callable[[Message], None],
+        on_accept: Callable[[Iterator[Message]], None],
         on_drop: OnDrop,
         may_reject: Callable[[Drop, Arrival], bool],
         clock: Clock = time.time_ns,
@@ -51,12 +52,11 @@ class Admission:
         self.subject = subject.for_messages(config.subject)
         self._ledger = ledger
         self._counters = counters
-        self._on_accept = on_accept
         self._on_drop = on_drop
         self._may_reject = may_reject
         self._clock = clock
         self._gate = make_gate(config, Filters(), subject=self.subject, window=ledger.window)
-        self._verifier = Verifier(self._commit)
+        self._verifier = Verifier(lambda arrivals: on_accept(self._commit(arrivals)))
 
     @property
     def checking(self) -> int:
@@ -98,18 +98,19 @@ class Admission:
             return "too many messages are waiting to be recorded"
         return None if self._verifier.put(arrival) else FULL
 
-    def _commit(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
+    def _commit(self, arrivals: Verified) -> Iterator[Message]:
         verdict: Message | Drop
-        try:
-            verdict = arrival.drop or arrival.gate.commit(
-                arrival.frame, arrival.now, digest=arrival.digest, verified=verified
-            )
-        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-            verdict = self._lost(error, arrival.frame.raw)
-        if isinstance(verdict, Drop):
-            self._on_drop(verdict, arrival, verified=verified and arrival.drop is not None)
-        else:
-            self._on_accept(verdict)
+        for arrival, verified in arrivals:
+            try:
+                verdict = arrival.drop or arrival.gate.commit(
+                    arrival.frame, arrival.now, digest=arrival.digest, verified=verified
+                )
+            except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+                verdict = self._lost(error, arrival.frame.raw)
+            if isinstance(verdict, Drop):
+                self._on_drop(verdict, arrival, verified=verified and arrival.drop is not None)
+            else:
+                yield verdict
 
     def _lost(self, error: Exception, raw: bytes) -> Drop:
         """Report *error*, which was not expected, and return the drop of the message that it costs."""

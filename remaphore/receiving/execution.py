@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import LedgerError, describe, hint_of
-from remaphore.hooks.dispatch import emit_plain
+from remaphore.hooks.dispatch import emit_notice
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import by_key
 from remaphore.receiving.activity import REPLYING, RUNNING, Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
-from remaphore.receiving.plugin_errors import PluginErrorReporter
+from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor, Result
 from remaphore.receiving.queues import AfterTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 EVICTED = "it made room for a peer with fewer messages waiting"
 # Seconds on top of a verb's own limit, so that a plugin that keeps the limit itself can still report that.
 GRACE_SECONDS = 5.0
+
+_PASSED = Result((), None)  # of a message on which nothing acts
 
 _log = structlog.get_logger()
 
@@ -89,20 +91,58 @@ class Execution:
         self._config = config
         self._peers = by_key(config.peers)
 
-    def accept(self, message: Message) -> None:
-        """Queue *message*, or reject it if the daemon stops or there is no room for it."""
-        if self._closing:
-            self._responses.reject(message, BUSY, "stopping", "shutting down", admitted=False)
-            return
-        try:
-            full = self._queues.put(message)
-        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-            self._reject_for(error, message, admitted=False)
-            return
-        if full is None:
-            self._errors.report(emit_plain(self._hook.remaphore_admitted, message=message), blocking=True)
-        else:
-            self._responses.reject(message, BUSY, "busy", full, admitted=False)
+    def accept(self, messages: Iterable[Message]) -> None:
+        """Queue *messages*, which had all arrived before this, or end them at once if nothing acts on them.
+
+        Those for which there is no room are rejected, and all of them if the daemon stops.
+        """
+        acting: dict[str, bool] = {}  # by verb; asked after the arrival of all, so that a new handler gets its message
+        for message in messages:
+            if self._closing:
+                self._responses.reject(message, BUSY, "stopping", "shutting down", admitted=False)
+                continue
+            try:
+                passed = self._may_pass(message, acting)
+                if passed:
+                    self._pass(message)
+                full = None if passed else self._queues.put(message)
+            except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+                self._reject_for(error, message, admitted=False)
+                continue
+            if full is not None:
+                self._responses.reject(message, BUSY, "busy", full, admitted=False)
+                continue
+            admitted = emit_notice(self._hook.remaphore_admitted, slow=BLOCKED_SECONDS, message=message)
+            if admitted:
+                self._errors.report(admitted, blocking=True)
+            if passed:
+                self._processor.notify_handled(message, _PASSED, sent=False)
+
+    def _may_pass(self, message: Message, acting: dict[str, bool]) -> bool:
+        """Return whether *message* can end at once: nothing acts on it, it wants no reply, and all is well.
+
+        Whatever is not well, the queue deals with. *acting*: the verbs that have been asked for, and will be.
+        """
+        verb = message.verb
+        if message.wants_reply or verb in self._queues:  # the order within a verb is kept
+            return False
+        acts = acting.get(verb)
+        if acts is None:
+            acts = acting[verb] = self._processor.acts(verb)
+        peer = self._peers.get(message.sender)
+        return (
+            not acts
+            and peer is not None  # the configuration may have changed while the signature was verified
+            and peer.may_send(verb)
+            and not self._ledger.problem
+            and not self._processor.notifying_too_much
+        )
+
+    def _pass(self, message: Message) -> None:
+        """Record that *message* is handled, on which nothing acts; all of it or nothing."""
+        self._ledger.note_handled((message.digest,))
+        self._activity.passed(message)
+        self._counters.count_handled(message.verb)
 
     def stop(self) -> None:
         """Reject all messages that are accepted from now on."""

@@ -12,7 +12,7 @@ from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
 from remaphore.receiving.batches import Arrival
 from remaphore.receiving.verifier import FULL as VERIFIER_FULL
-from remaphore.receiving.verifier import Verifier
+from remaphore.receiving.verifier import Verified, Verifier
 
 # Bytes that wait in a receiver that handles one message at a time: the most memory that permitted peers can occupy. In
 # bytes and not in messages, so that a burst of small ones is no loss: 5,000 of 400 bytes need 7 MiB.
@@ -64,12 +64,13 @@ class InlineAdmission:
         """End the verifying processes. What still waits for them is neither accepted nor dropped."""
         self._verifier.close()
 
-    def _commit(self, arrival: Arrival, verified: bool) -> None:  # noqa: FBT001 - a callback's result
-        verdict = self._gate.commit(arrival.frame, arrival.now, digest=arrival.digest, verified=verified)
-        if isinstance(verdict, Drop):
-            self._on_drop(verdict)
-        else:
-            self._on_accept(verdict)
+    def _commit(self, arrivals: Verified) -> None:
+        for arrival, verified in arrivals:
+            verdict = self._gate.commit(arrival.frame, arrival.now, digest=arrival.digest, verified=verified)
+            if isinstance(verdict, Drop):
+                self._on_drop(verdict)
+            else:
+                self._on_accept(verdict)
 
 
 class Inbox:

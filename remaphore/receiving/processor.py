@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from remaphore.errors import describe
-from remaphore.hooks.dispatch import Outcome, emit, emit_detached
+from remaphore.hooks.dispatch import Outcome, emit, emit_detached, emit_plain
 from remaphore.protocol.message import Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
@@ -56,6 +56,23 @@ class MessageProcessor:
         self._noting: set[asyncio.Task[None]] = set()
         self._noting_bytes = 0
 
+    def acts(self, verb: str) -> bool:
+        """Return whether a plugin may act on messages of *verb* now.
+
+        One that has `remaphore_message` and not `remaphore_acts` acts on all of them.
+        """
+        asked = {impl.plugin_name for impl in self._hook.remaphore_acts.get_hookimpls()}
+        if any(impl.plugin_name not in asked for impl in self._hook.remaphore_message.get_hookimpls()):
+            return True
+        outcomes = emit_plain(self._hook.remaphore_acts, verb=verb)
+        self._errors.report(outcomes, blocking=True)
+        return any(outcome.result is not False for outcome in outcomes)
+
+    @property
+    def notifying_too_much(self) -> bool:
+        """Whether so many `remaphore_handled` hooks are running that no more messages should be handled."""
+        return len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES
+
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
         called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
@@ -97,7 +114,7 @@ class MessageProcessor:
         self._noting.add(noting)
         self._noting_bytes += size
         noting.add_done_callback(done)
-        return noting if len(self._noting) > MAX_NOTING or self._noting_bytes > MAX_NOTING_BYTES else None
+        return noting if self.notifying_too_much else None
 
     async def join(self, *, timeout: float | None = None) -> None:
         """Return when no `remaphore_handled` hook is running, or after *timeout* seconds."""

@@ -106,6 +106,10 @@ class VerbQueues:
         self._count(message, 1)
         return None
 
+    def __contains__(self, verb: str) -> bool:
+        """Return whether messages of *verb* wait or run."""
+        return verb in self._queues
+
     @property
     def held(self) -> int:
         """The number of messages that wait or run."""

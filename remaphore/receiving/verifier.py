@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from remaphore.receiving.batches import Arrival, Batch
 from remaphore.receiving.verifying_processes import VerifyingProcesses
@@ -29,13 +29,18 @@ FULL = "too many messages are waiting to be checked"
 OVERHEAD_BYTES = 768
 
 
-class Verifier:
-    """Calls *on_verified* with every arrival and whether its signature is valid, in the order in which they were put.
+# Arrivals of one batch, and whether the signature of each is valid.
+Verified = Iterator[tuple[Arrival, bool]]
 
-    waiting: how many have been put and not handed over yet.
+
+class Verifier:
+    """Hands over every arrival and whether its signature is valid, in the order in which they were put, by batches.
+
+    *on_verified* is called with an iterator, which it exhausts. If it raises, that costs the arrival that it had got
+    last: it is called again with the rest. waiting: how many have been put and not handed over yet.
     """
 
-    def __init__(self, on_verified: Callable[[Arrival, bool], None]) -> None:
+    def __init__(self, on_verified: Callable[[Verified], None]) -> None:
         self._on_verified = on_verified
         self._batches: deque[Batch] = deque()  # all that have not been handed over
         self._unsent: deque[Batch] = deque()  # those of them that neither a process has nor have results
@@ -117,6 +122,16 @@ class Verifier:
             self._schedule()
 
     def _hand_over(self, batch: Batch, results: bytes | bytearray) -> None:
+        verified = self._release(batch, results)
+        for _ in range(len(batch.arrivals) + 1):  # as often as one of them can raise
+            try:
+                self._on_verified(verified)
+                break
+            except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+                _report(error)
+        self._handed_over.set()
+
+    def _release(self, batch: Batch, results: bytes | bytearray) -> Verified:
         for arrival, verified in zip(batch.arrivals, results, strict=True):
             sender = arrival.frame.sender
             size = _size(arrival)
@@ -127,11 +142,7 @@ class Verifier:
                 self._per_key[sender] = left
             if not verified:
                 self._forged[sender] = time.monotonic()
-            try:
-                self._on_verified(arrival, bool(verified))
-            except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-                _report(error)
-        self._handed_over.set()
+            yield arrival, bool(verified)
 
 
 def _size(arrival: Arrival) -> int:

@@ -198,6 +198,12 @@ class PluginHarness:
         self.node.apply_config(config)
         self._plain("reloaded", config=config)
 
+    def acts(self, verb: str) -> bool:
+        """Return whether the plugin, as the host understands it, acts on messages of *verb*."""
+        if "remaphore_acts" not in self.hooks:
+            return "remaphore_message" in self.hooks
+        return self._plain("acts", verb=verb) is not False
+
     def plan(self, message: Message) -> list[Step] | None:
         """Return what the plugin would do with *message*."""
         return cast("list[Step] | None", self._plain("plan", message=message))

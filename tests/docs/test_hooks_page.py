@@ -87,6 +87,7 @@ CALLS = {
     ),
     "remaphore_reloaded": (lambda: {"config": make_config()}, "1 peers"),
     "remaphore_admitted": (lambda: {"message": make_message("deploy", sender_name="a")}, "deploy from a is waiting"),
+    "remaphore_acts": (lambda: {"verb": "note"}, False),
     "remaphore_message": (lambda: {"message": make_message("greet", sender_name="a")}, Reply(0, b"Hello, a")),
     "remaphore_handled": (
         lambda: {"message": make_message("deploy"), "reply": None, "sent": False, "outcomes": (FAILED,)},

@@ -11,8 +11,10 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,19 @@ class CrashSite:
         await asyncio.gather(*map(self.listen, asked))
         await asyncio.gather(*(self.node.bus.publish(ALL, outgoing.raw) for outgoing in sent))
         return asked
+
+    async def flood(self, count=LOAD):
+        """Send *count* messages on which nothing acts, and that want no reply."""
+        sent = [
+            self.node._signer.compose("idle", to="com.example.two", payload=b"", wants_reply=False)
+            for _ in range(count)
+        ]
+        await asyncio.gather(*(self.node.bus.publish(ALL, outgoing.raw) for outgoing in sent))
+
+    def idle_states(self):
+        """Return in which states the ledger has the messages on which nothing acts."""
+        with closing(sqlite3.connect(self.state / FILE)) as database:
+            return {state for (state,) in database.execute("SELECT DISTINCT state FROM messages WHERE verb = 'idle'")}
 
     async def listen(self, where):
         heard = self.replies[where] = []
@@ -145,7 +160,9 @@ async def be_killed(site, rounds):
     for _ in range(rounds):
         await site.start()
         await site.replay()
+        await site.flood()
         asked = await site.load()
+        await site.flood()
         await site.answered(asked[: moments.randrange(LOAD)])
         for _ in range(moments.randrange(200)):  # turns of the loop, in which a little time passes for the daemon
             await asyncio.sleep(0)
@@ -153,6 +170,7 @@ async def be_killed(site, rounds):
         await site.kill()
         busy += answered < len(asked)
         assert site.unrecorded() == []
+        assert site.idle_states() <= {DONE}  # never seen as accepted only: none of them is abandoned at the next start
         site.forget_the_old()
     await site.start()
     await site.replay()

@@ -27,6 +27,7 @@ from tests.faults.fault_site import ask, asked, meet, said
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.nats_server import NatsServer, connected
 from tests.harness.processes import Process, children, descriptors, threads
+from tests.harness.verifying import for_each
 from tests.harness.waiting import until
 
 WINDOW = 3  # seconds
@@ -133,7 +134,7 @@ async def test_signatures_that_cannot_be_checked_for_lack_of_memory_are_dropped_
 ) -> None:
     gate, raw = make_gate(), make_encoded(payload=b"x" * 100_000)
     settled: list[bool] = []
-    verifier = Verifier(lambda _arrival, verified: settled.append(verified))
+    verifier = Verifier(for_each(lambda _arrival, verified: settled.append(verified)))
     verify = wire.verify
     for number in range(200):  # in all, more than may wait
         monkeypatch.setattr(wire, "verify", verify if number == 199 else _no_memory)

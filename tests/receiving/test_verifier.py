@@ -14,6 +14,7 @@ from remaphore.receiving.verifier import Verifier
 from remaphore.receiving.verifying_processes import VerifyingProcesses
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.processes import own_children
+from tests.harness.verifying import for_each
 
 GATE = make_gate()
 
@@ -30,7 +31,7 @@ def settled():
 
 @pytest.fixture
 async def verifier(settled):
-    own = Verifier(lambda arrived, verified: settled.append((arrived.frame.payload, verified)))
+    own = Verifier(for_each(lambda arrived, verified: settled.append((arrived.frame.payload, verified))))
     yield own
     await own.join()
     own.close()
@@ -55,7 +56,7 @@ async def test_few_are_verified_in_the_loop_and_many_in_processes_if_there_are_p
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     before = own_children()  # such as a broker that all tests share
-    own = Verifier(lambda arrived, verified: settled.append(verified))
+    own = Verifier(for_each(lambda arrived, verified: settled.append(verified)))
     here = []
 
     def noted(frame, verify=wire.verify):
@@ -81,7 +82,7 @@ async def test_few_are_verified_in_the_loop_and_many_in_processes_if_there_are_p
 async def test_a_turn_of_the_loop_is_short_without_processes(settled, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
     monkeypatch.setattr(module, "TURN_SECONDS", 0)  # a batch
-    own = Verifier(lambda arrived, verified: settled.append(verified))
+    own = Verifier(for_each(lambda arrived, verified: settled.append(verified)))
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
     seen = []
@@ -124,7 +125,7 @@ async def test_an_error_that_was_not_expected_is_reported_once_a_batch(settled, 
         raise error("broken on purpose")
 
     monkeypatch.setattr(wire, "verify", failing)
-    own = Verifier(lambda arrived, verified: settled.append(verified))
+    own = Verifier(for_each(lambda arrived, verified: settled.append(verified)))
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
     await own.join()
@@ -141,7 +142,7 @@ async def test_what_is_broken_in_the_loop_is_reported_and_keeps_no_message_waiti
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(VerifyingProcesses, "feed", failing)
-    own = Verifier(lambda arrived, verified: settled.append(arrived.frame.payload))
+    own = Verifier(for_each(lambda arrived, verified: settled.append(arrived.frame.payload)))
     for number in range(200):
         own.put(arrival(payload=b"%d" % number))
     async with asyncio.timeout(20):

@@ -21,6 +21,7 @@ from remaphore.tasks import spawn
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.processes import own_children
 from tests.harness.seccomp import denying
+from tests.harness.verifying import for_each
 from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def started():
 
 @pytest.fixture
 async def verifier(results, started):
-    own = Verifier(lambda arrival, verified: results.append((arrival.frame.payload, verified)))
+    own = Verifier(for_each(lambda arrival, verified: results.append((arrival.frame.payload, verified))))
     yield own
     own.close()
     assert not started()
@@ -355,13 +356,13 @@ async def test_processes_end_when_there_was_no_work_for_a_while(verifier, result
 FILTERED = """
 import asyncio, os, sys
 from remaphore.receiving import verifying_processes
-from tests.receiving.test_verifying_processes import EXPECTED, Verifier, flood
+from tests.receiving.test_verifying_processes import EXPECTED, Verifier, flood, for_each
 if sys.argv[1:] == ["lost"]:
     verifying_processes.os.sched_getaffinity = lambda _pid: {0, 1}
     verifying_processes.library_folders = lambda: ("/nowhere",)
 async def main():
     results = []
-    verifier = Verifier(lambda arrival, verified: results.append((arrival.frame.payload, verified)))
+    verifier = Verifier(for_each(lambda arrival, verified: results.append((arrival.frame.payload, verified))))
     await flood(verifier)
     verifier.close()
     assert results == EXPECTED
@@ -385,10 +386,10 @@ def test_a_system_call_filter_costs_no_message(calls, words):
 KILLED = """
 import asyncio, os
 from remaphore.receiving import verifying_processes
-from tests.receiving.test_verifying_processes import ARRIVALS, Verifier, processes
+from tests.receiving.test_verifying_processes import ARRIVALS, Verifier, for_each, processes
 verifying_processes.os.sched_getaffinity = lambda _pid: {0, 1}
 async def main():
-    verifier = Verifier(lambda _arrival, _verified: None)
+    verifier = Verifier(for_each(lambda _arrival, _verified: None))
     for arrival in ARRIVALS:
         verifier.put(arrival)
     await verifier.join()

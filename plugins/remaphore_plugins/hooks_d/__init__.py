@@ -50,6 +50,11 @@ class HooksD:
         return self._handlers.plan(message)
 
     @hookimpl
+    def remaphore_acts(self, verb: str) -> bool:
+        """Return whether *verb* has a directory; it is looked for each time, so that a new one is noticed at once."""
+        return self._handlers.has_directory(verb)
+
+    @hookimpl
     def remaphore_message(self, message: Message) -> Awaitable[Reply | None] | None:
         """Run the handlers of the verb of *message*; return None if it has none.
 

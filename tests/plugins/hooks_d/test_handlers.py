@@ -152,12 +152,17 @@ async def test_verb_whose_entries_are_all_skipped_has_no_reply_but_a_warning(tmp
     assert "verb deploy has a directory but no handler: 1 skipped or masked" in caplog.text
 
 
-async def test_dropped_in_handler_works_at_once(tmp_path):
-    hooks = make_hooks(tmp_path)
-    made = hooks_plugin(hooks)
-    assert await handled(made) is None
-    write_script(hooks / "deploy" / "10-a", "echo here")
-    assert await handled(made) == Reply(0, b"here\n")
+async def test_dropped_in_handler_works_at_once_in_each_directory(tmp_path):
+    vendor, admin = make_hooks(tmp_path / "usr"), make_hooks(tmp_path / "etc")
+    (vendor / "deploy").rmdir()
+    (admin / "deploy").rmdir()
+    made = hooks_plugin(vendor, admin)
+    assert (await handled(made), made.remaphore_acts("deploy")) == (None, False)
+    make_hooks(tmp_path / "etc", _10_a="echo here")
+    assert (await handled(made), made.remaphore_acts("deploy")) == (Reply(0, b"here\n"), True)
+    assert [made.remaphore_acts(verb) for verb in ("other", "../etc/deploy", "")] == [False] * 3
+    (admin / "loop").symlink_to("loop")
+    assert made.remaphore_acts("loop")  # whatever cannot be examined is reported when it is to run
 
 
 async def test_later_directory_overrides(tmp_path):
