@@ -2,6 +2,7 @@
 
 import io
 import runpy
+import signal
 import struct
 import sys
 
@@ -99,6 +100,9 @@ def test_the_program_needs_no_module_but_those_of_the_folders_that_it_is_given(m
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "stdin", data)
     monkeypatch.setattr("builtins.open", lambda _one, mode, buffering: answer.open(mode, buffering))
+    actions = {}
+    monkeypatch.setattr("_signal.signal", actions.__setitem__)  # those of this process stay
     runpy.run_path(verifier_worker.__file__, run_name="__main__")
+    assert actions == dict.fromkeys((signal.SIGHUP, signal.SIGINT, signal.SIGTERM), signal.SIG_IGN)
     assert answer.read_bytes() == ANSWER_HEAD.pack(VERSION, b"the name", 1) + b"\1"
     assert sys.path[-len(library_folders()) :] == list(library_folders())
