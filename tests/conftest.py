@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import coverage
 import hypothesis
 import pytest
 import pytest_asyncio
@@ -53,6 +54,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
 @functools.cache
 def _is_grouped(file: Path) -> bool:
     return "xdist_group(" in file.read_text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _attacks_and_faults_without_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Do not measure tests of which many compute for seconds: it multiplies their time, and they add few lines."""
+    measured = coverage.Coverage.current() if request.path.parent.name in ("attacks", "faults") else None
+    if measured is not None:
+        measured.stop()
+    yield
+    if measured is not None:
+        measured.start()
 
 
 @pytest.fixture(autouse=True)
