@@ -18,7 +18,7 @@ from remaphore.errors import LedgerError
 from remaphore.hooks.manager import load, register
 from remaphore.protocol.message import Reply
 from remaphore.protocol.peers import Peer
-from remaphore.receiving import processor
+from remaphore.receiving import activity, processor
 from remaphore.receiving.activity import Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
@@ -156,6 +156,7 @@ async def live(plugin, steps):
         structlog.testing.capture_logs() as logged,
         pytest.MonkeyPatch.context() as patch,
     ):
+        patch.setattr(activity, "MAX_ENDS", 1_000)  # which of more are the last depends on the order of the verbs
         world = World(Path(name), plugin)
         async with world.daemon() as own:
             for messages, action in steps:
