@@ -57,13 +57,19 @@ def _is_grouped(file: Path) -> bool:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _attacks_and_faults_without_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Do not measure tests of which many compute for seconds: it multiplies their time, and they add few lines."""
-    measured = coverage.Coverage.current() if request.path.parent.name in ("attacks", "faults") else None
-    if measured is not None:
+def _coverage_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Interrupt coverage in tests that are not needed for its result: it multiplies the time of what computes.
+
+    `make test` measures the protocol, all lines of which the tests of two folders run.
+    """
+    measured = coverage.Coverage.current()
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    of_protocol = measured is not None and bool(measured.get_option("run:source"))
+    interrupted = folder in {"attacks", "faults"} or (of_protocol and folder not in {"protocol", "receiving"})
+    if measured is not None and interrupted:
         measured.stop()
     yield
-    if measured is not None:
+    if measured is not None and interrupted:
         measured.start()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Filters, skew_error
 from remaphore.protocol.message import REPLY_VERB, Message
@@ -107,6 +108,7 @@ def test_a_drop_tells_whether_the_pattern_is_exactly_our_destination(
     for number, verb in ((9, "ping"), (1, "deploy"), (OWN_NUMBER, "ping")):
         assert dropped(gate.admit(make_encoded(number, verb=verb, destination=pattern), NOW)).exact is exact
     raw = make_encoded(destination=pattern)
+    assert gate.is_exact(wire.decode(raw)) is exact
     assert dropped(gate.admit(raw[:-1] + b",x", NOW)).exact is exact
     if exact or any_destination:
         gate.admit(raw, NOW)

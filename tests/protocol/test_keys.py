@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import pickle
+from collections.abc import Callable
 
 import base58
 import pytest
@@ -248,3 +249,9 @@ def test_the_seed_of_a_user_is_reported_from_all_else() -> None:
 @given(st.text() | st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567=", max_size=64).map("SU".__add__))
 def test_asking_whether_a_text_is_a_seed_always_gets_an_answer(text: str) -> None:
     assert keys.is_nats_seed(text) in (True, False)
+
+
+@pytest.mark.parametrize("leak", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_an_nkey_is_not_pickled_or_copied(leak: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        leak(NatsKey("user"))

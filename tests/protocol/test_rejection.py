@@ -240,3 +240,9 @@ def test_the_message_that_is_refused_is_the_one_that_was_signed() -> None:
     raw = ask(payload=b"v42", uuid=b"id", time_ns=NOW - 2 * SKEW)
     rejected = consider(gate_for(), raw)
     assert rejected == replace(wire.decode(raw).message(sender_name="com.peer1"), digest=wire.digest(raw))
+
+
+def test_a_peer_that_was_told_enough_in_a_second_is_told_again_in_the_next() -> None:
+    policy = RejectionPolicy()
+    assert [policy.try_acquire("peer", NOW) for _ in range(PER_SENDER + 1)] == [True] * PER_SENDER + [False]
+    assert policy.try_acquire("peer", NOW + SECOND)
