@@ -51,9 +51,7 @@ async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: objec
     as its error. No action of a plugin makes this raise. Cancelling the caller does, and cancels the plugins'
     tasks.
     """
-    started = time.monotonic()
-    calls = [_start(hook.name, impl, event) for impl in hook.get_hookimpls()]
-    return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
+    return await emit_each(hook, lambda _plugin: event, timeout=timeout)
 
 
 async def emit_each(

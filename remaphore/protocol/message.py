@@ -20,6 +20,8 @@ NO_DATA = b"NO_DATA"  # the payload of a reply from a receiver that runs nothing
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 # An exit code is that of a process, or -1; more digits are ordinary text.
 _REPLY = re.compile(rb"(-?[0-9]{1,10}),")
+# The first number that `Reply.parse` would not read as an exit code; the ledger could not record much larger ones.
+EXIT_CODE_LIMIT = 10**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

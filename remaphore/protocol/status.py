@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
 from remaphore.errors import DecodeError
-from remaphore.protocol.message import show_id
+from remaphore.protocol.message import EXIT_CODE_LIMIT, show_id
 from remaphore.protocol.ping import Invocation
 from remaphore.text import to_json
 
@@ -30,7 +30,6 @@ MAX_ROWS = 10_000
 
 _MAX_NUMBER = 2**63  # of nanoseconds and of messages
 _MAX_SECONDS = 1e12
-_MAX_EXIT_CODE = 10**10  # `Reply.parse` reads no larger ones
 _HEX = re.compile(r"([0-9a-f]{2}){0,32}")
 _LISTS = ("running", "waiting", "ended")
 
@@ -276,7 +275,7 @@ class Fields:
     def exit_code(self, key: str) -> int:
         """Return an integer that a reply can have as its exit code."""
         value = self._integer(key)
-        return value if abs(value) < _MAX_EXIT_CODE else self._fail(key)
+        return value if abs(value) < EXIT_CODE_LIMIT else self._fail(key)
 
     def seconds(self, key: str) -> float:
         """Return a number from 0 on."""

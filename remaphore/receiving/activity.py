@@ -14,16 +14,14 @@ from itertools import islice
 
 from remaphore.hooks.stats import QueueState
 from remaphore.messaging.signer import Clock
-from remaphore.protocol import ping, status
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message
 from remaphore.protocol.status import Ended, Running, Waiting
+from remaphore.receiving.default_reply import BUILT_IN
 
 # How many ends are remembered, and how many rows of the other two lists are reported.
 MAX_ENDS = 20
 MAX_ROWS = 100
-# What monitoring sends all day would displace all other ends: an answer that it got is not remembered.
-QUESTIONS = frozenset({ping.VERB, status.VERB})
 DIGEST_BYTES = 8  # that are reported, as in the log
 
 STARTING, RUNNING, REPLYING = "starting", "running", "replying"
@@ -77,7 +75,8 @@ class Activity:
 
     def handled(self, message: Message, exit_code: int | None, *, sent: bool) -> None:
         """Note that *message* has ended with *exit_code*, None if it has none. *sent*: whether its reply was sent."""
-        if exit_code == 0 and sent and message.verb in QUESTIONS:
+        # What monitoring sends all day would displace all other ends: an answer that it got is not remembered.
+        if exit_code == 0 and sent and message.verb in BUILT_IN:
             self.changes += 1
             self._runs.pop(message.digest, None)
         else:

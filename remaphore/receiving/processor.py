@@ -12,7 +12,7 @@ import structlog
 
 from remaphore.errors import describe
 from remaphore.hooks.dispatch import Outcome, emit, emit_detached, emit_plain
-from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.message import EXIT_CODE_LIMIT, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ NOTE_SECONDS = 5.0
 # queues wait for them: a plugin that is slower than messages arrive must not fill the memory.
 MAX_NOTING = 100
 MAX_NOTING_BYTES = 16 * 1024 * 1024
-# `Reply.parse` would not read a larger number as an exit code, and the ledger could not record it.
-EXIT_CODE_LIMIT = 10**10
 
 # The name of a class, which code of its metaclass cannot change.
 _class_name = type.__dict__["__name__"].__get__
