@@ -16,10 +16,11 @@ from tests.harness.factories import make_encoded, make_key
 from tests.harness.fleet import bus_of
 from tests.harness.processes import MIB, peak_mib, resident_mib
 
-SECONDS = [0.5, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]  # of each flood
+SECONDS = [0.2, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]  # of each flood
 # What may wait is 64 MiB in the queues and 32 MiB for its check, and one sender fills 15 MiB of the replay window; the
 # rest is what NATS delivers in one turn, and what the allocator keeps.
 MOST_MIB = 256
+LEAST = 300  # large messages: more than that in MiB
 # One kind of drop is one line at first and one each 15 seconds.
 MOST_LINES = 60
 
@@ -87,7 +88,7 @@ async def test_a_daemon_under_a_flood_keeps_its_memory_and_its_log_small(fleet, 
     before = resident_mib(daemon.popen.pid)
     async with bus_of(fleet) as bus:
         for make in FLOODS[attacker]:
-            await flood(bus, make, seconds=seconds, least=500)
+            await flood(bus, make, seconds=seconds, least=LEAST)
     await asyncio.to_thread(served, fleet, one)
     assert peak_mib(daemon.popen.pid) - before < MOST_MIB
     drops = [line for line in daemon.lines if "message_dropped" in line]
@@ -103,7 +104,7 @@ async def test_a_receiver_with_a_slow_script_keeps_its_memory_small(fleet, nodes
     receiver.wait_for("message_received")
     before = resident_mib(receiver.popen.pid)
     async with bus_of(fleet) as bus:
-        await flood(bus, make, seconds=0.5, least=500)
+        await flood(bus, make, seconds=0.2, least=LEAST)
     assert peak_mib(receiver.popen.pid) - before < MOST_MIB
     assert len([line for line in receiver.lines if "message_dropped" in line]) < MOST_LINES
 

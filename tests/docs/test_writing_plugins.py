@@ -90,6 +90,7 @@ def test_the_page_names_a_project_a_module_and_a_test():
     assert [*uploads, ".venv/bin/python -m twine upload dist/*"] == PUBLISH  # not typed: there is no index
 
 
+@pytest.mark.long  # .ci/run types it
 def test_the_page_can_be_typed_from_the_files_to_the_reply_of_a_node(author, fleet):
     assert f"pip {ensurepip.version()} " in author.type(".venv/bin/python -m pip --version")
     check_typed(author, fleet)
