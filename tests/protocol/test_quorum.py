@@ -224,3 +224,15 @@ def test_it_is_decided_exactly_when_enough_succeeded_or_with_fail_fast_when_too_
         assert quorum.timed_out == timeouts
     if len(events) >= expected and fail_fast:
         assert quorum.decided
+
+
+def test_a_quorum_is_made_of_what_is_required_or_not_at_all() -> None:
+    for require in (2, "2", "50%", Requirement(2)):
+        quorum = ReplyQuorum.of(require, 4, fail_fast=True)
+        assert quorum is not None
+        assert quorum.needed == 2
+    assert ReplyQuorum.of(None, 4, fail_fast=False) is None
+    with pytest.raises(UsageError, match="fail_fast needs a requirement"):
+        ReplyQuorum.of(None, 4, fail_fast=True)
+    with pytest.raises(UsageError, match="5 destinations are required, of only 4"):
+        ReplyQuorum.of(5, 4, fail_fast=False)
