@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from remaphore.config.search import load
 from remaphore.config.settings import Config
-from remaphore.errors import UsageError
+from remaphore.errors import BrokerUnavailableError, UsageError
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
 from remaphore.protocol.match import ALL
@@ -24,6 +24,9 @@ from remaphore.protocol.message import Message, Reply, uuid_from_text
 if TYPE_CHECKING:
     from remaphore.hooks.plugin_tasks import CallGuard
     from remaphore.protocol.drop import Drop
+    from remaphore.protocol.gate import Filters
+    from remaphore.receiving.inline import Inbox
+    from remaphore.receiving.wait import Wait
     from remaphore.requesting.requester import Request
     from remaphore.transport.bus import Bus
 
@@ -125,6 +128,8 @@ class _Sender:
         subject_name: str = "",
         timeout: float | None = REQUEST_SECONDS,
         receipts: bool = True,
+        require: int | str | None = None,
+        fail_fast: bool = False,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[Request]:
         """Send a message that requests replies, and yield the request, to iterate over its replies.
@@ -135,21 +140,25 @@ class _Sender:
 
         timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
-        without which `running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
-        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
-        raises.
+        without which `running` is empty. require: end the iteration once so many destinations have succeeded: a number,
+        "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
+        on_drop: called with each reply or receipt that is dropped, and why.
+        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
+        matches fewer than are required, and what `send` raises.
         """
         from remaphore.protocol.exchange import Exchange
-        from remaphore.requesting.requester import Request, expect
+        from remaphore.protocol.quorum import ReplyQuorum
+        from remaphore.requesting.requester import Request, expect, names
 
         self._check("request")
         config = self.config  # a reload may replace it meanwhile
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         responders = expect(config, to)
+        quorum = ReplyQuorum.of(require, len(names(responders)), fail_fast=fail_fast)
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
-        request = Request(outgoing, exchange, receipts=receipts, on_drop=on_drop, clock=self._clock)
+        request = Request(outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock)
         subject_name = _checked(subject_name)
         try:
             await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)
@@ -178,16 +187,67 @@ class Node(_Sender):
         verbs, id, sender (a public key in base58): accept only messages with these, None for all. subject_name: the
         last part of the subject, `all` if empty. on_drop: called with each message that is dropped, and why.
         """
-        from remaphore.protocol.drop import Drop, DropReason
         from remaphore.protocol.gate import Filters
-        from remaphore.receiving.gates import make_gate
-        from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 
         filters = Filters(
             verbs=None if verbs is None else frozenset(verbs),
             uuid=None if id is None else uuid_from_text(id),
             sender=sender,
         )
+        async with self._inbox(filters, subject_name, on_drop) as inbox:
+            while True:
+                yield await inbox.get()
+
+    @asynccontextmanager
+    async def wait(
+        self,
+        count: int | str = 1,
+        *,
+        sender_pattern: str = ALL,
+        verbs: Iterable[str] | None = None,
+        id: str | None = None,  # noqa: A002 - as above
+        subject_name: str = "",
+        timeout: float | None = None,
+        on_drop: Callable[[Drop], None] = lambda _drop: None,
+    ) -> AsyncIterator[Wait]:
+        """Wait for messages of *count* nodes; yield the wait, once the broker has confirmed that this node receives.
+
+            async with node.wait("all", sender_pattern="com.example.db.*", id="dumped", timeout=7200) as wait:
+                async for message in wait: ...
+            wait.met, wait.missing
+
+        count: a number of destinations, "90%" (rounded up) or "all", of the peers that match *sender_pattern* and may
+        send one of *verbs* to this node. A destination counts once, however many messages it sends and keys it has.
+        timeout: seconds, None for no limit: the iteration ends then, or when *count* is reached.
+        The other parameters are those of `receive`. Raise UsageError if fewer peers match, BrokerUnavailableError if
+        the broker does not confirm before the timeout, and SubjectDeniedError.
+        """
+        from remaphore.protocol.gate import Filters
+        from remaphore.protocol.quorum import Requirement, SenderQuorum
+        from remaphore.receiving.wait import Wait
+        from remaphore.requesting.selection import expect_senders
+
+        wanted = None if verbs is None else frozenset(verbs)
+        quorum = SenderQuorum(expect_senders(self.config, sender_pattern, wanted), Requirement.parse(count))
+        filters = Filters(verbs=wanted, uuid=None if id is None else uuid_from_text(id))
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        async with self._inbox(filters, subject_name, on_drop, deadline=deadline) as inbox:
+            yield Wait(inbox, quorum, deadline)
+
+    @asynccontextmanager
+    async def _inbox(
+        self,
+        filters: Filters,
+        subject_name: str,
+        on_drop: Callable[[Drop], None],
+        *,
+        deadline: float | None = None,
+    ) -> AsyncIterator[Inbox]:
+        """Receive into the inbox that this yields. Raise BrokerUnavailableError if that has not begun at *deadline*."""
+        from remaphore.protocol.drop import Drop, DropReason
+        from remaphore.receiving.gates import make_gate
+        from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
+
         where = subject.for_messages(self.config.subject, _checked(subject_name))
         inbox = Inbox(
             on_admit=lambda _message: None,
@@ -195,10 +255,14 @@ class Node(_Sender):
         )
         gate = make_gate(self.config, filters, subject=where)
         admission = InlineAdmission(gate, on_accept=inbox.put, on_drop=on_drop, clock=self._clock)
-        await self.bus.subscribe(where, admission.deliver)
         try:
-            while True:
-                yield await inbox.get()
+            async with asyncio.timeout_at(deadline):
+                await self.bus.subscribe(where, admission.deliver)
+        except TimeoutError:
+            what = f"the broker did not confirm the subscription to {where} in time"
+            raise BrokerUnavailableError(what) from None
+        try:
+            yield inbox
         finally:
             admission.close()
             await self.bus.unsubscribe(where)

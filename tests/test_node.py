@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from remaphore.errors import NoReceiversError, UsageError
+from remaphore.errors import BrokerUnavailableError, NoReceiversError, UsageError
 from remaphore.hooks.plugin_tasks import CallGuard
 from remaphore.messaging.signer import Signer
 from remaphore.node import DaemonNode, Node
@@ -161,6 +161,103 @@ async def test_a_key_whose_destination_has_two_keys_is_one_responder(broker):
     async with node(broker, 1, peers=peers).request("status", timeout=10) as exchange:
         assert [reply.peer async for reply in exchange] == ["com.two"]
     task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "met"),
+    [
+        (0, {"require": 1}, True),
+        (0, {"require": "50%", "fail_fast": True}, True),
+        (3, {"require": "all", "fail_fast": True}, False),
+        (3, {"require": 2, "fail_fast": True}, False),
+    ],
+)
+async def test_a_request_ends_once_its_requirement_is_met_or_cannot_be_met(broker, code, options, met):
+    task = spawn(responder(broker, 3, code, ""), name="three")
+    await subscribed(broker, 1)
+    async with node(broker, 1).request("status", timeout=None, **options) as request:
+        assert [reply.peer async for reply in request] == ["com.three"]
+        assert [event async for event in request.events()] == []  # it has ended for good
+    assert (request.met, request.missing) == (met, ("com.two",))
+    task.cancel()
+
+
+async def test_without_a_requirement_all_must_succeed_for_met(broker):
+    task = spawn(responder(broker, 3, 0, ""), name="three")
+    await subscribed(broker, 1)
+    async with node(broker, 1).request("status", timeout=0.05) as request:
+        assert [reply.peer async for reply in request] == ["com.three"]
+    assert not request.met
+    async with node(broker, 1).request("status", to="com.three", timeout=10) as request:
+        assert [reply.peer async for reply in request] == ["com.three"]
+    assert request.met
+    task.cancel()
+
+
+@pytest.mark.parametrize("options", [{"require": 3}, {"require": "0%"}, {"require": 0}, {"fail_fast": True}])
+async def test_a_requirement_that_cannot_be_met_is_an_error_before_anything_is_sent(broker, options):
+    with pytest.raises(UsageError):
+        async with node(broker, 1).request("status", **options):
+            pass
+    assert broker.published == []
+
+
+async def test_a_wait_ends_when_enough_destinations_are_heard(broker):
+    async with node(broker, 1).wait("all", sender_pattern="com.t*", verbs=["dumped"], id="x", timeout=10) as wait:
+        assert (wait.expected, wait.needed, wait.met) == (("com.three", "com.two"), 2, False)
+        for sender, verb, uuid in ((2, "ping", "x"), (2, "dumped", "y"), (1, "dumped", "x"), (3, "dumped", "x")):
+            await node(broker, sender).send(verb, id=uuid, payload=str(sender))
+        assert (await anext(wait)).payload == b"3"
+        assert (wait.missing, [*wait.heard]) == (("com.two",), ["com.three"])
+        await node(broker, 2).send("dumped", id="x")
+        assert [message.sender_name async for message in wait] == ["com.two"]
+        assert [message async for message in wait] == []
+    assert wait.met
+    assert not broker.subscribers["remaphore.all"]
+
+
+async def test_the_events_of_a_wait_have_the_messages_that_do_not_count_too(broker):
+    async with node(broker, 1).wait(2, timeout=10) as wait:
+        for payload in ("first", "again"):
+            await node(broker, 3).send("ping", payload=payload)
+        await node(broker, 2).send("ping", payload="other")
+        heard = [(event.message.payload, event.first) async for event in wait.events()]
+    assert heard == [(b"first", True), (b"again", False), (b"other", True)]
+
+
+async def test_a_wait_ends_at_its_timeout_and_knows_who_is_missing(broker):
+    async with node(broker, 1).wait("all", timeout=0.05) as wait:
+        await node(broker, 2).send("ping")
+        assert [message.sender_name async for message in wait] == ["com.two"]
+    assert (wait.met, wait.missing) == (False, ("com.three",))
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "message"),
+    [
+        (3, {}, "3 destinations are required, of only 2"),
+        (0, {}, "0 is not a number of destinations"),
+        ("all", {"sender_pattern": "org.**"}, r"no known senders: no peer in node1.toml matches 'org.\*\*'"),
+        (1, {"subject_name": "a.*"}, "cannot be part of a subject"),
+    ],
+)
+async def test_a_wait_that_can_never_be_met_is_a_usage_error(broker, count, options, message):
+    with pytest.raises(UsageError, match=message):
+        async with node(broker, 1).wait(count, **options):
+            pass
+    assert not broker.subscribers["remaphore.all"]
+
+
+async def test_a_wait_that_cannot_begin_before_its_timeout_is_an_error(broker, monkeypatch):
+    own = node(broker, 1)
+
+    async def never(*_arguments):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(own.bus, "subscribe", never)
+    with pytest.raises(BrokerUnavailableError, match=r"did not confirm the subscription to remaphore\.all in time"):
+        async with own.wait(timeout=0.01):
+            pass
 
 
 async def test_replying_to_a_message_that_asks_for_no_reply_is_a_usage_error(broker):

@@ -26,6 +26,8 @@ MODULES = ("remaphore", "remaphore.testing", "remaphore.text", "remaphore.nodese
 FURTHER = {
     "Node": "remaphore.node",
     "Request": "remaphore.requesting.requester",
+    "Wait": "remaphore.receiving.wait",
+    "Heard": "remaphore.receiving.wait",
     "Peer": "remaphore.protocol.peers",
     "Identity": "remaphore.config.settings",
     "Auth": "remaphore.config.settings",
@@ -34,7 +36,7 @@ FURTHER = {
 }
 # Constructors and methods that only the host uses.
 _INTERNAL = {
-    *("Request", "Request.start", "Request.stop"),
+    *("Request", "Request.start", "Request.stop", "Request.end", "Wait"),
     *("PluginContext", "HarnessNode", "HarnessNode.apply_config"),
 }
 _INTRODUCTION = """\

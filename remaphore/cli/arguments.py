@@ -19,6 +19,8 @@ from remaphore.text import closest
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+    from remaphore.protocol.quorum import Requirement
+
 # A private key is 64 bytes in base58. argparse quotes arguments that it does not understand.
 _PRIVATE_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{80,}")
 
@@ -255,6 +257,16 @@ def positive_integer(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def requirement(text: str) -> Requirement:
+    """Return how many destinations *text* requires: a number, a percentage, or all."""
+    from remaphore.protocol.quorum import Requirement
+
+    try:
+        return Requirement.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def verbs(text: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from remaphore.node import CONNECT_SECONDS, connect
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import random_id
+from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.requesting.requester import Request as Collected
 from remaphore.requesting.rollout import Rollout
 
@@ -79,12 +80,16 @@ async def collect(
     options: Request,
     config: Config,
     reporter: Reporter,
-    *,
     destinations: Sequence[str],
+    quorum: ReplyQuorum | None,
+    *,
     payload: str | bytes,
     dropped: set[DropReason],
 ) -> Summary:
-    """Ask *destinations* and report all that happens; return the summary. *dropped* gets the reasons of the drops."""
+    """Ask *destinations* and report all that happens, until *quorum* is decided; return the summary.
+
+    *dropped* gets the reasons of the drops.
+    """
     plan = batch_plan(options)
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
@@ -113,6 +118,7 @@ async def collect(
             timeout=options.timeout if plan else left,
             to="" if options.selection else options.to,
             plan=plan,
+            quorum=quorum,
         )
         await _report_all(rollout, reporter)
     return rollout.summary()

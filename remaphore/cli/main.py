@@ -24,7 +24,7 @@ EXIT_PIPE = 141  # 128 + SIGPIPE, which ends the Go program and most other tools
 # Of every command. A command's own codes are in its module.
 EXIT_CODES = {
     EXIT_OK: "success",
-    1: "no message or reply before the timeout, or a problem was found",
+    1: "nothing arrived in time, or a problem found",
     EXIT_USAGE: "usage or configuration error",
     EXIT_ERROR: "any other error",
     129: "SIGHUP",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remaphore.cli.commands import COMMANDS
-from remaphore.cli.main import EXIT_CODES
+from remaphore.cli.main import EXIT_CODES, EXIT_SIGNAL
 
 TITLE = "a remote semaphore: run something here after something happened there"
 # Searched in this order; the first that is given or that exists is used.
@@ -28,7 +28,7 @@ remaphore receive --id upload_done && aws s3 cp s3://bucket/bigfile ."""
 _WIDTH = 80
 
 
-_OTHERS = "4-6 see request --help"
+_OTHERS = "4-6 see COMMAND -h", f"{EXIT_SIGNAL}+N signal N"
 
 
 def overview() -> str:
@@ -45,12 +45,16 @@ def overview() -> str:
         *(f"  {line}" for line in LEGACY_USAGE.splitlines()),
         "",
         _paragraph("configuration", ", ".join(CONFIGURATION)),
-        _paragraph("exit codes", "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), _OTHERS])),
+        _paragraph("exit codes", "; ".join([*_own_codes(), *_OTHERS])),
         "",
         "example:",
         *(f"  {line}" for line in EXAMPLE.splitlines()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _own_codes() -> list[str]:
+    return [f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if code < EXIT_SIGNAL]
 
 
 def _paragraph(heading: str, text: str) -> str:

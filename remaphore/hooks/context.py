@@ -58,6 +58,10 @@ class PluginRequest(Protocol):
     def rejected(self) -> tuple[str, ...]:
         """The destinations that answered that they reject the request."""
 
+    @property
+    def met(self) -> bool:
+        """Whether as many destinations have succeeded as are required: all, unless `require` states another number."""
+
     def summary(self) -> Summary:
         """Return the present state: which destinations have answered, failed, rejected, or are missing."""
 
@@ -112,6 +116,8 @@ class PluginNode(Protocol):
         subject_name: str = "",
         timeout: float | None = _REQUEST_SECONDS,
         receipts: bool = True,
+        require: int | str | None = None,
+        fail_fast: bool = False,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AbstractAsyncContextManager[PluginRequest]:
         """Send a message that requests replies, and yield the request, to iterate over its replies.
@@ -122,9 +128,11 @@ class PluginNode(Protocol):
 
         timeout: seconds for the whole request, None for no limit: the iteration ends then, or when all expected
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
-        without which `running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
-        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
-        raises.
+        without which `running` is empty. require: end the iteration once so many destinations have succeeded: a number,
+        "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
+        on_drop: called with each reply or receipt that is dropped, and why.
+        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
+        matches fewer than are required, and what `send` raises.
         """
 
 

@@ -28,7 +28,7 @@ class Summary:
     """The result of a request: destinations, in natural order (1, 2, 10).
 
     expected: those that the pattern addresses. answered: those that replied; `failed`, `rejected`, `without_code`
-    and `ok` are parts of it. failed: those whose exit code is not 0. rejected: those that refused to act.
+    and `ok` are parts of it. failed: those whose exit code is not 0. rejected: those that rejected the message.
     without_code: those whose reply has no exit code (`NO_DATA`), which is neither success nor failure. missing:
     those that were asked and did not reply. running: those of `missing` that confirmed that they have started the
     request. not_asked: those that were never asked, in a request sent in batches. dropped: the number of replies

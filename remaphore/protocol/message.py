@@ -140,7 +140,7 @@ class Reply:
 
     @property
     def rejected(self) -> bool:
-        """Whether the responder refused to act: `exit-code,remaphore: refused: reason`."""
+        """Whether the responder rejected the message: `exit-code,remaphore: refused: reason`."""
         return bool(self.exit_code) and self.output.startswith(REJECTED)
 
 

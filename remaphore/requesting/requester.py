@@ -17,6 +17,7 @@ from remaphore.protocol.drop import Drop
 from remaphore.protocol.exchange import Exchange, Summary
 from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply
+from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.protocol.receipt import Receipt
 from remaphore.tasks import spawn
 from remaphore.text import natural_key
@@ -81,9 +82,9 @@ def names(of: Iterable[peers.Peer]) -> tuple[str, ...]:
 class Request:
     """A request in progress. Iterate over it for the replies, in the order of arrival.
 
-    The iteration ends when every expected destination has answered, or at the deadline. A reply that is not accepted,
-    such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and counted. So is a receipt
-    that is not accepted; without *receipts*, none are subscribed to.
+    The iteration ends when every expected destination has answered, when *quorum* is decided, or at the deadline. A
+    reply that is not accepted, such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and
+    counted. So is a receipt that is not accepted; without *receipts*, none are subscribed to.
     """
 
     def __init__(
@@ -91,15 +92,18 @@ class Request:
         outgoing: Outgoing,
         exchange: Exchange,
         *,
+        quorum: ReplyQuorum | None = None,
         receipts: bool = True,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
         clock: Clock = time.time_ns,
     ) -> None:
         self.outgoing = outgoing
         self._exchange = exchange
+        self._quorum = quorum
         self._on_drop = on_drop
         self._clock = clock
-        self._arrived: asyncio.Queue[Reply | Receipt] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Reply | Receipt | None] = asyncio.Queue()  # None: the end
+        self._ended = False
         self._deadline: float | None = None
         self._receipts = receipts
         self._subscribing: asyncio.Task[None] | None = None
@@ -134,9 +138,20 @@ class Request:
         """The destinations that answered that they reject the request."""
         return self.summary().rejected
 
+    @property
+    def met(self) -> bool:
+        """Whether as many destinations have succeeded as are required: all, unless `require` states another number."""
+        return self._quorum.met if self._quorum else len(self.summary().ok) == len(self.expected)
+
     def summary(self) -> Summary:
         """Return the present state: which destinations have answered, failed, rejected, or are missing."""
         return self._exchange.summary()
+
+    def end(self) -> None:
+        """Accept nothing more, and end the iteration after what has arrived."""
+        if not self._ended:
+            self._ended = True
+            self._arrived.put_nowait(None)
 
     async def start(self, bus: Bus, config: Config, *, subject_name: str, deadline: float | None) -> None:
         """Subscribe to the replies, then publish.
@@ -188,7 +203,7 @@ class Request:
     async def _next(self) -> Reply | Receipt | None:
         if self.has_event:  # without the timeout, which costs as much as all else here
             return self._arrived.get_nowait()
-        if self._exchange.complete:
+        if self._exchange.complete or self._ended:
             return None
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -197,16 +212,22 @@ class Request:
             return None
 
     def _deliver(self, raw: bytes) -> None:
-        self._accept(self._exchange.admit(raw, self._clock()))
+        if not self._ended:
+            self._accept(self._exchange.admit(raw, self._clock()))
 
     def _deliver_receipt(self, raw: bytes) -> None:
-        self._accept(self._exchange.admit_receipt(raw, self._clock()))
+        if not self._ended:
+            self._accept(self._exchange.admit_receipt(raw, self._clock()))
 
     def _accept(self, verdict: Reply | Receipt | Drop | None) -> None:
         if isinstance(verdict, Drop):
             self._on_drop(verdict)
         elif verdict is not None:
             self._arrived.put_nowait(verdict)
+            if self._quorum is not None and isinstance(verdict, Reply):
+                self._quorum.count(verdict)
+                if self._quorum.decided:
+                    self.end()
 
     async def _subscribe_to_receipts(self, bus: Bus, config: Config) -> None:
         try:

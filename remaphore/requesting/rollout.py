@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import Reply
+from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.protocol.receipt import Receipt
 from remaphore.requesting.requester import Request
 from remaphore.tasks import spawn
@@ -71,7 +72,8 @@ class Rollout:
 
     ask: opens a request to the pattern of its argument `to`, which ends after the seconds of its argument `timeout`.
     timeout: seconds for each batch, None for no limit. It begins for all requests of a batch when the batch does:
-    without a broker, each 100 of them would wait one after the other.
+    without a broker, each 100 of them would wait one after the other. quorum: how many destinations must succeed; once
+    it is decided, nothing more is sent, and what is in progress ends.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Rollout:
         timeout: float | None,
         to: str = "",
         plan: BatchPlan | None = None,
+        quorum: ReplyQuorum | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self._destinations = tuple(destinations)
@@ -89,8 +92,8 @@ class Rollout:
         self._timeout = timeout
         self._to = to
         self._plan = plan
+        self._quorum = quorum
         self._ask = ask
-        self._begun = 0  # batches
         self._opening = asyncio.Semaphore(OPENING)
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -101,13 +104,15 @@ class Rollout:
         for number, batch in enumerate(self._batches):
             if self._plan and number:
                 await asyncio.sleep(self._plan.pause)
-            self._begun += 1
             deadline = None if self._timeout is None else asyncio.get_running_loop().time() + self._timeout
             patterns = (self._to,) if self._to and not self._plan else batch
             run = self._ask_one(patterns[0], deadline) if len(patterns) == 1 else self._ask_all(patterns, deadline)
             async with aclosing(run):
                 async for event in run:
+                    self._count(event)
                     yield event
+            if self._decided():
+                return
             if self._plan and self._plan.stop_after is not None:
                 summary = self.summary()
                 without_success = len(summary.expected) - len(summary.ok) - len(summary.not_asked)
@@ -117,7 +122,7 @@ class Rollout:
     def summary(self) -> Summary:
         """Return the present state of all batches together."""
         parts = [request.summary() for request in self.requests]
-        asked = frozenset(name for batch in self._batches[: self._begun] for name in batch)
+        asked = _united(part.expected for part in parts)
         answered = _united(part.answered for part in parts)
         missing = asked - answered
         return Summary(
@@ -135,9 +140,13 @@ class Rollout:
     async def _ask_one(self, pattern: str, deadline: float | None) -> AsyncGenerator[Event, None]:
         async with AsyncExitStack() as stack:
             async with self._opening:
+                if self._decided():
+                    return
                 left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
                 request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
             self.requests.append(request)
+            if self._decided():
+                request.end()
             yield Event(request)
             async for arrived in request.events():
                 reply, receipt = (None, arrived) if isinstance(arrived, Receipt) else (arrived, None)
@@ -145,15 +154,20 @@ class Rollout:
         yield Event(request, ended=True)
 
     async def _ask_all(self, patterns: Sequence[str], deadline: float | None) -> AsyncGenerator[Event, None]:
-        # A task for each request puts its events into this queue, or the exception that ended it.
-        arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        # A task for each request puts its events into this queue, or the exception that ended it, or
+        # None if the quorum was decided before it was sent.
+        arrived: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
         async def follow(pattern: str) -> None:
+            event = None
             try:
                 async for event in self._ask_one(pattern, deadline):
                     arrived.put_nowait(event)
             except Exception as error:  # noqa: BLE001 - it is raised where the events are read
                 arrived.put_nowait(error)
+            else:
+                if event is None:
+                    arrived.put_nowait(None)
 
         tasks = [spawn(follow(pattern), name=f"request to {pattern}") for pattern in patterns]
         ended = 0
@@ -162,12 +176,28 @@ class Rollout:
                 event = await arrived.get()
                 if isinstance(event, Exception):
                     raise event
-                ended += event.ended
-                yield event._replace(more=not arrived.empty())
+                ended += event is None or event.ended
+                if event is not None:
+                    yield event._replace(more=not arrived.empty())
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    def _decided(self) -> bool:
+        return self._quorum is not None and self._quorum.decided
+
+    def _count(self, event: Event) -> None:
+        """Count *event* for the quorum; once it is decided, end all requests."""
+        if self._quorum is None or self._decided():
+            return
+        if event.reply is not None:
+            self._quorum.count(event.reply)
+        elif event.ended:
+            self._quorum.count_timeouts(len(event.request.missing))
+        if self._decided():
+            for request in self.requests:
+                request.end()
 
     def _in_order(self, names: Set[str]) -> tuple[str, ...]:
         return tuple(name for name in self._destinations if name in names)

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from remaphore.config.settings import Config
-from remaphore.errors import NoReceiversError
-from remaphore.protocol import peers
+from remaphore.errors import NoReceiversError, UsageError
+from remaphore.protocol import peers, quorum
 from remaphore.protocol.match import ALL, matches
 from remaphore.requesting import suggestion
 from remaphore.requesting.suggestion import MAX_NAMED, alternatives
@@ -45,6 +45,31 @@ def remaining(
         what = f"no known receivers: no peer in {config.source} has the destination {alternatives(unknown)} of {source}"
         raise NoReceiversError(what, hint=hint)
     return tuple(left)
+
+
+def expect_senders(config: Config, pattern: str, verbs: Iterable[str] | None) -> tuple[peers.Peer, ...]:
+    """Return the peers that match *pattern* and may send one of *verbs* (None: any) to this node, in natural order.
+
+    Raise UsageError if there are none.
+    """
+    verbs = None if verbs is None else sorted(verbs)
+    own_keys = [identity.key for identity in config.identities]
+    found = quorum.senders(config.peers, pattern, verbs, own_keys)
+    if found:
+        return found
+    others = [peer for peer in peers.addressed(config.peers, pattern) if peer.key not in own_keys]
+    if others:
+        what = (
+            f"no peer in {config.source} that matches {pattern!r} may send {alternatives(verbs) if verbs else 'a verb'}"
+        )
+        hint = f"permit it: remaphore peer permit --allow {(verbs or ['VERB'])[0]} {shlex.quote(others[0].destination)}"
+    elif not config.peers:
+        what = f"no peers in {config.source}"
+        hint = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+    else:
+        what = f"no peer in {config.source} matches {pattern!r}"
+        hint = suggestion.hint(pattern, _known(config)) or "remaphore peer list shows the known destinations"
+    raise UsageError(f"no known senders: {what}", hint=hint)
 
 
 def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) -> NoReceiversError:

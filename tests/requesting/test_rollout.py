@@ -9,6 +9,7 @@ import pytest
 from remaphore.errors import PayloadTooLargeError
 from remaphore.node import Node
 from remaphore.protocol.peers import Peer
+from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.requesting.rollout import OPENING, BatchPlan, Rollout
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
@@ -242,3 +243,89 @@ async def test_an_error_of_one_request_is_raised_and_ends_the_others():
         assert not any(
             subscribers for where, subscribers in site.broker.subscribers.items() if where != "remaphore.all"
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"to": ""}, {"plan": BatchPlan(size=4)}], ids=["one message", "each", "batch"])
+async def test_a_quorum_that_is_met_ends_the_request_although_others_are_silent(options):
+    async with RolloutSite(two=0, four=0) as site:
+        quorum = ReplyQuorum(2, 4, fail_fast=False)
+        rollout = site.rollout(timeout=None, quorum=quorum, **options)
+        events = await events_of(rollout)
+    assert quorum.met
+    assert {reply for _, reply, _ in events if reply} == {"com.two", "com.four"}
+    assert sum(ended for *_, ended in events) == len(rollout.requests)
+    assert rollout.summary().ok == ("com.two", "com.four")
+    assert rollout.summary().missing == ("com.three", "com.five")
+
+
+async def test_a_quorum_that_is_met_ends_the_batches_and_the_others_are_not_asked():
+    async with RolloutSite(two=0, three=0, four=0, five=0) as site:
+        rollout = site.rollout(plan=BatchPlan(size=1), quorum=ReplyQuorum(2, 4, fail_fast=False))
+        await events_of(rollout)
+    assert site.asked == ["two", "three"]
+    assert rollout.summary().not_asked == ("com.four", "com.five")
+
+
+@pytest.mark.parametrize("options", [{}, {"to": ""}, {"plan": BatchPlan(size=4)}], ids=["one message", "each", "batch"])
+async def test_with_fail_fast_a_request_ends_once_too_few_can_succeed(options):
+    async with RolloutSite(two=0, four=3) as site:
+        quorum = ReplyQuorum(4, 4, fail_fast=True)
+        rollout = site.rollout(timeout=None, quorum=quorum, **options)
+        await events_of(rollout)
+    assert (quorum.met, quorum.decided, quorum.timed_out) == (False, True, 0)
+    assert rollout.summary().failed == ("com.four",)
+
+
+@pytest.mark.parametrize(("needed", "asked", "met"), [(2, 4, True), (3, 2, False)])
+async def test_what_is_not_asked_yet_may_still_succeed_and_a_timeout_may_not(needed, asked, met):
+    async with RolloutSite(four=0, five=0) as site:
+
+        def ask(*, to, timeout):
+            return site.node.request("deploy", to=to, timeout=0.01 if to in {"com.two", "com.three"} else timeout)
+
+        quorum = ReplyQuorum(needed, 4, fail_fast=True)
+        rollout = Rollout(ask, DESTINATIONS, timeout=10, plan=BatchPlan(size=1), quorum=quorum)
+        await events_of(rollout)
+    assert (len(rollout.requests), quorum.met, quorum.decided, quorum.timed_out) == (asked, met, True, 2)
+    assert rollout.summary().not_asked == DESTINATIONS[asked:]
+
+
+async def test_without_fail_fast_all_may_reply_even_if_too_few_can_succeed():
+    async with RolloutSite(two=1, three=2, four=0, five=0) as site:
+        rollout = site.rollout(plan=BatchPlan(size=1), quorum=ReplyQuorum(3, 4, fail_fast=False))
+        await events_of(rollout)
+    assert rollout.summary().answered == DESTINATIONS
+
+
+async def test_what_arrived_before_the_decision_is_reported_and_nothing_after_it_is_accepted():
+    async with RolloutSite(two=0, three=0, four=0, five=0) as site:
+        rollout = site.rollout(quorum=ReplyQuorum(1, 4, fail_fast=False))
+        replies = []
+        async with aclosing(rollout.events()) as events:
+            async for event in events:
+                if event.reply is None and not event.ended:  # it is sent: all may reply before the first is shown
+                    await until(lambda request=event.request: len(request.summary().answered) == 4)
+                replies += [event.reply.peer] if event.reply else []
+    assert len(replies) == 4 == len(rollout.summary().ok)
+
+
+async def test_those_that_wait_to_be_opened_are_not_asked_once_it_is_decided(monkeypatch):
+    monkeypatch.setattr("remaphore.requesting.rollout.OPENING", 1)
+    async with RolloutSite(two=0, three=0, four=0, five=0) as site:
+        opened = []
+
+        @asynccontextmanager
+        async def ask(*, to, timeout):
+            opened.append(to)
+            async with site.node.request("deploy", to=to, timeout=timeout) as request:
+                if len(opened) == 1:
+                    yield request
+                    return
+                await until(lambda: rollout.summary().ok)
+                yield request
+
+        rollout = Rollout(ask, DESTINATIONS, timeout=10, quorum=ReplyQuorum(1, 4, fail_fast=False))
+        await events_of(rollout)
+    assert opened in (["com.two"], ["com.two", "com.three"])
+    assert rollout.summary().not_asked == DESTINATIONS[len(opened) :]
+    assert rollout.summary().ok[0] == "com.two"

@@ -36,13 +36,15 @@ class Options:
     """What the command line requests; without it, the lines of the Go implementation and nothing else.
 
     format: lines, fold, json or jsonl. failed: show only what did not succeed. expected: all destinations of the
-    request. summary: report the result on stderr. progress: show progress on stderr, if that is a terminal. save: gets
-    the JSON document at the end, with all replies; it must not raise.
+    request. required: how many of them must succeed, None: all. summary: report the result on stderr. progress: show
+    progress on stderr, if that is a terminal. save: gets the JSON document at the end, with all replies; it must not
+    raise.
     """
 
     format: str = "lines"
     failed: bool = False
     expected: tuple[str, ...] = ()
+    required: int | None = None
     summary: bool = False
     progress: bool = False
     save: Callable[[bytes], None] | None = None
@@ -67,7 +69,7 @@ class ReplyCollector:
         self._format = _format(self._options.format)
         if self._options.save:
             self._saved = _format("json")
-        self._stats = RequestStats(self._options.expected)
+        self._stats = RequestStats(self._options.expected, required=self._options.required)
         if self._options.progress and supports_ansi(sys.stderr) and not feeds_program(sys.stdout):
             self._stderr = sys.stderr
             self._status_line = StatusLine(self._stderr)

@@ -130,12 +130,15 @@ def _missing(request: Message, summary: Summary) -> list[Record]:
 
 
 def _summary(stats: RequestStats) -> Record:
+    required = len(stats.expected) if stats.required is None else stats.required
     return {
         "kind": "summary",
         "expected": list(stats.expected),
         **{kind: list(stats.names(kind)) for kind in LABELS},
         "dropped": stats.dropped,
         "interrupted": stats.interrupted,
+        "required": required,
+        "met": stats.count("ok") >= required,
     }
 
 

@@ -31,6 +31,7 @@ def progress(stats: RequestStats, columns: int) -> str:
     """
     failed = sum(stats.count(kind) for kind in _FAILED)
     parts = [f"{len(stats.verdicts)}/{len(stats.expected)} answered"]
+    parts += [f"{stats.count('ok')}/{stats.required} required ok"] if stats.required else []
     parts += [f"{failed} failed"] if failed else []
     running, silent = (" ".join(islice(names, _SHOWN)) for names in (stats.running, stats.silent))
     if running and silent:
@@ -54,7 +55,9 @@ def summary(stats: RequestStats, *, color: bool, columns: int | None = None, enc
     columns: of the terminal, at which lines are wrapped between names; None leaves each of them whole, for files and
     programs. encoding: of the terminal.
     """
-    counts = [f"{len(stats.expected)} expected", f"{stats.count('ok')} ok"]
+    counts = [f"{len(stats.expected)} expected"]
+    counts += [f"{stats.required} required"] if stats.required else []
+    counts += [f"{stats.count('ok')} ok"]
     counts += [f"{stats.count(kind)} {LABELS[kind]}" for kind in _COUNTED if stats.count(kind)]
     first = (
         ("interrupted: " if stats.interrupted else "") + ", ".join(counts) + (f" (id {stats.id})" if stats.id else "")

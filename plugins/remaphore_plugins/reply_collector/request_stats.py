@@ -65,7 +65,8 @@ def classify(reply: Reply) -> Verdict:
 class RequestStats:
     """Which destinations are expected, which got a request, and what each replied."""
 
-    def __init__(self, expected: Iterable[str] = ()) -> None:
+    def __init__(self, expected: Iterable[str] = (), *, required: int | None = None) -> None:
+        self.required = required  # destinations that must succeed; None: all
         self.verdicts: dict[str, Verdict] = {}
         self.silent: dict[str, None] = {}  # asked, and neither replied nor confirmed that they have started
         self.running: list[str] = []  # confirmed that they have started, and have not replied yet; in natural order

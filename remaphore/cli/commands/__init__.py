@@ -20,6 +20,7 @@ COMMANDS = {
     "send": "send a message",
     "request": "send a message and print the replies",
     "receive": "wait for messages and run a script for each",
+    "wait": "wait until several nodes have sent a message",
     "run": "run the daemon: handlers in hooks.d/VERB/, and plugins",
     "hooks": "list what the daemon would run for a verb, and what it would skip",
     "explain": "explain check by check why a message is accepted or dropped",

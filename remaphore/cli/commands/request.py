@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from remaphore.cli import output, requests
-from remaphore.errors import NoReceiversError, UsageError
+from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
     from remaphore.config.settings import Config
     from remaphore.protocol.drop import DropReason
     from remaphore.protocol.exchange import Summary
+    from remaphore.protocol.quorum import ReplyQuorum, Requirement
     from remaphore.requesting.rollout import BatchPlan
 
 PLUGINS = ("log", "reply-collector")
@@ -27,7 +27,7 @@ remaphore request --to 'com.example.**' --verb status
 remaphore request --verb deploy --batch 10% --stop-on-failure 1 --save F v42
 remaphore request --verb deploy --retry F --save F v42"""
 EXIT_CODES = {
-    0: "all peers replied and succeeded; with --no-check: at least one reply arrived",
+    0: "all, or as many as --require, succeeded; with --no-check: a reply came",
     1: "no reply before the timeout; with --no-check: or only rejections",
     EXIT_MISSING: "at least one reply is missing",
     EXIT_FAILED: "at least one peer failed, or replied without an exit code",
@@ -42,9 +42,10 @@ class Request(requests.OutgoingMessage):
     verbose: log each reply and receipt, and why one was dropped. failed: print failures only. check: whether the exit
     code reports missing, failed and rejecting peers, see `exit_code`: by default in `request`, never in `-r`. batch:
     number of destinations that are asked together, 0 for all; with *percent*, their share. pause: seconds between two
-    batches. stop_after: failed destinations that end it. save: file for the JSON document, empty for none. dry_run:
-    only print which peers would be asked. report: write progress and summary to stderr; it does not change the
-    request, so it does not count when options are compared.
+    batches. stop_after: failed destinations that end it. require: successful destinations that end it, None: all must
+    have replied; with *fail_fast*, it ends too once there cannot be so many. save: file for the JSON document, empty
+    for none. dry_run: only print which peers would be asked. report: write progress and summary to stderr; it does not
+    change the request, so it does not count when options are compared.
     """
 
     verbose: bool = False
@@ -55,6 +56,8 @@ class Request(requests.OutgoingMessage):
     percent: bool = False
     pause: float = 0.0
     stop_after: int | None = None
+    require: Requirement | None = None
+    fail_fast: bool = False
     save: str = ""
     dry_run: bool = False
     report: bool = field(default=False, compare=False)
@@ -73,6 +76,8 @@ class Request(requests.OutgoingMessage):
         pause: float | None,
         check: bool,
         stop_after: int | None,
+        require: Requirement | None,
+        fail_fast: bool,
         **given: Any,
     ) -> Request:
         """Return the options of what the parser has read. Raise UsageError."""
@@ -81,6 +86,11 @@ class Request(requests.OutgoingMessage):
         if stop_after is not None and not check:
             hint = "omit --no-check: a deployment that was stopped is no success"
             raise UsageError("--no-check and --stop-on-failure are mutually exclusive", hint=hint)
+        if require is not None and not check:
+            hint = "omit --no-check: the exit code states whether the requirement is met"
+            raise UsageError("--no-check and --require are mutually exclusive", hint=hint)
+        if fail_fast and require is None:
+            raise UsageError("--fail-fast needs a requirement", hint="add --require all, N or N%")
         size, percent = batch or Batch(0, percent=False)
         message = requests.message_options(
             to=to, files=files, verb=verb, payload=payload, excluded=excluded, retry=retry
@@ -92,6 +102,8 @@ class Request(requests.OutgoingMessage):
             percent=percent,
             pause=pause or 0.0,
             stop_after=stop_after,
+            require=require,
+            fail_fast=fail_fast,
             check=check,
             report=True,
         )
@@ -108,7 +120,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     import argparse
 
-    from remaphore.cli.arguments import positive_integer, seconds
+    from remaphore.cli.arguments import requirement, seconds
     from remaphore.cli.selection import EXPLAINED, add_exceptions
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
@@ -136,7 +148,21 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--no-check", dest="check", action="store_false", help="exit with 0 if any reply arrived, as remaphore -r does"
     )
+    parser.add_argument(
+        "--require",
+        type=requirement,
+        metavar="N|N%|all",
+        help="succeed, and stop, once so many peers succeeded",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop once --require cannot be met any more")
     parser.add_argument("--verbose", action="store_true", help="log each reply and receipt, and why one was dropped")
+    _add_rollout(parser)
+    parser.set_defaults(options=Request.from_arguments)
+
+
+def _add_rollout(parser: Parser) -> None:
+    from remaphore.cli.arguments import positive_integer, seconds
+
     rollout = parser.add_argument_group("rollout in batches")
     rollout.add_argument("--batch", type=_batch, metavar="N|N%", help="ask N destinations at a time, or N percent")
     rollout.add_argument("--pause", type=seconds, metavar="TIME", help="wait between two batches (default: no pause)")
@@ -147,7 +173,6 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="stop once N destinations did not succeed",
     )
-    parser.set_defaults(options=Request.from_arguments)
 
 
 def _batch(text: str) -> Batch:
@@ -167,8 +192,10 @@ def run(options: Request) -> int:
     from remaphore.cli.collecting import Reporter, collect
     from remaphore.cli.configuration import load_config
     from remaphore.cli.document import saver_of
+    from remaphore.cli.dry_run import dry_run
     from remaphore.cli.writer import Writer
     from remaphore.hooks.manager import configure, load
+    from remaphore.protocol.quorum import ReplyQuorum
 
     requests.check_names(key=options.key, subject_name=options.subject)
     config = load_config(options.config)
@@ -176,23 +203,25 @@ def run(options: Request) -> int:
     requests.warn_of_default_verb(options)
     plan = batch_plan(options)
     if options.dry_run:
-        return _dry_run(options, config, plan)
+        return dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    destinations = _destinations(options, config)
+    destinations = destinations_of(options, config)
     if not destinations:
         return 0
+    quorum = ReplyQuorum.of(options.require, len(destinations), fail_fast=options.fail_fast)
     payload = requests.read_payload(options)
     saver = saver_of(options.save)
     dropped: set[DropReason] = set()
     writer = Writer(gathers=True)
     with writer.streams():
         plugins = load(PLUGINS)
-        configure(plugins, config, options={"reply-collector": collector_options(options, destinations, saver)})
+        shown = collector_options(options, destinations, saver, quorum)
+        configure(plugins, config, options={"reply-collector": shown})
         output.configure_logs(level="DEBUG" if options.verbose else "WARNING")
         try:
             reporter = Reporter(plugins, writer)
             summary = tasks.run(
-                collect(options, config, reporter, destinations=destinations, payload=payload, dropped=dropped)
+                collect(options, config, reporter, destinations, quorum, payload=payload, dropped=dropped)
             )
         except BaseException:  # Ctrl-C or an error, which decides the exit code
             if saver and saver.error:
@@ -202,7 +231,7 @@ def run(options: Request) -> int:
     if saver and saver.error:
         raise saver.error
     _notice_drops(options, summary, dropped)
-    return exit_code(summary, check=options.check)
+    return exit_code(summary, check=options.check, quorum=quorum)
 
 
 def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
@@ -223,17 +252,20 @@ def notice_repeats(reasons: Set[DropReason]) -> None:
         output.notice("hint: a peer replied again; remaphore doctor reports whether several machines have its key")
 
 
-def exit_code(summary: Summary, *, check: bool) -> int:
+def exit_code(summary: Summary, *, check: bool, quorum: ReplyQuorum | None = None) -> int:
     """Return the first of these that applies, which without *check* are the Go implementation's 0 and 1.
 
-    1: no reply at all; 4: some are missing; 5: some failed, or have no exit code; 6: some rejected; 0: all succeeded.
+    0: *quorum* is met; 1: no reply at all; 4: some are missing; 5: some failed, or have no exit code; 6: some rejected;
+    0: all succeeded. If *quorum* ended the request, those that still had time are not missing.
     Without *check*: 0 if a reply other than a rejection arrived, else 1.
     """
     if not check:
         return 0 if set(summary.answered) - set(summary.rejected) else 1
+    if quorum is not None and quorum.met:
+        return 0
     if not summary.answered:
         return 1
-    if summary.missing:
+    if quorum.timed_out if quorum is not None and quorum.decided else summary.missing:
         return EXIT_MISSING
     if summary.failed or summary.without_code:
         return EXIT_FAILED
@@ -241,16 +273,20 @@ def exit_code(summary: Summary, *, check: bool) -> int:
 
 
 def collector_options(
-    options: Request, destinations: Sequence[str], save: Callable[[bytes], None] | None = None
+    options: Request,
+    destinations: Sequence[str],
+    save: Callable[[bytes], None] | None = None,
+    quorum: ReplyQuorum | None = None,
 ) -> dict[str, object]:
     """Return the options of the plugin reply-collector: how to print the replies of *destinations*.
 
-    save: called with the JSON document at the end.
+    save: called with the JSON document at the end. quorum: how many of them must succeed, if not all.
     """
     return {
         "format": options.format,
         "failed": options.failed,
         "expected": destinations,
+        "required": quorum and quorum.needed,
         "save": save,
         "summary": options.report,
         "progress": options.report and not options.verbose,  # with --verbose the log shows the progress
@@ -266,7 +302,7 @@ def batch_plan(options: Request) -> BatchPlan | None:
     return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def _destinations(options: Request, config: Config) -> tuple[str, ...]:
+def destinations_of(options: Request, config: Config) -> tuple[str, ...]:
     """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError."""
     from remaphore.requesting.requester import expect, names
 
@@ -278,30 +314,3 @@ def _destinations(options: Request, config: Config) -> tuple[str, ...]:
         but = "; those of --except do not count" if options.selection.excluded else ""
         output.notice(f"nothing to retry: no destination in {options.selection.retried} {what}{but}")
     return found
-
-
-def _dry_run(options: Request, config: Config, plan: BatchPlan | None) -> int:
-    """Print what would happen to each known destination; return 0. Raise NotPermittedError or NoReceiversError."""
-    try:
-        destinations = _destinations(options, config)
-    except NoReceiversError:
-        _print_targets(options, config, ())
-        raise
-    batches = plan.batches(destinations) if plan else (destinations,)
-    _print_targets(options, config, batches)
-    config.sender(options.verb, options.key)
-    output.notice(f"{len(destinations)} would be asked{f', in batches: {len(batches)}' if plan else ''}")
-    return 0
-
-
-def _print_targets(options: Request, config: Config, batches: Sequence[Sequence[str]]) -> None:
-    from remaphore.requesting.requester import preview
-
-    reason = f"the pattern {options.to!r} does not match it" if options.selection is None else "it is not selected"
-    batch_of = {name: number for number, batch in enumerate(batches, start=1) for name in batch}
-    targets = preview(config, options.verb, batch_of, reason, key=options.key)
-    for name in (target.destination for target in targets if not target.skip_reason):
-        note = f"  batch {batch_of[name]} of {len(batches)}" if options.batch else ""
-        sys.stdout.write(output.printable(f"ask   {name}{note}") + "\n")
-    skipped = (target for target in targets if target.skip_reason)
-    sys.stdout.writelines(output.printable(f"skip  {name}: {reason}") + "\n" for name, reason in skipped)

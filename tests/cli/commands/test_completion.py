@@ -115,6 +115,8 @@ def offered(folder, script):
         ("remaphore send --to-file one.k", {"one.key"}),
         ("remaphore send --from ", {ONE}),
         ("remaphore receive --from ", {TWO}),
+        ("remaphore wait --from com.example.", {"com.example.us.two", "com.example.us.**", "com.example.**"}),
+        ("remaphore wait --verb ping,re", {"ping,restart"}),
         ("remaphore explain --from ", {TWO, "com.example.us.two"}),
         ("remaphore send --config o", {"one.toml", "one.key"}),
         ("remaphore run --hooks h", {"hooks.d/"}),

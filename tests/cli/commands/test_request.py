@@ -10,6 +10,8 @@ from remaphore.cli.legacy import flags
 from remaphore.cli.main import main
 from remaphore.errors import UsageError
 from remaphore.protocol.exchange import Summary
+from remaphore.protocol.message import Reply
+from remaphore.protocol.quorum import ReplyQuorum, Requirement
 from tests.harness.fleet import Fleet
 
 
@@ -26,6 +28,10 @@ from tests.harness.fleet import Fleet
         ("--batch 5 --pause 1m", {"batch": 5, "pause": 60.0}),
         ("--batch 10% --stop-on-failure 2", {"batch": 10, "percent": True, "stop_after": 2}),
         ("--batch 1 --pause 0", {"batch": 1}),
+        ("--require 3", {"require": Requirement(3)}),
+        ("--require 90% --batch 2", {"require": Requirement(90, percent=True), "batch": 2}),
+        ("--require all --fail-fast", {"require": Requirement(100, percent=True), "fail_fast": True}),
+        ("--no-check --require 1 --check", {"require": Requirement(1)}),
         ("--dry-run", {"dry_run": True}),
         ("@notes", {"source": "notes"}),
         ("-", {"source": "-"}),
@@ -55,6 +61,12 @@ def test_only_the_command_reports_on_stderr_and_by_its_exit_code_and_not_the_fla
         ("--stop-on-failure 1", "need batches"),
         ("--no-check --batch 1 --stop-on-failure 1", "--no-check and --stop-on-failure are mutually exclusive"),
         ("--batch 1 --stop-on-failure 1 --check --no-check", "are mutually exclusive; hint: omit --no-check"),
+        ("--require 0", "argument --require: '0' is not a number of destinations; hint: write all, a number such as 3"),
+        ("--require -1", "argument --require: '-1' is not a number of destinations"),
+        ("--require 101%", "argument --require: '101%' is not a number of destinations"),
+        ("--require 1 --require 2", "--require: given twice"),
+        ("--no-check --require 1", "--no-check and --require are mutually exclusive"),
+        ("--fail-fast", "--fail-fast needs a requirement; hint: add --require all, N or N%"),
         ("@", "no file name after @"),
     ],
 )
@@ -97,6 +109,56 @@ def summary(ok=0, failed=0, rejected=0, missing=0, without_code=0, not_asked=0):
 def test_check_reports_missing_before_failed_before_rejected(counts, plain, checked):
     assert exit_code(summary(**counts), check=False) == plain
     assert exit_code(summary(**counts), check=True) == checked
+
+
+@pytest.mark.parametrize(
+    ("needed", "counts", "code"),
+    [
+        (2, {"ok": 2, "failed": 1, "rejected": 1, "missing": 1, "not_asked": 1}, 0),
+        (2, {"ok": 1, "missing": 2}, 4),
+        (2, {"ok": 1, "missing": 1, "failed": 1}, 4),
+        (2, {"missing": 2}, 1),
+        (2, {"ok": 1, "failed": 1, "not_asked": 1}, 5),
+        (2, {"ok": 1, "without_code": 1}, 5),
+        (2, {"ok": 1, "rejected": 1}, 6),
+    ],
+)
+def test_a_requirement_that_is_met_is_success_and_else_the_cause_is_reported(needed, counts, code):
+    result = summary(**counts)
+    quorum = ReplyQuorum(needed, len(result.expected), fail_fast=False)
+    for _ in result.ok:
+        quorum.count(Reply(0))
+    assert exit_code(result, check=True, quorum=quorum) == code
+
+
+@pytest.mark.parametrize(
+    ("counts", "timed_out", "code"),
+    [
+        ({"ok": 1, "failed": 1, "missing": 2}, 0, 5),
+        ({"ok": 1, "rejected": 1, "missing": 2}, 0, 6),
+        ({"ok": 1, "failed": 1, "missing": 2}, 1, 4),
+        ({"ok": 1, "missing": 1, "not_asked": 2}, 1, 4),
+    ],
+)
+def test_with_fail_fast_only_those_whose_time_was_over_are_missing(counts, timed_out, code):
+    result = summary(**counts)
+    quorum = ReplyQuorum(len(result.expected), len(result.expected), fail_fast=True)
+    for reply in (*[Reply(0)] * len(result.ok), *[Reply(1)] * len(result.failed + result.rejected)):
+        quorum.count(reply)
+    quorum.count_timeouts(timed_out)
+    assert exit_code(result, check=True, quorum=quorum) == code
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_more_than_there_are_is_an_error_before_anything_is_sent(config, capsys, dry_run):
+    path = config()
+    assert main(["request", "-c", path, "--to", "com.**", "--require", "2", *dry_run]) == 2
+    assert "remaphore: error: 2 destinations are required, of only 1\n" in capsys.readouterr().err
+
+
+def test_dry_run_says_how_many_must_succeed(config, capsys):
+    assert main(["request", "-c", config(), "--require", "51%", "--dry-run"]) == 0
+    assert capsys.readouterr().err == "remaphore: 2 would be asked, 2 must succeed\n"
 
 
 def test_a_destination_succeeded_if_nothing_else_is_reported_of_it():

@@ -49,6 +49,15 @@ def test_the_line_has_the_numbers_of_answers_and_failures_and_the_destinations_s
     assert progress(stats, 80) == "2/3 answered, 1 failed, 1 not asked yet"
 
 
+def test_the_line_and_the_summary_have_how_many_are_required():
+    stats = RequestStats(["com.a", "com.b", "com.c"], required=2)
+    stats.requested(["com.a", "com.b"])
+    stats.reply(make_reply(1, peer="com.a"))
+    stats.reply(make_reply(0, peer="com.b"))
+    assert progress(stats, 80) == "2/3 answered, 1/2 required ok, 1 failed, 1 not asked yet"
+    assert summary(stats, color=False).startswith("remaphore: 3 expected, 2 required, 1 ok, 1 failed, 1 not asked\n")
+
+
 def test_the_line_tells_running_and_silent_destinations_apart_in_their_order_and_at_any_width():
     names = [f"com.web.{number}" for number in range(1, 13)]
     stats = RequestStats(names)

@@ -23,3 +23,5 @@ chmod 755 ../db1/etc/remaphore/hooks.d/backup/10-save ../db2/etc/remaphore/hooks
 # exit code 5: admin$ remaphore request --retry result.json --save result.json --verb status --timeout 5s
 
 # exit code 5: admin$ remaphore request --to 'com.example.db.*' --verb status --batch 1 --stop-on-failure 1
+
+# exit code 5: admin$ remaphore request --to 'com.example.db.*' --verb status --require all --fail-fast --batch 1
