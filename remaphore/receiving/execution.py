@@ -17,7 +17,7 @@ from remaphore.receiving.activity import REPLYING, RUNNING, Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
-from remaphore.receiving.processor import MessageProcessor, Result
+from remaphore.receiving.processor import PASSED, MessageProcessor, Result
 from remaphore.receiving.queues import AfterTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.tasks import spawn
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 EVICTED = "it made room for a peer with fewer messages waiting"
 # Seconds on top of a verb's own limit, so that a plugin that keeps the limit itself can still report that.
 GRACE_SECONDS = 5.0
-
-_PASSED = Result((), None)  # of a message on which nothing acts
 
 _log = structlog.get_logger()
 
@@ -116,7 +114,7 @@ class Execution:
             if admitted:
                 self._errors.report(admitted, blocking=True)
             if passed:
-                self._processor.notify_handled(message, _PASSED, sent=False)
+                self._processor.notify_handled(message, PASSED, sent=False)
 
     def _may_pass(self, message: Message, acting: dict[str, bool]) -> bool:
         """Return whether *message* can end at once: nothing acts on it, it wants no reply, and all is well.

@@ -38,6 +38,9 @@ class Result(NamedTuple):
     reply: Reply | None
 
 
+PASSED = Result((), None)  # of a message on which nothing acts
+
+
 class MessageProcessor:
     """Passes messages to the plugins. *default_reply*: returns what a requester gets if no plugin returned a reply."""
 
@@ -92,7 +95,6 @@ class MessageProcessor:
             return None
 
     def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
-        size = _held_bytes(message, result)
         noting = emit_detached(
             self._hook.remaphore_handled,
             timeout=NOTE_SECONDS,
@@ -104,6 +106,7 @@ class MessageProcessor:
         )
         if noting is None:
             return None
+        size = _held_bytes(message, result)
 
         def done(task: asyncio.Task[None]) -> None:
             self._noting.discard(task)
