@@ -140,7 +140,7 @@ class Execution:
 
     def _pass(self, message: Message) -> None:
         """Record that *message* is handled, on which nothing acts; all of it or nothing."""
-        self._ledger.note_handled((message.digest,))
+        self._ledger.note_handled(message.digest)
         self._activity.passed(message)
         self._counters.count_handled(message.verb)
 

@@ -2,7 +2,7 @@
 
 The replay window in memory decides; the store makes its decisions durable. The writes of one iteration of the event
 loop are grouped into one transaction, which runs in its own thread. No message is handled, rejected or replied to
-before its row is durable, and while nothing can be written no message is handled.
+before its row is durable, unless nothing acts on it, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
 or `rejected`; or `done` without a start, if nothing acts on it. After a crash, an `entered` row becomes `rejected`, a
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
@@ -123,9 +123,18 @@ class Ledger:
         """Record the completion of a message with the next writes: without a reply nothing has to wait for it."""
         self._record((statements.COMPLETE, (self._numbers.end(digest),)))
 
-    def note_handled(self, digests: Iterable[bytes]) -> None:
-        """Record, with the next writes, that messages on which nothing acts ended without a start. They never start."""
-        self._record(*((statements.HANDLE, (self._numbers.end(digest),)) for digest in digests))
+    def note_handled(self, digest: bytes) -> None:
+        """Record, with the next writes, that a message on which nothing acts ended without a start. It never starts.
+
+        If its row has not been written yet, it is written in its last state: such a message costs one row. Should that
+        write fail, both are recorded with a later one, like all that nothing waits for; if the daemon ends before, the
+        ledger does not have the message, which had nothing to do.
+        """
+        number = self._numbers.end(digest)
+        if number in self._pending.rows:
+            self._pending.handled.add(number)
+        else:
+            self._record((statements.HANDLE, (number,)))
 
     async def rejected(self, digest: bytes) -> None:
         """Return once it is durable that a message was rejected, which is final. Raise LedgerError."""
