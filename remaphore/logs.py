@@ -95,22 +95,19 @@ class EventLogger:
         self._keys = keys
         self._fixed = fixed
         self._processors = config["processors"]  # the list that the logger uses, and a test replaces the entries of
-        self._renderer = self._processors[0] if len(self._processors) == 1 else None
-        self._fill: Callable[[Sequence[str | int | None]], str | None] | None = None
+        self._expected = list(self._processors)
+        self._fill: Callable[[tuple[str | int | None, ...]], str | None] | None = None
         stream = config["logger_factory"]
-        if isinstance(self._renderer, _Renderer) and isinstance(stream, _Stream):
-            self._fill = self._renderer.prepare(event, keys, fixed)
+        if isinstance(stream, _Stream) and len(self._expected) == 1 and isinstance(self._expected[0], _Renderer):
+            self._fill = self._expected[0].prepare(event, keys, fixed)
             self._write = stream.msg
 
     def __call__(self, *values: str | int | None) -> None:
         """Log the event with *values*, one for each key."""
-        # A list of another length, or with another entry, is that of a test.
-        if self._fill is not None and self._processors == [self._renderer]:
-            line = self._fill(values)
-            if line is not None:
-                self._write(line)
-                return
-        self._log.info(self._event, **dict(zip(self._keys, values, strict=True)), **self._fixed)
+        if self._fill is not None and self._processors == self._expected and (line := self._fill(values)) is not None:
+            self._write(line)
+        else:
+            self._log.info(self._event, **dict(zip(self._keys, values, strict=True)), **self._fixed)
 
 
 class _Renderer:
@@ -128,7 +125,7 @@ class _Renderer:
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str | bytes:
         level = _LEVELS.get(method, method)
-        stamp, fraction = self._now()
+        stamp, microsecond = self._now()
         if self._to_json is None:
             if "exc_info" in event:
                 event = self._add_traceback(logger, method, event)
@@ -136,23 +133,24 @@ class _Renderer:
             event.pop("timestamp", None)
             return self._for_people(f"{stamp}Z {level:<7} ", level, event)
         event["level"] = level
-        event["timestamp"] = f"{stamp}{fraction}Z"
+        event["timestamp"] = f"{stamp}.{microsecond:06}Z" if microsecond else f"{stamp}Z"
         if "exc_info" in event:
             event = self._add_traceback(logger, method, event)
         for key, value in event.items():
             event[key] = value[-MAX_TRACEBACK:] if key == "exception" else _shortened(value)
         return self._to_json(logger, method, event)
 
-    def _now(self) -> tuple[str, str]:
-        """Return the time: up to the second, and the fraction of it, which is empty if it is 0."""
-        second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    def _now(self) -> tuple[str, int]:
+        """Return the time: up to the second, and the microseconds."""
+        now = time.time_ns() // 1000
+        second = now // 1_000_000
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return self._stamp, f".{microsecond:06}" if microsecond else ""
+        return self._stamp, now - second * 1_000_000
 
     def prepare(
         self, event: str, keys: Sequence[str], fixed: Mapping[str, str | None]
-    ) -> Callable[[Sequence[str | int | None]], str | None] | None:
+    ) -> Callable[[tuple[str | int | None, ...]], str | None] | None:
         """Return a function that makes the line of *event* at level info, or None of values that need more care.
 
         None if there is no such function. *keys*: of its values. *fixed*: the fields that follow.
@@ -165,8 +163,9 @@ class _Renderer:
         fields = [*(f" {_literal(key)}=%s" for key in keys), *known]
         template, equals = f"%sZ info    {_literal(event)}{''.join(fields)}", len(fields)
 
-        def fill(values: Sequence[str | int | None]) -> str | None:
-            line = template % (self._now()[0], *values)
+        def fill(values: tuple[str | int | None, ...]) -> str | None:
+            stamp, _ = self._now()
+            line = template % (stamp, *values)
             # As in `_for_people`, but for the whole line.
             if None in values or len(line) > MAX_VALUE or line.count("=") != equals:
                 return None
@@ -176,7 +175,7 @@ class _Renderer:
 
     def _prepare_json(
         self, event: str, keys: Sequence[str], fixed: Mapping[str, str | None]
-    ) -> Callable[[Sequence[str | int | None]], str | None]:
+    ) -> Callable[[tuple[str | int | None, ...]], str | None]:
         from json.encoder import encode_basestring_ascii as encode
 
         known = {**fixed, "event": event, "level": "info"}
@@ -184,14 +183,15 @@ class _Renderer:
             *(f"{_literal(to_json(key))}: %s" for key in keys),
             *(f"{_literal(to_json(key))}: {_literal(to_json(value))}" for key, value in known.items()),
         ]
-        template = f'{{{", ".join(fields)}, "timestamp": "%s%sZ"}}'
+        template = f'{{{", ".join(fields)}, "timestamp": "%s.%06dZ"}}'
 
-        def fill(values: Sequence[str | int | None]) -> str | None:
+        def fill(values: tuple[str | int | None, ...]) -> str | None:
+            now = self._now()
             shown = [encode(value) if value.__class__ is str else value for value in values]
-            line = template % (*shown, *self._now())
-            # Surrogates may be none of JSON, and what is neither text nor an integer is not shown as its own text.
-            plain = len(line) <= MAX_VALUE and "\\ud" not in line and _TEXT_OR_INTEGER.issuperset(map(type, values))
-            return line if plain else None
+            line = template % (*shown, *now)
+            # A full second has no fraction, surrogates may be none of JSON, and another type may not be shown as text.
+            usual = now[1] and len(line) <= MAX_VALUE and "\\ud" not in line
+            return line if usual and _TEXT_OR_INTEGER.issuperset(map(type, values)) else None
 
         return fill
 

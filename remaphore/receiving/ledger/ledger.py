@@ -51,8 +51,6 @@ MAX_VERBS = 100
 # Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
 
-_CLOSED = "ledger is closed: the daemon is stopping"
-
 _log = structlog.get_logger()
 
 A = TypeVar("A")
@@ -124,14 +122,9 @@ class Ledger:
         self._record((statements.COMPLETE, (self._numbers.end(digest),)))
 
     def note_handled(self, digest: bytes) -> None:
-        """Record, with the next writes, that a message on which nothing acts ended without a start. It never starts.
-
-        If its row has not been written yet, it is written in its last state: such a message costs one row. Should that
-        write fail, both are recorded with a later one, like all that nothing waits for; if the daemon ends before, the
-        ledger does not have the message, which had nothing to do.
-        """
+        """Record, with the next writes, that a message on which nothing acts ended without a start. It never starts."""
         number = self._numbers.end(digest)
-        if number in self._pending.rows:
+        if number in self._pending.rows:  # one row in its last state; a write that fails is repeated with the next ones
             self._pending.handled.add(number)
         else:
             self._record((statements.HANDLE, (number,)))
@@ -203,7 +196,8 @@ class Ledger:
         if self._store is not None:
             await self._write_all(self._store)  # what an earlier write failed to store
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-            self._store, self._failure = None, LedgerError(_CLOSED, hint="send the message again later")
+            closed = LedgerError("ledger is closed: the daemon is stopping", hint="send the message again later")
+            self._store, self._failure = None, closed
         self._thread.shutdown()
 
     def _load(self, opened: Store, allow_skew_ns: int, now: int) -> Store:
@@ -352,6 +346,5 @@ def _log_abandoned(rows: Sequence[Row]) -> None:
     counts = Counter(row.verb for row in rows).most_common()
     for verb, count in counts[:MAX_VERBS]:
         _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
-    if counts[MAX_VERBS:]:
-        more = counts[MAX_VERBS:]
+    if more := counts[MAX_VERBS:]:
         _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))
