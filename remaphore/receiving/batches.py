@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     drop: Drop | None = None
 
 
-class Batch:
+class SignatureBatch:
     """Arrivals that are verified together. results: 1 for each valid signature, else 0; None until they are known."""
 
     __slots__ = ("arrivals", "results", "size")

@@ -9,7 +9,7 @@ import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import LedgerError, describe, hint_of
-from remaphore.hooks.dispatch import emit_notice
+from remaphore.hooks.dispatch import PreparedHook
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import by_key
@@ -54,7 +54,7 @@ class Execution:
         """*default_reply*: returns the reply to a request that no plugin replied to."""
         self._config = config
         self._peers = by_key(config.peers)
-        self._hook = plugins.hook
+        self._admitted = PreparedHook(plugins.hook.remaphore_admitted)
         self._ledger = ledger
         self._counters = counters
         self._activity = activity
@@ -110,7 +110,7 @@ class Execution:
             if full is not None:
                 self._responses.reject(message, BUSY, "busy", full, admitted=False)
                 continue
-            admitted = emit_notice(self._hook.remaphore_admitted, slow=BLOCKED_SECONDS, message=message)
+            admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS)
             if admitted:
                 self._errors.report(admitted, blocking=True)
             if passed:
@@ -138,7 +138,7 @@ class Execution:
 
     def _pass(self, message: Message) -> None:
         """Record that *message* is handled, on which nothing acts; all of it or nothing."""
-        self._ledger.note_handled((message.digest,))
+        self._ledger.note_handled(message.digest)
         self._activity.passed(message)
         self._counters.count_handled(message.verb)
 

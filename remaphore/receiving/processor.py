@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from remaphore.errors import describe
-from remaphore.hooks.dispatch import Outcome, emit, emit_detached, emit_plain
+from remaphore.hooks.dispatch import Outcome, PreparedHook, emit, emit_detached, emit_plain
 from remaphore.protocol.message import EXIT_CODE_LIMIT, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
@@ -52,6 +52,7 @@ class MessageProcessor:
         default_reply: Callable[[Message], Reply],
     ) -> None:
         self._hook = plugins.hook
+        self._handled = PreparedHook(plugins.hook.remaphore_handled)
         self._errors = errors
         self._default_reply = default_reply
         self._noting: set[asyncio.Task[None]] = set()
@@ -95,15 +96,8 @@ class MessageProcessor:
             return None
 
     def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
-        noting = emit_detached(
-            self._hook.remaphore_handled,
-            timeout=NOTE_SECONDS,
-            report=self._errors.report,
-            message=message,
-            outcomes=result.outcomes,
-            reply=result.reply,
-            sent=sent,
-        )
+        event = (message, result.outcomes, result.reply, sent)
+        noting = emit_detached(self._handled, *event, timeout=NOTE_SECONDS, report=self._errors.report)
         if noting is None:
             return None
         size = _held_bytes(message, result)

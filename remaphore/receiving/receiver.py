@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.hooks.dispatch import emit, emit_notice, emit_plain
+from remaphore.hooks.dispatch import PreparedHook, emit, emit_plain
 from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
@@ -61,6 +61,7 @@ class Receiver:
         self._bus = bus
         self._config = config
         self._hook = hook = plugins.hook
+        self._admitted = PreparedHook(hook.remaphore_admitted)
         self._once = once
         self._signer = Signer(config, clock)
         self._legacy = frozenset(key for key, peer in by_key(config.peers).items() if peer.legacy)
@@ -157,7 +158,7 @@ class Receiver:
         return not acts and not self._processor.notifying_too_much
 
     def _notify_admitted(self, message: Message) -> None:
-        admitted = emit_notice(self._hook.remaphore_admitted, slow=BLOCKED_SECONDS, message=message)
+        admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS)
         if admitted:
             self._errors.report(admitted, blocking=True)
 
