@@ -164,8 +164,9 @@ class _Renderer:
         template, equals = f"%sZ info    {_literal(event)}{''.join(fields)}", len(fields)
 
         def fill(values: tuple[str | int | None, ...]) -> str | None:
-            stamp, _ = self._now()
-            line = template % (stamp, *values)
+            if time.time_ns() // 1_000_000_000 != self._second:
+                self._now()
+            line = template % (self._stamp, *values)
             # As in `_for_people`, but for the whole line.
             if None in values or len(line) > MAX_VALUE or line.count("=") != equals:
                 return None

@@ -59,7 +59,8 @@ class Verifier:
         of_key = self._per_key.get(sender, 0) + size
         if self._bytes + size > MAX_BYTES or of_key > self._limit(sender):
             return False
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
         if not self._unsent or self._unsent[-1].full:
             batch = SignatureBatch()
             self._batches.append(batch)
@@ -93,9 +94,8 @@ class Verifier:
         return MAX_BYTES_PER_KEY
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            asyncio.get_running_loop().call_soon(self._advance)
-            self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._advance)
+        self._scheduled = True
 
     def _advance(self) -> None:
         """Let the processes, or the loop, verify what waits, and hand over what is verified."""

@@ -175,11 +175,10 @@ class Ledger:
         self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool, uuid: bytes
     ) -> None:
         """Record what the window accepted; see `Journal`."""
-        if self._has_no_file:
-            return
-        number = self._numbers.add(digest)
-        self._pending.rows[number] = (number, sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)
-        self._wake()
+        if self._store is not None or self._failure is None:  # as in `_record`, for each message of a flood
+            number = self._numbers.add(digest)
+            self._pending.rows[number] = (number, sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)
+            self._wake()
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
