@@ -96,13 +96,13 @@ class EventLogger:
         self._fixed = fixed
         self._processors = config["processors"]  # the list that the logger uses, and a test replaces the entries of
         self._expected = list(self._processors)
-        self._fill: Callable[[tuple[str | int | None, ...]], str | None] | None = None
+        self._fill: Callable[[tuple[str | float | None, ...]], str | None] | None = None
         stream = config["logger_factory"]
         if isinstance(stream, _Stream) and len(self._expected) == 1 and isinstance(self._expected[0], _Renderer):
             self._fill = self._expected[0].prepare(event, keys, fixed)
             self._write = stream.msg
 
-    def __call__(self, *values: str | int | None) -> None:
+    def __call__(self, *values: str | float | None) -> None:
         """Log the event with *values*, one for each key."""
         if self._fill is not None and self._processors == self._expected and (line := self._fill(values)) is not None:
             self._write(line)
@@ -150,7 +150,7 @@ class _Renderer:
 
     def prepare(
         self, event: str, keys: Sequence[str], fixed: Mapping[str, str | None]
-    ) -> Callable[[tuple[str | int | None, ...]], str | None] | None:
+    ) -> Callable[[tuple[str | float | None, ...]], str | None] | None:
         """Return a function that makes the line of *event* at level info, or None of values that need more care.
 
         None if there is no such function. *keys*: of its values. *fixed*: the fields that follow.
@@ -163,7 +163,7 @@ class _Renderer:
         fields = [*(f" {_literal(key)}=%s" for key in keys), *known]
         template, equals = f"%sZ info    {_literal(event)}{''.join(fields)}", len(fields)
 
-        def fill(values: tuple[str | int | None, ...]) -> str | None:
+        def fill(values: tuple[str | float | None, ...]) -> str | None:
             if time.time_ns() // 1_000_000_000 != self._second:
                 self._now()
             line = template % (self._stamp, *values)
@@ -176,7 +176,7 @@ class _Renderer:
 
     def _prepare_json(
         self, event: str, keys: Sequence[str], fixed: Mapping[str, str | None]
-    ) -> Callable[[tuple[str | int | None, ...]], str | None]:
+    ) -> Callable[[tuple[str | float | None, ...]], str | None]:
         from json.encoder import encode_basestring_ascii as encode
 
         known = {**fixed, "event": event, "level": "info"}
@@ -186,7 +186,7 @@ class _Renderer:
         ]
         template = f'{{{", ".join(fields)}, "timestamp": "%s.%06dZ"}}'
 
-        def fill(values: tuple[str | int | None, ...]) -> str | None:
+        def fill(values: tuple[str | float | None, ...]) -> str | None:
             now = self._now()
             shown = [encode(value) if value.__class__ is str else value for value in values]
             line = template % (*shown, *now)

@@ -58,6 +58,10 @@ class Log:
     def _log_passed(self) -> EventLogger:
         return EventLogger(self._log, "message_handled", *_NAMES, exit_code=None, detail=_NO_REPLY)
 
+    @cached_property
+    def _log_replied(self) -> EventLogger:
+        return EventLogger(self._log, "message_handled", *_NAMES, "plugin", "seconds", "exit_code")
+
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
         """Log that a message was accepted."""
@@ -78,7 +82,8 @@ class Log:
             event = "plugin_failed" if replied or number else "message_failed"
             self._log.error(event, **_part(message, outcome), error=_shown(outcome.error))
         if replied is not None:
-            self._log.info("message_handled", **_part(message, replied), exit_code=_exit_code(replied.result))
+            how = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
+            self._log_replied(*self._fields_of(message), *how)
         elif not failed:
             if reply is None:
                 self._log_passed(*self._fields_of(message))

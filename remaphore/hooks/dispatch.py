@@ -25,10 +25,13 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from remaphore.protocol.message import Reply
 from remaphore.tasks import spawn
 
 if TYPE_CHECKING:
     import pluggy
+
+ALL = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ async def emit_each(
     return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
 
 
+async def emit_prepared(hook: PreparedHook, *values: object, timeout: float | None) -> list[Outcome]:
+    """Do as `emit`, with a hook that is called for each message: what no plugin waits for needs no task."""
+    started = time.monotonic()
+    calls: list[Outcome | asyncio.Task[Outcome]] = []
+    waits = False
+    for outcome in hook.call(values, slow=ALL):
+        run = outcome if outcome.result is None or type(outcome.result) is Reply else _started(outcome)
+        waits = waits or run is not outcome
+        calls.append(run)
+    return await _finish_all(calls, started, timeout) if waits else calls  # type: ignore[return-value]
+
+
 async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
     """Do as `emit`, but return only the outcomes with an error.
 
@@ -96,7 +111,8 @@ class PreparedHook:
     def call(self, values: tuple[object, ...], *, slow: float) -> list[Outcome]:
         """Call every implementation. No plugin can make this raise, or cancel the current task (see `_run`).
 
-        Return the outcomes of those that returned something else than None, failed, or took more than *slow* seconds.
+        Return the outcomes of those that returned something else than None, failed, or took more than *slow* seconds;
+        those of all if *slow* is ALL.
         """
         outcomes: list[Outcome] = []
         loop = asyncio._get_running_loop()  # noqa: SLF001 - as in `_run`

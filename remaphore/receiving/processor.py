@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from remaphore.errors import describe
-from remaphore.hooks.dispatch import Outcome, PreparedHook, emit, emit_detached, emit_plain
+from remaphore.hooks.dispatch import Outcome, PreparedHook, emit_detached, emit_plain, emit_prepared
 from remaphore.protocol.message import EXIT_CODE_LIMIT, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
@@ -52,6 +52,7 @@ class MessageProcessor:
         default_reply: Callable[[Message], Reply],
     ) -> None:
         self._hook = plugins.hook
+        self._message = PreparedHook(plugins.hook.remaphore_message)
         self._handled = PreparedHook(plugins.hook.remaphore_handled)
         self._errors = errors
         self._default_reply = default_reply
@@ -77,7 +78,7 @@ class MessageProcessor:
 
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
-        called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
+        called = await emit_prepared(self._message, message, timeout=timeout)
         outcomes = tuple(map(validate_outcome, called))
         return Result(
             outcomes, choose_reply(outcomes) or (self._default_reply(message) if message.wants_reply else None)
