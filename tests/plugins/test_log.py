@@ -334,6 +334,15 @@ def test_both_lines_of_a_message_are_made_from_templates(capsys, monkeypatch, lo
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_the_line_of_a_reply_is_made_from_a_template(capsys, monkeypatch):
+    logs.configure("console")
+    log = Log()
+    with monkeypatch.context() as patched:
+        patched.setattr(logs._Renderer, "__call__", lambda *_: pytest.fail("the logger has made a line"))
+        log.remaphore_handled(MESSAGE, (Outcome("remaphore_message", "a", 0.0123, Reply(3)),), Reply(3))
+    assert capsys.readouterr().err.rstrip().endswith("plugin=a seconds=0.012 exit_code=3")
+
+
 def test_whoever_takes_the_lines_from_the_logger_gets_those_from_templates_too(capsys):
     logs.configure("console")
     log = Log()
