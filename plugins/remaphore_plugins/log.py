@@ -74,9 +74,10 @@ class Log:
         It is `message_failed` if there were only failures, else `message_handled`: with the plugin whose reply it is,
         or without one if no plugin replied.
         """
-        replied = (
-            next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None) if outcomes else None
-        )
+        if not outcomes and reply is None:  # nothing acts on it, as on most messages of a flood
+            self._log_passed(*self._fields_of(message))
+            return
+        replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         for number, outcome in enumerate(failed):
             event = "plugin_failed" if replied or number else "message_failed"
@@ -85,10 +86,8 @@ class Log:
             how = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
             self._log_replied(*self._fields_of(message), *how)
         elif not failed:
-            if reply is None:
-                self._log_passed(*self._fields_of(message))
-            else:
-                self._log.info("message_handled", **message.log_fields, exit_code=reply.exit_code, detail=_NO_REPLY)
+            code = _exit_code(reply)
+            self._log.info("message_handled", **message.log_fields, exit_code=code, detail=_NO_REPLY)
 
     @hookimpl
     def remaphore_rejected(self, message: Message, reason: str, detail: str, count: int) -> None:

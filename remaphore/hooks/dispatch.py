@@ -108,14 +108,15 @@ class PreparedHook:
             for impl in hook.get_hookimpls()
         ]
 
-    def call(self, values: tuple[object, ...], *, slow: float) -> list[Outcome]:
+    def call(self, values: tuple[object, ...], *, slow: float, in_task: bool = True) -> list[Outcome]:
         """Call every implementation. No plugin can make this raise, or cancel the current task (see `_run`).
 
         Return the outcomes of those that returned something else than None, failed, or took more than *slow* seconds;
         those of all if *slow* is ALL.
+        in_task: False if the caller has found out that there is no current task, for many calls.
         """
         outcomes: list[Outcome] = []
-        loop = asyncio._get_running_loop()  # noqa: SLF001 - as in `_run`
+        loop = asyncio._get_running_loop() if in_task else None  # noqa: SLF001 - as in `_run`
         host = asyncio.current_task(loop) if loop else None
         if loop and host:
             asyncio._leave_task(loop, host)  # noqa: SLF001 - the same
@@ -147,16 +148,20 @@ def _picker(given: Sequence[str], wanted: Sequence[str]) -> Callable[[tuple[obje
 
 
 def emit_detached(
-    hook: PreparedHook, *values: object, timeout: float | None, report: Callable[[list[Outcome]], None]
+    hook: PreparedHook,
+    *values: object,
+    timeout: float | None,
+    report: Callable[[list[Outcome]], None],
+    in_task: bool = True,
 ) -> asyncio.Task[None] | None:
     """Do as `emit`, but do not wait: *report* gets the outcomes once all implementations are done.
 
     It does not get those of plain functions that returned None. Return the task that waits for the others, or None if
     none of them waits: then *report* has been called already, and no task was made, which would cost more than most
-    events.
+    events. in_task: as for `PreparedHook.call`.
     """
     started = time.monotonic()
-    called = hook.call(values, slow=math.inf)
+    called = hook.call(values, slow=math.inf, in_task=in_task)
     if not called:
         return None
     calls = [_started(outcome) for outcome in called]

@@ -84,21 +84,24 @@ class MessageProcessor:
             outcomes, choose_reply(outcomes) or (self._default_reply(message) if message.wants_reply else None)
         )
 
-    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
+    def notify_handled(
+        self, message: Message, result: Result, *, sent: bool, in_task: bool = True
+    ) -> asyncio.Task[None] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
         Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
-        This never raises: the messages behind this one are to be handled.
+        This never raises: the messages behind this one are to be handled. in_task: as for `PreparedHook.call`.
         """
         try:
-            return self._notify(message, result, sent=sent)
+            return self._notify(message, result, sent=sent, in_task=in_task)
         except Exception as error:  # noqa: BLE001 - costs this notification
             _log.error("notification_lost", **message.log_fields, error=describe(error))
             return None
 
-    def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
+    def _notify(self, message: Message, result: Result, *, sent: bool, in_task: bool) -> asyncio.Task[None] | None:
         event = (message, result.outcomes, result.reply, sent)
-        noting = emit_detached(self._handled, *event, timeout=NOTE_SECONDS, report=self._errors.report)
+        report = self._errors.report
+        noting = emit_detached(self._handled, *event, timeout=NOTE_SECONDS, report=report, in_task=in_task)
         if noting is None:
             return None
         size = _held_bytes(message, result)

@@ -1,14 +1,16 @@
 """An event reaches every plugin, whatever the others do."""
 
 import asyncio
+import itertools
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remaphore.hooks.dispatch import PreparedHook, emit, emit_failures, emit_plain, emit_prepared
+from remaphore.hooks.dispatch import PreparedHook, emit, emit_detached, emit_failures, emit_plain, emit_prepared
 from remaphore.hooks.markers import hookimpl
 from remaphore.protocol.message import Reply
 from tests.harness.plugins import plugin_manager
@@ -289,3 +291,49 @@ async def test_of_a_prepared_hook_too_what_hangs_is_cancelled_and_the_others_are
     called = {each.plugin: each for each in await emit_prepared(PreparedHook(hook), "m", timeout=0.01)}
     assert isinstance(called["hanging"].error, TimeoutError)
     assert called["good"].result == Reply(0, b"x")
+
+
+HANDLED = ("message", "outcomes", "reply", "sent")
+
+
+@pytest.mark.parametrize(
+    "names", [names for count in range(5) for names in itertools.permutations(HANDLED, count)], ids=",".join
+)
+def test_a_prepared_hook_gets_the_arguments_that_it_names(names):
+    function = eval(f"lambda {', '.join(names)}: ({''.join(f'{name}, ' for name in names)})")
+    manager = plugin_manager(picky=type("Picky", (), {"remaphore_handled": staticmethod(hookimpl(function))}))
+    (outcome,) = PreparedHook(manager.hook.remaphore_handled).call(HANDLED, slow=1.0)
+    assert (outcome.hook, outcome.plugin, outcome.result) == ("remaphore_handled", "picky", names)
+
+
+async def test_a_prepared_hook_reaches_every_plugin_and_reports_what_is_of_interest():
+    seen, reported = [], []
+
+    def cancelling(reason):
+        seen.append(asyncio.current_task())
+        asyncio.current_task().cancel()
+
+    def leaving(reason):
+        sys.exit(reason)
+
+    def slow(reason):
+        time.sleep(0.01)
+
+    functions = {"a": cancelling, "b": leaving, "c": lambda reason: None, "d": slow, "e": lambda: "result"}
+    hook = PreparedHook(plugins(**functions).hook.remaphore_shutdown)
+    found = hook.call(("why",), slow=0.005)
+    assert [(each.plugin, type(each.error), each.result) for each in found if each.plugin != "c"] == [
+        *(("a", AttributeError, None), ("b", SystemExit, None), ("d", type(None), None), ("e", type(None), "result")),
+    ]
+    assert {each.plugin for each in hook.call(("why",), slow=60.0)} == {"a", "b", "e"}
+    assert seen == [None, None]
+    assert asyncio.current_task() is not None
+    waits = PreparedHook(plugins(f=good, **functions).hook.remaphore_shutdown)
+    await emit_detached(waits, "why", timeout=10.0, report=reported.extend)
+    assert {each.plugin: type(each.error) for each in reported} == {
+        "f": type(None),
+        "a": AttributeError,
+        "b": SystemExit,
+        "e": type(None),
+    }
+    assert {each.result for each in reported if each.plugin == "f"} == {"saw why"}
