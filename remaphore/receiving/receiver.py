@@ -133,32 +133,32 @@ class Receiver:
         self._rejections.close()
 
     def _accept(self, messages: Iterable[Message]) -> None:
+        """Queue *messages*, or end those at once on which nothing acts, while nothing is before them."""
         acting: dict[str, bool] = {}  # by verb
+        in_task = asyncio.current_task() is not None
+        # In this iteration of the loop, only this method changes it.
+        may_pass = not (self._once or self._busy or self._processor.notifying_too_much) and self._inbox.empty
         for message in messages:
             if self._ending:
                 self._rejections.add(message, "stopping", _ENDING, admitted=False)
-            elif self._may_pass(message, acting):
+            elif may_pass and not message.wants_reply and not self._acts(message.verb, acting):
                 self.handled += 1
-                self._notify_admitted(message)
-                self._processor.notify_handled(message, PASSED, sent=False)
+                self._notify_admitted(message, in_task=in_task)
+                wait_for = self._processor.notify_handled(message, PASSED, sent=False, in_task=in_task)
+                may_pass = wait_for is None
             else:
+                may_pass = False
                 self._inbox.put(message)
 
-    def _may_pass(self, message: Message, acting: dict[str, bool]) -> bool:
-        """Return whether *message* can end at once: it is its turn, nothing acts on it, and it wants no reply.
-
-        *acting*: the verbs that have been asked for, and will be.
-        """
-        if message.wants_reply or self._once or self._busy or not self._inbox.empty:
-            return False
-        verb = message.verb
+    def _acts(self, verb: str, acting: dict[str, bool]) -> bool:
+        """Return whether a plugin may act on *verb*. *acting*: the verbs that have been asked for, and will be."""
         acts = acting.get(verb)
         if acts is None:
             acts = acting[verb] = self._processor.acts(verb)
-        return not acts and not self._processor.notifying_too_much
+        return acts
 
-    def _notify_admitted(self, message: Message) -> None:
-        admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS)
+    def _notify_admitted(self, message: Message, *, in_task: bool = True) -> None:
+        admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS, in_task=in_task)
         if admitted:
             self._errors.report(admitted, blocking=True)
 
