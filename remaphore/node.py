@@ -254,7 +254,7 @@ class Node(_Sender):
             on_full=lambda message: on_drop(Drop(DropReason.BUSY, FULL, len(message.payload), where)),
         )
         gate = make_gate(self.config, filters, subject=where)
-        admission = InlineAdmission(gate, on_accept=inbox.put, on_drop=on_drop, clock=self._clock)
+        admission = InlineAdmission(gate, on_accept=inbox.extend, on_drop=on_drop, clock=self._clock)
         try:
             async with asyncio.timeout_at(deadline):
                 await self.bus.subscribe(where, admission.deliver)

@@ -16,6 +16,7 @@ from functools import cached_property
 import structlog
 
 from remaphore import Drop, DropReason, Message, Outcome, Receipt, Reply, Summary, hookimpl
+from remaphore.logs import EventLogger
 
 _NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE})
 _NORMAL_UNLESS_EXACT = frozenset({DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED})
@@ -26,18 +27,21 @@ _OF_REPLIES = frozenset(
     {DropReason.NOT_A_REPLY, DropReason.NOT_ASKED, DropReason.ANSWERED_ALREADY, DropReason.NOT_BOUND}
 )
 
+_NAMES = ("verb", "peer", "id", "digest")  # the keys of `Message.log_fields`
+_NO_REPLY = "no plugin replied"
+
 
 class Log:
     """Logs names, verbs, codes and times; never a payload or an output."""
 
     def __init__(self) -> None:
-        self._digest: bytes | None = None  # of the message whose fields these are
-        self._fields: dict[str, str | None] = {}
+        self._digest = b""  # of the message whose fields these are
+        self._fields: tuple[str | None, ...] = ()
 
-    def _fields_of(self, message: Message) -> dict[str, str | None]:
-        """Return its `log_fields`: made once for the two lines of a message that ends where it begins."""
+    def _fields_of(self, message: Message) -> tuple[str | None, ...]:
+        """Return the values of its `log_fields`: made once for the two lines of a message that ends where it begins."""
         if not message.digest or message.digest != self._digest:
-            self._digest, self._fields = message.digest, message.log_fields
+            self._digest, self._fields = message.digest, tuple(message.log_fields.values())
         return self._fields
 
     @cached_property
@@ -46,10 +50,22 @@ class Log:
         bound: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
         return bound
 
+    @cached_property
+    def _log_received(self) -> EventLogger:
+        return EventLogger(self._log, "message_received", *_NAMES, "size")
+
+    @cached_property
+    def _log_passed(self) -> EventLogger:
+        return EventLogger(self._log, "message_handled", *_NAMES, exit_code=None, detail=_NO_REPLY)
+
+    @cached_property
+    def _log_replied(self) -> EventLogger:
+        return EventLogger(self._log, "message_handled", *_NAMES, "plugin", "seconds", "exit_code")
+
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
         """Log that a message was accepted."""
-        self._log.info("message_received", **self._fields_of(message), size=len(message.payload))
+        self._log_received(*self._fields_of(message), len(message.payload))
 
     @hookimpl
     def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None) -> None:
@@ -58,18 +74,20 @@ class Log:
         It is `message_failed` if there were only failures, else `message_handled`: with the plugin whose reply it is,
         or without one if no plugin replied.
         """
-        replied = (
-            next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None) if outcomes else None
-        )
+        if not outcomes and reply is None:  # nothing acts on it, as on most messages of a flood
+            self._log_passed(*self._fields_of(message))
+            return
+        replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         for number, outcome in enumerate(failed):
             event = "plugin_failed" if replied or number else "message_failed"
             self._log.error(event, **_part(message, outcome), error=_shown(outcome.error))
         if replied is not None:
-            self._log.info("message_handled", **_part(message, replied), exit_code=_exit_code(replied.result))
+            how = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
+            self._log_replied(*self._fields_of(message), *how)
         elif not failed:
-            detail = "no plugin replied"
-            self._log.info("message_handled", **self._fields_of(message), exit_code=_exit_code(reply), detail=detail)
+            code = _exit_code(reply)
+            self._log.info("message_handled", **message.log_fields, exit_code=code, detail=_NO_REPLY)
 
     @hookimpl
     def remaphore_rejected(self, message: Message, reason: str, detail: str, count: int) -> None:

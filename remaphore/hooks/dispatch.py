@@ -18,15 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from remaphore.protocol.message import Reply
 from remaphore.tasks import spawn
 
 if TYPE_CHECKING:
     import pluggy
+
+ALL = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,18 @@ async def emit_each(
     return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
 
 
+async def emit_prepared(hook: PreparedHook, *values: object, timeout: float | None) -> list[Outcome]:
+    """Do as `emit`, with a hook that is called for each message: what no plugin waits for needs no task."""
+    started = time.monotonic()
+    calls: list[Outcome | asyncio.Task[Outcome]] = []
+    waits = False
+    for outcome in hook.call(values, slow=ALL):
+        run = outcome if outcome.result is None or type(outcome.result) is Reply else _started(outcome)
+        waits = waits or run is not outcome
+        calls.append(run)
+    return await _finish_all(calls, started, timeout) if waits else calls  # type: ignore[return-value]
+
+
 async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
     """Do as `emit`, but return only the outcomes with an error.
 
@@ -76,39 +93,86 @@ async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **eve
     return [outcome for outcome in outcomes if outcome.error is not None]
 
 
+class PreparedHook:
+    """The implementations of a hook that is called for each message: which arguments each gets is found out once.
+
+    Picking them by name costs more than most implementations. Plugins that are registered later are not called.
+    """
+
+    def __init__(self, hook: pluggy.HookCaller) -> None:
+        """Prepare to call *hook*, which is specified, with values in the order of its specification."""
+        assert hook.spec is not None  # `manager.empty` adds all specifications
+        self.name = hook.name
+        self._calls = [
+            (impl.plugin_name, impl.function, _picker(hook.spec.argnames, impl.argnames))
+            for impl in hook.get_hookimpls()
+        ]
+
+    def call(self, values: tuple[object, ...], *, slow: float, in_task: bool = True) -> list[Outcome]:
+        """Call every implementation. No plugin can make this raise, or cancel the current task (see `_run`).
+
+        Return the outcomes of those that returned something else than None, failed, or took more than *slow* seconds;
+        those of all if *slow* is ALL.
+        in_task: False if the caller has found out that there is no current task, for many calls.
+        """
+        outcomes: list[Outcome] = []
+        loop = asyncio._get_running_loop() if in_task else None  # noqa: SLF001 - as in `_run`
+        host = asyncio.current_task(loop) if loop else None
+        if loop and host:
+            asyncio._leave_task(loop, host)  # noqa: SLF001 - the same
+        try:
+            before = time.monotonic()
+            for plugin, function, pick in self._calls:
+                result, error = None, None
+                try:
+                    result = function(*pick(values))
+                except BaseException as exc:  # noqa: BLE001 - sys.exit() in a plugin must not end its host
+                    error = exc
+                after = time.monotonic()
+                if result is not None or error is not None or after - before > slow:
+                    outcomes.append(Outcome(self.name, plugin, after - before, result, error))
+                before = after
+        finally:
+            if loop and host:
+                asyncio._enter_task(loop, host)  # noqa: SLF001 - the same
+        return outcomes
+
+
+def _picker(given: Sequence[str], wanted: Sequence[str]) -> Callable[[tuple[object, ...]], Iterable[object]]:
+    """Return a function that picks the values of the names *wanted* out of those of the names *given*."""
+    places = [given.index(name) for name in wanted]
+    first = places[0] if places else 0
+    if places == [*range(first, first + len(places))]:
+        return itemgetter(slice(first, first + len(places)))
+    return itemgetter(*places)
+
+
 def emit_detached(
-    hook: pluggy.HookCaller, *, timeout: float | None, report: Callable[[list[Outcome]], None], **event: object
+    hook: PreparedHook,
+    *values: object,
+    timeout: float | None,
+    report: Callable[[list[Outcome]], None],
+    in_task: bool = True,
 ) -> asyncio.Task[None] | None:
     """Do as `emit`, but do not wait: *report* gets the outcomes once all implementations are done.
 
     It does not get those of plain functions that returned None. Return the task that waits for the others, or None if
     none of them waits: then *report* has been called already, and no task was made, which would cost more than most
-    events.
+    events. in_task: as for `PreparedHook.call`.
     """
     started = time.monotonic()
-    calls = _call_all(hook, event, started)
+    called = hook.call(values, slow=math.inf, in_task=in_task)
+    if not called:
+        return None
+    calls = [_started(outcome) for outcome in called]
     if not _any_waits(calls):
-        if calls:
-            report(calls)  # type: ignore[arg-type]
+        report(calls)  # type: ignore[arg-type]
         return None
 
     async def finish() -> None:
         report(await _finish_all(calls, started, timeout))
 
     return spawn(finish(), name=hook.name)
-
-
-def emit_notice(hook: pluggy.HookCaller, *, slow: float, **event: object) -> list[Outcome]:
-    """Do as `emit_plain`, but return only the outcomes with an error, and those that took more than *slow* seconds."""
-    outcomes: list[Outcome] = []
-    before = time.monotonic()
-    for impl in hook.get_hookimpls():
-        result, error = _run(impl, event)
-        after = time.monotonic()
-        if error is not None or after - before > slow:
-            outcomes.append(Outcome(hook.name, impl.plugin_name, after - before, result, error))
-        before = after
-    return outcomes
 
 
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:

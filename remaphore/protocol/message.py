@@ -59,7 +59,7 @@ class Message:
 
         The id is None if it is unknown: a ledger of an older version had none.
         """
-        shown = self.id if self.uuid else None
+        shown = show_id(self.uuid) if self.uuid else None
         return {"verb": self.verb, "peer": self.sender_name, "id": shown, "digest": self.digest[:8].hex()}
 
 
@@ -167,9 +167,8 @@ def show_id(uuid: bytes) -> str:
     not show all of it as it is, or if its first or last character is a blank. Examples: `release-42`, `a b`,
     `hex:00ff`, and `hex:6865783a61` for the text `hex:a`.
     """
-    try:
-        text = uuid.decode()
-    except UnicodeDecodeError:
+    text = uuid.decode(errors="replace")  # raising takes as long as all the rest, for each random uuid in the log
+    if "\ufffd" in text and text.encode() != uuid:
         text = ""
     plain = text and text == text.strip() and not text.startswith(HEX_MARK)
     if plain and not (text.isascii() and text.isprintable()):  # each line of the log shows an id

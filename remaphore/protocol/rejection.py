@@ -58,7 +58,7 @@ class RejectionPolicy:
 
     def may_reject(self, gate: Gate, frame: wire.Frame, drop: Drop, now: int) -> bool:
         """Return whether *frame*, which *gate* dropped, gets a rejection if its signature is valid. Nothing changes."""
-        if drop.reason not in _REJECTED or not frame.wants_reply:
+        if not frame.wants_reply or drop.reason not in _REJECTED:
             return False
         peer = gate.policy.peers.get(frame.sender)
         if peer is None:

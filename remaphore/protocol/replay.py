@@ -101,7 +101,7 @@ class ReplayWindow:
         self._evict(sender, memory, now)
         if time_ns <= memory.low_water_mark:
             return False
-        self.restore(sender, signed_hash, digest=digest, time_ns=time_ns)
+        self._remember(memory, signed_hash, digest, time_ns)
         if self._journal is not None:
             self._journal.accepted(
                 sender, signed_hash, digest=digest, time_ns=time_ns, verb=verb, wants_reply=wants_reply, uuid=uuid
@@ -110,7 +110,9 @@ class ReplayWindow:
 
     def restore(self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int) -> None:
         """Remember a message that was accepted by an earlier process."""
-        memory = self._memory(sender)
+        self._remember(self._memory(sender), signed_hash, digest, time_ns)
+
+    def _remember(self, memory: _Sender, signed_hash: bytes, digest: bytes, time_ns: int) -> None:
         memory.entries[signed_hash] = digest
         heappush(memory.by_time, (time_ns, signed_hash))
         self._digests.add(digest)

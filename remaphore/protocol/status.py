@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, TypeVar
 
 from remaphore.errors import DecodeError
@@ -149,15 +149,17 @@ def to_document(status: Status) -> dict[str, object]:
 
 
 def _to_row(row: Running | Waiting | Ended) -> dict[str, object]:
-    fields = {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(row).items()}
+    # Not `asdict`, which copies each value: a daemon in a flood writes its rows each second.
+    values = {each.name: getattr(row, each.name) for each in fields(row)}
+    shown = {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
     if isinstance(row, Waiting):
-        return fields
-    del fields["uuid"]
+        return shown
+    del shown["uuid"]
     ids = {"id": show_id(row.uuid) if row.uuid else "", "id_hex": row.uuid.hex(), "digest": row.digest.hex()}
     return {
         "verb": row.verb,
         **ids,
-        **{name: value for name, value in fields.items() if name not in ("verb", "digest")},
+        **{name: value for name, value in shown.items() if name not in ("verb", "digest")},
     }
 
 

@@ -136,7 +136,7 @@ def decode(raw: bytes) -> Frame:
     if destination.count(b".") >= MAX_DESTINATION_DEPTH:
         raise DecodeError(f"the destination has more than {MAX_DESTINATION_DEPTH} segments")
     try:
-        return Frame(
+        fields_read = (
             raw,
             sender.decode("ascii"),
             signature,
@@ -147,6 +147,7 @@ def decode(raw: bytes) -> Frame:
             _FLAGS[flag],
             payload,
         )
+        return tuple.__new__(Frame, fields_read)  # what `Frame(...)` calls in its own function: half its time
     except UnicodeDecodeError:
         raise DecodeError("the sender, the destination or the verb is not text") from None
 

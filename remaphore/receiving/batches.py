@@ -27,25 +27,22 @@ class Arrival(NamedTuple):
     drop: Drop | None = None
 
 
-class Batch:
+class SignatureBatch:
     """Arrivals that are verified together. results: 1 for each valid signature, else 0; None until they are known."""
 
-    __slots__ = ("arrivals", "results", "size")
+    __slots__ = ("arrivals", "full", "results", "size")
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         self.size = 0  # in bytes
+        self.full = False  # whether the next arrival belongs into another batch
         self.results: bytes | bytearray | None = None
 
     def add(self, arrival: Arrival) -> None:
         """Append *arrival*."""
         self.arrivals.append(arrival)
         self.size += len(arrival.frame.raw)
-
-    @property
-    def full(self) -> bool:
-        """Whether the next arrival belongs into another batch."""
-        return len(self.arrivals) >= BATCH_MESSAGES or self.size >= BATCH_BYTES
+        self.full = len(self.arrivals) >= BATCH_MESSAGES or self.size >= BATCH_BYTES
 
     def verify(self) -> Exception | None:
         """Verify the signatures in this process; return the first error that was not expected: one stands for all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import structlog
 
 from remaphore.config.settings import Config
 from remaphore.errors import LedgerError, describe, hint_of
-from remaphore.hooks.dispatch import emit_notice
+from remaphore.hooks.dispatch import PreparedHook
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import by_key
@@ -17,7 +18,7 @@ from remaphore.receiving.activity import REPLYING, RUNNING, Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
-from remaphore.receiving.processor import MessageProcessor, Result
+from remaphore.receiving.processor import PASSED, MessageProcessor, Result
 from remaphore.receiving.queues import AfterTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.tasks import spawn
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 EVICTED = "it made room for a peer with fewer messages waiting"
 # Seconds on top of a verb's own limit, so that a plugin that keeps the limit itself can still report that.
 GRACE_SECONDS = 5.0
-
-_PASSED = Result((), None)  # of a message on which nothing acts
 
 _log = structlog.get_logger()
 
@@ -56,7 +55,7 @@ class Execution:
         """*default_reply*: returns the reply to a request that no plugin replied to."""
         self._config = config
         self._peers = by_key(config.peers)
-        self._hook = plugins.hook
+        self._admitted = PreparedHook(plugins.hook.remaphore_admitted)
         self._ledger = ledger
         self._counters = counters
         self._activity = activity
@@ -97,12 +96,15 @@ class Execution:
         Those for which there is no room are rejected, and all of them if the daemon stops.
         """
         acting: dict[str, bool] = {}  # by verb; asked after the arrival of all, so that a new handler gets its message
+        in_task = asyncio.current_task() is not None
+        # In this iteration of the loop, the ledger cannot change, and hooks that pile up do so here.
+        may_pass = not self._ledger.problem and not self._processor.notifying_too_much
         for message in messages:
             if self._closing:
                 self._responses.reject(message, BUSY, "stopping", "shutting down", admitted=False)
                 continue
             try:
-                passed = self._may_pass(message, acting)
+                passed = may_pass and self._may_pass(message, acting)
                 if passed:
                     self._pass(message)
                 full = None if passed else self._queues.put(message)
@@ -112,16 +114,17 @@ class Execution:
             if full is not None:
                 self._responses.reject(message, BUSY, "busy", full, admitted=False)
                 continue
-            admitted = emit_notice(self._hook.remaphore_admitted, slow=BLOCKED_SECONDS, message=message)
+            admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS, in_task=in_task)
             if admitted:
                 self._errors.report(admitted, blocking=True)
             if passed:
-                self._processor.notify_handled(message, _PASSED, sent=False)
+                wait_for = self._processor.notify_handled(message, PASSED, sent=False, in_task=in_task)
+                may_pass = wait_for is None
 
     def _may_pass(self, message: Message, acting: dict[str, bool]) -> bool:
-        """Return whether *message* can end at once: nothing acts on it, it wants no reply, and all is well.
+        """Return whether *message* can end at once: nothing acts on it, it wants no reply, and its sender may send it.
 
-        Whatever is not well, the queue deals with. *acting*: the verbs that have been asked for, and will be.
+        Everything else is a matter of the queue. *acting*: the verbs that have been asked for, and will be.
         """
         verb = message.verb
         if message.wants_reply or verb in self._queues:  # the order within a verb is kept
@@ -130,17 +133,12 @@ class Execution:
         if acts is None:
             acts = acting[verb] = self._processor.acts(verb)
         peer = self._peers.get(message.sender)
-        return (
-            not acts
-            and peer is not None  # the configuration may have changed while the signature was verified
-            and peer.may_send(verb)
-            and not self._ledger.problem
-            and not self._processor.notifying_too_much
-        )
+        # The configuration may have changed while the signature was verified.
+        return not acts and peer is not None and peer.may_send(verb)
 
     def _pass(self, message: Message) -> None:
         """Record that *message* is handled, on which nothing acts; all of it or nothing."""
-        self._ledger.note_handled((message.digest,))
+        self._ledger.note_handled(message.digest)
         self._activity.passed(message)
         self._counters.count_handled(message.verb)
 

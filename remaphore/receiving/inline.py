@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from remaphore.messaging.signer import Clock
 from remaphore.protocol.drop import Drop, DropReason
@@ -25,22 +25,22 @@ OVERHEAD_BYTES = 1024
 class InlineAdmission:
     """Checks what the bus delivers. *on_accept* and *on_drop* are called in the event loop and must not wait.
 
-    Accepted messages are passed on in the order of arrival, once their signature is verified.
+    Accepted messages are passed on in the order of arrival, once their signature is verified, by batches: each is
+    accepted when it is asked for, and if *on_accept* raises, it is called again with those that are left.
     """
 
     def __init__(
         self,
         gate: Gate,
         *,
-        on_accept: Callable[[Message], None],
+        on_accept: Callable[[Iterator[Message]], None],
         on_drop: Callable[[Drop], None],
         clock: Clock = time.time_ns,
     ) -> None:
         self._gate = gate
-        self._on_accept = on_accept
         self._on_drop = on_drop
         self._clock = clock
-        self._verifier = Verifier(self._commit)
+        self._verifier = Verifier(lambda arrivals: on_accept(self._commit(arrivals)))
 
     def deliver(self, raw: bytes) -> None:
         """Check *raw*, which arrives now."""
@@ -64,13 +64,13 @@ class InlineAdmission:
         """End the verifying processes. What still waits for them is neither accepted nor dropped."""
         self._verifier.close()
 
-    def _commit(self, arrivals: Verified) -> None:
+    def _commit(self, arrivals: Verified) -> Iterator[Message]:
         for arrival, verified in arrivals:
             verdict = self._gate.commit(arrival.frame, arrival.now, digest=arrival.digest, verified=verified)
             if isinstance(verdict, Drop):
                 self._on_drop(verdict)
             else:
-                self._on_accept(verdict)
+                yield verdict
 
 
 class Inbox:
@@ -94,6 +94,16 @@ class Inbox:
             self._bytes += size
             self._queue.put_nowait(message)
             self._on_admit(message)
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Queue each of *messages*."""
+        for message in messages:
+            self.put(message)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._queue.empty()
 
     def pop_all(self) -> list[Message]:
         """Remove all messages that wait, and return them."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from remaphore.errors import describe
-from remaphore.hooks.dispatch import Outcome, emit, emit_detached, emit_plain
+from remaphore.hooks.dispatch import Outcome, PreparedHook, emit_detached, emit_plain, emit_prepared
 from remaphore.protocol.message import EXIT_CODE_LIMIT, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
@@ -38,6 +38,9 @@ class Result(NamedTuple):
     reply: Reply | None
 
 
+PASSED = Result((), None)  # of a message on which nothing acts
+
+
 class MessageProcessor:
     """Passes messages to the plugins. *default_reply*: returns what a requester gets if no plugin returned a reply."""
 
@@ -49,6 +52,8 @@ class MessageProcessor:
         default_reply: Callable[[Message], Reply],
     ) -> None:
         self._hook = plugins.hook
+        self._message = PreparedHook(plugins.hook.remaphore_message)
+        self._handled = PreparedHook(plugins.hook.remaphore_handled)
         self._errors = errors
         self._default_reply = default_reply
         self._noting: set[asyncio.Task[None]] = set()
@@ -73,37 +78,33 @@ class MessageProcessor:
 
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
-        called = await emit(self._hook.remaphore_message, timeout=timeout, message=message)
+        called = await emit_prepared(self._message, message, timeout=timeout)
         outcomes = tuple(map(validate_outcome, called))
         return Result(
             outcomes, choose_reply(outcomes) or (self._default_reply(message) if message.wants_reply else None)
         )
 
-    def notify_handled(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
+    def notify_handled(
+        self, message: Message, result: Result, *, sent: bool, in_task: bool = True
+    ) -> asyncio.Task[None] | None:
         """Call `remaphore_handled`, once a message, after its reply was *sent* or none was requested. Does not wait.
 
         Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
-        This never raises: the messages behind this one are to be handled.
+        This never raises: the messages behind this one are to be handled. in_task: as for `PreparedHook.call`.
         """
         try:
-            return self._notify(message, result, sent=sent)
+            return self._notify(message, result, sent=sent, in_task=in_task)
         except Exception as error:  # noqa: BLE001 - costs this notification
             _log.error("notification_lost", **message.log_fields, error=describe(error))
             return None
 
-    def _notify(self, message: Message, result: Result, *, sent: bool) -> asyncio.Task[None] | None:
-        size = _held_bytes(message, result)
-        noting = emit_detached(
-            self._hook.remaphore_handled,
-            timeout=NOTE_SECONDS,
-            report=self._errors.report,
-            message=message,
-            outcomes=result.outcomes,
-            reply=result.reply,
-            sent=sent,
-        )
+    def _notify(self, message: Message, result: Result, *, sent: bool, in_task: bool) -> asyncio.Task[None] | None:
+        event = (message, result.outcomes, result.reply, sent)
+        report = self._errors.report
+        noting = emit_detached(self._handled, *event, timeout=NOTE_SECONDS, report=report, in_task=in_task)
         if noting is None:
             return None
+        size = _held_bytes(message, result)
 
         def done(task: asyncio.Task[None]) -> None:
             self._noting.discard(task)

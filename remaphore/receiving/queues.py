@@ -83,8 +83,7 @@ class VerbQueues:
         verb, sender = message.verb, message.sender
         settings = self._settings(verb)
         queue = self._queues.get(verb) or _Queue()
-        may_wake = self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
-        another = queue.workers < settings.concurrency and may_wake
+        another = queue.workers < settings.concurrency and self._may_wake(sender)
         if not queue.workers and not another:
             return "too many verbs are already being handled"
         while True:
@@ -105,6 +104,9 @@ class VerbQueues:
         queue.waiting.append(Waiting(message, time.monotonic()))
         self._count(message, 1)
         return None
+
+    def _may_wake(self, sender: str) -> bool:
+        return self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
 
     def __contains__(self, verb: str) -> bool:
         """Return whether messages of *verb* wait or run."""

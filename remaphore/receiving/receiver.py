@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
 
 from remaphore.config.settings import Config
-from remaphore.hooks.dispatch import emit, emit_plain
+from remaphore.hooks.dispatch import PreparedHook, emit, emit_plain
 from remaphore.messaging.replier import try_send_reply
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
@@ -19,8 +19,8 @@ from remaphore.protocol.message import NO_DATA, Message, Reply
 from remaphore.protocol.peers import by_key
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
-from remaphore.receiving.plugin_errors import PluginErrorReporter
-from remaphore.receiving.processor import MessageProcessor
+from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
+from remaphore.receiving.processor import PASSED, MessageProcessor
 from remaphore.receiving.receipts import ReceiptSender
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
@@ -40,7 +40,10 @@ _log = structlog.get_logger()
 
 
 class Receiver:
-    """Receives on one subject, one message at a time, until it is stopped, the deadline, or the first one (*once*)."""
+    """Receives on one subject, one message at a time, until it is stopped, the deadline, or the first one (*once*).
+
+    What no plugin acts on ends where it is accepted, in its turn: it needs no queue and no task.
+    """
 
     def __init__(
         self,
@@ -58,18 +61,20 @@ class Receiver:
         self._bus = bus
         self._config = config
         self._hook = hook = plugins.hook
+        self._admitted = PreparedHook(hook.remaphore_admitted)
         self._once = once
         self._signer = Signer(config, clock)
         self._legacy = frozenset(key for key, peer in by_key(config.peers).items() if peer.legacy)
         self._receipts = ReceiptSender(bus, config.subject, self._signer)
-        self._processor = MessageProcessor(plugins, PluginErrorReporter(), default_reply=lambda _: Reply(None, NO_DATA))
+        self._errors = errors = PluginErrorReporter()
+        self._processor = MessageProcessor(plugins, errors, default_reply=lambda _: Reply(None, NO_DATA))
         self._subject = subject.for_messages(config.subject, subject_name)
         self._drops = DropThrottle(lambda drop: emit_plain(hook.remaphore_dropped, drop=drop))
         self._rejections = Rejections(
             lambda rejected, count: emit_plain(hook.remaphore_rejected, **rejected._asdict(), count=count)
         )
         self._inbox = Inbox(
-            on_admit=lambda message: emit_plain(hook.remaphore_admitted, message=message),
+            on_admit=self._notify_admitted,
             on_full=lambda message: self._rejections.add(message, "busy", FULL, admitted=False),
         )
         gate = make_gate(config, filters, subject=self._subject)
@@ -127,11 +132,35 @@ class Receiver:
         self._drops.close()
         self._rejections.close()
 
-    def _accept(self, message: Message) -> None:
-        if self._ending:
-            self._rejections.add(message, "stopping", _ENDING, admitted=False)
-        else:
-            self._inbox.put(message)
+    def _accept(self, messages: Iterable[Message]) -> None:
+        """Queue *messages*, or end those at once on which nothing acts, while nothing is before them."""
+        acting: dict[str, bool] = {}  # by verb
+        in_task = asyncio.current_task() is not None
+        # In this iteration of the loop, only this method changes it.
+        may_pass = not (self._once or self._busy or self._processor.notifying_too_much) and self._inbox.empty
+        for message in messages:
+            if self._ending:
+                self._rejections.add(message, "stopping", _ENDING, admitted=False)
+            elif may_pass and not message.wants_reply and not self._acts(message.verb, acting):
+                self.handled += 1
+                self._notify_admitted(message, in_task=in_task)
+                wait_for = self._processor.notify_handled(message, PASSED, sent=False, in_task=in_task)
+                may_pass = wait_for is None
+            else:
+                may_pass = False
+                self._inbox.put(message)
+
+    def _acts(self, verb: str, acting: dict[str, bool]) -> bool:
+        """Return whether a plugin may act on *verb*. *acting*: the verbs that have been asked for, and will be."""
+        acts = acting.get(verb)
+        if acts is None:
+            acts = acting[verb] = self._processor.acts(verb)
+        return acts
+
+    def _notify_admitted(self, message: Message, *, in_task: bool = True) -> None:
+        admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS, in_task=in_task)
+        if admitted:
+            self._errors.report(admitted, blocking=True)
 
     async def _receive(self, ready: Callable[[], None]) -> None:
         await self._bus.subscribe(self._subject, self._admission.deliver)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from remaphore.protocol.drop import Drop
@@ -13,6 +13,16 @@ from remaphore.protocol.drop import Drop
 INTERVAL_SECONDS = 15.0
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Interval(Generic[T]):
+    """One interval of one kind: how many were passed on, how many are held, and the last of these."""
+
+    timer: asyncio.TimerHandle
+    passed: int = 0
+    held: int = 0
+    last: T | None = None
 
 
 class Throttle(Generic[T]):
@@ -26,42 +36,40 @@ class Throttle(Generic[T]):
         self._emit = emit
         self._kind = kind
         self._burst = burst
-        self._held: dict[Hashable, T] = {}  # the last of each kind
-        self._counts: Counter[Hashable] = Counter()
-        self._passed: dict[Hashable, int] = {}  # in this interval
-        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        self._intervals: dict[Hashable, _Interval[T]] = {}  # by kind: one look-up for each event of a flood
 
     def add(self, event: T) -> None:
         """Pass on *event*, now or counted later."""
         kind = self._kind(event)
-        if kind not in self._timers:
-            self._start_interval(kind)
-        if self._passed[kind] < self._burst:
-            self._passed[kind] += 1
+        interval = self._intervals.get(kind) or self._start_interval(kind)
+        if interval.passed < self._burst:
+            interval.passed += 1
             self._emit(event, 1)
-            return
-        self._held[kind] = event
-        self._counts[kind] += 1
+        else:
+            interval.held += 1
+            interval.last = event
 
     def close(self) -> None:
         """Pass on what is held, and end the intervals."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        self._passed.clear()
-        for kind in list(self._held):
-            self._emit(self._held.pop(kind), self._counts.pop(kind))
+        for kind in list(self._intervals):
+            interval = self._intervals.pop(kind)
+            interval.timer.cancel()
+            self._pass_on(interval)
 
-    def _start_interval(self, kind: Hashable) -> None:
-        self._timers[kind] = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._end_interval, kind)
-        self._passed[kind] = 0
+    def _start_interval(self, kind: Hashable) -> _Interval[T]:
+        timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._end_interval, kind)
+        interval = self._intervals[kind] = _Interval(timer)
+        return interval
 
     def _end_interval(self, kind: Hashable) -> None:
-        del self._timers[kind], self._passed[kind]
-        if kind in self._held:
-            self._start_interval(kind)
-            self._passed[kind] = 1
-            self._emit(self._held.pop(kind), self._counts.pop(kind))
+        ended = self._intervals.pop(kind)
+        if ended.held:
+            self._start_interval(kind).passed = 1
+            self._pass_on(ended)
+
+    def _pass_on(self, interval: _Interval[T]) -> None:
+        if interval.last is not None:
+            self._emit(interval.last, interval.held)
 
 
 class DropThrottle(Throttle[Drop]):

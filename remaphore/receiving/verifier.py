@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from remaphore.receiving.batches import Arrival, Batch
+from remaphore.receiving.batches import Arrival, SignatureBatch
 from remaphore.receiving.verifying_processes import VerifyingProcesses
 
 WORTH_A_PROCESS = 16
@@ -42,8 +42,8 @@ class Verifier:
 
     def __init__(self, on_verified: Callable[[Verified], None]) -> None:
         self._on_verified = on_verified
-        self._batches: deque[Batch] = deque()  # all that have not been handed over
-        self._unsent: deque[Batch] = deque()  # those of them that neither a process has nor have results
+        self._batches: deque[SignatureBatch] = deque()  # all that have not been handed over
+        self._unsent: deque[SignatureBatch] = deque()  # those of them that neither a process has nor have results
         self.waiting = 0
         self._bytes = 0
         self._per_key: dict[str, int] = {}
@@ -59,9 +59,10 @@ class Verifier:
         of_key = self._per_key.get(sender, 0) + size
         if self._bytes + size > MAX_BYTES or of_key > self._limit(sender):
             return False
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
         if not self._unsent or self._unsent[-1].full:
-            batch = Batch()
+            batch = SignatureBatch()
             self._batches.append(batch)
             self._unsent.append(batch)
         self._unsent[-1].add(arrival)
@@ -93,9 +94,8 @@ class Verifier:
         return MAX_BYTES_PER_KEY
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            asyncio.get_running_loop().call_soon(self._advance)
-            self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._advance)
+        self._scheduled = True
 
     def _advance(self) -> None:
         """Let the processes, or the loop, verify what waits, and hand over what is verified."""
@@ -121,7 +121,7 @@ class Verifier:
         if self._unsent:
             self._schedule()
 
-    def _hand_over(self, batch: Batch, results: bytes | bytearray) -> None:
+    def _hand_over(self, batch: SignatureBatch, results: bytes | bytearray) -> None:
         verified = self._release(batch, results)
         for _ in range(len(batch.arrivals) + 1):  # as often as one of them can raise
             try:
@@ -131,7 +131,7 @@ class Verifier:
                 _report(error)
         self._handed_over.set()
 
-    def _release(self, batch: Batch, results: bytes | bytearray) -> Verified:
+    def _release(self, batch: SignatureBatch, results: bytes | bytearray) -> Verified:
         for arrival, verified in zip(batch.arrivals, results, strict=True):
             sender = arrival.frame.sender
             size = _size(arrival)

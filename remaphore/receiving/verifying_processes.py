@@ -29,7 +29,7 @@ from remaphore.logs import LibraryLogger
 from remaphore.protocol import verifier_worker
 from remaphore.protocol.keys import library_folders
 from remaphore.protocol.verifier_worker import ANSWER_HEAD, BATCH_HEAD, VERSION
-from remaphore.receiving.batches import Batch
+from remaphore.receiving.batches import SignatureBatch
 
 MAX_PROCESSES = 4
 AHEAD = 2  # batches that a process has: the next one is there when it has answered one
@@ -70,7 +70,7 @@ class VerifyingProcesses:
         self._worked_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
-    def feed(self, unsent: deque[Batch]) -> bool:
+    def feed(self, unsent: deque[SignatureBatch]) -> bool:
         """Move batches from *unsent* to the processes, as many as they have room for.
 
         Return False if there is no process: then the caller has to verify. A batch whose process fails has its results
@@ -152,7 +152,7 @@ class VerifyingProcesses:
         why, effect = str(error) or repr(error), "its messages are verified in this process"
         _log.warning("verifying_process_lost", error=why, exit_status=status, effect=effect)
 
-    def _verify_here(self, batch: Batch) -> None:
+    def _verify_here(self, batch: SignatureBatch) -> None:
         error = batch.verify()
         if error is not None:
             self._on_error(error)
@@ -171,7 +171,7 @@ class VerifyingProcess:
 
     def __init__(self, on_ready: Callable[[VerifyingProcess], None]) -> None:
         """Start it. Raise OSError, or whatever else prevents that."""
-        self.batches: deque[Batch] = deque()
+        self.batches: deque[SignatureBatch] = deque()
         self._loop = asyncio.get_running_loop()
         self._on_ready = on_ready
         self._asked: deque[_Question] = deque()  # what it has not answered yet: the probe, then one for each batch
@@ -195,7 +195,7 @@ class VerifyingProcess:
         """Return the number of batches that it has."""
         return len(self.batches)
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: SignatureBatch) -> None:
         """Let it verify *batch*."""
         messages = [arrival.frame.raw for arrival in batch.arrivals]
         decoy = os.urandom(1)[0] % (len(messages) + 1)

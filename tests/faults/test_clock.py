@@ -123,7 +123,7 @@ async def test_nothing_starts_twice_when_the_clock_has_stepped_over_a_restart(st
 async def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_forth(step: int) -> None:
     clock, accepted, dropped = Clock(), list[Message](), list[Drop]()
     gate = make_gate(make_config(2), Filters(), subject=SUBJECT)
-    admission = InlineAdmission(gate, on_accept=accepted.append, on_drop=dropped.append, clock=clock)
+    admission = InlineAdmission(gate, on_accept=accepted.extend, on_drop=dropped.append, clock=clock)
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now

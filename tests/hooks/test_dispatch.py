@@ -1,13 +1,18 @@
 """An event reaches every plugin, whatever the others do."""
 
 import asyncio
+import itertools
 import sys
 import threading
+import time
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from remaphore.hooks.dispatch import emit, emit_failures, emit_plain
+from remaphore.hooks.dispatch import PreparedHook, emit, emit_detached, emit_failures, emit_plain, emit_prepared
 from remaphore.hooks.markers import hookimpl
+from remaphore.protocol.message import Reply
 from tests.harness.plugins import plugin_manager
 
 
@@ -195,3 +200,140 @@ async def test_only_what_failed_has_an_outcome_if_only_failures_are_of_interest(
         *(("a", ValueError), ("c", KeyError), ("e", TimeoutError), ("f", SystemExit)),
     }
     assert len(seen) == 2
+
+
+class Kinds:
+    """Plugins that do each of what a plugin can do with a message, and note what they see."""
+
+    def __init__(self):
+        self.seen = []
+
+    def make(self, kind):
+        class Plugin:
+            @hookimpl
+            def remaphore_message(plugin, message):  # noqa: N805
+                task = asyncio.current_task()
+                self.seen.append((kind, message, task and task.get_name()))
+                return getattr(self, kind)()
+
+        return Plugin()
+
+    def none(self):
+        return None
+
+    def reply(self):
+        return Reply(0, b"x")
+
+    def number(self):
+        return 3
+
+    def broken(self):
+        raise ValueError("broken")
+
+    def leave(self):
+        sys.exit(3)
+
+    def cancel(self):
+        asyncio.current_task().cancel()
+
+    async def at_once(self):
+        self.seen.append(asyncio.current_task().get_name())
+        return Reply(1)
+
+    async def later(self):
+        async with asyncio.timeout(60):
+            await asyncio.sleep(0)
+        return Reply(2)
+
+    async def fail(self):
+        await asyncio.sleep(0)
+        raise ValueError("failed")
+
+    async def end(self):
+        asyncio.current_task().cancel()
+
+    def future(self):
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(Reply(4))
+        return done
+
+
+KINDS = sorted(name for name in vars(Kinds) if not name.startswith("_") and name != "make")
+
+
+@settings(max_examples=max(60, settings.default.max_examples // 2))
+@given(st.lists(st.sampled_from(KINDS), max_size=5))
+@example(KINDS)
+def test_a_prepared_hook_has_the_outcomes_of_the_ordinary_one(kinds):
+    async def outcomes(*, prepared):
+        plugins = Kinds()
+        hook = plugin_manager(**{f"p{n}": plugins.make(kind) for n, kind in enumerate(kinds)}).hook.remaphore_message
+        if prepared:
+            called = await emit_prepared(PreparedHook(hook), "m", timeout=60)
+        else:
+            called = await emit(hook, timeout=60, message="m")
+        shown = [(each.hook, each.plugin, each.result, type(each.error)) for each in called]
+        return shown, plugins.seen, asyncio.current_task().cancelling()
+
+    ordinary, prepared = (asyncio.run(outcomes(prepared=each)) for each in (False, True))
+    assert prepared == ordinary
+    assert len(prepared[0]) == len(kinds)
+    assert prepared[2] == 0
+
+
+async def test_of_a_prepared_hook_too_what_hangs_is_cancelled_and_the_others_are_not():
+    class Hanging:
+        @hookimpl
+        async def remaphore_message(self):
+            await asyncio.Event().wait()
+
+    hook = plugin_manager(hanging=Hanging(), good=Kinds().make("reply")).hook.remaphore_message
+    called = {each.plugin: each for each in await emit_prepared(PreparedHook(hook), "m", timeout=0.01)}
+    assert isinstance(called["hanging"].error, TimeoutError)
+    assert called["good"].result == Reply(0, b"x")
+
+
+HANDLED = ("message", "outcomes", "reply", "sent")
+
+
+@pytest.mark.parametrize(
+    "names", [names for count in range(5) for names in itertools.permutations(HANDLED, count)], ids=",".join
+)
+def test_a_prepared_hook_gets_the_arguments_that_it_names(names):
+    function = eval(f"lambda {', '.join(names)}: ({''.join(f'{name}, ' for name in names)})")
+    manager = plugin_manager(picky=type("Picky", (), {"remaphore_handled": staticmethod(hookimpl(function))}))
+    (outcome,) = PreparedHook(manager.hook.remaphore_handled).call(HANDLED, slow=1.0)
+    assert (outcome.hook, outcome.plugin, outcome.result) == ("remaphore_handled", "picky", names)
+
+
+async def test_a_prepared_hook_reaches_every_plugin_and_reports_what_is_of_interest():
+    seen, reported = [], []
+
+    def cancelling(reason):
+        seen.append(asyncio.current_task())
+        asyncio.current_task().cancel()
+
+    def leaving(reason):
+        sys.exit(reason)
+
+    def slow(reason):
+        time.sleep(0.01)
+
+    functions = {"a": cancelling, "b": leaving, "c": lambda reason: None, "d": slow, "e": lambda: "result"}
+    hook = PreparedHook(plugins(**functions).hook.remaphore_shutdown)
+    found = hook.call(("why",), slow=0.005)
+    assert [(each.plugin, type(each.error), each.result) for each in found if each.plugin != "c"] == [
+        *(("a", AttributeError, None), ("b", SystemExit, None), ("d", type(None), None), ("e", type(None), "result")),
+    ]
+    assert {each.plugin for each in hook.call(("why",), slow=60.0)} == {"a", "b", "e"}
+    assert seen == [None, None]
+    assert asyncio.current_task() is not None
+    waits = PreparedHook(plugins(f=good, **functions).hook.remaphore_shutdown)
+    await emit_detached(waits, "why", timeout=10.0, report=reported.extend)
+    assert {each.plugin: type(each.error) for each in reported} == {
+        "f": type(None),
+        "a": AttributeError,
+        "b": SystemExit,
+        "e": type(None),
+    }
+    assert {each.result for each in reported if each.plugin == "f"} == {"saw why"}

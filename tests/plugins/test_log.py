@@ -6,12 +6,13 @@ import json
 import logging
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
 import structlog
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog import processors
 
@@ -297,6 +298,67 @@ def test_a_line_is_the_one_that_single_steps_would_make(log_format, method, what
     with mock.patch.object(logs.time, "time_ns", return_value=time_ns):
         line = logs._Renderer(log_format, None)(None, method, event)
     assert line == expected
+
+
+NAMES = st.sampled_from(["verb", "peer", "id", "ä=", "50%s", "size"])
+FIXED = st.dictionaries(st.sampled_from(["exit_code", "detail", "%d"]), st.none() | TEXTS)
+
+
+@settings(max_examples=max(200, settings.default.max_examples))
+@given(st.sampled_from(["console", "json"]), TEXTS, st.dictionaries(NAMES, VALUES), FIXED, TIMES)
+@example("console", "e", {"id": "1 peer=x"}, {"detail": "no=1"}, 0)
+@example("console", "e", {"id": "v" * 1025}, {}, 0)
+@example("json", "%s", {"id": True, "size": 1}, {"detail": None}, 1)
+@example("json", "e", {"id": "\ud83d\ude00"}, {}, 0)
+@example("json", "e", {"id": "v" * 1025}, {}, 0)
+def test_a_line_from_a_template_is_the_one_of_the_logger(log_format, what, fields, fixed, time_ns):
+    with mock.patch.object(sys, "stderr", io.StringIO()) as stderr, mock.patch.object(logs.time, "time_ns") as clock:
+        clock.return_value = time_ns
+        logs.configure(log_format)
+        log = structlog.get_logger().bind()
+        log.info(what, **fields, **fixed)
+        expected, end = stderr.getvalue(), stderr.tell()
+        logs.EventLogger(log, what, *fields, **fixed)(*fields.values())
+        assert stderr.getvalue()[end:] == expected
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize("name", [b"id", b"\xff" * 12, "ä b".encode()])
+def test_both_lines_of_a_message_are_made_from_templates(capsys, monkeypatch, log_format, name):
+    logs.configure(log_format)
+    log = Log()
+    with monkeypatch.context() as patched:
+        patched.setattr(logs._Renderer, "__call__", lambda *_: pytest.fail("the logger has made a line"))
+        log.remaphore_admitted(replace(MESSAGE, uuid=name))
+        log.remaphore_handled(replace(MESSAGE, uuid=name), (), None)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_the_line_of_a_reply_is_made_from_a_template(capsys, monkeypatch):
+    logs.configure("console")
+    log = Log()
+    with monkeypatch.context() as patched:
+        patched.setattr(logs._Renderer, "__call__", lambda *_: pytest.fail("the logger has made a line"))
+        log.remaphore_handled(MESSAGE, (Outcome("remaphore_message", "a", 0.0123, Reply(3)),), Reply(3))
+    assert capsys.readouterr().err.rstrip().endswith("plugin=a seconds=0.012 exit_code=3")
+
+
+def test_whoever_takes_the_lines_from_the_logger_gets_those_from_templates_too(capsys):
+    logs.configure("console")
+    log = Log()
+    log.remaphore_admitted(MESSAGE)
+    with structlog.testing.capture_logs() as logged:
+        log.remaphore_admitted(MESSAGE)
+        log.remaphore_handled(MESSAGE, (), None)
+    log.remaphore_admitted(MESSAGE)
+    assert [(line["event"], line["log_level"], line["id"]) for line in logged] == [
+        ("message_received", "info", "id"),
+        ("message_handled", "info", "id"),
+    ]
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    logs.configure("console", level=logging.WARNING)
+    Log().remaphore_admitted(MESSAGE)
+    assert capsys.readouterr().err == ""
 
 
 class Broken(io.StringIO):

@@ -110,7 +110,7 @@ def test_a_reply_is_bound_by_the_first_12_bytes_of_the_digest() -> None:
     assert reply_uuid(bytes(range(32))) == bytes(range(12))
 
 
-@pytest.mark.parametrize("text", ["release-42", "a b", "zürich", "日本", "0123456789ab", "hex", "HEX:a"])
+@pytest.mark.parametrize("text", ["release-42", "a b", "zürich", "日本", "0123456789ab", "hex", "HEX:a", "a\ufffd"])
 def test_an_id_that_people_can_read_is_shown_as_its_text(text: str) -> None:
     assert show_id(uuid_from_text(text)) == text
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remaphore import hookimpl
@@ -192,6 +192,7 @@ async def live(plugin, steps):
 
 @settings(max_examples=max(10, settings.default.max_examples // 10))  # each is two daemons
 @given(steps=STEPS)
+@example(steps=[([("note", 1, False)], "withdraw")])
 def test_whatever_arrives_it_ends_as_in_its_queue(steps):
     ordinary, passing = (asyncio.run(live(plugin, steps)) for plugin in (Echo(), Knowing()))
     assert passing == ordinary

@@ -76,8 +76,9 @@ class Metrics:
     @hookimpl
     def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...]) -> None:
         """Count what each plugin did with *message*."""
-        assert self._collector is not None  # made when configured
-        self._collector.count(message.verb, outcomes)
+        if outcomes:  # nothing acts on most messages of a flood
+            assert self._collector is not None  # made when configured
+            self._collector.count(message.verb, outcomes)
 
     @hookimpl
     async def remaphore_shutdown(self, reason: str) -> None:  # noqa: ARG002 - the hook's own argument

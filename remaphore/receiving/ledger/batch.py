@@ -26,21 +26,25 @@ class Write(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes: first the new rows, all as entered, then the statements in their order."""
+    """What one transaction writes: first the new rows, as entered, then the statements in their order.
+
+    handled: the numbers of those rows that are written as done, because nothing acts on their messages.
+    """
 
     rows: dict[int, Fixed] = field(default_factory=dict)  # by number
     writes: list[Write] = field(default_factory=list)
+    handled: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.writes)
 
     def __add__(self, later: Batch) -> Batch:
-        return Batch({**self.rows, **later.rows}, [*self.writes, *later.writes])
+        return Batch({**self.rows, **later.rows}, [*self.writes, *later.writes], self.handled | later.handled)
 
     def singly(self) -> Iterator[Batch]:
         """Yield the same as batches of one row or one statement each."""
         for number, row in self.rows.items():
-            yield Batch({number: row})
+            yield Batch({number: row}, handled=self.handled & {number})
         for write in self.writes:
             yield Batch(writes=[write])
 
@@ -63,7 +67,7 @@ class Batch:
         """
         kept = [write.statement for write in self.writes if write.statement[0] != START]
         if len(self.rows) + len(kept) <= MAX_UNWRITTEN:
-            return Batch(self.rows, [Write(statement) for statement in kept])
+            return Batch(self.rows, [Write(statement) for statement in kept], self.handled)
         signed = [(sender, time_ns) for _, sender, _, _, time_ns, *_ in self.rows.values()]
         signed += [(str(values[0]), int(str(values[1]))) for sql, values in kept if sql == RAISE_LOW_WATER_MARK]
         return Batch(writes=[Write((RAISE_LOW_WATER_MARK, mark)) for mark in highest(signed)])

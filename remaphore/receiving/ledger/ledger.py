@@ -2,7 +2,7 @@
 
 The replay window in memory decides; the store makes its decisions durable. The writes of one iteration of the event
 loop are grouped into one transaction, which runs in its own thread. No message is handled, rejected or replied to
-before its row is durable, and while nothing can be written no message is handled.
+before its row is durable, unless nothing acts on it, and while nothing can be written no message is handled.
 
 A message's row: `entered` when the window accepts it, `started` before the plugins see it, then `done` with its reply;
 or `rejected`; or `done` without a start, if nothing acts on it. After a crash, an `entered` row becomes `rejected`, a
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
@@ -50,8 +50,6 @@ MAX_BEHIND = 20_000
 MAX_VERBS = 100
 # Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
-
-_CLOSED = "ledger is closed: the daemon is stopping"
 
 _log = structlog.get_logger()
 
@@ -123,9 +121,13 @@ class Ledger:
         """Record the completion of a message with the next writes: without a reply nothing has to wait for it."""
         self._record((statements.COMPLETE, (self._numbers.end(digest),)))
 
-    def note_handled(self, digests: Iterable[bytes]) -> None:
-        """Record, with the next writes, that messages on which nothing acts ended without a start. They never start."""
-        self._record(*((statements.HANDLE, (self._numbers.end(digest),)) for digest in digests))
+    def note_handled(self, digest: bytes) -> None:
+        """Record, with the next writes, that a message on which nothing acts ended without a start. It never starts."""
+        number = self._numbers.end(digest)
+        if number in self._pending.rows:  # one row in its last state; a write that fails is repeated with the next ones
+            self._pending.handled.add(number)
+        else:
+            self._record((statements.HANDLE, (number,)))
 
     async def rejected(self, digest: bytes) -> None:
         """Return once it is durable that a message was rejected, which is final. Raise LedgerError."""
@@ -173,11 +175,10 @@ class Ledger:
         self, sender: str, signed_hash: bytes, *, digest: bytes, time_ns: int, verb: str, wants_reply: bool, uuid: bytes
     ) -> None:
         """Record what the window accepted; see `Journal`."""
-        if self._has_no_file:
-            return
-        number = self._numbers.add(digest)
-        self._pending.rows[number] = (number, sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)
-        self._wake()
+        if self._store is not None or self._failure is None:  # as in `_record`, for each message of a flood
+            number = self._numbers.add(digest)
+            self._pending.rows[number] = (number, sender, signed_hash, digest, time_ns, verb, wants_reply, uuid)
+            self._wake()
 
     def evicted(self, sender: str, digest: bytes, *, low_water_mark: int) -> None:
         """Record what the window evicted; see `Journal`."""
@@ -194,7 +195,8 @@ class Ledger:
         if self._store is not None:
             await self._write_all(self._store)  # what an earlier write failed to store
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-            self._store, self._failure = None, LedgerError(_CLOSED, hint="send the message again later")
+            closed = LedgerError("ledger is closed: the daemon is stopping", hint="send the message again later")
+            self._store, self._failure = None, closed
         self._thread.shutdown()
 
     def _load(self, opened: Store, allow_skew_ns: int, now: int) -> Store:
@@ -343,6 +345,5 @@ def _log_abandoned(rows: Sequence[Row]) -> None:
     counts = Counter(row.verb for row in rows).most_common()
     for verb, count in counts[:MAX_VERBS]:
         _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
-    if counts[MAX_VERBS:]:
-        more = counts[MAX_VERBS:]
+    if more := counts[MAX_VERBS:]:
         _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))

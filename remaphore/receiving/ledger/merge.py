@@ -19,11 +19,12 @@ from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from remaphore.receiving.ledger.batch import Batch, highest
-from remaphore.receiving.ledger.rows import ENTERED, FIXED, Fixed, prove
+from remaphore.receiving.ledger.rows import DONE, ENTERED, FIXED, Fixed, prove
 from remaphore.receiving.ledger.statements import (
     BY_NUMBER,
     CHANGES,
     FINISH,
+    HANDLE,
     RAISE_LOW_WATER_MARK,
     START,
 )
@@ -51,8 +52,12 @@ class Execution(NamedTuple):
 
 
 def one_by_one(batch: Batch) -> Iterator[Execution]:
-    """Yield the executions for *batch*: one for each new row, then one for each statement."""
+    """Yield the executions for *batch*: one for each new row, for each that is done at once, and for each statement.
+
+    A row that is there, as of an attempt whose result was not heard, is not inserted, but becomes done all the same.
+    """
     yield from (Execution(_insert(1), _values(row, ENTERED)) for row in batch.rows.values())
+    yield from (Execution(_change(HANDLE, 1), (number,)) for number in batch.handled)
     for (sql, values), _ in batch.writes:
         yield _finish([values]) if sql == FINISH else Execution(_change(sql, 1), values)
 
@@ -63,6 +68,7 @@ def merged(batch: Batch) -> list[Execution] | None:
     None if a message has two changes whose order matters, such as a start after its rejection.
     """
     states = dict.fromkeys(batch.rows, ENTERED)  # of the new rows, at the end of the transaction
+    states.update(dict.fromkeys(batch.handled, DONE))
     statement_of: dict[object, str] = {}  # of the other rows
     groups: dict[str, list[Sequence[object]]] = {}
     for (sql, values), _ in batch.writes:

@@ -128,7 +128,7 @@ class Store:
         if executions is not None and self._execute(executions) is not None:
             return [True] * len(batch.writes)
         changed = self._execute(one_by_one(batch)) or []
-        return [count > 0 for count in changed[len(batch.rows) :]]
+        return [count > 0 for count in changed[len(changed) - len(batch.writes) :]]
 
     def _execute(self, executions: Iterable[Execution]) -> list[int] | None:
         """Execute all of *executions* in one transaction, and return how many rows each changed.

@@ -277,16 +277,21 @@ class History(RuleBasedStateMachine):
         return await asyncio.gather(*map(self.ledger.started, messages), return_exceptions=True)
 
     @precondition(lambda self: self.waiting)
-    @rule(keep=st.integers(0, 2))
-    def handle_without_a_start(self, keep):
+    @rule(keep=st.integers(0, 2), disk=st.sampled_from(Disk))
+    def handle_without_a_start(self, keep, disk):
         messages, self.waiting = self.waiting[keep:], self.waiting[:keep]
-        self.run(self.note_handled(messages))
+        self.disk = disk
+        with contextlib.suppress(LedgerError):
+            self.run(self.note_handled(messages))
+        self.disk = Disk.GOOD
         assert all(isinstance(error, LedgerError) for error in self.run(self.try_to_start(messages)))
         self.run(self.flush())
         self.handled |= {self.bodies[message.digest] for message in messages}
 
     async def note_handled(self, messages):
-        self.ledger.note_handled(message.digest for message in messages)
+        for message in messages:
+            self.ledger.note_handled(message.digest)
+        await self.flush()
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH)
@@ -330,7 +335,7 @@ class History(RuleBasedStateMachine):
         interrupted = {row.digest for row in self.ledger.interrupted}
         assert {message.digest for message in self.running} <= interrupted
         assert interrupted <= {message.digest for message in self.running} | self.unheard
-        assert not {self.bodies[row.digest] for row in self.ledger.abandoned} & self.starts.keys()
+        assert not {self.bodies[row.digest] for row in self.ledger.abandoned} & (self.starts.keys() | self.handled)
         self.run(self.report())
         # What was never on the disk is not known, and its bytes may come again.
         left = [message for message in self.left if self.ledger.window.knows(message.digest)]
