@@ -45,7 +45,9 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
         value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
         yield Setting(path, value, config.origin("identities") if config.legacy else f"{config.source}: {path}")
     for number, peer in enumerate(config.peers):
-        yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
+        only = {"only": {verb: rule.settings() for verb, rule in peer.only.items()}} if peer.only else {}
+        entry = {**render.peer_strings(peer), "verbs": sorted(peer.verbs), **only}
+        yield Setting(f"peers[{number}]", entry, peer.origin)
     for verb in config.verbs:
         for field in dataclasses.fields(VerbSettings):
             key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import characters, checks
+from remaphore.config import characters, checks, payload_rules
 from remaphore.config.secrets import CREDENTIALS_VARIABLE, private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
@@ -41,7 +41,7 @@ _TLS_FILES = ("ca_file", "cert_file", "key_file")
 _TLS = (*_TLS_FILES, "handshake_first")
 _IDENTITY = ("key", "private_key_file", "verbs")
 _DROP_IN = ("peers",)
-_PEER = ("destination", "key", "verbs", "compatibility")
+_PEER = ("destination", "key", "verbs", "only", "compatibility")
 
 _AUTH_HINT = (
     'write credentials = "FILE", or a table [auth] with nkey_seed_file, with user and password_file, or with'
@@ -187,13 +187,15 @@ def _peers(files: Iterable[tuple[str, Table]], warnings: list[Problem]) -> tuple
         for table in root.tables("peers", _PEER):
             destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
             key = _public_key(table, source, seen, warnings)
-            verbs = _permitted(table)
+            only = payload_rules.read_by_verb(table)
+            verbs = _permitted(table).union(only)
             compatibility = table.text("compatibility")
             if compatibility not in (None, "legacy"):
                 raise table.error("compatibility", "unknown value", 'write "legacy" or delete it')
             origin = f"{source}: {table.path('')}"
             legacy = compatibility is not None
-            peers.append(Peer(destination=destination, key=key, verbs=verbs, legacy=legacy, origin=origin))
+            peer = Peer(destination=destination, key=key, verbs=verbs, only=only, legacy=legacy, origin=origin)
+            peers.append(peer)
     return tuple(peers)
 
 

@@ -13,7 +13,7 @@ from remaphore.protocol.match import ALL
 def contains(wide: str, narrow: str) -> bool:
     """Return whether every destination that the pattern *narrow* matches is matched by the pattern *wide*, too.
 
-    False also for a *narrow* that matches nothing, such as `com.a*b*`: nobody means it.
+    False also for a *narrow* that matches nothing, such as `com.a*b*`: it is a mistake.
 
     With `**` a pattern has a least depth, else an exact one. `a.**` matches from 2 segments on, so it contains `a.b`
     (exactly 2), `a.b.**` and `a.*.**` (from 3 on), but neither `a` nor `**`.

@@ -61,6 +61,14 @@ _OTHER = (
 )
 
 
+class PayloadRuleError(ConfigError):
+    """A payload rule that is refused. key: its key that is wrong, empty for the rule as a whole."""
+
+    def __init__(self, message: str, *, hint: str, key: str = "pattern") -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadRule:
     """The payloads that are permitted: the exact ones, and those that the pattern matches, up to a length.
@@ -78,19 +86,30 @@ class PayloadRule:
     def of(
         cls, *, payloads: Iterable[str] = (), pattern: str | None = None, max_length: int | None = None
     ) -> PayloadRule:
-        """Return the rule of these values. Raise ConfigError, with a sentence that says what to write instead."""
+        """Return the rule of these values. Raise PayloadRuleError, whose hint says what to write instead."""
         exact = frozenset(text.encode() for text in payloads)
         if pattern is not None:
             longest = DEFAULT_LENGTH if max_length is None else max_length
             if longest > MAX_PATTERN_LENGTH:
-                what = f"max_length is more than {MAX_PATTERN_LENGTH}, the limit with a pattern"
-                raise ConfigError(what, hint=f"set it to {MAX_PATTERN_LENGTH} or less, or delete the pattern")
+                what = f"more than {MAX_PATTERN_LENGTH}, the limit with a pattern"
+                hint = f"set it to {MAX_PATTERN_LENGTH} or less, or delete the pattern"
+                raise PayloadRuleError(what, hint=hint, key="max_length")
             return cls(payloads=exact, pattern=compile_pattern(pattern, max_length=longest), max_length=longest)
         if not exact and max_length is None:
-            raise ConfigError("permits nothing", hint="add payloads, pattern or max_length")
+            raise PayloadRuleError("permits nothing", hint="add payloads, pattern or max_length", key="")
         if exact and max_length is not None:
-            raise ConfigError("max_length has no effect on exact payloads", hint="delete max_length, or add a pattern")
+            hint = "delete it, or add a pattern"
+            raise PayloadRuleError("has no effect on exact payloads", hint=hint, key="max_length")
         return cls(payloads=exact, max_length=max_length)
+
+    def settings(self) -> dict[str, object]:
+        """Return the rule as a configuration has it: `payloads`, `pattern` and `max_length`, those that are set."""
+        keys: dict[str, object] = {
+            "payloads": sorted(text.decode() for text in self.payloads),
+            "pattern": self.pattern and self.pattern.pattern.decode(),
+            "max_length": self.max_length,
+        }
+        return {key: value for key, value in keys.items() if value}
 
     def permits(self, payload: bytes) -> bool:
         """Return whether *payload* is permitted."""
@@ -105,7 +124,7 @@ def compile_pattern(text: str, *, max_length: int) -> re.Pattern[bytes]:
     """Return *text* as a pattern of bytes, to be used with `fullmatch`, on payloads of at most *max_length* bytes.
 
     It is a regular expression without what matches more than it seems to (a bare dot, negated classes), what changes
-    the meaning of the rest (anchors, look-around, flags, references), and what can take long. Raise ConfigError.
+    the meaning of the rest (anchors, look-around, flags, references), and what can take long. Raise PayloadRuleError.
     """
     if len(text) > MAX_PATTERN:
         raise _refusal(
@@ -138,8 +157,8 @@ def compile_pattern(text: str, *, max_length: int) -> re.Pattern[bytes]:
     return pattern
 
 
-def _refusal(what: str, hint: str) -> ConfigError:
-    return ConfigError(what, hint=hint)
+def _refusal(what: str, hint: str) -> PayloadRuleError:
+    return PayloadRuleError(what, hint=hint)
 
 
 def _parse(raw: bytes) -> Any:
@@ -196,7 +215,9 @@ def _ways(tree: Any, max_length: int, *, repeated: bool) -> int:
 
 
 def _ways_of_repetition(value: Any, max_length: int, *, repeated: bool) -> int:
-    least, most, body = value
+    least: int = value[0]
+    most: int = value[1]
+    body = value[2]
     if repeated and least != most:
         raise _refusal(*_NESTED)
     ways = _ways(body, max_length, repeated=repeated or most > 1)
