@@ -54,6 +54,10 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
             value = getattr(config.verb(verb), field.name)
             in_seconds = field.name.endswith("_seconds")
             yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
+    if config.agent.socket:
+        yield Setting("agent.socket", str(config.agent.socket), config.origin("agent"))
+    for rule in config.agent.allow:
+        yield Setting(rule.path, render.agent_rule(rule), f"{config.source}: {rule.path}")
     yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))
     for name, table in config.plugins.items():
         yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))

@@ -125,6 +125,11 @@ class Table:
             raise self.error(key, "must be 1 or more", f"use 1 or more, or delete {key} for the default")
         return value
 
+    def integer(self, key: str) -> int:
+        """Return an integer that is required."""
+        self.require(key, f"{key} = 1")
+        return self.check(key, self._data[key], int)
+
     def boolean(self, key: str) -> bool | None:
         """Return true or false."""
         return self._typed(key, bool)

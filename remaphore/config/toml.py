@@ -7,6 +7,7 @@ could parse, and a line for what it could not (tomli keeps no lines). `Config.or
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,10 +15,11 @@ from types import MappingProxyType
 from typing import Any
 
 from remaphore.config import characters, checks, payload_rules
-from remaphore.config.secrets import private_key_loader
+from remaphore.config.secrets import CREDENTIALS_VARIABLE, private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
     DEFAULT_SUBJECT,
+    AgentSettings,
     Auth,
     Config,
     Identity,
@@ -32,7 +34,7 @@ from remaphore.protocol.peers import Peer
 
 _TOP = (
     *("destination", "servers", "credentials", "auth", "tls", "subject", "allow_skew", "default_identity"),
-    *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins"),
+    *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins", "agent"),
 )
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
@@ -98,6 +100,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         enabled_plugins=enabled,
         plugins=plugins,
         notify_rejections=root.boolean("notify_rejections") is not False,
+        agent=_agent(root, base, identities),
         warnings=tuple(warnings),
         origins=MappingProxyType({path: f"{source}: {path}" for path in paths}),
     )
@@ -169,7 +172,7 @@ def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -
     for table in root.tables("identities", _IDENTITY):
         key = _public_key(table, source, seen, warnings)
         what = f"private key, named by {table.path('private_key_file')} of {source}"
-        path = base / table.required_text("private_key_file")
+        path = place(base, table.required_text("private_key_file"))
         load = private_key_loader(path, public=key, what=what)
         identities.append(Identity(key=key, verbs=_permitted(table), load=load, file=path))
     if not identities:
@@ -219,9 +222,30 @@ def _permitted(table: Table) -> frozenset[str]:
     return frozenset(verb.lower() for verb in verbs)
 
 
+def _agent(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
+    if "agent" not in root:
+        return AgentSettings()
+    from remaphore.config.agent import read_agent  # which most nodes do not need
+
+    return read_agent(root, base, identities=[identity.key for identity in identities])
+
+
 def _file(table: Table, key: str, base: Path) -> Path | None:
     name = table.text(key)
-    return None if name is None else base / name
+    return None if name is None else place(base, name)
+
+
+def place(base: Path, name: str) -> Path:
+    """Return the path of the file *name*, which is relative to *base*.
+
+    `$CREDENTIALS_DIRECTORY/NAME` is a credential of the service, see LoadCredential in systemd.exec(5). No other
+    variable is replaced. Without the variable the name stays as it is: its error says what is missing.
+    """
+    variable, slash, rest = name.partition("/")
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if slash and variable == CREDENTIALS_VARIABLE and folder.startswith("/"):
+        return Path(folder) / rest
+    return base / name
 
 
 def _payload(table: Table, key: str) -> str | None:
