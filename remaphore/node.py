@@ -108,7 +108,7 @@ class _Sender:
         that the message was not sent, ConnectionLostError that it may have been.
         """
         self._check("send")
-        outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key)
+        outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key)
         where = subject.for_messages(self.config.subject, _checked(subject_name))
         await self.bus.publish(where, outgoing.raw, timeout=timeout)
         return outgoing.message
@@ -146,7 +146,7 @@ class _Sender:
         config = self.config  # a reload may replace it meanwhile
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         responders = expect(config, to)
-        outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
+        outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
         request = Request(outgoing, exchange, receipts=receipts, on_drop=on_drop, clock=self._clock)
@@ -209,7 +209,7 @@ class Node(_Sender):
 
         if not message.wants_reply:
             raise UsageError("the message does not request a reply", hint="reply only if message.wants_reply is true")
-        await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))
+        await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, as_bytes(output)))
 
 
 class DaemonNode(_Sender):
@@ -230,7 +230,8 @@ class DaemonNode(_Sender):
         self._guard.check(f"node.{call}")
 
 
-def _bytes(text: str | bytes) -> bytes:
+def as_bytes(text: str | bytes) -> bytes:
+    """Return *text* in UTF-8, or the bytes as they are."""
     return text.encode(errors="surrogateescape") if isinstance(text, str) else text
 
 

@@ -165,20 +165,26 @@ def run(options: Request) -> int:
     """Send and print; return `exit_code`."""
     from remaphore import tasks
     from remaphore.cli.collecting import Reporter, collect
-    from remaphore.cli.configuration import load_config
     from remaphore.cli.document import saver_of
+    from remaphore.cli.route import choose
     from remaphore.cli.writer import Writer
     from remaphore.hooks.manager import configure, load
 
     requests.check_names(key=options.key, subject_name=options.subject)
-    config = load_config(options.config)
+    route = choose(options.config, agent=options.agent, direct=options.direct)
+    config = route.config
     requests.check_words(options, config)
     requests.warn_of_default_verb(options)
     plan = batch_plan(options)
     if options.dry_run:
         return _dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    destinations = _destinations(options, config)
+    try:
+        destinations = _destinations(options, config)
+    except NoReceiversError:
+        if not route.agent or options.selection:
+            raise
+        destinations = (options.to,)  # the agent says whether it has no such peer, or does not permit this
     if not destinations:
         return 0
     payload = requests.read_payload(options)
@@ -192,7 +198,7 @@ def run(options: Request) -> int:
         try:
             reporter = Reporter(plugins, writer)
             summary = tasks.run(
-                collect(options, config, reporter, destinations=destinations, payload=payload, dropped=dropped)
+                collect(options, route, reporter, destinations=destinations, payload=payload, dropped=dropped)
             )
         except BaseException:  # Ctrl-C or an error, which decides the exit code
             if saver and saver.error:
@@ -201,18 +207,18 @@ def run(options: Request) -> int:
             raise
     if saver and saver.error:
         raise saver.error
-    _notice_drops(options, summary, dropped)
+    if not options.verbose:
+        notice_dropped(summary.dropped, receipts=options.report)  # remaphore -r asks for no receipts
+    if options.report:
+        notice_repeats(dropped)
     return exit_code(summary, check=options.check)
 
 
-def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
-    if summary.dropped and not options.verbose:
-        # remaphore -r asks for no receipts.
-        one, more = ("reply or receipt", "replies or receipts") if options.report else ("reply", "replies")
-        number = f"1 {one} was" if summary.dropped == 1 else f"{summary.dropped} {more} were"
-        output.notice(f"{number} dropped; --verbose shows why")
-    if options.report:
-        notice_repeats(reasons)
+def notice_dropped(number: int, *, receipts: bool) -> None:
+    """Write on stderr that so many replies, or *receipts*, were dropped, if any was."""
+    one, more = ("reply or receipt", "replies or receipts") if receipts else ("reply", "replies")
+    if number:
+        output.notice(f"{f'1 {one} was' if number == 1 else f'{number} {more} were'} dropped; --verbose shows why")
 
 
 def notice_repeats(reasons: Set[DropReason]) -> None:
