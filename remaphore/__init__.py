@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # that of `typing`, whose import takes half as long as a 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config as Config
     from remaphore.config.settings import VerbSettings as VerbSettings
+    from remaphore.connecting import connect as connect
     from remaphore.errors import AgentError as AgentError
     from remaphore.errors import BrokerRefusedError as BrokerRefusedError
     from remaphore.errors import BrokerUnavailableError as BrokerUnavailableError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from remaphore.hooks.plan import Step as Step
     from remaphore.hooks.stats import DaemonStats as DaemonStats
     from remaphore.hooks.stats import QueueState as QueueState
-    from remaphore.node import connect as connect
     from remaphore.protocol.drop import Drop as Drop
     from remaphore.protocol.drop import DropReason as DropReason
     from remaphore.protocol.exchange import Summary as Summary
@@ -61,7 +61,7 @@ _HOME = {
     "Step": "remaphore.hooks.plan",
     "Summary": "remaphore.protocol.exchange",
     "VerbSettings": "remaphore.config.settings",
-    "connect": "remaphore.node",
+    "connect": "remaphore.connecting",
     "hookimpl": "remaphore.hooks.markers",
     "AgentError": "remaphore.errors",
     "BrokerRefusedError": "remaphore.errors",

@@ -1,4 +1,4 @@
-"""The Python API: `connect`, and the `Node` that it yields.
+"""The Python API: a connection to the broker, and the `Node` that has it.
 
 async with remaphore.connect("/etc/remaphore/remaphore.toml") as node:
     await node.send("deploy", to="com.example.**", payload="v42")
@@ -40,18 +40,7 @@ async def connect(
     on_reconnect: Callable[[str], None] | None = None,
     on_protocol_error: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
-    """Connect to the broker of *config*, and yield a node; the connection is closed at the end of the block.
-
-    config: a `Config`, the path of a file, or None for the file that the command line would use. timeout: seconds to
-    try while no server answers, None for no limit.
-
-    The callbacks get one line for people. on_notice: after a second without a broker, then every 30 seconds, and when
-    it is back. on_reconnect: at every reconnect, however short the interruption; on_notice is then not called
-    when the broker is back. on_protocol_error: when a broker violates the NATS protocol, at most every 15 seconds;
-    without it, on_notice is.
-
-    Raise ConfigError, BrokerRefusedError (credentials or TLS, at once) or BrokerUnavailableError (after *timeout*).
-    """
+    """Connect to the broker of *config*, and yield a node: `remaphore.connect`, without an agent."""
     from remaphore.transport.nats_client import NatsBus
 
     settings = config if isinstance(config, Config) else load(os.fspath(config) if config else None, os.environ)

@@ -84,7 +84,7 @@ def paths(environ: Mapping[str, str], *, user: int) -> tuple[str, ...]:
 def check_directory(path: str, environ: Mapping[str, str]) -> None:
     """Raise AgentError if another user could have put the socket at *path*: they would get what is sent.
 
-    Its directory must be root's, or below $XDG_RUNTIME_DIR our own, and nobody else may write there.
+    Its directory must be root's, or below $XDG_RUNTIME_DIR our own, and no other user may write there.
     """
     folder = os.path.dirname(path) or os.curdir  # noqa: PTH120 - `a/../b` is not `b` if `a` is a link
     info = os.stat(folder)  # noqa: PTH116
@@ -96,7 +96,7 @@ def check_directory(path: str, environ: Mapping[str, str]) -> None:
         what = f"others may write there (mode {stat.S_IMODE(info.st_mode):04o})"
     else:
         return
-    hint = "use a directory of root that nobody else may write to, or one of yours below $XDG_RUNTIME_DIR"
+    hint = "use a directory of root that no other user may write to, or one of yours below $XDG_RUNTIME_DIR"
     raise AgentError(f"the agent at {path} cannot be trusted: {folder}: {what}", hint=hint)
 
 

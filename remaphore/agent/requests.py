@@ -16,7 +16,7 @@ from remaphore.protocol.receipt import Receipt
 from remaphore.requesting.requester import Request
 
 if TYPE_CHECKING:
-    from remaphore.agent.client import Connection
+    from remaphore.agent.connection import Connection
 
 
 class _Verified(Exchange):

@@ -153,7 +153,7 @@ def socket_paths(environ: Mapping[str, str], user: int, named: str = "") -> tupl
 
 
 def _is_trusted(path: str, environ: Mapping[str, str]) -> bool:
-    """Return whether surely nobody else can put a socket at *path*: what `remaphore.agent.place` examines and reports.
+    """Return whether surely no other user can put a socket at *path*, as `remaphore.agent.place` examines and reports.
 
     Raise OSError.
     """

@@ -112,7 +112,7 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.selection import EXPLAINED, add_exceptions
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
-    parser.description = f"Send a message and print the replies of the peers that it addresses. {EXPLAINED}"
+    parser.description = f"Send a message and print the replies. {EXPLAINED}"
     requests.add_message(parser)
     add_exceptions(parser)
     parser.add_argument(
@@ -179,12 +179,7 @@ def run(options: Request) -> int:
     if options.dry_run:
         return _dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    try:
-        destinations = _destinations(options, config)
-    except NoReceiversError:
-        if not route.agent or options.selection:
-            raise
-        destinations = (options.to,)  # the agent says whether it has no such peer, or does not permit this
+    destinations = _destinations(options, config, may_be_unknown=bool(route.agent))
     if not destinations:
         return 0
     payload = requests.read_payload(options)
@@ -272,12 +267,20 @@ def batch_plan(options: Request) -> BatchPlan | None:
     return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def _destinations(options: Request, config: Config) -> tuple[str, ...]:
-    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError."""
+def _destinations(options: Request, config: Config, *, may_be_unknown: bool = False) -> tuple[str, ...]:
+    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError.
+
+    may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
+    """
     from remaphore.requesting.requester import expect, names
 
     if options.selection is None:
-        return names(expect(config, options.to))
+        try:
+            return names(expect(config, options.to))
+        except NoReceiversError:
+            if may_be_unknown:
+                return (options.to,)
+            raise
     found = options.selection.destinations(config, verb=options.verb)
     if not found:
         what = "failed, rejected the message, is missing, or was not asked"
