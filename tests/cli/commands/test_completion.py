@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remaphore.extras import install_hint
+from tests.docs.pages import ROOT
 from tests.harness.factories import make_key
 
 BIN = Path(sys.executable).parent
@@ -202,6 +203,5 @@ def test_without_the_library_the_error_names_the_extra():
 
 
 def test_the_marker_for_global_completion_is_at_the_start_of_the_script():
-    assert (
-        "PYTHON_ARGCOMPLETE_OK" in (ROOT / "bin" / "remaphore").read_text()[:1024]
-    )  # activate-global-python-argcomplete
+    # activate-global-python-argcomplete reads it
+    assert "PYTHON_ARGCOMPLETE_OK" in (ROOT / "bin" / "remaphore").read_text()[:1024]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from remaphore.cli.commands.send import Send, send
+from remaphore.cli.route import Route
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError
 from remaphore.node import Node
 from remaphore.transport import nats_client
