@@ -72,6 +72,10 @@ class _Sender:
         """The configuration of its identities and peers."""
         return self._signer.config
 
+    def apply_config(self, config: Config) -> None:
+        """Use the identities and peers of *config* from now on; what is in progress keeps those that it began with."""
+        self._signer.config = config
+
     def _check(self, call: str) -> None:
         """Raise UsageError if *call* is not possible now."""
 
@@ -192,8 +196,11 @@ class Node(_Sender):
             admission.close()
             await self.bus.unsubscribe(where)
 
-    async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
-        """Send the result of *message* to its sender. Raise UsageError if it requests no reply, or TransportError."""
+    async def reply(self, message: Message, exit_code: int | None, output: str | bytes = b"") -> None:
+        """Send the result of *message* to its sender; an exit code of None says that nothing was run.
+
+        Raise UsageError if the message requests no reply, or TransportError.
+        """
         from remaphore.messaging.replier import send_reply
 
         if not message.wants_reply:

@@ -27,6 +27,7 @@ FURTHER = {
     "Node": "remaphore.node",
     "Request": "remaphore.requesting.requester",
     "Peer": "remaphore.protocol.peers",
+    "PayloadRule": "remaphore.protocol.payloads",
     "Identity": "remaphore.config.settings",
     "Auth": "remaphore.config.settings",
     "Tls": "remaphore.config.settings",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
 from remaphore.protocol import duration
+from remaphore.protocol.payloads import DEFAULT_LENGTH, MAX_PATTERN_LENGTH
 from remaphore.transport.servers import INFO_WAIT
 
 _VERB = DEFAULT_VERB_SETTINGS
@@ -127,9 +128,35 @@ TABLES = (
                 " character, and no white space but spaces within it. Required.",
             ),
             Key(
+                "only",
+                "table",
+                "Payload rules: for each verb with a table [peers.only.VERB], the payloads that the peer may send with"
+                " it.",
+            ),
+            Key(
                 "compatibility",
                 '"legacy"',
                 "The peer runs the Go implementation; its replies do not name their request.",
+            ),
+        ),
+    ),
+    Table(
+        "[peers.only.VERB]",
+        "Below the table of a peer: it may send this verb, whatever verbs says, but only with these payloads. At least"
+        " one key is required.",
+        (
+            Key("payloads", "array of strings", 'Exact payloads; [""] is the empty one.'),
+            Key(
+                "pattern",
+                "string",
+                "Regular expression that the whole payload must match, without what could take long: see Running the"
+                " daemon.",
+            ),
+            Key(
+                "max_length",
+                "integer",
+                f"Bytes of a payload that matches (default with a pattern: {DEFAULT_LENGTH}, at most"
+                f" {MAX_PATTERN_LENGTH}); without a pattern, any payload up to it is permitted.",
             ),
         ),
     ),
@@ -194,6 +221,9 @@ verbs = ["*"]
 destination = "com.example.us.right"
 key = "<its public key>"
 verbs = ["ping", "deploy"]
+
+[peers.only.restart]
+payloads = ["web", "db"]
 
 [verbs.deploy]
 timeout = "10m"

@@ -36,7 +36,7 @@ _HELP = ("--help", "-help", "-h", "--h")
 _VERSION = ("--version", "-version")
 
 # They run until they are stopped, so a signal that stops them before they have begun is no failure either.
-_SERVICES = ("run", "broker")
+_SERVICES = ("run", "agent", "broker")
 
 # Of the interpreter that is started with -X utf8: the encoding in which text is written.
 _ENCODING = "remaphore_encoding"
@@ -58,7 +58,7 @@ def command() -> NoReturn:
     _use_utf8()
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
-    interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["broker"]))
+    interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["agent"], ["broker"]))
     os._exit(main())
 
 

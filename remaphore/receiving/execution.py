@@ -134,6 +134,7 @@ class Execution:
             not acts
             and peer is not None  # the configuration may have changed while the signature was verified
             and peer.may_send(verb)
+            and peer.may_send_payload(verb, message.payload)
             and not self._ledger.problem
             and not self._processor.notifying_too_much
         )
@@ -161,8 +162,10 @@ class Execution:
     async def _run(self, message: Message) -> AfterTurn | None:
         """Let the plugins act on *message*; return what is to be done after its turn, None if they did not act."""
         peer = self._peers.get(message.sender)
-        if peer is None or not peer.may_send(message.verb):  # the configuration changed while it waited
-            detail = "no longer among the verbs of this peer"
+        # The configuration may have changed while it waited.
+        permitted = peer is not None and peer.may_send(message.verb)
+        if peer is None or not permitted or not peer.may_send_payload(message.verb, message.payload):
+            detail = f"no longer among the {'payloads' if permitted else 'verbs'} of this peer"
             self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
             return None
         limit = self._config.verb(message.verb).timeout_seconds

@@ -8,7 +8,7 @@ import pytest
 import tomli
 
 from docs.generate import configuration
-from remaphore.config import show, toml
+from remaphore.config import payload_rules, show, toml
 from remaphore.config.settings import DEFAULT_VERB_SETTINGS, VerbSettings
 from tests.harness.factories import make_key
 
@@ -26,6 +26,7 @@ NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
         ("[tls]", set(toml._TLS)),
         ("[[identities]]", set(toml._IDENTITY)),
         ("[[peers]]", set(toml._PEER)),
+        ("[peers.only.VERB]", set(payload_rules.KEYS)),
         ("[verbs.NAME]", set(toml._VERB)),
         ("[plugins]", {"enable"}),
     ],

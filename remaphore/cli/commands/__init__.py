@@ -21,6 +21,7 @@ COMMANDS = {
     "request": "send a message and print the replies",
     "receive": "wait for messages and run a script for each",
     "run": "run the daemon: handlers in hooks.d/VERB/, and plugins",
+    "agent": "run the local agent: send for users who cannot read the keys",
     "hooks": "list what the daemon would run for a verb, and what it would skip",
     "explain": "explain check by check why a message is accepted or dropped",
     "plugins": "list the installed plugins and the hooks that they implement",
