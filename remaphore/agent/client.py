@@ -39,8 +39,8 @@ def _load_no_key() -> PrivateKey:
     raise UsageError("the private keys are the agent's", hint="connect without an agent to sign here")
 
 
-async def read_config(path: str) -> AgentConfig:
-    """Return what the agent at *path* tells about its node and those that we may address. Raise AgentError."""
+async def whoami(path: str) -> dict[str, Any]:
+    """Return what the agent at *path* tells about us, our rules and its node. Raise AgentError."""
     place.check_directory(path, os.environ)
     connection = Connection(path, lambda _line: None)
     await connection.open()
@@ -53,6 +53,12 @@ async def read_config(path: str) -> AgentConfig:
         about = connection.read_end(body)
     finally:
         connection.close()
+    return about
+
+
+async def read_config(path: str) -> AgentConfig:
+    """Return what the agent at *path* tells about its node and those that we may address. Raise AgentError."""
+    about = await whoami(path)
     try:
         return AgentConfig(
             source=f"the agent at {path}",
@@ -64,6 +70,7 @@ async def read_config(path: str) -> AgentConfig:
             peers=tuple(Peer(destination=name, key=key, verbs=frozenset()) for name, key in about["peers"]),
         )
     except (KeyError, TypeError, ValueError) as error:
+        connection = Connection(path, lambda _line: None)
         raise connection.not_understood(DecodeError(f"whoami: {error!r}")) from None
 
 

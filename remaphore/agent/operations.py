@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Coroutine
+from importlib.metadata import version
 from typing import Any
 
 from remaphore.agent import frames
@@ -32,6 +33,7 @@ class Operations:
         self.rules = rules
         self._feeds = feeds
         self._receipts = receipts
+        self._release = version("remaphore")
 
     def start(self, session: Session, head: Head) -> Coroutine[Any, Any, End]:
         """Return the operation that *head* asks for, not begun. Raise RefusedError if no rule permits it."""
@@ -121,6 +123,7 @@ class Operations:
             "rules": [describe_rule(rule) for rule in rules],
             "connected": self.node.bus.connected,
             "version": frames.VERSION,
+            "release": self._release,
             "destination": config.destination,
             "subject": config.subject,
             "peers": peers,

@@ -53,13 +53,5 @@ def agent_rule(rule: AgentRule) -> dict[str, object]:
     who = {"user": rule.user} if rule.user else {"group": rule.group}
     table: dict[str, object] = {**who, "do": sorted(rule.do), "verbs": sorted(rule.verbs)}
     table |= {"to": list(rule.to)} if rule.to else {}
-    if rule.payload is not None:
-        exact = sorted(text.decode() for text in rule.payload.payloads)
-        pattern = rule.payload.pattern.pattern.decode() if rule.payload.pattern else None
-        words: dict[str, object] = {
-            "payloads": exact or None,
-            "pattern": pattern,
-            "max_length": rule.payload.max_length,
-        }
-        table |= {key: value for key, value in words.items() if value is not None}
+    table |= rule.payload.settings() if rule.payload is not None else {}
     return table | ({"identity": rule.identity} if rule.identity else {})
