@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from remaphore.config import checks
+from remaphore.config import checks, payload_rules
 from remaphore.config.settings import AgentRule, AgentSettings
 from remaphore.config.tables import Table
-from remaphore.errors import ConfigError
-from remaphore.protocol.payloads import PayloadRule
 from remaphore.text import closest
 
 OPERATIONS = ("send", "request", "receive")
 _AGENT = ("socket", "allow")
-_PAYLOAD = ("payloads", "pattern", "max_length")
-_RULE = ("user", "group", "do", "verbs", "to", "identity", *_PAYLOAD)
+_RULE = ("user", "group", "do", "verbs", "to", "identity", *payload_rules.KEYS)
 _MAX_ID = 2**32 - 2  # the largest uid and gid; the next number means "unchanged" in chown(2)
 
 
@@ -56,19 +53,9 @@ def _rule(table: Table, identities: Collection[str]) -> AgentRule:
         verbs=frozenset(verb.lower() for verb in verbs),
         to=to,
         identity=identity,
-        payload=_payload(table),
+        payload=payload_rules.read(table),
         path=table.path(""),
     )
-
-
-def _payload(table: Table) -> PayloadRule | None:
-    if not any(key in table for key in _PAYLOAD):
-        return None
-    payloads, pattern, longest = table.texts("payloads"), table.text("pattern"), table.positive("max_length")
-    try:
-        return PayloadRule.of(payloads=payloads, pattern=pattern, max_length=longest)
-    except ConfigError as error:
-        raise table.error("max_length" if pattern is None else "pattern", str(error), error.hint) from None
 
 
 def _owner(table: Table, key: str) -> str:
