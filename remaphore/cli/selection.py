@@ -129,7 +129,7 @@ def add_exceptions(parser: Parser) -> None:
         "--retry",
         metavar="FILE",
         default="",
-        help="ask those again that did not succeed in FILE (- for stdin), of --save",
+        help="ask those of --save FILE (- for stdin) without success",
     )
 
 
