@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
+from remaphore.config.settings import AGENT_SOCKET, DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
 from remaphore.protocol import duration
 from remaphore.protocol.payloads import DEFAULT_LENGTH, MAX_PATTERN_LENGTH
 from remaphore.transport.servers import INFO_WAIT
@@ -35,7 +35,8 @@ class Table:
 
 INTRODUCTION = (
     "The configuration of a node, in TOML. It contains no secrets, only the names of files that do. Only root and the"
-    " daemon's user may be able to write to it. Relative paths start at its directory. An unknown key is an error, and"
+    " daemon's user may be able to write to it. Relative paths start at its directory; one that begins with"
+    " $CREDENTIALS_DIRECTORY/ is a credential of the systemd service (LoadCredential=). An unknown key is an error, and"
     " every error names the key and a hint on how to fix it. Files in peers.d/*.toml next to it may contain more"
     " [[peers]]."
     " A file whose name does not end in .toml has the legacy format of the Go implementation."
@@ -197,6 +198,40 @@ TABLES = (
                 "string",
                 "User of the handlers, if the daemon runs as root (default: the daemon's user).",
             ),
+        ),
+    ),
+    Table(
+        "[agent]",
+        "The local agent, `remaphore agent`.",
+        (
+            Key(
+                "socket",
+                "file",
+                f"Unix socket that the agent creates if systemd passes none (default: {AGENT_SOCKET} for root,"
+                " $XDG_RUNTIME_DIR/remaphore/agent.sock for others). Clients do not read this: name another path"
+                " to them with --agent.",
+            ),
+        ),
+    ),
+    Table(
+        "[[agent.allow]]",
+        "One table for each rule of the local agent. A user may do what any rule that names it, or a group of its"
+        " process, permits. Without a rule it may do nothing, and neither may root.",
+        (
+            Key("user", "string or integer", "User, by name or number. Exactly one of user and group is required."),
+            Key("group", "string or integer", "Group, by name or number, of which a process of the user is a member."),
+            Key("do", "array of strings", "Operations: send, request, receive. Required."),
+            Key("verbs", "array of strings", 'Verbs of messages to send or receive; ["*"] is every verb. Required.'),
+            Key(
+                "to",
+                "array of strings",
+                "Patterns, such as com.example.web.*; one of them must contain everything that a message is sent to."
+                " Required for send and request; for receive, only to get messages that are not sent to this node.",
+            ),
+            Key("payloads", "array of strings", "Exact payloads that may be sent, as in [peers.only.VERB]."),
+            Key("pattern", "string", "Regular expression that the whole payload must match, as in [peers.only.VERB]."),
+            Key("max_length", "integer", "Bytes of a payload that matches, as in [peers.only.VERB]."),
+            Key("identity", "public key", "Identity that signs (default: default_identity)."),
         ),
     ),
     Table(

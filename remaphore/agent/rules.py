@@ -138,5 +138,9 @@ def _number(text: str, look_up: Callable[[str], int]) -> int:
 
 
 def permits_everything(rule: AgentRule) -> bool:
-    """Return whether *rule* permits to send every verb to every destination: that is root on all of them."""
-    return bool(rule.do - {"receive"}) and "*" in rule.verbs and ALL in rule.to
+    """Return whether *rule* permits to send any payload with every verb to every destination: that is root on all.
+
+    A pattern that consists of `*` and `**` alone, such as `*.**`, leaves out only names of another number of segments.
+    """
+    everywhere = any(set(pattern.split(".")) <= {"*", ALL} for pattern in rule.to)
+    return bool(rule.do - {"receive"}) and "*" in rule.verbs and everywhere and rule.payload is None

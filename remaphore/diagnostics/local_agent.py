@@ -1,4 +1,4 @@
-"""The local agent: which way commands go, through it or directly, and whether it does what it should."""
+"""The local agent as `doctor` finds it: which way commands go, through it or directly, and whether it works."""
 
 from __future__ import annotations
 
@@ -6,44 +6,15 @@ import asyncio
 import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 
 from remaphore.agent import place
 from remaphore.agent.client import whoami
-from remaphore.agent.rules import Rules, permits_everything
-from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import RemaphoreError
 
-_ROOT = ("root", "0")
 _WHERE = "agent"
 _AGAIN_SECONDS = 0.1
 _RESTART = "systemctl restart remaphore-agent"
-
-
-def check_agent(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield the findings about the table `[agent]` of *config*: rules, and a socket that no command looks for."""
-    agent = config.agent
-    if agent.socket is None and not agent.allow:
-        return
-    expected = environ.get(place.VARIABLE) or place.SYSTEM_SOCKET
-    if agent.socket is not None and agent.socket != Path(expected):
-        what = f"commands look for the agent at {expected}, and not at {agent.socket}: they read no configuration"
-        hint = f"delete socket, or set {place.VARIABLE}={shlex.quote(str(agent.socket))} for its users, and here"
-        yield Finding(Level.ERROR, Code.AGENT_SOCKET_ELSEWHERE, f"{config.source}: agent.socket", what, hint)
-    for problem in Rules(config).problems:
-        yield Finding(Level.WARNING, Code.AGENT_RULE_UNUSABLE, config.source, problem.what, problem.hint)
-    for rule in agent.allow:
-        if permits_everything(rule) and rule.payload is None and rule.user not in _ROOT:
-            who = f"user {rule.user}" if rule.user else f"every member of group {rule.group}"
-            what = f"{who} may send every verb to every destination, like root: they can run all that peers permit us"
-            hint = "name the verbs and destinations that they need"
-            yield Finding(Level.WARNING, Code.AGENT_RULE_UNLIMITED, f"{config.source}: {rule.path}", what, hint)
-    if not agent.allow:
-        what = "the agent has no rules: it permits nothing, to root neither"
-        yield Finding(Level.WARNING, Code.AGENT_NO_RULES, config.source, what, "add [[agent.allow]]")
-    else:
-        yield Finding(Level.OK, Code.AGENT_RULES_OK, config.source, f"rules of the agent: {len(agent.allow)}")
 
 
 async def examine_agent(environ: Mapping[str, str], *, chosen: str | None, timeout: float) -> Iterator[Finding]:
@@ -97,4 +68,4 @@ def judge(path: str, about: Mapping[str, object]) -> Iterator[Finding]:
         yield Finding(Level.WARNING, Code.AGENT_NAMES_NO_RULE, _WHERE, what, hint)
     else:
         what = f"commands go through the agent at {path}; rules for us: {', '.join(names)}"
-        yield Finding(Level.OK, Code.AGENT_OK, _WHERE, what)
+        yield Finding(Level.OK, Code.AGENT_USED, _WHERE, what)

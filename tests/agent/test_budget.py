@@ -27,7 +27,7 @@ def test_a_user_has_a_quarter_and_all_users_have_the_whole():
     accounts[0].close()
     assert accounts[5].queue(CLIENT_BYTES)
     assert not accounts[5].queue(1)
-    assert accounts[5].reserve(USER_BYTES - CLIENT_BYTES)
+    assert accounts[5].reserve(USER_BYTES - CLIENT_BYTES - 1)
     for account in accounts[1:]:
         account.close()
     assert budget.total == 0

@@ -109,7 +109,7 @@ def test_names_are_looked_up_and_numbers_are_not_needed_to_exist():
     assert resolve(rule(user="4000000000")) == (4_000_000_000, None, None)
 
 
-@pytest.mark.parametrize("fields", [{"user": "nobody-of-this-name"}, {"group": "no-such-group"}, {"user": "65534"}])
+@pytest.mark.parametrize("fields", [{"user": "no-such-user"}, {"group": "no-such-group"}, {"user": "65534"}])
 def test_a_rule_that_can_name_none_permits_nothing_and_is_reported(fields):
     rules = rules_of(rule(**fields))
     assert len(rules.problems) == 1

@@ -216,7 +216,7 @@ def test_bytes_that_are_no_protocol_end_the_connection_with_a_sentence(agent, ra
         assert words in end["error"]
 
 
-def test_a_head_that_is_late_is_refused_and_a_gone_client_is_none(agent):
+def test_a_head_that_is_late_is_refused(agent):
     with Client(agent.path) as silent, Client(agent.path) as half:
         half.socket.sendall(b"H\0\0")
         begin = time.monotonic()

@@ -38,6 +38,14 @@ verbs = ["*"]
 [verbs.deploy]
 timeout = "1m30s"
 payload = "stdin"
+[agent]
+socket = "/srv/agent.sock"
+[[agent.allow]]
+user = "ci"
+do = ["send"]
+verbs = ["deploy"]
+to = ["com.a"]
+pattern = "v[0-9]"
 [plugins]
 enable = ["chat"]
 [plugins.chat]

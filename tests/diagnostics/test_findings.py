@@ -43,14 +43,10 @@ TESTS = {
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"
     ),
     Code.RUNTIME_LIMITED: "tests/diagnostics/test_runtime.py::test_denied_call_is_a_finding",
-    Code.AGENT_SOCKET_ELSEWHERE: "tests/diagnostics/test_local_agent.py::test_check_judges_the_table_of_the_agent",
-    Code.AGENT_RULE_UNUSABLE: "tests/diagnostics/test_local_agent.py::test_check_judges_the_table_of_the_agent",
-    Code.AGENT_RULE_UNLIMITED: "tests/diagnostics/test_local_agent.py::test_check_judges_the_table_of_the_agent",
-    Code.AGENT_NO_RULES: "tests/diagnostics/test_local_agent.py::test_check_judges_the_table_of_the_agent",
-    Code.AGENT_RULES_OK: "tests/diagnostics/test_local_agent.py::test_check_judges_the_table_of_the_agent",
     Code.AGENT_UNUSABLE: (
         "tests/diagnostics/test_local_agent.py::test_an_agent_that_cannot_be_used_is_an_error_and_never_the_direct_way"
     ),
+    Code.AGENT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
     Code.AGENT_NOT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
     Code.AGENT_OTHER_RELEASE: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
     Code.AGENT_DISCONNECTED: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",

@@ -1,4 +1,4 @@
-"""Which way commands go, as doctor reports it; and the rules of the agent, as check does."""
+"""Which way commands go, through the agent or directly, as doctor reports it."""
 
 import asyncio
 import socket
@@ -6,12 +6,11 @@ import socket
 import pytest
 
 from remaphore.agent import place
-from remaphore.config import search
 from remaphore.diagnostics import local_agent
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.diagnostics.local_agent import examine_agent, judge
 from tests.harness.agent import ROOT_RULE, as_root, listening, start_agent
-from tests.harness.machine import Machine, assert_hints
+from tests.harness.machine import assert_hints
 from tests.harness.processes import SECONDS
 
 PATH = "/run/remaphore/agent.sock"
@@ -41,7 +40,7 @@ def test_an_agent_that_answers_is_the_way_that_counts(fleet, at, tmp_path):
         at(path)
         start_agent(fleet, fleet.config("one", extra=ROOT_RULE), listener)
         way = f"commands go through the agent at {path}; rules for us: agent.allow[0]"
-        assert examine() == [(Code.AGENT_OK, Level.OK, way)]
+        assert examine() == [(Code.AGENT_USED, Level.OK, way)]
         ((code, level, what),) = examine(chosen="x.toml")
         assert (code, level) == (Code.AGENT_NOT_USED, Level.NOTE)
         assert what == f"commands work directly and not through the agent at {path}: -c x.toml takes precedence"
@@ -71,7 +70,7 @@ def test_an_agent_that_cannot_be_used_is_an_error_and_never_the_direct_way(at, t
 
 def test_the_answer_of_an_agent_is_judged():
     cases = [
-        ({}, Code.AGENT_OK, Level.OK, "rules for us: agent.allow[0]"),
+        ({}, Code.AGENT_USED, Level.OK, "rules for us: agent.allow[0]"),
         ({"release": "0.0.1"}, Code.AGENT_OTHER_RELEASE, Level.WARNING, "is remaphore 0.0.1, this is"),
         ({"release": None}, Code.AGENT_OTHER_RELEASE, Level.WARNING, "is remaphore (older), this is"),
         ({"connected": False}, Code.AGENT_DISCONNECTED, Level.ERROR, "has no connection to a broker"),
@@ -83,41 +82,4 @@ def test_the_answer_of_an_agent_is_judged():
         assert_hints(found)
         (one,) = [each for each in found if each.code is code]
         assert (one.level, what in one.what) == (level, True)
-        assert (Code.AGENT_OK in {each.code for each in found}) is ("rules" not in changes)
-
-
-def rule(**changes):
-    keys = {"user": '"root"', "do": '["send"]', "verbs": '["*"]', "to": '["**"]'} | changes
-    return "[[agent.allow]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items() if value)
-
-
-def test_check_judges_the_table_of_the_agent(tmp_path):
-    unlimited, limited = [Code.AGENT_RULE_UNLIMITED, Code.AGENT_RULES_OK], [Code.AGENT_RULES_OK]
-    cases = {
-        "": [],
-        rule(): limited,
-        rule(user="65533"): unlimited,
-        rule(user="", group="65533"): unlimited,
-        rule(user="65533", max_length="9"): limited,
-        rule(user="65533", verbs='["ping"]'): limited,
-        rule(user="65533", to='["com.**"]'): limited,
-        rule(user='"no-such-user"', to='["com.**"]'): [Code.AGENT_RULE_UNUSABLE, Code.AGENT_RULES_OK],
-        rule(user='"nobody"', to='["com.**"]'): [Code.AGENT_RULE_UNUSABLE, Code.AGENT_RULES_OK],
-        "[agent]\nsocket = '/run/remaphore/agent.sock'\n": [Code.AGENT_NO_RULES],
-        "[agent]\nsocket = '/elsewhere'\n" + rule(): [Code.AGENT_SOCKET_ELSEWHERE, Code.AGENT_RULES_OK],
-    }
-    machine = Machine(tmp_path)
-    before = machine.config.read_text()
-    for text, codes in cases.items():
-        machine.config.write_text(before + text)
-        found = list(local_agent.check_agent(search.load(str(machine.config), {}), {}))
-        assert_hints(found)
-        assert [each.code for each in found] == codes, text
-    assert machine.found(Code.AGENT_SOCKET_ELSEWHERE)[0].level is Level.ERROR
-
-
-def test_a_socket_elsewhere_is_no_error_where_the_variable_names_it(tmp_path):
-    machine = Machine(tmp_path)
-    machine.append("[agent]\nsocket = '/elsewhere'\n" + rule())
-    judged = local_agent.check_agent(search.load(str(machine.config), {}), {place.VARIABLE: "/elsewhere"})
-    assert [each.code for each in judged] == [Code.AGENT_RULES_OK]
+        assert (Code.AGENT_USED in {each.code for each in found}) is ("rules" not in changes)
