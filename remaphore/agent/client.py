@@ -39,8 +39,8 @@ def _load_no_key() -> PrivateKey:
     raise UsageError("the private keys are the agent's", hint="connect without an agent to sign here")
 
 
-async def read_config(path: str) -> AgentConfig:
-    """Return what the agent at *path* tells about its node and those that we may address. Raise AgentError."""
+async def whoami(path: str) -> dict[str, Any]:
+    """Return what the agent at *path* tells about us, its rules that name us, and its node. Raise AgentError."""
     place.check_directory(path, os.environ)
     connection = Connection(path, lambda _line: None)
     await connection.open()
@@ -50,9 +50,14 @@ async def read_config(path: str) -> AgentConfig:
             _, body = await connection.next(deadline=asyncio.get_running_loop().time() + ANSWER_SECONDS)
         except ConnectionLostError:
             raise place.unreachable(path, OSError(0, "it has gone, or does not answer")) from None
-        about = connection.read_end(body)
+        return connection.read_end(body)
     finally:
         connection.close()
+
+
+async def read_config(path: str) -> AgentConfig:
+    """Return what the agent at *path* tells about its node and those that we may address. Raise AgentError."""
+    about = await whoami(path)
     try:
         return AgentConfig(
             source=f"the agent at {path}",
@@ -64,7 +69,7 @@ async def read_config(path: str) -> AgentConfig:
             peers=tuple(Peer(destination=name, key=key, verbs=frozenset()) for name, key in about["peers"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise connection.not_understood(DecodeError(f"whoami: {error!r}")) from None
+        raise Connection(path, lambda _line: None).not_understood(DecodeError(f"whoami: {error!r}")) from None
 
 
 class AgentNode(Node):

@@ -157,12 +157,17 @@ def test_a_caller_in_too_many_groups_is_refused(agent):
     assert call_as(agent.path, OTHER, b"", op="send", verb="deploy", to=TWO, groups=groups[:256])["exit"] == 0
 
 
-def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent):
+def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent, fleet):
     end = call_as(agent.path, OTHER, op="whoami", groups=[GROUP])
     assert (end["uid"], end["gid"], end["groups"]) == (OTHER, OTHER, [GROUP])
     assert [rule["rule"] for rule in end["rules"]] == ["agent.allow[1]", "agent.allow[2]", "agent.allow[3]"]
     assert [destination for destination, _ in end["peers"]] == [TWO]
     assert call_as(agent.path, 777, op="whoami")["rules"] == []
+    shown = fleet.run("agent", "--whoami", "--agent", agent.path)
+    assert shown.returncode == 0, shown.stderr
+    assert {"agent": agent.path, "uid": 0, "connected": True}.items() <= json.loads(shown.stdout).items()
+    missing = fleet.run("agent", "--whoami", "--agent", f"{agent.path}.none")
+    assert (missing.returncode, "no agent at" in missing.stderr) == (3, True)
 
 
 @pytest.mark.parametrize(
