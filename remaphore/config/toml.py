@@ -14,12 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import characters, checks, payload_rules
+from remaphore.config import agent, characters, checks, payload_rules
 from remaphore.config.secrets import CREDENTIALS_VARIABLE, private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
     DEFAULT_SUBJECT,
-    AgentSettings,
     Auth,
     Config,
     Identity,
@@ -100,7 +99,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         enabled_plugins=enabled,
         plugins=plugins,
         notify_rejections=root.boolean("notify_rejections") is not False,
-        agent=_agent(root, base, identities),
+        agent=agent.read_agent(root, base, identities=[identity.key for identity in identities]),
         warnings=tuple(warnings),
         origins=MappingProxyType({path: f"{source}: {path}" for path in paths}),
     )
@@ -220,14 +219,6 @@ def _permitted(table: Table) -> frozenset[str]:
     for number, verb in enumerate(verbs):
         table.checked(f"verbs[{number}]", verb, checks.verb_problem)
     return frozenset(verb.lower() for verb in verbs)
-
-
-def _agent(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
-    if "agent" not in root:
-        return AgentSettings()
-    from remaphore.config.agent import read_agent  # which most nodes do not need
-
-    return read_agent(root, base, identities=[identity.key for identity in identities])
 
 
 def _file(table: Table, key: str, base: Path) -> Path | None:
