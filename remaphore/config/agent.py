@@ -18,8 +18,6 @@ _MAX_ID = 2**32 - 2  # the largest uid and gid; the next number means "unchanged
 
 def read_agent(root: Table, base: Path, *, identities: Collection[str]) -> AgentSettings:
     """Return the settings in `[agent]` of *root*. identities: the public keys of this node. Raise ConfigError."""
-    if "agent" not in root:
-        return AgentSettings()
     table = root.table("agent", _AGENT)
     socket = table.text("socket")
     rules = tuple(_rule(each, identities) for each in table.tables("allow", _RULE))

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import agent, characters, checks, payload_rules
+from remaphore.config import characters, checks, payload_rules
 from remaphore.config.secrets import CREDENTIALS_VARIABLE, private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
     DEFAULT_SUBJECT,
+    AgentSettings,
     Auth,
     Config,
     Identity,
@@ -99,7 +100,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         enabled_plugins=enabled,
         plugins=plugins,
         notify_rejections=root.boolean("notify_rejections") is not False,
-        agent=agent.read_agent(root, base, identities=[identity.key for identity in identities]),
+        agent=agent_settings(root, base, identities),
         warnings=tuple(warnings),
         origins=MappingProxyType({path: f"{source}: {path}" for path in paths}),
     )
@@ -219,6 +220,15 @@ def _permitted(table: Table) -> frozenset[str]:
     for number, verb in enumerate(verbs):
         table.checked(f"verbs[{number}]", verb, checks.verb_problem)
     return frozenset(verb.lower() for verb in verbs)
+
+
+def agent_settings(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
+    """Return the settings of the agent, whose reader most nodes do not need. Raise ConfigError."""
+    if "agent" not in root:
+        return AgentSettings()
+    from remaphore.config.agent import read_agent
+
+    return read_agent(root, base, identities=[identity.key for identity in identities])
 
 
 def _file(table: Table, key: str, base: Path) -> Path | None:
