@@ -15,6 +15,7 @@ from remaphore.cli.commands import COMMANDS
 from tests.docs.pages import ROOT
 from tests.harness.fresh_venv import FreshVenv, build_wheel
 
+VERSION = importlib.metadata.version("remaphore")
 SYSTEMD = ROOT / "docs" / "systemd"
 
 
