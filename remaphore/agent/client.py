@@ -43,11 +43,12 @@ async def whoami(path: str) -> dict[str, Any]:
     """Return what the agent at *path* tells about us, its rules that name us, and its node. Raise AgentError."""
     place.check_directory(path, os.environ)
     connection = Connection(path, lambda _line: None)
-    await connection.open()
     try:
-        connection.write(frames.encode_json(frames.HEAD, {"v": frames.VERSION, "op": frames.WHOAMI}))
+        await connection.open()
+        deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        await connection.write(frames.encode_json(frames.HEAD, {"v": frames.VERSION, "op": frames.WHOAMI}))
         try:
-            _, body = await connection.next(deadline=asyncio.get_running_loop().time() + ANSWER_SECONDS)
+            _, body = await connection.next(deadline=deadline)
         except ConnectionLostError:
             raise place.unreachable(path, OSError(0, "it has gone, or does not answer")) from None
         return connection.read_end(body)
@@ -100,12 +101,12 @@ class AgentNode(Node):
         """Do what `Node.send` does; raise AgentError if the agent cannot be used, or does not permit it."""
         head = _head(frames.SEND, verb=verb, to=to, id=id, key=key, subject=subject_name, timeout=timeout)
         connection = Connection(self._path, self._on_notice)
-        await connection.open()
         try:
+            await connection.open()
             raw = as_bytes(payload)
-            connection.write(head + frames.encode(frames.PAYLOAD, raw))
             limit = CONNECT_SECONDS if timeout is None else timeout
             deadline = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
+            await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=deadline)
             kind, body = await connection.next(deadline=deadline)
             if kind != frames.END:
                 raise connection.not_understood(DecodeError(f"frame {kind!r}"))
@@ -140,20 +141,20 @@ class AgentNode(Node):
             receipts=receipts,
         )
         connection = Connection(self._path, self._on_notice)
-        await connection.open()
         try:
+            await connection.open()
             raw = as_bytes(payload)
-            connection.write(head + frames.encode(frames.PAYLOAD, raw))
-            now = asyncio.get_running_loop().time()
             limit = CONNECT_SECONDS if timeout is None else timeout
-            kind, body = await connection.next(deadline=now + limit + ANSWER_SECONDS)
+            asked_by = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
+            await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=asked_by)
+            kind, body = await connection.next(deadline=asked_by)
             if kind == frames.END:
                 connection.read_end(body)
             if kind != frames.ASKED:
                 raise connection.not_understood(DecodeError(f"frame {kind!r}"))
             asked = frames.decode_json(body)
             message = _message(connection, asked, verb=verb, to=to, payload=raw, wants_reply=True)
-            deadline = None if timeout is None else now + timeout + ANSWER_SECONDS
+            deadline = None if timeout is None else asked_by
             yield AgentRequest(
                 connection, message, asked.get("expected", ()), deadline, on_drop=on_drop, on_notice=self._on_notice
             )
@@ -188,9 +189,9 @@ class AgentNode(Node):
             "count": count,
         }
         connection = Connection(self._path, self._on_notice)
-        await connection.open()
         try:
-            connection.write(_head(frames.RECEIVE, timeout=None, **filters))
+            await connection.open()
+            await connection.write(_head(frames.RECEIVE, timeout=None, **filters))
             while True:
                 kind, body = await connection.next(deadline=None, outcome=place.RECEIVING)
                 if kind == frames.END:
@@ -222,7 +223,7 @@ class AgentNode(Node):
         if connection is None:
             hint = "reply once to each message, while the generator that yielded it is open"
             raise UsageError("the agent does not wait for a reply to this message", hint=hint)
-        connection.write(frames.encode_answer(message.digest, exit_code, as_bytes(output)))
+        await connection.write(frames.encode_answer(message.digest, exit_code, as_bytes(output)))
 
 
 def _head(operation: str, **keys: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -29,50 +30,51 @@ class Connection:
         self._on_notice = on_notice
         self._decoder = frames.Decoder(frames.FROM_AGENT)
         self._ready: list[tuple[bytes, bytes]] = []
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._writing = asyncio.Lock()
+        # Not the streams of asyncio: what the agent wrote before it closed the connection is lost there on a reset.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.setblocking(False)  # noqa: FBT003 - its name says it
 
     async def open(self, *, limit: float = ANSWER_SECONDS) -> None:
         """Connect. Raise AgentError, after *limit* seconds at the latest."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + limit
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(0)
         try:
             # Not by the event loop, which takes the EAGAIN of a full backlog for a connection.
-            while True:
-                try:
-                    connection.connect(self.path)
-                    break
-                except BlockingIOError as error:
-                    if loop.time() >= ends:
-                        raise OSError(error.errno, "too many others wait for it, or it is stopped") from None
-                    await asyncio.sleep(_BACKLOG_SECONDS)
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=connection)
+            while not (connected := self._connected()) and loop.time() < ends:  # noqa: ASYNC110 - no event says it
+                await asyncio.sleep(_BACKLOG_SECONDS)
         except OSError as error:
-            connection.close()
             raise place.unreachable(self.path, error) from None
-        except BaseException:
-            connection.close()
-            raise
+        if not connected:
+            busy = OSError(errno.EAGAIN, "too many others wait for it, or it is stopped")
+            raise place.unreachable(self.path, busy)
+
+    def _connected(self) -> bool:
+        """Connect, and return whether that was possible: the backlog may be full. Raise OSError."""
+        try:
+            self._socket.connect(self.path)
+        except BlockingIOError:
+            return False
+        return True
 
     @property
     def has_frame(self) -> bool:
         """Whether `next` returns a frame without waiting."""
         return bool(self._ready)
 
-    def write(self, data: bytes) -> None:
-        """Write *data*, without waiting. Where the agent has gone, `next` tells."""
-        assert self._writer is not None
-        with contextlib.suppress(OSError):
-            self._writer.write(data)
+    async def write(self, data: bytes, *, deadline: float | None = None) -> None:
+        """Write *data*, until the *deadline* at most. Where the agent has gone, or does not read, `next` reports it."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with self._writing, asyncio.timeout_at(deadline):
+                await loop.sock_sendall(self._socket, data)
 
     async def next(self, *, deadline: float | None, outcome: str = place.UNKNOWN) -> tuple[bytes, bytes]:
         """Return the next frame that is no notice. Raise ConnectionLostError, at the *deadline* as well.
 
         outcome: what it means that the agent has gone, for the error.
         """
-        assert self._reader is not None
+        loop = asyncio.get_running_loop()
         while True:
             while self._ready:
                 kind, body = self._ready.pop(0)
@@ -82,7 +84,7 @@ class Connection:
             data = b""
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    data = await self._reader.read(_READ_BYTES)
+                    data = await loop.sock_recv(self._socket, _READ_BYTES)
             if not data:
                 raise place.lost(self.path, outcome)
             try:
@@ -107,8 +109,7 @@ class Connection:
 
     def close(self) -> None:
         """End the operation."""
-        if self._writer is not None:
-            self._writer.transport.abort()
+        self._socket.close()
 
 
 def _error_of(message: str, hint: str, kind: str) -> RemaphoreError:
