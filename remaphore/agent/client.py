@@ -40,7 +40,7 @@ def _load_no_key() -> PrivateKey:
 
 
 async def whoami(path: str) -> dict[str, Any]:
-    """Return what the agent at *path* tells about us, our rules and its node. Raise AgentError."""
+    """Return what the agent at *path* tells about us, its rules that name us, and its node. Raise AgentError."""
     place.check_directory(path, os.environ)
     connection = Connection(path, lambda _line: None)
     try:
@@ -51,10 +51,9 @@ async def whoami(path: str) -> dict[str, Any]:
             _, body = await connection.next(deadline=deadline)
         except ConnectionLostError:
             raise place.unreachable(path, OSError(0, "it has gone, or does not answer")) from None
-        about = connection.read_end(body)
+        return connection.read_end(body)
     finally:
         connection.close()
-    return about
 
 
 async def read_config(path: str) -> AgentConfig:
@@ -71,8 +70,7 @@ async def read_config(path: str) -> AgentConfig:
             peers=tuple(Peer(destination=name, key=key, verbs=frozenset()) for name, key in about["peers"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        connection = Connection(path, lambda _line: None)
-        raise connection.not_understood(DecodeError(f"whoami: {error!r}")) from None
+        raise Connection(path, lambda _line: None).not_understood(DecodeError(f"whoami: {error!r}")) from None
 
 
 class AgentNode(Node):

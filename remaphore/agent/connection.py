@@ -41,12 +41,13 @@ class Connection:
         ends = loop.time() + limit
         try:
             # Not by the event loop, which takes the EAGAIN of a full backlog for a connection.
-            while not self._connected():
-                if loop.time() >= ends:
-                    raise OSError(errno.EAGAIN, "too many others wait for it, or it is stopped")
+            while not (connected := self._connected()) and loop.time() < ends:  # noqa: ASYNC110 - no event says it
                 await asyncio.sleep(_BACKLOG_SECONDS)
         except OSError as error:
             raise place.unreachable(self.path, error) from None
+        if not connected:
+            busy = OSError(errno.EAGAIN, "too many others wait for it, or it is stopped")
+            raise place.unreachable(self.path, busy)
 
     def _connected(self) -> bool:
         """Connect, and return whether that was possible: the backlog may be full. Raise OSError."""

@@ -77,8 +77,8 @@ def created(path: Path, *, uid: int) -> Iterator[socket.socket]:
         try:
             with contextlib.suppress(FileExistsError):  # others may enter root's, and not a user's own
                 path.parent.mkdir(mode=0o755 if uid == 0 else 0o700)
-            stack.enter_context(_locked(path))
-            _remove_stale(path)
+            stack.enter_context(locked(path))
+            remove_stale(path)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             before = os.umask(SOCKET_UMASK)
             try:
@@ -94,7 +94,8 @@ def created(path: Path, *, uid: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the socket *path* for the length of a block. Raise StateError if another agent has it."""
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
@@ -107,7 +108,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove the socket *path* if no process listens on it. Raise StateError if one does, or if it is no socket."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):

@@ -62,6 +62,8 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int | None:
         return None
     seconds = _seconds(wish["t"]) or None if "r" in wish and "t" in wish else None
     request = _encode(wish, BROKER_SECONDS if "s" in wish else seconds)
+    if request is None:
+        return None
     connection = None
     for path in socket_paths(environ, os.geteuid(), wish.get("agent", "")):
         try:
@@ -73,7 +75,7 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int | None:
         except OSError:
             return None
         break
-    if connection is None or request is None:
+    if connection is None:
         return None
     return _exchange(connection, path, request, seconds, waits="r" in wish)
 
@@ -164,13 +166,23 @@ def _is_trusted(path: str, environ: Mapping[str, str]) -> bool:
 
 
 def _connect(path: str) -> Socket:
-    """Return the connection. Raise OSError; BlockingIOError if too many wait to be accepted."""
+    """Return the connection. Raise OSError; BlockingIOError if too many wait to be accepted for EXTRA_SECONDS."""
     from _socket import AF_UNIX, SOCK_STREAM, socket
+    from time import monotonic, sleep
 
     connection = socket(AF_UNIX, SOCK_STREAM)
     connection.settimeout(EXTRA_SECONDS)
-    connection.connect(path)
-    return connection
+    ends = monotonic() + EXTRA_SECONDS
+    while True:
+        try:
+            connection.connect(path)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError) or monotonic() > ends:
+                connection.close()
+                raise
+            sleep(0.02)
+        else:
+            return connection
 
 
 def _encode(wish: dict[str, str], limit: float | None) -> bytes | None:
@@ -220,6 +232,8 @@ def _exchange(connection: Socket, path: str, request: bytes, seconds: float | No
 
         what, hint = f"cannot write output: {error.strerror}", "free some space and run the command again"
         return _report(RemaphoreError(what, hint=hint))
+    finally:
+        connection.close()
 
 
 def _begin_signals() -> None:

@@ -100,7 +100,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         enabled_plugins=enabled,
         plugins=plugins,
         notify_rejections=root.boolean("notify_rejections") is not False,
-        agent=_agent(root, base, identities),
+        agent=agent_settings(root, base, identities),
         warnings=tuple(warnings),
         origins=MappingProxyType({path: f"{source}: {path}" for path in paths}),
     )
@@ -222,10 +222,11 @@ def _permitted(table: Table) -> frozenset[str]:
     return frozenset(verb.lower() for verb in verbs)
 
 
-def _agent(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
+def agent_settings(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
+    """Return the settings of the agent, whose reader most nodes do not need. Raise ConfigError."""
     if "agent" not in root:
         return AgentSettings()
-    from remaphore.config.agent import read_agent  # which most nodes do not need
+    from remaphore.config.agent import read_agent
 
     return read_agent(root, base, identities=[identity.key for identity in identities])
 

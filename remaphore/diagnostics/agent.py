@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from remaphore.agent.place import VARIABLE
 from remaphore.agent.rules import permits_everything, resolve
 from remaphore.config.settings import AGENT_SOCKET, Config
 from remaphore.diagnostics.findings import Code, Finding, Level
-
-VARIABLE = "REMAPHORE_AGENT"
 
 
 def check_agent(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the findings about the agent, none without its table. environ: may name its socket to clients."""
     if not config.agent.allow and config.agent.socket is None:
         return
-    problems = [*_check_socket(config, environ)]
+    problems, named = [], config.agent.socket
+    if named is not None and named != AGENT_SOCKET and environ.get(VARIABLE) != str(named):
+        what = f"agent.socket: no client looks at {named}, since clients read no configuration"
+        hint = f"delete it for {AGENT_SOCKET}, or name it to clients with --agent or ${VARIABLE}"
+        problems.append(Finding(Level.ERROR, Code.AGENT_SOCKET_UNKNOWN, config.source, what, hint))
     for rule in config.agent.allow:
         where = f"{config.source}: {rule.path}"
         uid, _, problem = resolve(rule)
@@ -33,11 +36,3 @@ def check_agent(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]
     yield from problems or [
         Finding(Level.OK, Code.AGENT_OK, config.source, f"agent: {len(config.agent.allow)} rules for local users")
     ]
-
-
-def _check_socket(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    named = config.agent.socket
-    if named is not None and named != AGENT_SOCKET and environ.get(VARIABLE) != str(named):
-        what = f"agent.socket: no client looks at {named}, since clients read no configuration"
-        hint = f"delete it for {AGENT_SOCKET}, or name it to clients with --agent or ${VARIABLE}"
-        yield Finding(Level.ERROR, Code.AGENT_SOCKET_UNKNOWN, config.source, what, hint)

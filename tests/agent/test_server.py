@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from contextlib import ExitStack
 
@@ -12,7 +13,11 @@ import pytest
 
 from remaphore import connect
 from remaphore.agent import frames
+from remaphore.agent.budget import Budget
+from remaphore.agent.credentials import Caller
 from remaphore.agent.server import USER_OPERATIONS, USER_SPARE
+from remaphore.agent.session import CUT_BYTES, REPLY_BYTES, Session
+from remaphore.protocol.message import Reply
 from tests.harness.agent import (
     ROOT_RULE,
     Client,
@@ -157,12 +162,17 @@ def test_a_caller_in_too_many_groups_is_refused(agent):
     assert call_as(agent.path, OTHER, b"", op="send", verb="deploy", to=TWO, groups=groups[:256])["exit"] == 0
 
 
-def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent):
+def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent, fleet):
     end = call_as(agent.path, OTHER, op="whoami", groups=[GROUP])
     assert (end["uid"], end["gid"], end["groups"]) == (OTHER, OTHER, [GROUP])
     assert [rule["rule"] for rule in end["rules"]] == ["agent.allow[1]", "agent.allow[2]", "agent.allow[3]"]
     assert [destination for destination, _ in end["peers"]] == [TWO]
     assert call_as(agent.path, 777, op="whoami")["rules"] == []
+    shown = fleet.run("agent", "--whoami", "--agent", agent.path)
+    assert shown.returncode == 0, shown.stderr
+    assert {"agent": agent.path, "uid": 0, "connected": True}.items() <= json.loads(shown.stdout).items()
+    missing = fleet.run("agent", "--whoami", "--agent", f"{agent.path}.none")
+    assert (missing.returncode, "no agent at" in missing.stderr) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -351,3 +361,32 @@ def test_a_reload_ends_a_receive_that_is_no_longer_permitted_and_keeps_the_rules
     while call(agent.path, op="send", verb="a", to=TWO)["exit"] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert call(agent.path, op="send", verb="a", to=TWO)["exit"] == 0
+
+
+def test_a_request_whose_client_does_not_read_gets_short_outputs_and_every_reply():
+    """Replies arrive whether or not they are read: if the agent waited for the reader, they would pile up in it."""
+
+    async def scenario():
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        account = Budget().open(0, writer.transport.get_write_buffer_size)
+        session = Session(reader, writer, Caller(pid=1, uid=0, gid=0), account)
+        replies = [Reply(0, b"x" * 500_000, peer=f"com.example.{number}") for number in range(200)]
+        for reply in replies:
+            session.send_reply(reply, sent="")
+        waiting = writer.transport.get_write_buffer_size()
+        decoder, got = frames.Decoder(frames.FROM_AGENT), []
+        loop = asyncio.get_running_loop()
+        theirs.setblocking(False)
+        while len(got) < len(replies):
+            got += [frames.decode_reply(body) for _, body in decoder.feed(await loop.sock_recv(theirs, 2**20))]
+        writer.close()
+        theirs.close()
+        return waiting, got
+
+    waiting, got = asyncio.run(scenario())
+    assert waiting <= REPLY_BYTES + 200 * 2 * CUT_BYTES
+    whole = [reply for reply, cut in got if cut is None]
+    assert 1 <= len(whole) <= REPLY_BYTES // 500_000 + 2
+    assert {(len(reply.output), cut) for reply, cut in got if cut is not None} == {(CUT_BYTES, 500_000)}
+    assert [reply.peer for reply, _ in got] == [f"com.example.{number}" for number in range(200)]

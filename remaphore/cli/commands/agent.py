@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 SUMMARY = "run the local agent: send for users who cannot read the keys"
 EXAMPLE = """\
 remaphore agent
+remaphore agent --whoami
 remaphore agent --agent /tmp/remaphore/agent.sock -c remaphore.toml"""
-EXIT_CODES = {0: "stopped by SIGTERM or SIGINT"}
+EXIT_CODES = {0: "stopped by SIGTERM or SIGINT; --whoami: printed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Options of agent. agent: the path of its socket. verbose: log debug events too."""
+    """Options of agent. agent: the path of its socket. whoami: ask a running one. verbose: log debug events too."""
 
     config: str | None = None
     agent: str | None = None
+    whoami: bool = False
     log_format: Literal["console", "json"] = "console"
     verbose: bool = False
 
@@ -48,18 +50,23 @@ def add_arguments(parser: Parser) -> None:
         help="socket to create (default: that of systemd, else [agent] socket, else /run/remaphore/agent.sock for root"
         " and $XDG_RUNTIME_DIR/remaphore/agent.sock for others)",
     )
+    parser.add_argument(
+        "--whoami", action="store_true", help="print, as JSON, what the running agent permits you, and why, and exit"
+    )
     add_log(parser)
     parser.set_defaults(options=Agent)
 
 
 def run(options: Agent) -> int:
-    """Run until SIGTERM or SIGINT; return 0."""
+    """Run until SIGTERM or SIGINT; return 0. With --whoami, only print what a running agent says about us."""
     from contextlib import closing
 
     from remaphore import tasks
     from remaphore.agent import listener
     from remaphore.cli.main import enable_gc
 
+    if options.whoami:
+        return print_whoami(options)
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     config = _load_config(options)
     passed = listener.activated(os.environ, pid=os.getpid())
@@ -72,6 +79,23 @@ def run(options: Agent) -> int:
     path = listener.socket_path(options.agent, config, os.environ, uid=uid)
     with listener.created(path, uid=uid) as created:
         tasks.run(serve(options, config, created))
+    return 0
+
+
+def print_whoami(options: Agent) -> int:
+    """Print what a running agent permits us; return 0. Raise AgentError."""
+    import json
+    import sys
+
+    from remaphore import tasks
+    from remaphore.agent import client, place
+    from remaphore.errors import AgentError
+
+    path = place.find(os.environ, named=options.agent, config=options.config)
+    if path is None:
+        hint = "start it, or name its socket with --agent"
+        raise AgentError("you use no agent: there is none, or you have a configuration of your own", hint=hint)
+    sys.stdout.write(json.dumps({"agent": path, **tasks.run(client.whoami(path))}, indent=2) + "\n")
     return 0
 
 
