@@ -75,8 +75,9 @@ def created(path: Path, *, uid: int) -> Iterator[socket.socket]:
         raise StateError(what, hint="use a shorter path")
     with contextlib.ExitStack() as stack:
         try:
-            with contextlib.suppress(FileExistsError):  # others may enter root's, and not a user's own
-                path.parent.mkdir(mode=0o755 if uid == 0 else 0o700)
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700)
+                path.parent.chmod(0o755 if uid == 0 else 0o700)  # clients of all users pass root's, whatever the umask
             stack.enter_context(locked(path))
             remove_stale(path)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from dataclasses import replace
 
 import structlog
 
@@ -39,6 +40,8 @@ STOP_SECONDS = 5.0
 # Without a free descriptor or memory, accepting is tried again after this time.
 RETRY_SECONDS = 0.2
 
+# Settings of the connection, and those that both ends of an exchange have to know: they stay until a restart.
+_NEED_RESTART = ("servers", "auth", "tls", "subject")
 _REFUSED_KINDS = ("refused", "busy", "version", "usage", "protocol", "late", "overflow")
 
 _log = structlog.get_logger()
@@ -75,6 +78,11 @@ class Agent:
 
     def apply_config(self, config: Config) -> None:
         """Use the rules, identities and peers of *config*; end each receive that is no longer permitted."""
+        previous = self._node.config
+        for name in _NEED_RESTART:
+            if getattr(previous, name) != getattr(config, name):
+                _log.warning("restart_needed", setting=name)
+        config = replace(config, **{name: getattr(previous, name) for name in _NEED_RESTART})
         self._node.apply_config(config)
         self._signer.config = config
         self._feeds.apply_config(config)
@@ -131,11 +139,13 @@ class Agent:
         self._audit.close()
 
     async def _serve_one(self, connection: socket.socket) -> None:
-        begin = time.monotonic()
+        with connection:
+            await self._serve_caller(connection, time.monotonic())
+
+    async def _serve_caller(self, connection: socket.socket, begin: float) -> None:
         caller, refusal = read_caller(connection)
         about = describe_caller(connection, caller)
         if self._open[caller.uid] >= USER_OPERATIONS + USER_SPARE:
-            connection.close()
             self._audit.refused(caller.uid, {**about, "kind": "busy"})
             return
         self._open[caller.uid] += 1
@@ -151,7 +161,6 @@ class Agent:
                 self._record(session, end, about, (time.monotonic() - begin) * 1000)
                 await session.finish(end)
         finally:
-            connection.close()
             self._open[caller.uid] -= 1
             if not self._open[caller.uid]:
                 del self._open[caller.uid]

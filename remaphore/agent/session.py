@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Replies that wait for one client, in bytes. The next outputs are cut to CUT_BYTES, with their size.
 REPLY_BYTES = 4 * 1024 * 1024
 CUT_BYTES = 1024
+# What a reply of a client to a message counts for besides its output, while it waits to be sent.
+ANSWER_BYTES = 1024
 # A client that reads nothing for so long, when its operation has ended, does not get the rest.
 IDLE_SECONDS = 60.0
 # How long what a client still writes is read after the end: it would get EPIPE in place of the end otherwise.
@@ -69,7 +71,7 @@ class Session:
         self._account = account
         self._reader = reader
         self._writer = writer
-        self._answers: asyncio.Queue[bytes] = asyncio.Queue(1)  # while one waits, no further one is read
+        self._answers: asyncio.Queue[bytes] = asyncio.Queue()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def read_head(self) -> Head:
@@ -136,7 +138,7 @@ class Session:
     async def next_answer(self) -> bytes:
         """Return the body of the client's next reply to a message that it has received."""
         answer = await self._answers.get()
-        self._account.release(len(answer))
+        self._account.release(len(answer) + ANSWER_BYTES)
         return answer
 
     async def finish(self, end: End) -> None:
@@ -192,11 +194,11 @@ class Session:
                 size = int.from_bytes(header[1:], "big")
                 if self.head.operation != frames.RECEIVE or header[:1] != frames.ANSWER or size > frames.MAX_BODY_BYTES:
                     raise RefusedError("protocol", "the client writes what it may not write now", hint=_VERSIONS)
-                if not self._account.reserve(size):
+                if not self._account.reserve(size + ANSWER_BYTES):
                     raise RefusedError(
                         "overflow", "the agent holds too many bytes for you, or for all", hint="reply with less"
                     )
-                await self._answers.put(await self._reader.readexactly(size))
+                self._answers.put_nowait(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise RefusedError("cancelled", "the client has gone") from None
 

@@ -125,3 +125,12 @@ def test_sockets_of_another_process_are_left_alone(environ, words):
     else:
         assert listener.activated(given, pid=7) is None
     assert given == {"OTHER": "kept"}
+
+
+def test_clients_of_all_users_can_pass_the_directory_of_root_whatever_the_umask(path):
+    before = os.umask(0o077)
+    try:
+        with created(path, uid=0):
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+    finally:
+        os.umask(before)

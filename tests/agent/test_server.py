@@ -350,11 +350,14 @@ def test_a_reload_ends_a_receive_that_is_no_longer_permitted_and_keeps_the_rules
         agent.popen.send_signal(signal.SIGHUP)
         agent.wait_for("reload_rejected")
         assert call(agent.path, op="send", verb="a", to=TWO)["exit"] == 0
-        fleet.config("one", extra=RULES.replace('"root"', '"1"'))
+        file = fleet.config("one", extra=RULES.replace('"root"', '"1"'))
+        file.write_text(f'subject = "other"\n{file.read_text()}')
         agent.popen.send_signal(signal.SIGHUP)
         end = receiver.end()
         assert (end["exit"], end["kind"]) == (3, "refused")
     assert call(agent.path, op="send", verb="a", to=TWO)["kind"] == "refused"
+    assert json.loads(agent.wait_for("restart_needed"))["setting"] == "subject"
+    assert call(agent.path, op="whoami")["subject"] == "remaphore"
     fleet.config("one", extra=RULES)
     agent.popen.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + SECONDS
