@@ -1,5 +1,5 @@
 """Run the command `remaphore` as `python -m remaphore`."""
 
-from remaphore.cli.main import command
+from remaphore.cli.fast import command
 
 command()

@@ -81,6 +81,19 @@ class NoReceiversError(RemaphoreError):
     default_hint = "remaphore peer list shows the known destinations"
 
 
+class AgentError(RemaphoreError):
+    """The local agent cannot be used, or does not do what it is asked.
+
+    kind: why, for programs, such as `refused` or `busy`, see docs; empty if it could not be asked.
+    """
+
+    default_hint = "remaphore agent --whoami shows what its rules permit you"
+
+    def __init__(self, message: str = "", *, hint: str = "", kind: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+
+
 class StateError(RemaphoreError):
     """The state directory cannot be used, or another daemon uses it."""
 

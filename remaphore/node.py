@@ -1,4 +1,4 @@
-"""The Python API: `connect`, and the `Node` that it yields.
+"""The Python API: a connection to the broker, and the `Node` that has it.
 
 async with remaphore.connect("/etc/remaphore/remaphore.toml") as node:
     await node.send("deploy", to="com.example.**", payload="v42")
@@ -43,18 +43,7 @@ async def connect(
     on_reconnect: Callable[[str], None] | None = None,
     on_protocol_error: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Node]:
-    """Connect to the broker of *config*, and yield a node; the connection is closed at the end of the block.
-
-    config: a `Config`, the path of a file, or None for the file that the command line would use. timeout: seconds to
-    try while no server answers, None for no limit.
-
-    The callbacks get one line for people. on_notice: after a second without a broker, then every 30 seconds, and when
-    it is back. on_reconnect: at every reconnect, however short the interruption; on_notice is then not called
-    when the broker is back. on_protocol_error: when a broker violates the NATS protocol, at most every 15 seconds;
-    without it, on_notice is.
-
-    Raise ConfigError, BrokerRefusedError (credentials or TLS, at once) or BrokerUnavailableError (after *timeout*).
-    """
+    """Connect to the broker of *config*, and yield a node: `remaphore.connect`, without an agent."""
     from remaphore.transport.nats_client import NatsBus
 
     settings = config if isinstance(config, Config) else load(os.fspath(config) if config else None, os.environ)
@@ -86,6 +75,10 @@ class _Sender:
         """The configuration of its identities and peers."""
         return self._signer.config
 
+    def apply_config(self, config: Config) -> None:
+        """Use the identities and peers of *config* from now on; what is in progress keeps those that it began with."""
+        self._signer.config = config
+
     def _check(self, call: str) -> None:
         """Raise UsageError if *call* is not possible now."""
 
@@ -111,7 +104,7 @@ class _Sender:
         that the message was not sent, ConnectionLostError that it may have been.
         """
         self._check("send")
-        outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key)
+        outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key)
         where = subject.for_messages(self.config.subject, _checked(subject_name))
         await self.bus.publish(where, outgoing.raw, timeout=timeout)
         return outgoing.message
@@ -155,7 +148,7 @@ class _Sender:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         responders = expect(config, to)
         quorum = ReplyQuorum.of(require, len(names(responders)), fail_fast=fail_fast)
-        outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
+        outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
         request = Request(outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock)
@@ -267,13 +260,16 @@ class Node(_Sender):
             admission.close()
             await self.bus.unsubscribe(where)
 
-    async def reply(self, message: Message, exit_code: int, output: str | bytes = b"") -> None:
-        """Send the result of *message* to its sender. Raise UsageError if it requests no reply, or TransportError."""
+    async def reply(self, message: Message, exit_code: int | None, output: str | bytes = b"") -> None:
+        """Send the result of *message* to its sender; an exit code of None says that nothing was run.
+
+        Raise UsageError if the message requests no reply, or TransportError.
+        """
         from remaphore.messaging.replier import send_reply
 
         if not message.wants_reply:
             raise UsageError("the message does not request a reply", hint="reply only if message.wants_reply is true")
-        await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, _bytes(output)))
+        await send_reply(self.bus, self.config, self._signer, message, Reply(exit_code, as_bytes(output)))
 
 
 class DaemonNode(_Sender):
@@ -294,7 +290,8 @@ class DaemonNode(_Sender):
         self._guard.check(f"node.{call}")
 
 
-def _bytes(text: str | bytes) -> bytes:
+def as_bytes(text: str | bytes) -> bytes:
+    """Return *text* in UTF-8, or the bytes as they are."""
     return text.encode(errors="surrogateescape") if isinstance(text, str) else text
 
 

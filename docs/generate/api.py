@@ -29,6 +29,7 @@ FURTHER = {
     "Wait": "remaphore.receiving.wait",
     "Heard": "remaphore.receiving.wait",
     "Peer": "remaphore.protocol.peers",
+    "PayloadRule": "remaphore.protocol.payloads",
     "Identity": "remaphore.config.settings",
     "Auth": "remaphore.config.settings",
     "Tls": "remaphore.config.settings",

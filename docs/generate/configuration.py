@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remaphore.config.settings import DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
+from remaphore.config.settings import AGENT_SOCKET, DEFAULT_SKEW_NS, DEFAULT_SUBJECT, DEFAULT_VERB_SETTINGS
 from remaphore.protocol import duration
+from remaphore.protocol.payloads import DEFAULT_LENGTH, MAX_PATTERN_LENGTH
 from remaphore.transport.servers import INFO_WAIT
 
 _VERB = DEFAULT_VERB_SETTINGS
@@ -34,7 +35,8 @@ class Table:
 
 INTRODUCTION = (
     "The configuration of a node, in TOML. It contains no secrets, only the names of files that do. Only root and the"
-    " daemon's user may be able to write to it. Relative paths start at its directory. An unknown key is an error, and"
+    " daemon's user may be able to write to it. Relative paths start at its directory; one that begins with"
+    " $CREDENTIALS_DIRECTORY/ is a credential of the systemd service (LoadCredential=). An unknown key is an error, and"
     " every error names the key and a hint on how to fix it. Files in peers.d/*.toml next to it may contain more"
     " [[peers]]."
     " A file whose name does not end in .toml has the legacy format of the Go implementation."
@@ -127,9 +129,35 @@ TABLES = (
                 " character, and no white space but spaces within it. Required.",
             ),
             Key(
+                "only",
+                "table",
+                "Payload rules: for each verb with a table [peers.only.VERB], the payloads that the peer may send with"
+                " it.",
+            ),
+            Key(
                 "compatibility",
                 '"legacy"',
                 "The peer runs the Go implementation; its replies do not name their request.",
+            ),
+        ),
+    ),
+    Table(
+        "[peers.only.VERB]",
+        "Below the table of a peer: it may send this verb, whatever verbs says, but only with these payloads. At least"
+        " one key is required.",
+        (
+            Key("payloads", "array of strings", 'Exact payloads; [""] is the empty one.'),
+            Key(
+                "pattern",
+                "string",
+                "Regular expression that the whole payload must match, without what could take long: see Running the"
+                " daemon.",
+            ),
+            Key(
+                "max_length",
+                "integer",
+                f"Bytes of a payload that matches (default with a pattern: {DEFAULT_LENGTH}, at most"
+                f" {MAX_PATTERN_LENGTH}); without a pattern, any payload up to it is permitted.",
             ),
         ),
     ),
@@ -173,6 +201,40 @@ TABLES = (
         ),
     ),
     Table(
+        "[agent]",
+        "The local agent, `remaphore agent`.",
+        (
+            Key(
+                "socket",
+                "file",
+                f"Unix socket that the agent creates if systemd passes none (default: {AGENT_SOCKET} for root,"
+                " $XDG_RUNTIME_DIR/remaphore/agent.sock for others). Clients do not read this: name another path"
+                " to them with --agent.",
+            ),
+        ),
+    ),
+    Table(
+        "[[agent.allow]]",
+        "One table for each rule of the local agent. A user may do what any rule that names it, or a group of its"
+        " process, permits. Without a rule it may do nothing, and neither may root.",
+        (
+            Key("user", "string or integer", "User, by name or number. Exactly one of user and group is required."),
+            Key("group", "string or integer", "Group, by name or number, of which a process of the user is a member."),
+            Key("do", "array of strings", "Operations: send, request, receive. Required."),
+            Key("verbs", "array of strings", 'Verbs of messages to send or receive; ["*"] is every verb. Required.'),
+            Key(
+                "to",
+                "array of strings",
+                "Patterns, such as com.example.web.*; one of them must contain everything that a message is sent to."
+                " Required for send and request; for receive, only to get messages that are not sent to this node.",
+            ),
+            Key("payloads", "array of strings", "Exact payloads that may be sent, as in [peers.only.VERB]."),
+            Key("pattern", "string", "Regular expression that the whole payload must match, as in [peers.only.VERB]."),
+            Key("max_length", "integer", "Bytes of a payload that matches, as in [peers.only.VERB]."),
+            Key("identity", "public key", "Identity that signs (default: default_identity)."),
+        ),
+    ),
+    Table(
         "[plugins]",
         "The settings of a plugin are in its own table, [plugins.NAME].",
         (Key("enable", "array of strings", "Plugins to load in addition to those that are always loaded."),),
@@ -194,6 +256,9 @@ verbs = ["*"]
 destination = "com.example.us.right"
 key = "<its public key>"
 verbs = ["ping", "deploy"]
+
+[peers.only.restart]
+payloads = ["web", "db"]
 
 [verbs.deploy]
 timeout = "10m"

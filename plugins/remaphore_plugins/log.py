@@ -5,8 +5,8 @@ the daemon ended while it ran, `message_interrupted` of the core.
 
 Drops that are normal operation (a message for another node, one of our own, one that a filter excludes) and invalid
 replies are debug lines; drops that may need a person to act are warnings. A pattern such as `**` also matches nodes
-that need not know the sender, or permit it the verb: these two reasons are warnings only for a message that was sent
-to exactly our destination.
+that need not know the sender, or permit it the verb or the payload: these three reasons are warnings only for a message
+that was sent to exactly our destination.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from remaphore import Drop, DropReason, Message, Outcome, Receipt, Reply, Summar
 from remaphore.logs import EventLogger
 
 _NORMAL = frozenset({DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE})
-_NORMAL_UNLESS_EXACT = frozenset({DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED})
+_NORMAL_UNLESS_EXACT = frozenset(
+    {DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED, DropReason.PAYLOAD_NOT_PERMITTED}
+)
 # Reasons of rejections that a stop or a reload of the daemon causes.
 _INTENDED = frozenset({"stopping", "not-permitted"})
 # Reasons of dropped replies: the requester sees their number, and with --verbose each of them.

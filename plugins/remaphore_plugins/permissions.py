@@ -62,6 +62,7 @@ class Permissions:
             "destination": config.destination,
             "known_as": peer.destination if peer else "",
             "verbs": sorted(peer.verbs) if peer else [],
+            "only": {verb: rule.settings() for verb, rule in peer.only.items()} if peer else {},
             "allow_skew_ns": config.allow_skew_ns,
             "version": self._version,
             "invocation": self._invocation,

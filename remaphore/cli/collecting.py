@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from remaphore.cli import output
 from remaphore.cli.commands.request import Request, batch_plan
+from remaphore.cli.route import Route
 from remaphore.cli.writer import Writer
-from remaphore.config.settings import Config
 from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit_failures, emit_plain
 from remaphore.hooks.manager import cause
-from remaphore.node import CONNECT_SECONDS, connect
+from remaphore.node import CONNECT_SECONDS
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.exchange import Summary
 from remaphore.protocol.message import random_id
@@ -78,7 +78,7 @@ class Reporter:
 
 async def collect(
     options: Request,
-    config: Config,
+    route: Route,
     reporter: Reporter,
     destinations: Sequence[str],
     quorum: ReplyQuorum | None,
@@ -100,7 +100,7 @@ async def collect(
             emit_plain(reporter.hook.remaphore_dropped, drop=drop)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
-    async with connect(config, timeout=limit, on_notice=output.notice) as node:
+    async with route.connect(timeout=limit, on_notice=output.notice) as node:
         ask = partial(
             node.request,
             options.verb,

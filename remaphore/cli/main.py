@@ -1,6 +1,5 @@
 """The process boundary: reads the arguments, runs the command, turns errors into messages and exit codes."""
 
-# PYTHON_ARGCOMPLETE_OK, which activate-global-python-argcomplete looks for
 from __future__ import annotations
 
 import contextlib
@@ -37,7 +36,7 @@ _HELP = ("--help", "-help", "-h", "--h")
 _VERSION = ("--version", "-version")
 
 # They run until they are stopped, so a signal that stops them before they have begun is no failure either.
-_SERVICES = ("run", "broker")
+_SERVICES = ("run", "agent", "broker")
 
 # Of the interpreter that is started with -X utf8: the encoding in which text is written.
 _ENCODING = "remaphore_encoding"
@@ -59,7 +58,7 @@ def command() -> NoReturn:
     _use_utf8()
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
-    interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["broker"]))
+    interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["agent"], ["broker"]))
     os._exit(main())
 
 
@@ -108,9 +107,9 @@ def _run_and_report(arguments: list[str]) -> int:
         code = run_command(arguments)
         sys.stdout.flush()
     except (UsageError, ConfigError, PluginError) as error:
-        return _fail(error, EXIT_USAGE)
+        return fail(error, EXIT_USAGE)
     except RemaphoreError as error:
-        return _fail(error, EXIT_ERROR)
+        return fail(error, EXIT_ERROR)
     except BrokenPipeError:
         return EXIT_PIPE
     except (OSError, MemoryError) as error:
@@ -119,7 +118,7 @@ def _run_and_report(arguments: list[str]) -> int:
             what, hint = os.strerror(_errno(error)).lower(), resource_hint(error)
         if not hint:
             raise
-        return _fail(RemaphoreError(what, hint=hint), EXIT_ERROR)
+        return fail(RemaphoreError(what, hint=hint), EXIT_ERROR)
     return code
 
 
@@ -127,7 +126,7 @@ def _errno(error: OSError | MemoryError) -> int:
     return (error.errno or 0) if isinstance(error, OSError) else errno.ENOMEM
 
 
-def _fail(error: RemaphoreError, code: int) -> int:
+def fail(error: RemaphoreError, code: int) -> int:
     """Write *error* and its hint to stderr; return *code*."""
     from remaphore.cli.output import notice
 

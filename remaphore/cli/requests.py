@@ -24,13 +24,16 @@ DEFAULT_VERB = "ping"
 class OutgoingMessage:
     """Options of send and request.
 
-    subject: last part of the NATS subject. to: pattern of destinations; it is not used with *selection*, which selects
-    several. words: the words of the payload if the command line *typed* has neither --to nor --verb, see
-    `check_words`. id: text that receivers wait for. key: public key of the identity that signs. source: file with the
-    payload, `-` for stdin; if empty, *payload* is it. timeout: seconds, None for no limit.
+    config, agent, direct: see `remaphore.cli.route`. subject: last part of the NATS subject. to: pattern of
+    destinations; it is not used with *selection*, which selects several. words: the words of the payload if the command
+    line *typed* has neither --to nor --verb, see `check_words`. id: text that receivers wait for. key: public key of
+    the identity that signs. source: file with the payload, `-` for stdin; if empty, *payload* is it. timeout: seconds,
+    None for no limit.
     """
 
     config: str | None = None
+    agent: str | None = None
+    direct: bool = False
     subject: str = ""
     to: str = ALL
     selection: Selection | None = None
@@ -53,10 +56,10 @@ def add_subject(parser: Parser) -> None:
 
 def add_message(parser: Parser) -> None:
     """Add the arguments that describe a message."""
-    from remaphore.cli.arguments import add_config
+    from remaphore.cli.route import add_route
     from remaphore.cli.selection import add_destinations
 
-    add_config(parser)
+    add_route(parser)
     add_subject(parser)
     add_destinations(parser)
     parser.add_argument("--verb", metavar="VERB", help=f"kind of message (default: {DEFAULT_VERB})")

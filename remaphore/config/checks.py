@@ -12,6 +12,7 @@ from remaphore.config import characters
 from remaphore.config.settings import Problem
 from remaphore.errors import ConfigError, DurationError, KeyFormatError
 from remaphore.protocol import duration, keys, subject
+from remaphore.protocol.match import ALL
 from remaphore.text import describe_character
 
 _SCHEMES = ("nats", "tls")
@@ -19,6 +20,7 @@ _LONGEST_PUBLIC_KEY = 44  # characters of base58; a private key has 86 to 88
 _LONGEST_DURATION = 32  # more than Go itself writes, less than half a private key
 
 _WRITE_ADDRESS = "write nats://HOST:PORT"
+_WRITE_PATTERN = "use a pattern such as com.example.web.* or com.example.**"
 _WRITE_NAME = "use a name such as com.example.us.left"
 
 
@@ -56,6 +58,17 @@ def destination_problem(text: str) -> Problem | None:
     if "," in text:
         return Problem("a destination cannot contain a comma", _WRITE_NAME)
     return _character_problem(text, "a destination", _WRITE_NAME)
+
+
+def pattern_problem(text: str) -> Problem | None:
+    """Return why *text* cannot be a pattern of destinations that a rule permits, or None."""
+    if "," in text:
+        return Problem("a pattern cannot contain a comma", 'write ["com.example.a", "com.example.b"]')
+    for number, part in enumerate(parts := text.split("."), start=1):
+        if part.count("*") > 1 and not (part == ALL and number == len(parts)):
+            hint = "use one * in a part, or ** alone as the last part, such as com.example.**"
+            return Problem("it matches no destination: ** or several * in one part", hint)
+    return _character_problem(text, "a pattern", _WRITE_PATTERN)
 
 
 def verb_problem(text: str) -> Problem | None:

@@ -145,6 +145,23 @@ def _new_folders(node: NewNode) -> Iterator[None]:
         raise
 
 
+# Commented out in a new configuration: an administrator decides who may send.
+_AGENT_RULES = """\
+#[[agent.allow]]
+#user = "root"
+#do = ["send", "request", "receive"]
+#verbs = ["*"]
+#to = ["**"]
+
+#[[agent.allow]]
+#group = "deploy"
+#do = ["send", "request"]
+#verbs = ["deploy"]
+#to = ["com.example.web.*"]
+#pattern = 'v[0-9]{1,4}'
+"""
+
+
 def _config_text(node: NewNode, public: str) -> str:
     inside = node.state_dir.is_relative_to(node.config.parent)
     place = node.state_dir.relative_to(node.config.parent) if inside else node.state_dir
@@ -180,5 +197,8 @@ default_identity = {render.string(public)}
 
 # Our identities. verbs: what this node may send.
 {render.identity(key=public, private_key_file=node.key_file.name, verbs=["*"])}
+# What `remaphore agent` does for local users, who need not read the keys then: what these rules permit, also to root,
+# and nothing else. to: the destinations; pattern: the whole payload. Without rules it permits nothing.
+{_AGENT_RULES}
 # Our peers: one table each, from `remaphore peer add`, here or in peers.d/*.toml. verbs: what the peer may send to us.
 """

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from remaphore.config import peer_line, render, revision, roundtrip, search, toml
+from remaphore.config import payload_rules, peer_line, render, revision, roundtrip, search, toml
 from remaphore.config.settings import Config
+from remaphore.config.tables import Table
 from remaphore.errors import ConfigError, UsageError
 from remaphore.protocol.peers import ANY_VERB, Peer
 
@@ -102,6 +103,11 @@ def permitted_verbs(peer: Peer, *, allow: frozenset[str], deny: frozenset[str], 
     both = allow & deny
     if both:
         raise UsageError(f"both allowed and denied: {', '.join(sorted(both))}", hint="give each verb only once")
+    ruled = sorted(deny & peer.only.keys())
+    if ruled:
+        what = f"{peer.destination} may send {', '.join(ruled)} by a payload rule, which stays"
+        hint = f"delete {', '.join(f'[peers.only.{verb}]' for verb in ruled)} of {peer.origin}"
+        raise UsageError(what, hint=hint)
     verbs = (peer.verbs | allow) - deny
     if ANY_VERB not in verbs:
         return verbs
@@ -137,15 +143,13 @@ def choose(config: Config, wanted: str, *, key: str = "", every: bool = False) -
 
 def _peers(text: str, name: str) -> list[Peer]:
     """Return the peers of one file, which has been checked, in its order."""
-    return [
-        Peer(
-            destination=table["destination"],
-            key=table["key"],
-            verbs=frozenset(verb.lower() for verb in table["verbs"]),
-            legacy="compatibility" in table,
-        )
-        for table in toml.document(text, name).get("peers", [])
-    ]
+    peers = []
+    for table in toml.document(text, name).get("peers", []):
+        only = payload_rules.read_by_verb(Table(table, source=name, known=None))
+        verbs = frozenset(verb.lower() for verb in table["verbs"]).union(only)
+        legacy = "compatibility" in table
+        peers.append(Peer(destination=table["destination"], key=table["key"], verbs=verbs, only=only, legacy=legacy))
+    return peers
 
 
 def _edited(text: str, name: str, peers: Sequence[Peer], edit: Callable[[], str]) -> str:

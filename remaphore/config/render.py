@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from remaphore.config.settings import AgentRule
 from remaphore.protocol import duration
 from remaphore.protocol.peers import Peer
 
@@ -45,3 +46,12 @@ def peer_strings(known: Peer) -> dict[str, str]:
     """Return the keys of a peer's table whose values are strings, with these values."""
     strings = {"destination": known.destination, "key": known.key}
     return strings | ({"compatibility": "legacy"} if known.legacy else {})
+
+
+def agent_rule(rule: AgentRule) -> dict[str, object]:
+    """Return the keys of a rule's table that are set, with their values."""
+    who = {"user": rule.user} if rule.user else {"group": rule.group}
+    table: dict[str, object] = {**who, "do": sorted(rule.do), "verbs": sorted(rule.verbs)}
+    table |= {"to": list(rule.to)} if rule.to else {}
+    table |= rule.payload.settings() if rule.payload is not None else {}
+    return table | ({"identity": rule.identity} if rule.identity else {})

@@ -51,7 +51,7 @@ def append(text: str, peers: Sequence[Peer], source: str) -> str:
         return str(document.as_string())
     rest = _take_rest(known[-1].value.body)
     for peer in peers:
-        known[-1].value.body.append((None, Whitespace("\n")))
+        _last_table(known[-1].value.body).append((None, Whitespace("\n")))
         known.append(_fill(table(), peer))
     known[-1].value.body.extend(rest)
     return str(document.as_string())
@@ -78,18 +78,20 @@ def remove(text: str, numbers: Collection[int], source: str) -> str:
 def set_verbs(text: str, wanted: Mapping[int, frozenset[str]], source: str) -> str:
     """Return *text*, of the file *source*, where the peer of each number may send the verbs of *wanted* (lower case).
 
-    Verbs that stay keep their place and comments. Raise ConfigError.
+    Verbs that stay keep their place and comments. A verb with a payload rule is not added: the rule permits it, and
+    once it is deleted, the list would permit any payload. Raise ConfigError.
     """
     if not is_available():
         lines = "; ".join(f"verbs = {render.array(sorted(verbs))} in peers[{at}]" for at, verbs in wanted.items())
         raise _no_tomlkit(source, f"write {lines}")
     document = _parse(text, source)
     for number, verbs in wanted.items():
-        array = document["peers"][number]["verbs"]
+        table = document["peers"][number]
+        array = table["verbs"]
         for at in reversed(range(len(array))):
             if array[at].lower() not in verbs:
                 del array[at]
-        for verb in sorted(verbs - {verb.lower() for verb in array}):
+        for verb in sorted(verbs - {verb.lower() for verb in (*array, *table.get("only", ()))}):
             array.append(verb)
     return str(document.as_string())
 
@@ -134,6 +136,7 @@ def _take_rest(body: _Body) -> _Body:
     """Cut off a table, and return, what follows the first blank line after its last key: it belongs to what follows."""
     from tomlkit.items import Whitespace
 
+    body = _last_table(body)
     end = max(number for number, (key, _) in enumerate(body) if key is not None) + 1
     blank = [number for number in range(end, len(body)) if isinstance(body[number][1], Whitespace)]
     start = blank[0] if blank else len(body)
@@ -142,12 +145,20 @@ def _take_rest(body: _Body) -> _Body:
     return rest
 
 
+def _last_table(body: _Body) -> _Body:
+    """Return the body of the last table in *body*, such as [peers.only.deploy], which has all that follows it."""
+    from tomlkit.items import Table
+
+    last = body[-1][1]
+    return _last_table(last.value.body) if isinstance(last, Table) else body
+
+
 def _put_rest(rest: _Body, top: _Body, known: Any, number: int) -> None:
     """Put *rest*, cut off the removed table *number*, behind the table before it, or before the first table."""
     from tomlkit.items import Whitespace
 
     if number:
-        body = known[number - 1].value.body
+        body = _last_table(known[number - 1].value.body)
         if isinstance(body[-1][1], Whitespace):
             body.pop()  # the separator of the two tables
         body.extend(rest)

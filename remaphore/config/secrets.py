@@ -27,6 +27,9 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 # read(n) allocates n bytes, which takes longer than reading one of ten thousand drop-ins: start with less.
 _USUAL_BYTES = 64 * 1024
 
+# The one variable that is replaced in the names of files: where systemd puts the credentials of a service.
+CREDENTIALS_VARIABLE = "$CREDENTIALS_DIRECTORY"
+
 _ROOT = 0
 
 
@@ -78,6 +81,9 @@ def read_file(path: str | Path, *, what: str, limit: int = MAX_FILE_BYTES) -> tu
 
 def missing_hint(path: str, *, create: str = "check the name of the file") -> str:
     """Return how to fix the name *path*, which does not exist. create: the hint if nothing is wrong with the name."""
+    if CREDENTIALS_VARIABLE in path.split("/"):
+        where = "for a service whose unit has LoadCredential="
+        return f"{CREDENTIALS_VARIABLE} is only set by systemd, {where}: name a file, or run the unit"
     if any(part.startswith(("~", "$")) for part in path.split("/")):
         return "write the full path: neither ~ nor a variable is replaced in a file name"
     deceptive = next((each for each in path if characters.find(f"x{each}x") is not None), "")

@@ -13,6 +13,7 @@ from remaphore.protocol import duration, peers
 
 if TYPE_CHECKING:
     from remaphore.protocol.keys import PrivateKey
+    from remaphore.protocol.payloads import PayloadRule
 
 DEFAULT_SUBJECT = "remaphore"
 # Directories of handlers: the distribution's, then the administrator's, which takes precedence.
@@ -107,6 +108,37 @@ class VerbSettings:
 
 DEFAULT_VERB_SETTINGS = VerbSettings()
 
+# The clients of the agent read no configuration: they look at this path, so that another one must be named to them.
+AGENT_SOCKET = Path("/run/remaphore/agent.sock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRule:
+    """What the agent does for a local user, or for the members of a group. Rules only permit: there is no order.
+
+    user, group: a name, or a number as text; one of the two is empty. do: the operations `send`, `request` and
+    `receive`. verbs: those of messages to send or receive, `*` for every verb. to: the patterns that the destination of
+    a message must lie in. identity: the public key that signs; empty for the default identity. payload: the payloads
+    of messages to send, None for any. path: its place in the file, for messages.
+    """
+
+    user: str = ""
+    group: str = ""
+    do: frozenset[str] = frozenset()
+    verbs: frozenset[str] = frozenset()
+    to: tuple[str, ...] = ()
+    identity: str = ""
+    payload: PayloadRule | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """The settings of the agent. socket: its path, None for the default. allow: its rules; it does nothing else."""
+
+    socket: Path | None = None
+    allow: tuple[AgentRule, ...] = ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -122,7 +154,8 @@ class Config:
     prints each once. unsafe: the files and directories of the configuration that another user could have changed:
     the daemon rejects them, a command warns. legacy: whether the file is in the legacy .conf format, so every peer
     counts as running the Go implementation. notify_rejections: whether the daemon reports to a known peer why it
-    rejected its message. origins: the file and line, or file and key path, of each setting in the file.
+    rejected its message. agent: what `remaphore agent` does for local users. origins: the file and line, or file and
+    key path, of each setting in the file.
     """
 
     source: str
@@ -142,6 +175,7 @@ class Config:
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     legacy: bool = False
     notify_rejections: bool = True
+    agent: AgentSettings = AgentSettings()
     warnings: tuple[Problem, ...] = ()
     unsafe: tuple[Problem, ...] = ()
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)

@@ -45,13 +45,19 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
         value = {"key": identity.key, **secret, "verbs": sorted(identity.verbs)}
         yield Setting(path, value, config.origin("identities") if config.legacy else f"{config.source}: {path}")
     for number, peer in enumerate(config.peers):
-        yield Setting(f"peers[{number}]", {**render.peer_strings(peer), "verbs": sorted(peer.verbs)}, peer.origin)
+        only = {"only": {verb: rule.settings() for verb, rule in peer.only.items()}} if peer.only else {}
+        entry = {**render.peer_strings(peer), "verbs": sorted(peer.verbs), **only}
+        yield Setting(f"peers[{number}]", entry, peer.origin)
     for verb in config.verbs:
         for field in dataclasses.fields(VerbSettings):
             key = f"verbs.{verb}.{field.name.removesuffix('_seconds')}"
             value = getattr(config.verb(verb), field.name)
             in_seconds = field.name.endswith("_seconds")
             yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
+    if config.agent.socket:
+        yield Setting("agent.socket", str(config.agent.socket), config.origin("agent"))
+    for rule in config.agent.allow:
+        yield Setting(rule.path, render.agent_rule(rule), f"{config.source}: {rule.path}")
     yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))
     for name, table in config.plugins.items():
         yield Setting(f"plugins.{name}", _without_secrets(table), config.origin("plugins"))

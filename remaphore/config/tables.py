@@ -82,22 +82,24 @@ class Table:
         if key not in self._data:
             raise self.error(key, "missing", f"add {example}")
 
-    def text(self, key: str) -> str | None:
-        """Return a string, which may not be empty."""
+    def text(self, key: str, *, may_be_empty: bool = False) -> str | None:
+        """Return a string, which may not be empty or blank unless *may_be_empty*."""
         value = self._typed(key, str)
-        return value if value is None else self.require_content(key, value)
+        return value if value is None or may_be_empty else self.require_content(key, value)
 
     def required_text(self, key: str) -> str:
         """Return a string that is required."""
         self.require(key, f'{key} = "..."')
         return self.text(key) or ""
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return an array of strings, none of them empty."""
+    def texts(self, key: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+        """Return an array of strings, none of them empty or blank unless *may_be_empty*."""
         items = self._typed(key, list) or []
         for number, item in enumerate(items):
             at = f"{key}[{number}]"
-            self.require_content(at, self.check(at, item, str))
+            text = self.check(at, item, str)
+            if not may_be_empty:
+                self.require_content(at, text)
         return tuple(items)
 
     def duration(self, key: str) -> int | None:
@@ -122,6 +124,11 @@ class Table:
         if value is not None and value < 1:
             raise self.error(key, "must be 1 or more", f"use 1 or more, or delete {key} for the default")
         return value
+
+    def integer(self, key: str) -> int:
+        """Return an integer that is required."""
+        self.require(key, f"{key} = 1")
+        return self.check(key, self._data[key], int)
 
     def boolean(self, key: str) -> bool | None:
         """Return true or false."""

@@ -7,17 +7,19 @@ could parse, and a line for what it could not (tomli keeps no lines). `Config.or
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from remaphore.config import characters, checks
-from remaphore.config.secrets import private_key_loader
+from remaphore.config import characters, checks, payload_rules
+from remaphore.config.secrets import CREDENTIALS_VARIABLE, private_key_loader
 from remaphore.config.settings import (
     DEFAULT_SKEW_NS,
     DEFAULT_SUBJECT,
+    AgentSettings,
     Auth,
     Config,
     Identity,
@@ -32,14 +34,14 @@ from remaphore.protocol.peers import Peer
 
 _TOP = (
     *("destination", "servers", "credentials", "auth", "tls", "subject", "allow_skew", "default_identity"),
-    *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins"),
+    *("state_dir", "hooks", "notify_rejections", "identities", "peers", "verbs", "plugins", "agent"),
 )
 _AUTH = ("nkey_seed_file", "user", "password_file", "token_file")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 _TLS = (*_TLS_FILES, "handshake_first")
 _IDENTITY = ("key", "private_key_file", "verbs")
 _DROP_IN = ("peers",)
-_PEER = ("destination", "key", "verbs", "compatibility")
+_PEER = ("destination", "key", "verbs", "only", "compatibility")
 
 _AUTH_HINT = (
     'write credentials = "FILE", or a table [auth] with nkey_seed_file, with user and password_file, or with'
@@ -98,6 +100,7 @@ def parse(text: str, source: str, base: Path, *, drop_ins: Iterable[tuple[str, s
         enabled_plugins=enabled,
         plugins=plugins,
         notify_rejections=root.boolean("notify_rejections") is not False,
+        agent=agent_settings(root, base, identities),
         warnings=tuple(warnings),
         origins=MappingProxyType({path: f"{source}: {path}" for path in paths}),
     )
@@ -169,7 +172,7 @@ def _identities(root: Table, source: str, base: Path, warnings: list[Problem]) -
     for table in root.tables("identities", _IDENTITY):
         key = _public_key(table, source, seen, warnings)
         what = f"private key, named by {table.path('private_key_file')} of {source}"
-        path = base / table.required_text("private_key_file")
+        path = place(base, table.required_text("private_key_file"))
         load = private_key_loader(path, public=key, what=what)
         identities.append(Identity(key=key, verbs=_permitted(table), load=load, file=path))
     if not identities:
@@ -184,13 +187,15 @@ def _peers(files: Iterable[tuple[str, Table]], warnings: list[Problem]) -> tuple
         for table in root.tables("peers", _PEER):
             destination = table.checked("destination", table.required_text("destination"), checks.destination_problem)
             key = _public_key(table, source, seen, warnings)
-            verbs = _permitted(table)
+            only = payload_rules.read_by_verb(table)
+            verbs = _permitted(table).union(only)
             compatibility = table.text("compatibility")
             if compatibility not in (None, "legacy"):
                 raise table.error("compatibility", "unknown value", 'write "legacy" or delete it')
             origin = f"{source}: {table.path('')}"
             legacy = compatibility is not None
-            peers.append(Peer(destination=destination, key=key, verbs=verbs, legacy=legacy, origin=origin))
+            peer = Peer(destination=destination, key=key, verbs=verbs, only=only, legacy=legacy, origin=origin)
+            peers.append(peer)
     return tuple(peers)
 
 
@@ -217,9 +222,31 @@ def _permitted(table: Table) -> frozenset[str]:
     return frozenset(verb.lower() for verb in verbs)
 
 
+def agent_settings(root: Table, base: Path, identities: Iterable[Identity]) -> AgentSettings:
+    """Return the settings of the agent, whose reader most nodes do not need. Raise ConfigError."""
+    if "agent" not in root:
+        return AgentSettings()
+    from remaphore.config.agent import read_agent
+
+    return read_agent(root, base, identities=[identity.key for identity in identities])
+
+
 def _file(table: Table, key: str, base: Path) -> Path | None:
     name = table.text(key)
-    return None if name is None else base / name
+    return None if name is None else place(base, name)
+
+
+def place(base: Path, name: str) -> Path:
+    """Return the path of the file *name*, which is relative to *base*.
+
+    `$CREDENTIALS_DIRECTORY/NAME` is a credential of the service, see LoadCredential in systemd.exec(5). No other
+    variable is replaced. Without the variable the name stays as it is: its error says what is missing.
+    """
+    variable, slash, rest = name.partition("/")
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if slash and variable == CREDENTIALS_VARIABLE and folder.startswith("/"):
+        return Path(folder) / rest
+    return base / name
 
 
 def _payload(table: Table, key: str) -> str | None:

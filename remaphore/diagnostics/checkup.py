@@ -7,6 +7,7 @@ from pathlib import Path
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics import clock, credentials, files, handlers, peers, runtime, systemd_units
+from remaphore.diagnostics.agent import check_agent
 from remaphore.diagnostics.daemon_user import find_daemon_user
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.state import check_state, check_threads
@@ -38,6 +39,7 @@ def check(
     options = user.options if user else None
     yield from handlers.check_plugins(config, plugins, options=options)
     yield from handlers.check_handlers(config, plugins, options=options)
+    yield from check_agent(config, environ)
     yield from runtime.check_runtime()
     try:
         directory = state.directory(config, state.DEFAULT_INSTANCE, environ)

@@ -19,7 +19,7 @@ from remaphore.hooks.manager import cause
 from remaphore.hooks.plan import Step
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
-from remaphore.protocol.gate import CHECKS, REPLAY, SIGNATURE, Filters
+from remaphore.protocol.gate import CHECKS, PAYLOAD, REPLAY, SIGNATURE, Filters
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import Peer
 from remaphore.receiving.gates import make_gate
@@ -133,7 +133,10 @@ class Explainer:
                 sender_name=self._gate.policy.peers[sender].destination,
                 own_destination=self._gate.own_destination(frame),
             )
-        return self._explain(verdict, frame, size=0, contents=Contents.HYPOTHETICAL, assumed=_ASSUMED)
+        peer = self._gate.policy.peers.get(sender)
+        ruled = peer is not None and verb in peer.only
+        assumed = _ASSUMED | ({PAYLOAD.name: "assumed: there is no payload to compare with this rule"} if ruled else {})
+        return self._explain(verdict, frame, size=0, contents=Contents.HYPOTHETICAL, assumed=assumed)
 
     def senders(self, name: str) -> tuple[str, ...]:
         """Return the public keys of the peer whose destination is *name*, or ours, if it is our destination."""
@@ -152,7 +155,7 @@ class Explainer:
     ) -> Explanation:
         drop = verdict if isinstance(verdict, Drop) else None
         peer = self._gate.policy.peers.get(frame.sender) if frame else None
-        decided_by = what_decides(self._config, self._filters, peer)
+        decided_by = what_decides(self._config, self._filters, peer, frame.verb if frame else "")
         last = len(CHECKS) if drop is None else [check.reason for check in CHECKS].index(drop.reason)
         checks = []
         for position, name in enumerate(check.name for check in CHECKS):
@@ -200,8 +203,8 @@ def silent_plugins(plugins: pluggy.PluginManager) -> list[str]:
     return sorted(acting - planning)
 
 
-def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping[str, str]:
-    """Return what decides each check, by its name, for a message that names the key of *peer*.
+def what_decides(config: Config, filters: Filters, peer: Peer | None, verb: str = "") -> Mapping[str, str]:
+    """Return what decides each check, by its name, for a message of *verb* that names the key of *peer*.
 
     Filters are named by the options of the receiver that set them.
     """
@@ -220,5 +223,6 @@ def what_decides(config: Config, filters: Filters, peer: Peer | None) -> Mapping
         "filters": ", ".join(option for option, value in options.items() if value is not None) or "no filter was given",
         "duplicate": _MEMORY,
         "signature": place if config.legacy else f"{place}.key",
+        "payload": f"{place}.only.{verb}" if peer and verb in peer.only else "no payload rule for this verb",
         "replay": _MEMORY,
     }

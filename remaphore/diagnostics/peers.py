@@ -39,7 +39,9 @@ def check_peers(config: Config) -> Iterator[Finding]:
             hint = "delete the old key once it is unused"
             yield Finding(Level.NOTE, Code.PEER_SEVERAL_KEYS, last[destination], what, hint)
     yield from check_legacy_peers(config, peers)
-    yield Finding(Level.OK, Code.PEERS_OK, config.source, f"peers: {len(peers)}")
+    ruled = sum(bool(peer.only) for peer in peers)
+    what = f"peers: {len(peers)}" + (f" ({ruled} with payload rules)" if ruled else "")
+    yield Finding(Level.OK, Code.PEERS_OK, config.source, what)
 
 
 def check_own_keys(config: Config, peers: Sequence[Peer]) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ class DropReason(StrEnum):
     not-addressed: its pattern does not match this node. own-message: this node signed it. unknown-sender: no peer has
     this key. verb-not-permitted: the peer may not send this verb. outside-window: its time differs by more than
     `allow_skew` from ours. filtered: a filter of this receiver excludes it. duplicate: it is the same message as an
-    earlier one. bad-signature: the signature is not that of the key. replayed: its time and signer were accepted
+    earlier one. bad-signature: the signature is not that of the key. payload-not-permitted: the peer may send this
+    verb, but not with this payload. replayed: its time and signer were accepted
     before. busy: too many messages wait, here or for their signatures to be checked.
 
     not-a-reply: it is a message of another kind. not-asked: its signer is none of the
@@ -33,6 +34,7 @@ class DropReason(StrEnum):
     FILTERED = "filtered"
     DUPLICATE = "duplicate"
     BAD_SIGNATURE = "bad-signature"
+    PAYLOAD_NOT_PERMITTED = "payload-not-permitted"
     REPLAYED = "replayed"
     BUSY = "busy"
     NOT_A_REPLY = "not-a-reply"

@@ -87,8 +87,10 @@ class Gate:
     8. filters: uuid, verb and sender that this receiver waits for
     9. duplicate: exactly these bytes were not accepted before
     10. signature: made with that key over the bytes that arrived
-    11. replay: the signed bytes were not accepted before
+    11. payload: the payload rule of that peer for this verb, if there is one, permits it
+    12. replay: the signed bytes were not accepted before
 
+    The payload comes after the signature: a pattern is not run on bytes of outsiders.
     The destination comes before the sender: all nodes of a site share a subject, and what other nodes send to each
     other, with keys that we need not know, is no concern of ours.
 
@@ -158,11 +160,14 @@ class Gate:
         """
         if not verified:
             return self._drop(SIGNATURE, "", frame)
+        peer = self.policy.peers[frame.sender]
+        if peer.only and not peer.may_send_payload(frame.verb, frame.payload):
+            return self._drop(PAYLOAD, "not among the payloads that the peer may send with this verb", frame)
         if not self.remember(frame, digest=digest, now=now):
             return self._drop(REPLAY, "accepted before, or not signed after the sender's low-water mark", frame)
         return frame.message(
             digest,
-            sender_name=self.policy.peers[frame.sender].destination,
+            sender_name=peer.destination,
             own_destination=self.own_destination(frame),
         )
 
@@ -272,7 +277,8 @@ AFTER_DESTINATION = tuple(check for check in PRECHECKS if check.reason not in _B
 AFTER_SENDER = tuple(check for check in PRECHECKS if check.reason not in _BY_SENDER)
 UNEXPRESSED = tuple(check for check in PRECHECKS if check.reason not in _EXPRESSED)
 SIGNATURE = Check("signature", DropReason.BAD_SIGNATURE)
+PAYLOAD = Check("payload", DropReason.PAYLOAD_NOT_PERMITTED)
 REPLAY = Check("replay", DropReason.REPLAYED)
 
 # All checks, in order: a drop has the reason of one of these, and the frame passed all before it.
-CHECKS: tuple[Check, ...] = (SHAPE, *PRECHECKS, SIGNATURE, REPLAY)
+CHECKS: tuple[Check, ...] = (SHAPE, *PRECHECKS, SIGNATURE, PAYLOAD, REPLAY)

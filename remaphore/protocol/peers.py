@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from remaphore.protocol.match import matches
+from remaphore.protocol.payloads import PayloadRule
 from remaphore.text import natural_key
 
 ANY_VERB = "*"
@@ -17,6 +18,7 @@ class Peer:
     """A known node.
 
     destination: its name. key: its public key in base58. verbs: those that it may send to us, `*` for every verb.
+    only: the payload rule of each verb that has one, of which `verbs` has all; it also applies if `verbs` has `*`.
     legacy: the peer runs the Go implementation, whose replies name no request (`compatibility = "legacy"`). origin:
     its place in the configuration, for people.
     """
@@ -24,12 +26,22 @@ class Peer:
     destination: str
     key: str
     verbs: frozenset[str]
+    only: Mapping[str, PayloadRule] = field(default_factory=dict, hash=False)
     legacy: bool = False
     origin: str = field(default="", compare=False)
 
     def may_send(self, verb: str) -> bool:
         """Return whether this peer may send *verb* to us. Verbs are compared exactly, with case."""
         return permits(self.verbs, verb)
+
+    def may_send_payload(self, verb: str, payload: bytes) -> bool:
+        """Return whether the payload rule of *verb*, which this peer may send, permits *payload*, or there is none.
+
+        With `*`, a peer may also send `Deploy`, which nothing but a careless script takes for `deploy`: the rule of
+        `deploy` applies.
+        """
+        rule = self.only.get(verb.lower())
+        return rule is None or rule.permits(payload)
 
 
 def permits(verbs: frozenset[str], verb: str) -> bool:

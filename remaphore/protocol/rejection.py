@@ -3,9 +3,9 @@
 A rejection is a signed reply, so only an authenticated peer gets one: the message requests a reply, its key is known,
 its pattern matches our destination, and its signature is valid. The checks for verb and time come before that of the
 signature, so `may_reject` selects the messages whose signature is to be verified for a rejection, and `consider`
-decides once that is done. Only then is it charged to the limits: what is forged in the name of a peer must not use up
-what the peer is entitled to. A rejected message is remembered like an accepted one, so that it is not accepted later,
-when the clock or the permissions have changed.
+decides once that is done; the check of the payload comes after it. Only then is the rejection charged to the limits:
+what is forged in the name of a peer must not use up what the peer is entitled to. A rejected message is remembered like
+an accepted one, so that it is not accepted later, when the clock or the permissions have changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IN_ALL = 20  # a second
 # A sender whose clock is further off gets no rejection: our reply would be outside its window, too.
 MAX_SKEW_NS = 10 * duration.MINUTE
 
-_REJECTED = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW})
+_REJECTED = frozenset({DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW, DropReason.PAYLOAD_NOT_PERMITTED})
 
 
 class TokenBucket:

@@ -108,7 +108,7 @@ class Admission:
             except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
                 verdict = self._lost(error, arrival.frame.raw)
             if isinstance(verdict, Drop):
-                self._on_drop(verdict, arrival, verified=verified and arrival.drop is not None)
+                self._on_drop(verdict, arrival, verified=verified)
             else:
                 yield verdict
 

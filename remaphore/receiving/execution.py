@@ -133,8 +133,12 @@ class Execution:
         if acts is None:
             acts = acting[verb] = self._processor.acts(verb)
         peer = self._peers.get(message.sender)
-        # The configuration may have changed while the signature was verified.
-        return not acts and peer is not None and peer.may_send(verb)
+        return (
+            not acts
+            and peer is not None  # the configuration may have changed while the signature was verified
+            and peer.may_send(verb)
+            and peer.may_send_payload(verb, message.payload)
+        )
 
     def _pass(self, message: Message) -> None:
         """Record that *message* is handled, on which nothing acts; all of it or nothing."""
@@ -159,8 +163,10 @@ class Execution:
     async def _run(self, message: Message) -> AfterTurn | None:
         """Let the plugins act on *message*; return what is to be done after its turn, None if they did not act."""
         peer = self._peers.get(message.sender)
-        if peer is None or not peer.may_send(message.verb):  # the configuration changed while it waited
-            detail = "no longer among the verbs of this peer"
+        # The configuration may have changed while it waited.
+        permitted = peer is not None and peer.may_send(message.verb)
+        if peer is None or not permitted or not peer.may_send_payload(message.verb, message.payload):
+            detail = f"no longer among the {'payloads' if permitted else 'verbs'} of this peer"
             self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
             return None
         limit = self._config.verb(message.verb).timeout_seconds

@@ -254,6 +254,7 @@ EXPRESSIONS = {
     "remaphore/embedded/addresses.py": "an argument: at most 253 characters, or one class from its start to its end",
     "remaphore/embedded/logins.py": "an argument, matched from its start to its end by two classes",
     "remaphore/diagnostics/pinger.py": SCANNERS["version"],
+    "remaphore/protocol/payloads.py": "1000 characters at most; what patterns may cost is bounded there",
     "remaphore/protocol/ping.py": SCANNERS["invocation"],
     "remaphore/protocol/status.py": "at most 65 characters are looked at",
     "remaphore/receiving/ledger/state.py": "at most 65 characters are looked at",

@@ -1,6 +1,7 @@
 """A node's first configuration: it loads, nothing is overwritten, and a failure leaves nothing behind."""
 
 import os
+import re
 import stat
 
 import pytest
@@ -56,6 +57,18 @@ def test_what_nobody_has_said_is_a_place_to_fill_in(tmp_path):
     assert config.auth.file == tmp_path / "etc" / "nats.creds"
     assert (config.state_dir, config.tls.ca_file) == (None, None)
     assert f'\n#state_dir = "{tmp_path}/var/state"\n' in text
+
+
+def test_the_rules_of_the_agent_are_commented_out_and_valid_without_the_comments(tmp_path):
+    creation.create_node(node(tmp_path))
+    path = tmp_path / "etc" / "left.toml"
+    text = path.read_text()
+    assert search.load(str(path), {}).agent.allow == ()
+    commented = re.compile(r"^#(?=\[\[agent\.allow|(user|group|do|verbs|to|pattern) = )", re.MULTILINE)
+    path.write_text(commented.sub("", text))
+    root, deploy = search.load(str(path), {}).agent.allow
+    assert (root.user, root.verbs, deploy.group, deploy.to) == ("root", {"*"}, "deploy", ("com.example.web.*",))
+    assert deploy.payload.permits(b"v42")
 
 
 def test_a_state_directory_beside_the_configuration_can_be_moved_with_it(tmp_path):

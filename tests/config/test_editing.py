@@ -149,6 +149,45 @@ def test_adding_and_removing_leaves_the_file_as_it_was(main):
     assert main.read_text() == HEAD + PEERS + TAIL
 
 
+RULES = """
+[peers.only.deploy]  # by the CI
+payloads = ["stop"]
+pattern = 'v[0-9]{1,4}'
+
+# the inner table
+[peers.only.restart]
+max_length = 9
+"""
+
+
+@pytest.mark.parametrize("head", [HEAD + PEERS + RULES, HEAD + PEERS.replace("# the first", RULES + "# the first")])
+def test_edits_keep_payload_rules_and_what_follows_them(main, head):
+    main.write_text(head + TAIL)
+    editing.add(str(main), [THREE])
+    assert main.read_text() == head + BLOCK + TAIL
+    editing.remove(str(main), [THREE])
+    assert main.read_text() == head + TAIL
+    editing.permit(str(main), peers(main), allow=frozenset({"status", "deploy"}), deny=frozenset())
+    assert RULES in main.read_text()
+    assert all({"status", "deploy"} <= peer.verbs for peer in peers(main))
+    (ruled,) = [peer for peer in peers(main) if peer.only]
+    editing.remove(str(main), [ruled])
+    assert "peers.only" not in main.read_text()
+    assert main.read_text().endswith(TAIL)
+
+
+def test_a_verb_with_a_payload_rule_is_neither_added_to_the_verbs_nor_denied(main):
+    main.write_text(HEAD + PEERS.replace("# the first", RULES) + TAIL)
+    editing.permit(str(main), peers(main)[:1], allow=frozenset({"status", "deploy"}), deny=frozenset())
+    assert tomli.loads(main.read_text())["peers"][0]["verbs"] == ["ping", "status"]
+    written = main.read_text()
+    for deny in ({"deploy"}, {"ping", "restart"}):
+        with pytest.raises(UsageError, match="by a payload rule, which stays") as caught:
+            editing.permit(str(main), peers(main)[:1], allow=frozenset(), deny=frozenset(deny))
+        assert "[peers.only." in caught.value.hint
+    assert main.read_text() == written
+
+
 def test_without_tomlkit_a_peer_is_added_in_a_file_of_its_own(main, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     name = main.parent / "peers.d" / "com.peer3.toml"

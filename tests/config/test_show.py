@@ -38,6 +38,14 @@ verbs = ["*"]
 [verbs.deploy]
 timeout = "1m30s"
 payload = "stdin"
+[agent]
+socket = "/srv/agent.sock"
+[[agent.allow]]
+user = "ci"
+do = ["send"]
+verbs = ["deploy"]
+to = ["com.a"]
+pattern = "v[0-9]"
 [plugins]
 enable = ["chat"]
 [plugins.chat]
@@ -86,6 +94,14 @@ def test_what_the_file_does_not_say_is_a_default_and_says_so():
     assert found["verbs.deploy.timeout"] == ("90s", "f.toml: verbs.deploy.timeout")
     assert found["verbs.deploy.max_wait"] == ("60s", "default (verbs.deploy.max_wait is not set in f.toml)")
     assert found["verbs.deploy.payload"] == ("stdin", "f.toml: verbs.deploy.payload")
+
+
+def test_a_payload_rule_is_shown_with_its_peer():
+    rules = "[peers.only.deploy]\npattern = 'v[0-9]+'\n[peers.only.stop]\npayloads = ['b', 'a']\n"
+    text = TOML.replace("[verbs.deploy]\n", f"{rules}[verbs.deploy]\n")
+    value, origin = rows(toml.parse(text, "f.toml", Path("/")))["peers[0]"]
+    assert value["only"] == {"deploy": {"pattern": "v[0-9]+", "max_length": 256}, "stop": {"payloads": ["a", "b"]}}
+    assert origin == "f.toml: peers[0]"
 
 
 def test_each_value_of_the_legacy_format_names_its_line():

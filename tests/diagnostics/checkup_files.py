@@ -62,7 +62,47 @@ def password(machine):
     machine.append('[auth]\nuser = "ops"\npassword_file = "password"\n')
 
 
+def agent_rule(verbs='["deploy"]', to='["com.two"]', who='user = "daemon"'):
+    return f'[[agent.allow]]\n{who}\ndo = ["send"]\nverbs = {verbs}\nto = {to}\n'
+
+
 CASES = [
+    Case(
+        Code.AGENT_RULE_BROAD,
+        Level.WARNING,
+        appended(agent_rule('["*"]', '["**"]')),
+        edited('to = ["**"]', 'to = ["com.two.*"]'),
+        "agent.allow[0]: user daemon may send every verb to every destination",
+    ),
+    Case(
+        Code.AGENT_RULE_BROAD,
+        Level.WARNING,
+        appended(agent_rule('["*", "deploy"]', '["com.two", "*.**"]', "group = 0")),
+        edited("group = 0", 'user = "root"'),
+        "agent.allow[0]: group 0 may send every verb to every destination",
+    ),
+    Case(
+        Code.AGENT_RULE_IDLE,
+        Level.WARNING,
+        appended(agent_rule(who='group = "no-such-group"')),
+        edited('group = "no-such-group"', "group = 7"),
+        "no group 'no-such-group' on this machine; the rule permits nothing; hint: create it",
+    ),
+    Case(
+        Code.AGENT_RULE_IDLE,
+        Level.WARNING,
+        appended(agent_rule(who="user = 65534")),
+        edited("user = 65534", "user = 65533"),
+        "uid 65534 stands for all that have no mapping",
+    ),
+    Case(
+        Code.AGENT_SOCKET_UNKNOWN,
+        Level.ERROR,
+        appended('[agent]\nsocket = "/srv/agent.sock"\n' + agent_rule()),
+        edited('socket = "/srv/agent.sock"\n', ""),
+        "agent.socket: no client looks at /srv/agent.sock",
+    ),
+    Case(Code.AGENT_OK, Level.OK, appended(agent_rule()), edited(agent_rule(), ""), "agent: 1 rules for local users"),
     Case(
         Code.CONFIGURATION_WARNING,
         Level.WARNING,

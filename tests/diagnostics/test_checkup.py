@@ -58,6 +58,11 @@ def test_a_node_in_its_own_list_of_peers_is_no_finding(machine):
     assert [finding.what for finding in after if finding.code is Code.PEERS_OK] == ["peers: 2"]
 
 
+def test_the_number_of_peers_with_payload_rules_is_reported(machine):
+    machine.append(peer("com.three", make_key(3)) + "[peers.only.deploy]\npayloads = ['stop']\n")
+    assert "peers: 2 (1 with payload rules)" in [each.what for each in machine.findings()]
+
+
 def test_checking_changes_nothing(machine):
     machine.findings()
     before = {path: path.stat().st_mtime_ns for path in machine.folder.rglob("*")}

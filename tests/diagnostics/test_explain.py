@@ -62,12 +62,15 @@ REASONS = {
 REASON_OF = {name: reason for reason, names in REASONS.items() for name in names}
 
 
-def read_toml(peers, head=""):
-    """Read a configuration of com.node in TOML; *peers* are rows of destination, key and verbs."""
+def read_toml(peers, head="", *, rule="", more=()):
+    """Read a configuration of com.node in TOML; *peers*, and *more* after *rule*, are rows: destination, key, verbs."""
     text = f'destination = "com.node"\nservers = ["nats://h"]\nauth = "none"\n{head}[[identities]]\n'
     text += f'key = "{make_key(8).public}"\nprivate_key_file = "nosuch"\nverbs = ["*"]\n'
-    for destination, key, verbs in peers:
-        text += f'[[peers]]\ndestination = "{destination}"\nkey = "{key}"\nverbs = {json.dumps(verbs)}\n'
+    known = [
+        f'[[peers]]\ndestination = "{destination}"\nkey = "{key}"\nverbs = {json.dumps(verbs)}\n'
+        for destination, key, verbs in (*peers, *more)
+    ]
+    text += "".join([*known[: len(peers)], rule, *known[len(peers) :]])
     return toml.parse(text, "node.toml", Path("/nosuch"))
 
 
@@ -80,7 +83,8 @@ def read_conf(peers, head=""):
 
 
 PEERS = [("com.a", make_key(1).public, ["ping", "deploy"]), ("com.b", make_key(2).public, ["ping"])]
-TOML = read_toml(PEERS, 'allow_skew = "5s"\n')
+RULE = "[peers.only.ping]\nmax_length = 9\n"
+TOML = read_toml(PEERS[:1], 'allow_skew = "5s"\n', rule=RULE, more=PEERS[1:])
 CONF = read_conf(PEERS, "allow_skew: 5s\n")
 STRICT = Filters(uuid=b"uuid", verbs=frozenset({"ping"}), sender=make_key(1).public)
 
@@ -160,12 +164,16 @@ def faulty(name):
         "filters": [make_encoded(uuid=b"other")],
         "duplicate": [good, good],
         "signature": [sign_body(body_of(good) + b"!").removesuffix(b"!")],
+        "payload": [make_encoded(payload=b"ten bytes!")],
         "replay": [good, sign_again(good)],
     }[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("config", [TOML, CONF], ids=["toml", "conf"])
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [*((TOML, name) for name in NAMES), *((CONF, name) for name in NAMES if name != "payload")],  # which it lacks
+    ids=lambda value: value if isinstance(value, str) else "legacy" if value.legacy else "toml",
+)
 def test_checks_before_the_one_that_failed_passed_and_those_after_it_were_not_reached(config, name):
     judge = explainer(config)
     *_, explanation = [judge.explain(raw, now=NOW) for raw in faulty(name)]
@@ -226,6 +234,7 @@ def test_a_setting_is_named_by_its_path_in_toml():
         "filters": "no filter was given",
         "duplicate": "the messages explained before it",
         "signature": "node.toml: peers[1].key",
+        "payload": "no payload rule for this verb",
         "replay": "the messages explained before it",
     }
     lacking = ", ".join(found.keys() - expected.keys())
@@ -309,6 +318,23 @@ def test_a_check_that_was_not_reached_has_no_place_and_no_detail():
     assert {(finding.decided_by, finding.detail) for finding in later} == {("", "")}
 
 
+def test_a_payload_rule_is_named_by_its_table():
+    explanation = explainer().explain(make_encoded(payload=b"ten bytes!"), now=NOW)
+    assert failed(explanation).decided_by == "node.toml: peers[0].only.ping"
+    assert places(explainer(filters=Filters()).explain(make_encoded(verb="deploy"), now=NOW))["payload"] == (
+        "no payload rule for this verb"
+    )
+
+
+def test_a_question_assumes_that_the_payload_keeps_to_the_rule():
+    asked = {
+        verb: explainer(filters=Filters()).explain_question(sender=make_key(1).public, verb=verb, to="**", now=NOW)
+        for verb in ("ping", "deploy")
+    }
+    assert states(asked["ping"])["payload"] is State.ASSUMED
+    assert states(asked["deploy"])["payload"] is State.PASSED
+
+
 # What would run.
 
 
@@ -390,7 +416,7 @@ def test_a_question_is_answered_by_the_same_checks():
     signature = answer.checks[NAMES.index("signature")]
     assert signature.detail == "assumed: there is no message whose signature could be verified"
     assumed = [check.check for check in answer.checks if check.state is State.ASSUMED]
-    assert assumed == ["signature", "replay"]
+    assert assumed == ["signature", "payload", "replay"]
     assert {state for name, state in states(answer).items() if name not in assumed} == {State.PASSED}
 
 

@@ -43,6 +43,14 @@ TESTS = {
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"
     ),
     Code.RUNTIME_LIMITED: "tests/diagnostics/test_runtime.py::test_denied_call_is_a_finding",
+    Code.AGENT_UNUSABLE: (
+        "tests/diagnostics/test_local_agent.py::test_an_agent_that_cannot_be_used_is_an_error_and_never_the_direct_way"
+    ),
+    Code.AGENT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
+    Code.AGENT_NOT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
+    Code.AGENT_OTHER_RELEASE: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
+    Code.AGENT_DISCONNECTED: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
+    Code.AGENT_NAMES_NO_RULE: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
     Code.OWN_CLOCK_SKEW: (
         "tests/diagnostics/test_doctor.py::test_if_all_clocks_differ_in_the_same_direction_ours_is_wrong"
     ),

@@ -1,8 +1,8 @@
 """Terminals in which the commands of a page are typed: a shell each, with a home and an /etc/remaphore of its own.
 
-The files of /etc, /usr/share and /var/lib of a real machine are in the terminal's folder here, and a free port replaces
-the broker's usual one. `NAME.example.com:4222` is a port of localhost for the machine NAME, and 0.0.0.0 is 127.0.0.1.
-Everything else is as on the page.
+The files of /etc, /usr/share and /var/lib of a real machine are in the terminal's folder here, sockets in one with a
+short path, and a free port replaces the broker's usual one. `NAME.example.com:4222` is a port of localhost for the
+machine NAME, and 0.0.0.0 is 127.0.0.1. Everything else is as on the page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -170,6 +171,7 @@ class Desk:
         self._ports = {port: str(free_port()) for port in PORTS}
         self._host_ports: dict[tuple[str, str], str] = {}
         self._terminals: dict[str, PageShell] = {}
+        self._sockets = tempfile.TemporaryDirectory(prefix="run")  # the path of a socket has 107 bytes at most
         folder.chmod(0o755)
 
     def type(self, command: Command) -> None:
@@ -191,10 +193,12 @@ class Desk:
                 terminal.close()
             except AssertionError as raised:
                 error = raised
+        self._sockets.cleanup()
         if error is not None:
             raise error
 
     def _translated(self, name: str, text: str) -> str:
+        text = text.replace("/run/remaphore/", f"{self._sockets.name}/{name}.")
         text = _HERE.sub(rf"{self.folder / name}\g<0>", text)
         text = _ALL_ADDRESSES.sub(lambda found: f"127.0.0.1:{self._host_port(name, found[1])}", text)
         text = _HOST.sub(

@@ -8,13 +8,13 @@ import pytest
 import tomli
 
 from docs.generate import configuration
-from remaphore.config import show, toml
+from remaphore.config import agent, payload_rules, show, toml
 from remaphore.config.settings import DEFAULT_VERB_SETTINGS, VerbSettings
 from tests.harness.factories import make_key
 
 TABLES = {table.name: table for table in configuration.TABLES}
 # Keys that are tables of their own.
-NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
+NESTED = {"tls", "identities", "peers", "verbs", "plugins", "agent"}
 
 
 @pytest.mark.places
@@ -26,7 +26,10 @@ NESTED = {"tls", "identities", "peers", "verbs", "plugins"}
         ("[tls]", set(toml._TLS)),
         ("[[identities]]", set(toml._IDENTITY)),
         ("[[peers]]", set(toml._PEER)),
+        ("[peers.only.VERB]", set(payload_rules.KEYS)),
         ("[verbs.NAME]", set(toml._VERB)),
+        ("[agent]", {"socket"}),
+        ("[[agent.allow]]", set(agent._RULE)),
         ("[plugins]", {"enable"}),
     ],
 )

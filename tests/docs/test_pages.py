@@ -17,6 +17,7 @@ NOT_TYPED = {
         "it installs; .ci/run types this page from the wheel, with this block",
         "both machines are one here, and have one loopback",
     ],
+    "docs/howto/agent.md": ["it makes a user", "it needs users", "it needs a machine that systemd runs"],
     "docs/howto/broker.md": ["it makes a user", "it changes the firewall"],
     "docs/howto/fleet.md": ["it installs", "it uninstalls"],
     "docs/howto/s3.md": ["it makes a user"],

@@ -13,8 +13,9 @@ import pytest
 
 from remaphore.cli.commands import COMMANDS
 from tests.docs.pages import ROOT
-from tests.harness.fresh_venv import build_wheel
+from tests.harness.fresh_venv import FreshVenv, build_wheel
 
+VERSION = importlib.metadata.version("remaphore")
 SYSTEMD = ROOT / "docs" / "systemd"
 
 
@@ -36,6 +37,39 @@ def test_it_has_a_man_page_for_each_command(shared):
     pages = {path.name for path in shared if path.match("share/man/man1/*")}
     assert pages == {"remaphore.1", *(f"remaphore-{name}.1" for name in COMMANDS)}
     assert PurePosixPath("share/man/man5/remaphore.toml.5") in shared
+
+
+@pytest.mark.xdist_group("wheel")
+def test_its_command_is_a_script_of_its_own_that_installers_do_not_wrap(wheel_file):
+    with zipfile.ZipFile(wheel_file) as wheel:
+        (script,) = (info for info in wheel.infolist() if ".data/scripts/" in info.filename)
+        text = wheel.read(script)
+        points = [wheel.read(name) for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert PurePosixPath(script.filename).name == "remaphore"
+    assert script.external_attr >> 16 & 0o777 == 0o755
+    # Installers write the path of their Python in place of this first line.
+    assert text == b"#!python\n" + (ROOT / "bin" / "remaphore").read_bytes().partition(b"\n")[2]
+    assert not any(b"console_scripts" in each for each in points)
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("wheel")
+@pytest.mark.parametrize("way", ["the pip of this Python", "the newest pip", "editable"])
+def test_each_way_to_install_brings_the_script_as_it_is(way, wheel_file, tmp_path):
+    venv = FreshVenv(tmp_path / "venv", *(["hatchling"] if way == "editable" else []))
+    if way == "the pip of this Python":
+        done = venv.run("python", "-m", "pip", "install", "--no-deps", "--no-index", "-q", wheel_file, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    else:
+        venv.install(*(["--editable", ROOT] if way == "editable" else [wheel_file]))
+    script = venv.bin / "remaphore"
+    first, _, rest = script.read_text().partition("\n")
+    assert first == f"#!{venv.python}"
+    assert rest == (ROOT / "bin" / "remaphore").read_text().partition("\n")[2]
+    assert os.access(script, os.X_OK)
+    for command in (["remaphore"], ["python", "-m", "remaphore"]):
+        done = venv.run(*command, "--version", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, f"remaphore {importlib.metadata.version('remaphore')}\n")
 
 
 @pytest.mark.xdist_group("wheel")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from remaphore import Action, PluginError, Step
+from remaphore.protocol.payloads import PayloadRule
 from remaphore.protocol.peers import Peer
 from remaphore.testing import PluginHarness, make_config, make_message
 from remaphore_plugins.permissions import Permissions
@@ -38,10 +39,24 @@ async def test_the_reply_has_the_permissions_of_the_requester():
         "destination": "com.here",
         "known_as": "com.ann",
         "verbs": ["deploy", "permissions"],
+        "only": {},
         "allow_skew_ns": 5_000_000_000,
         "version": version("remaphore"),
         "invocation": "0123456789abcdef",
         "instance": "main",
+    }
+
+
+async def test_the_reply_has_the_payload_rules_of_the_requester_as_the_configuration_has_them():
+    rules = {
+        "deploy": PayloadRule.of(payloads=["stop", ""], pattern="v[0-9]{1,4}", max_length=9),
+        "status": PayloadRule.of(max_length=1),
+    }
+    known = (replace(KNOWN[0], only=rules), replace(KNOWN[1], only={"wipe": PayloadRule.of(payloads=["all"])}))
+    told = json.loads((await ask(make_config("com.here", peers=known), "key-of-ann")).output)
+    assert told["only"] == {
+        "deploy": {"payloads": ["", "stop"], "pattern": "v[0-9]{1,4}", "max_length": 9},
+        "status": {"max_length": 1},
     }
 
 

@@ -26,7 +26,9 @@ LEVELS = {
     ("debug", "debug"): {
         *(*OF_REPLIES, DropReason.NOT_ADDRESSED, DropReason.OWN_MESSAGE, DropReason.FILTERED, DropReason.DUPLICATE)
     },
-    ("warning", "debug"): {DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED},
+    ("warning", "debug"): {
+        *(DropReason.UNKNOWN_SENDER, DropReason.VERB_NOT_PERMITTED, DropReason.PAYLOAD_NOT_PERMITTED)
+    },
     ("warning", "warning"): {
         *(DropReason.MALFORMED, DropReason.NOT_A_REQUEST, DropReason.OUTSIDE_WINDOW),
         *(DropReason.BAD_SIGNATURE, DropReason.REPLAYED, DropReason.BUSY),
@@ -44,6 +46,7 @@ PROMISES = {
     "filters": "",
     "duplicate": "a daemon starts a message at most once",
     "signature": "only a message that a known peer has signed",
+    "payload": "it cannot send a payload that it is not permitted",
     "replay": "a daemon starts a message at most once",
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import Filters, skew_error
 from remaphore.protocol.message import REPLY_VERB, Message
+from remaphore.protocol.payloads import PayloadRule
 from tests.harness.factories import (
     NOW,
     OWN,
@@ -58,6 +61,25 @@ def test_a_peer_may_not_send_what_only_another_peer_may() -> None:
     gate = make_gate(make_peer(1, "com.a", "ping"), make_peer(2, "com.b", "deploy"))
     assert dropped(gate.admit(make_encoded(1, verb="deploy"), NOW)).reason is DropReason.VERB_NOT_PERMITTED
     assert isinstance(gate.admit(make_encoded(2, verb="deploy"), NOW), Message)
+
+
+def test_a_payload_rule_narrows_its_verb_and_no_other() -> None:
+    rules = {"deploy": PayloadRule.of(payloads=["stop", ""], pattern="v[0-9]{1,4}")}
+    for peer in (make_peer(1, "com.ci", "deploy", "status"), make_peer(1, "com.ci", "*")):
+        gate = make_gate(replace(peer, only=rules))
+        for payload in (b"stop", b"", b"v42"):
+            assert isinstance(gate.admit(make_encoded(verb="deploy", payload=payload), NOW), Message)
+        for payload in (b"v42\n", b"v42\0", b"v42; id", b"\xff\xfe", b"start", b"v" + b"4" * 1_000_000):
+            verdict = dropped(gate.admit(make_encoded(verb="deploy", payload=payload), NOW))
+            assert verdict.reason is DropReason.PAYLOAD_NOT_PERMITTED
+        assert isinstance(gate.admit(make_encoded(verb="status", payload=b"anything"), NOW), Message)
+
+
+def test_a_payload_rule_cannot_be_avoided_by_the_case_of_the_verb() -> None:
+    gate = make_gate(replace(make_peer(), only={"deploy": PayloadRule.of(payloads=["stop"])}))
+    for verb in ("deploy", "Deploy", "DEPLOY"):
+        verdict = dropped(gate.admit(make_encoded(verb=verb, payload=b"start"), NOW))
+        assert verdict.reason is DropReason.PAYLOAD_NOT_PERMITTED
 
 
 @pytest.mark.parametrize("end", [b" ", b"\n", b"\0", b"1"])

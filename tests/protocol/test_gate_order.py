@@ -17,6 +17,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import CHECKS as OF_THE_GATE
 from remaphore.protocol.gate import PRECHECKS, Filters, Gate, Precheck
 from remaphore.protocol.message import Message
+from remaphore.protocol.payloads import PayloadRule
 from remaphore.protocol.peers import Peer
 from tests.harness.factories import (
     NOW,
@@ -50,6 +51,7 @@ CHECKS = [
     ("filters", DropReason.FILTERED),
     ("duplicate", DropReason.DUPLICATE),
     ("signature", DropReason.BAD_SIGNATURE),
+    ("payload", DropReason.PAYLOAD_NOT_PERMITTED),
     ("replay", DropReason.REPLAYED),
 ]
 NAMES = [name for name, _ in CHECKS]
@@ -66,13 +68,14 @@ def build(faults: Iterable[str], *, filters: Filters = STRICT) -> tuple[Gate, by
         verb=f"verb-{MARK}" if "verb" in faults else "ping",
         time_ns=NOW - 2 * SKEW if "time" in faults else NOW,
         uuid=MARK.encode() if "filters" in faults else b"wanted",
-        payload=MARK.encode(),
+        payload=MARK.encode() * (2 if "payload" in faults else 1),
     )
     if "signature" in faults:
         raw = sign_body(body_of(raw) + b"!", number).removesuffix(b"!")
     if "shape" in faults:
         raw = re.sub(rb",_,", b",X,", raw, count=1)
-    gate = make_gate(make_peer(1, "com.sender", "ping", "deploy"), filters=filters)
+    only = {"ping": PayloadRule.of(pattern="[a-zA-Z0-9]+", max_length=len(MARK))}
+    gate = make_gate(replace(make_peer(1, "com.sender", "ping", "deploy"), only=only), filters=filters)
     if faults & {"duplicate", "replay"}:
         digest = wire.digest(raw) if "duplicate" in faults else bytes(32)
         signed = body_of(raw) if "replay" in faults else b"another message"
@@ -154,7 +157,7 @@ def test_no_signature_is_verified_for_what_fails_a_cheap_check(name: str, verifi
     assert verifications == []
 
 
-@pytest.mark.parametrize("faults", [(), ("signature",), ("replay",)])
+@pytest.mark.parametrize("faults", [(), ("signature",), ("payload",), ("replay",)])
 def test_one_signature_is_verified_for_what_passes_them(faults: tuple[str, ...], verifications: list[bytes]) -> None:
     gate, raw = build(faults)
     gate.admit(raw, NOW)
@@ -180,7 +183,7 @@ def test_the_documented_order_is_the_order_of_the_code() -> None:
 
 
 def test_what_is_not_taken_leaves_no_trace_in_the_window() -> None:
-    for name in [*NAMES[: NAMES.index("duplicate")], "signature"]:
+    for name in [*NAMES[: NAMES.index("duplicate")], "signature", "payload"]:
         gate, raw = build({name})
         gate.admit(raw, NOW)
         assert not gate.window.knows(wire.digest(raw))
@@ -248,16 +251,21 @@ FILTERS = st.builds(
     verbs=st.sampled_from([None, frozenset({"ping"}), frozenset()]),
     sender=st.sampled_from([None, make_key(1).public]),
 )
-# Peer 1 may send all, 2 `ping` only, 3 nothing; 100 is this node, with and without an entry of its own; 9 is unknown.
-PEERS = (make_peer(1), make_peer(2, None, "ping"), replace(make_peer(3), verbs=frozenset()))
+# Peer 1 may send all, 2 `ping` only, 3 nothing, 4 all, but `ping` with one payload only; 100 is this node, with and
+# without an entry of its own; 9 is unknown.
+PEERS = (
+    *(make_peer(1), make_peer(2, None, "ping"), replace(make_peer(3), verbs=frozenset())),
+    replace(make_peer(4), only={"ping": PayloadRule.of(payloads=["a"])}),
+)
 EDGES = st.sampled_from([0, 1, SKEW - 1, SKEW, SKEW + 1, 10 * SKEW]).flatmap(lambda at: st.sampled_from([at, -at]))
 
 
 @bounded
 @given(
-    number=st.sampled_from([1, 1, 1, 2, 3, 9, OWN_NUMBER]),
+    number=st.sampled_from([1, 1, 1, 2, 3, 4, 9, OWN_NUMBER]),
     destination=DESTINATIONS,
     verb=st.sampled_from(["ping", "deploy", "*", ""]),
+    payload=st.sampled_from([b"a", b"b"]),
     skew=EDGES,
     uuid=st.sampled_from([b"wanted", b"other"]),
     wants_reply=st.booleans(),
@@ -270,6 +278,7 @@ def test_precheck_is_the_list_of_checks_whatever_arrives(
     number: int,
     destination: str,
     verb: str,
+    payload: bytes,
     skew: int,
     uuid: bytes,
     wants_reply: bool,
@@ -278,9 +287,8 @@ def test_precheck_is_the_list_of_checks_whatever_arrives(
     allow_skew_ns: int,
     repeated: bool,
 ) -> None:
-    raw = make_encoded(
-        number, destination=destination, verb=verb, time_ns=NOW - skew, uuid=uuid, wants_reply=wants_reply
-    )
+    fields = {"destination": destination, "verb": verb, "payload": payload, "uuid": uuid, "wants_reply": wants_reply}
+    raw = make_encoded(number, time_ns=NOW - skew, **fields)
     gate = make_gate(*peers, filters=filters, allow_skew_ns=allow_skew_ns)
     if repeated:
         gate.window.restore(make_key(number).public, bytes(32), digest=wire.digest(raw), time_ns=NOW)
@@ -290,6 +298,10 @@ def test_precheck_is_the_list_of_checks_whatever_arrives(
     verdict = gate.precheck(frame, NOW)
     if first is None:
         assert verdict == wire.digest(raw)
+        # What is left, with a signature that is valid: the payload, whose rule peer 4 alone has.
+        ruled_out = number == 4 and verb == "ping" and payload == b"b"
+        reason = getattr(gate.admit(raw, NOW), "reason", None)
+        assert reason is (DropReason.PAYLOAD_NOT_PERMITTED if ruled_out else None)
     else:
         exact = destination == OWN
         assert verdict == Drop(*first, size=len(raw), subject="remaphore.all", exact=exact)  # type: ignore[arg-type]

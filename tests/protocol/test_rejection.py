@@ -13,6 +13,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.duration import MINUTE, SECOND
 from remaphore.protocol.gate import Filters, Gate
 from remaphore.protocol.message import Message
+from remaphore.protocol.payloads import PayloadRule
 from remaphore.protocol.rejection import IN_ALL, PER_SENDER, RejectionPolicy, TokenBucket
 from tests.harness.factories import (
     NOW,
@@ -63,6 +64,15 @@ def test_who_asks_for_what_is_not_permitted_is_reported() -> None:
         wire.digest(raw),
         True,
     )
+
+
+def test_a_payload_that_is_not_permitted_is_told_once_and_not_accepted_later() -> None:
+    ruled = replace(make_peer(), only={"deploy": PayloadRule.of(payloads=["stop"])})
+    gate, rejections, raw = make_gate(ruled), RejectionPolicy(), ask(payload=b"start")
+    assert consider(gate, raw, rejections=rejections) is not None
+    assert consider(gate, raw, rejections=rejections) is None
+    later = make_gate(make_peer(), window=gate.window)
+    assert not isinstance(later.admit(raw, NOW), Message)
 
 
 @pytest.mark.parametrize("off", [-10 * MINUTE, -SKEW - 1, SKEW + 1, 10 * MINUTE])
@@ -127,7 +137,7 @@ def test_no_reason_and_no_sender_makes_the_decision_fail(
     assert (considered is not None) is allowed
     if allowed:
         assert sender in gate.policy.peers
-        assert reason in {DropReason.VERB_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW}
+        assert reason in {DropReason.VERB_NOT_PERMITTED, DropReason.PAYLOAD_NOT_PERMITTED, DropReason.OUTSIDE_WINDOW}
 
 
 def test_a_replay_is_not_told() -> None:

@@ -13,6 +13,7 @@ from remaphore.errors import ConfigError, PluginError
 from remaphore.node import DaemonNode, Node
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import Reply
+from remaphore.protocol.payloads import PayloadRule
 from remaphore.protocol.peers import Peer
 from remaphore.protocol.ping import Invocation, parse_reply
 from remaphore.receiving import daemon as module
@@ -21,7 +22,7 @@ from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker, MemoryBus
 from tests.harness.daemon import running_daemon
-from tests.harness.factories import NOW, make_key
+from tests.harness.factories import NOW, make_key, make_peer
 from tests.harness.nodes import clock, make_config
 from tests.harness.plugins import plugin_manager
 from tests.harness.waiting import until
@@ -272,6 +273,27 @@ async def test_a_reload_changes_permissions_also_for_messages_that_wait(running)
         )
         assert plugin.reloads[0].peers == narrowed
     assert plugin.ran == ["wait", "echo"]
+
+
+async def test_a_reload_changes_payload_rules_also_for_messages_that_wait(running):
+    broker = MemoryBroker()
+    async with running(broker) as (own, plugin):
+        node = asking(broker)
+        await node.send("wait")
+        while not plugin.ran:
+            await asyncio.sleep(0)
+        waiting = [spawn(ask(node, "wait", payload), name="waiting") for payload in ("x", "y")]
+        while plugin.stats().queues["wait"].waiting < len(waiting):
+            await asyncio.sleep(0)
+        ruled = replace(make_peer(1, "com.one"), only={"wait": PayloadRule.of(payloads=["x"])})
+        assert own.reload(lambda: make_config(2, peers=(ruled,)))
+        plugin.release.set()
+        refused = b"remaphore: refused: not-permitted: no longer among the payloads of this peer"
+        assert await asyncio.gather(*waiting) == [(0, b"x"), (77, refused)]
+        refused = b"remaphore: refused: payload-not-permitted: not among the payloads that the peer may send"
+        code, output = await ask(node, "wait", "z")
+        assert (code, output.startswith(refused)) == (77, True)
+        assert plugin.stats().rejected == {"not-permitted": 1, "payload-not-permitted": 1}
 
 
 async def test_a_reload_runs_nothing_again(running):

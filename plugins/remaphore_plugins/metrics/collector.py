@@ -44,6 +44,7 @@ _REJECTIONS = (
     "ledger",
     "not-permitted",
     "outside-window",
+    "payload-not-permitted",
     "stopping",
     "verb-not-permitted",
 )

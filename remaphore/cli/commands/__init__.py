@@ -22,6 +22,7 @@ COMMANDS = {
     "receive": "wait for messages and run a script for each",
     "wait": "wait until several nodes have sent a message",
     "run": "run the daemon: handlers in hooks.d/VERB/, and plugins",
+    "agent": "run the local agent: send for users who cannot read the keys",
     "hooks": "list what the daemon would run for a verb, and what it would skip",
     "explain": "explain check by check why a message is accepted or dropped",
     "plugins": "list the installed plugins and the hooks that they implement",

@@ -72,12 +72,14 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Doctor) -> int:
     """Run the checks; return 0, 1 if there is an error among the findings, else 4 if a peer did not reply."""
     import asyncio
+    import os
 
     from remaphore import tasks
     from remaphore.cli.configuration import load_config
     from remaphore.cli.findings import FindingPrinter
     from remaphore.cli.selection import addressees
     from remaphore.diagnostics.doctor import examine
+    from remaphore.diagnostics.local_agent import examine_agent
     from remaphore.interrupts import heeded, on_interrupt
 
     config = load_config(options.config)
@@ -90,5 +92,10 @@ def run(options: Doctor) -> int:
         loop = asyncio.get_running_loop()
         on_interrupt(lambda _number: loop.call_soon_threadsafe(stop), signals=heeded())
 
-    tasks.run(examine(config, to=to, timeout=options.timeout, report=printer.show, on_listening=on_listening))
+    async def examine_all() -> None:
+        for finding in await examine_agent(os.environ, chosen=options.config, timeout=options.timeout):
+            printer.show(finding)
+        await examine(config, to=to, timeout=options.timeout, report=printer.show, on_listening=on_listening)
+
+    tasks.run(examine_all())
     return printer.conclude()

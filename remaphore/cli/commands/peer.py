@@ -238,7 +238,7 @@ def _warn_of_patterns(verbs: frozenset[str]) -> None:
 
 
 def _summary(peer: Peer) -> str:
-    return f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(peer.verbs)) or 'nothing'}"
+    return f"{peer.destination} ({peer.key}) may send: {', '.join(sorted(peer.verbs)) or 'nothing'}{_rules(peer)}"
 
 
 def _peer_lines(options: PeerAdd) -> tuple[str, str]:
@@ -286,6 +286,7 @@ def list_peers(options: PeerList) -> None:
                     "destination": peer.destination,
                     "key": peer.key,
                     "verbs": sorted(peer.verbs),
+                    "only": {verb: rule.settings() for verb, rule in peer.only.items()},
                     "compatibility": "legacy" if peer.legacy else None,
                     "origin": peer.origin,
                 }
@@ -297,12 +298,16 @@ def list_peers(options: PeerList) -> None:
         (
             peer.destination,
             peer.key,
-            (",".join(sorted(peer.verbs)) or "-") + (" (legacy)" if peer.legacy else ""),
+            (",".join(sorted(peer.verbs)) or "-") + (" (legacy)" if peer.legacy else "") + _rules(peer),
             peer.origin,
         )
         for peer in peers
     )
     output.write_table(("DESTINATION", "KEY", "VERBS", "FROM"), rows)
+
+
+def _rules(peer: Peer) -> str:
+    return f" (payload rules: {','.join(sorted(peer.only))})" if peer.only else ""
 
 
 def show(options: PeerShow) -> None:

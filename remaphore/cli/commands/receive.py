@@ -10,8 +10,13 @@ from remaphore.cli import output, requests
 if TYPE_CHECKING:
     import pluggy
 
+    from remaphore.agent.receiver import AgentReceiver
     from remaphore.cli.arguments import Parser
+    from remaphore.cli.route import Route
     from remaphore.config.settings import Config
+    from remaphore.node import Node
+    from remaphore.protocol.gate import Filters
+    from remaphore.receiving.receiver import Receiver
 
 SUMMARY = "wait for messages and run a script for each"
 EXAMPLE = """\
@@ -27,11 +32,13 @@ EXIT_CODES = {
 class Receive:
     """Options of receive. pattern: accept only messages sent to exactly it; script: command and arguments to run.
 
-    timeout: seconds, None for no limit. verbose: log debug events too. report: tell if the script is missing; it does
-    not count when options are compared.
+    config, agent, direct: see `remaphore.cli.route`. timeout: seconds, None for no limit. verbose: log debug events
+    too. report: tell if the script is missing; it does not count when options are compared.
     """
 
     config: str | None = None
+    agent: str | None = None
+    direct: bool = False
     subject: str = ""
     verbs: tuple[str, ...] = ()
     once: bool = False
@@ -56,10 +63,11 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments to *parser*."""
     import argparse
 
-    from remaphore.cli.arguments import add_config, add_log, add_verbs, seconds
+    from remaphore.cli.arguments import add_log, add_verbs, seconds
+    from remaphore.cli.route import add_route
 
     parser.description = "Wait for messages and run SCRIPT for each, as: SCRIPT ARG... VERB PAYLOAD."
-    add_config(parser)
+    add_route(parser)
     requests.add_subject(parser)
     add_verbs(parser, "--verb", text="accept only these verbs; repeatable (default: all)")
     parser.add_argument("--id", metavar="TEXT", default="", help="accept only this id; implies --once")
@@ -95,13 +103,15 @@ def run(options: Receive) -> int:
     import shutil
 
     from remaphore import tasks
-    from remaphore.cli.configuration import load_config
     from remaphore.cli.main import enable_gc
+    from remaphore.cli.route import choose
     from remaphore.hooks.manager import configure, load
 
     requests.check_names(key=options.key, subject_name=options.subject)
-    config = load_config(options.config)
-    config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
+    route = choose(options.config, agent=options.agent, direct=options.direct)
+    config = route.config
+    if not route.agent:
+        config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     plugins = load(("log", "script") if options.script else ("log",))
     configure(plugins, config, options={"script": {"argv": options.script}})
@@ -112,7 +122,7 @@ def run(options: Receive) -> int:
     if output.at_terminal():
         output.notice(describe_wait(options, config))
     enable_gc()
-    return tasks.run(receive(options, config, plugins))
+    return tasks.run(receive(options, route, plugins))
 
 
 def describe_wait(options: Receive, config: Config) -> str:
@@ -133,7 +143,7 @@ def describe_wait(options: Receive, config: Config) -> str:
     return f"{' '.join(parts)}; Ctrl-C ends it, remaphore --help lists the commands"
 
 
-async def receive(options: Receive, config: Config, plugins: pluggy.PluginManager) -> int:
+async def receive(options: Receive, route: Route, plugins: pluggy.PluginManager) -> int:
     """Receive until the timeout, the end of --once or a signal; return the exit code."""
     import asyncio
 
@@ -141,8 +151,6 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
 
     from remaphore.errors import BrokerUnavailableError, with_hint
     from remaphore.interrupts import heeded
-    from remaphore.node import connect
-    from remaphore.receiving.receiver import Receiver
     from remaphore.tasks import on_stop
 
     loop = asyncio.get_running_loop()
@@ -156,15 +164,8 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
     )
     stopped_by: list[int] = []
     try:
-        async with connect(config, timeout=options.timeout, on_notice=output.notice) as node:
-            receiver = Receiver(
-                node.bus,
-                config,
-                filters=filters,
-                plugins=plugins,
-                subject_name=options.subject,
-                once=options.once,
-            )
+        async with route.connect(timeout=options.timeout, on_notice=output.notice) as node:
+            receiver = _receiver(options, node, filters, plugins)
 
             def stop(number: int) -> None:
                 stopped_by.append(number)
@@ -179,3 +180,27 @@ async def receive(options: Receive, config: Config, plugins: pluggy.PluginManage
     if stopped_by:
         return 128 + stopped_by[0]
     return 0 if handled else 1
+
+
+def _receiver(
+    options: Receive, node: Node, filters: Filters, plugins: pluggy.PluginManager
+) -> Receiver | AgentReceiver:
+    """Return the receiver for *node*: the agent verifies and signs, or we do."""
+    from remaphore.agent.client import AgentNode
+
+    if isinstance(node, AgentNode):
+        from remaphore.agent.receiver import AgentReceiver
+
+        return AgentReceiver(
+            node, id=options.id, filters=filters, plugins=plugins, subject_name=options.subject, once=options.once
+        )
+    from remaphore.receiving.receiver import Receiver
+
+    return Receiver(
+        node.bus,
+        node.config,
+        filters=filters,
+        plugins=plugins,
+        subject_name=options.subject,
+        once=options.once,
+    )

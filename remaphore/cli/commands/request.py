@@ -124,7 +124,7 @@ def add_arguments(parser: Parser) -> None:
     from remaphore.cli.selection import EXPLAINED, add_exceptions
 
     parser.usage = "remaphore request [OPTION...] [PAYLOAD...]"
-    parser.description = f"Send a message and print the replies of the peers that it addresses. {EXPLAINED}"
+    parser.description = f"Send a message and print the replies. {EXPLAINED}"
     requests.add_message(parser)
     add_exceptions(parser)
     parser.add_argument(
@@ -190,22 +190,23 @@ def run(options: Request) -> int:
     """Send and print; return `exit_code`."""
     from remaphore import tasks
     from remaphore.cli.collecting import Reporter, collect
-    from remaphore.cli.configuration import load_config
     from remaphore.cli.document import saver_of
     from remaphore.cli.dry_run import dry_run
+    from remaphore.cli.route import choose
     from remaphore.cli.writer import Writer
     from remaphore.hooks.manager import configure, load
     from remaphore.protocol.quorum import ReplyQuorum
 
     requests.check_names(key=options.key, subject_name=options.subject)
-    config = load_config(options.config)
+    route = choose(options.config, agent=options.agent, direct=options.direct)
+    config = route.config
     requests.check_words(options, config)
     requests.warn_of_default_verb(options)
     plan = batch_plan(options)
     if options.dry_run:
         return dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    destinations = destinations_of(options, config)
+    destinations = destinations_of(options, config, may_be_unknown=bool(route.agent))
     if not destinations:
         return 0
     quorum = ReplyQuorum.of(options.require, len(destinations), fail_fast=options.fail_fast)
@@ -221,7 +222,7 @@ def run(options: Request) -> int:
         try:
             reporter = Reporter(plugins, writer)
             summary = tasks.run(
-                collect(options, config, reporter, destinations, quorum, payload=payload, dropped=dropped)
+                collect(options, route, reporter, destinations, quorum, payload=payload, dropped=dropped)
             )
         except BaseException:  # Ctrl-C or an error, which decides the exit code
             if saver and saver.error:
@@ -230,18 +231,18 @@ def run(options: Request) -> int:
             raise
     if saver and saver.error:
         raise saver.error
-    _notice_drops(options, summary, dropped)
+    if not options.verbose:
+        notice_dropped(summary.dropped, receipts=options.report)  # remaphore -r asks for no receipts
+    if options.report:
+        notice_repeats(dropped)
     return exit_code(summary, check=options.check, quorum=quorum)
 
 
-def _notice_drops(options: Request, summary: Summary, reasons: set[DropReason]) -> None:
-    if summary.dropped and not options.verbose:
-        # remaphore -r asks for no receipts.
-        one, more = ("reply or receipt", "replies or receipts") if options.report else ("reply", "replies")
-        number = f"1 {one} was" if summary.dropped == 1 else f"{summary.dropped} {more} were"
-        output.notice(f"{number} dropped; --verbose shows why")
-    if options.report:
-        notice_repeats(reasons)
+def notice_dropped(number: int, *, receipts: bool) -> None:
+    """Write on stderr that so many replies, or *receipts*, were dropped, if any was."""
+    one, more = ("reply or receipt", "replies or receipts") if receipts else ("reply", "replies")
+    if number:
+        output.notice(f"{f'1 {one} was' if number == 1 else f'{number} {more} were'} dropped; --verbose shows why")
 
 
 def notice_repeats(reasons: Set[DropReason]) -> None:
@@ -302,12 +303,21 @@ def batch_plan(options: Request) -> BatchPlan | None:
     return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
 
 
-def destinations_of(options: Request, config: Config) -> tuple[str, ...]:
-    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError."""
+def destinations_of(options: Request, config: Config, *, may_be_unknown: bool = False) -> tuple[str, ...]:
+    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError.
+
+    may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
+    """
+    from remaphore.errors import NoReceiversError
     from remaphore.requesting.requester import expect, names
 
     if options.selection is None:
-        return names(expect(config, options.to))
+        try:
+            return names(expect(config, options.to))
+        except NoReceiversError:
+            if may_be_unknown:
+                return (options.to,)
+            raise
     found = options.selection.destinations(config, verb=options.verb)
     if not found:
         what = "failed, rejected the message, is missing, or was not asked"

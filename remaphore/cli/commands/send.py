@@ -12,6 +12,7 @@ from remaphore.errors import RemaphoreError, UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
+    from remaphore.cli.route import Route
     from remaphore.config.settings import Config
 
 _AT_ONCE = 100  # messages that wait for the broker's confirmation together; each is one signature and two copies
@@ -71,18 +72,19 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Send) -> int:
     """Send; return 0 once the broker has the message."""
     from remaphore import tasks
-    from remaphore.cli.configuration import load_config
+    from remaphore.cli.route import choose
     from remaphore.protocol.message import random_id, show_id, uuid_from_text
 
     requests.check_names(key=options.key, subject_name=options.subject)
-    config = load_config(options.config)
+    route = choose(options.config, agent=options.agent, direct=options.direct)
+    config = route.config
     config.sender(options.verb, options.key)  # raises before the connection if no identity may send the verb
     requests.check_words(options, config)
     patterns = _patterns(options, config)
     payload = requests.read_payload(options)
     if options.report:
         options = replace(options, id=options.id or random_id())  # one for all patterns
-    tasks.run(send(options, config, payload, patterns))  # not asyncio.run: a lookup may outlast the timeout
+    tasks.run(send(options, route, payload, patterns))  # not asyncio.run: a lookup may outlast the timeout
     if options.report and sys.stderr.isatty():  # elsewhere, such as in cron's mail, success is silent
         output.notice(f"sent (id {show_id(uuid_from_text(options.id))})")
     return 0
@@ -108,7 +110,7 @@ def _check_patterns(patterns: Sequence[str]) -> None:
             raise UsageError(f"no destination can match {pattern!r}: {problem}", hint=LEVELS)
 
 
-async def send(options: Send, config: Config, payload: str | bytes, patterns: Sequence[str]) -> None:
+async def send(options: Send, route: Route, payload: str | bytes, patterns: Sequence[str]) -> None:
     """Connect and send a message to each of *patterns*, within the timeout of *options*.
 
     Raise what the first failed message raises; with several messages, it says how many the broker has.
@@ -116,13 +118,13 @@ async def send(options: Send, config: Config, payload: str | bytes, patterns: Se
     import asyncio
     from functools import partial
 
-    from remaphore.node import CONNECT_SECONDS, connect
+    from remaphore.node import CONNECT_SECONDS
     from remaphore.tasks import spawn
 
     loop = asyncio.get_running_loop()
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     deadline = loop.time() + limit
-    async with connect(config, timeout=limit, on_notice=output.notice) as node:
+    async with route.connect(timeout=limit, on_notice=output.notice) as node:
         # If the connection is lost now, there is the rest of the time to reconnect, then a limited time to confirm.
         for start in range(0, len(patterns), _AT_ONCE):
             compose = partial(

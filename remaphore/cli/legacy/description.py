@@ -22,6 +22,8 @@ TEXTS = {
     "p": ("KEY", "-s, -r: public key of the identity that signs; receiving: accept only messages of this key"),
     "S": ("NAME", "use the subject ROOT.NAME (default: ROOT.all)"),
     "o": ("", "receiving: exit after the first message"),
+    "agent": ("PATH", "use the agent with this socket (default: the system's, if there is one)"),
+    "direct": ("", "use the configuration, even if there is an agent"),
     "t": ("TIME", "-r, receiving: give up after TIME, such as 5s or 1h2m3.5s (default: no limit)"),
 }
 
@@ -35,10 +37,11 @@ def describe() -> Parser:
     )
     parser.example = "remaphore -u upload_done && aws s3 cp s3://bucket/bigfile ."
     for flag, (metavar, text) in TEXTS.items():
+        option = f"-{flag}" if len(flag) == 1 else f"--{flag}"  # two dashes mean the same, and these two are not Go's
         if FLAGS[flag] is Kind.BOOL:
-            parser.add_argument(f"-{flag}", action="store_true", help=text)
+            parser.add_argument(option, action="store_true", help=text)
         else:
-            parser.add_argument(f"-{flag}", metavar=metavar, dest="config" if flag == "c" else flag, help=text)
+            parser.add_argument(option, metavar=metavar, dest="config" if flag == "c" else flag, help=text)
     parser.add_argument(
         "script", nargs="*", metavar="SCRIPT", help="receiving: command to run for each message; -s, -r: the payload"
     )

@@ -1,4 +1,7 @@
-"""The flags of the Go implementation, and the options that they stand for. Their meaning does not change."""
+"""The flags of the Go implementation, and the options that they stand for. Their meaning does not change.
+
+Two of them are ours: --agent and --direct.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from remaphore.protocol import duration
 from remaphore.protocol.match import ALL
 
 FLAGS = {
-    **dict.fromkeys(("C", "d", "o", "r", "s"), Kind.BOOL),
-    **dict.fromkeys(("D", "S", "c", "p", "u", "v"), Kind.TEXT),
+    **dict.fromkeys(("C", "d", "o", "r", "s", "direct"), Kind.BOOL),
+    **dict.fromkeys(("D", "S", "c", "p", "u", "v", "agent"), Kind.TEXT),
     "t": Kind.DURATION,
 }
 
@@ -37,6 +40,8 @@ def read(arguments: Sequence[str]) -> object:
 
         return Receive(
             config=flag["c"] or None,
+            agent=flag["agent"] if "agent" in values else None,
+            direct=flag["direct"],
             subject=flag["S"],
             verbs=verbs,
             once=flag["o"] or bool(flag["u"]),
@@ -49,6 +54,8 @@ def read(arguments: Sequence[str]) -> object:
         )
     message: dict[str, Any] = {
         "config": flag["c"] or None,
+        "agent": flag["agent"] if "agent" in values else None,
+        "direct": flag["direct"],
         "subject": flag["S"],
         "to": flag["D"] or ALL,
         "verb": verbs[0] if verbs else DEFAULT_VERB,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.cli import main
 from remaphore.extras import install_hint
+from tests.docs.pages import ROOT
 from tests.harness.factories import make_key
 
 BIN = Path(sys.executable).parent
@@ -204,5 +204,6 @@ def test_without_the_library_the_error_names_the_extra():
     assert ran.stderr.splitlines()[-1] == f"remaphore: hint: {install_hint('operator')}"
 
 
-def test_the_marker_for_global_completion_is_at_the_start_of_main():
-    assert "PYTHON_ARGCOMPLETE_OK" in Path(main.__file__).read_text()[:1024]  # activate-global-python-argcomplete
+def test_the_marker_for_global_completion_is_at_the_start_of_the_script():
+    # activate-global-python-argcomplete reads it
+    assert "PYTHON_ARGCOMPLETE_OK" in (ROOT / "bin" / "remaphore").read_text()[:1024]

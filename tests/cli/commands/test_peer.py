@@ -220,6 +220,7 @@ def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
             "destination": "com.old",
             "key": make_key(3).public,
             "verbs": ["*"],
+            "only": {},
             "compatibility": "legacy",
             "origin": f"{left.parent}/peers.d/com.old.toml: peers[0]",
         },
@@ -227,10 +228,22 @@ def test_the_list_has_a_line_per_peer_with_verbs_and_origin(run, left):
             "destination": "com.right",
             "key": make_key(2).public,
             "verbs": ["deploy", "ping"],
+            "only": {},
             "compatibility": None,
             "origin": f"{left}: peers[0]",
         },
     ]
+
+
+def test_the_list_and_a_change_of_verbs_name_payload_rules(run, left):
+    run(["peer", "add", "--verbs", "ping", RIGHT])
+    left.write_text(left.read_text() + "[peers.only.deploy]\npattern = 'v[0-9]+'\n")
+    assert "  deploy,ping (payload rules: deploy)  " in run("peer list")[1]
+    assert json.loads(run("peer list --json")[1])["only"] == {"deploy": {"pattern": "v[0-9]+", "max_length": 256}}
+    assert "may send: deploy,status (payload rules: deploy)" in "".join(
+        run("peer permit com.right --allow status --deny ping")[1:]
+    ).replace(", ", ",")
+    rejected(run("peer permit com.right --deny deploy"), "delete [peers.only.deploy] of")
 
 
 def test_the_list_is_in_natural_order(run, left):

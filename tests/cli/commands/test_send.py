@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from remaphore.cli.commands.send import Send, send
+from remaphore.cli.route import Route
 from remaphore.errors import BrokerUnavailableError, ConnectionLostError
 from remaphore.node import Node
 from remaphore.transport import nats_client
@@ -27,7 +28,7 @@ def between(monkeypatch):
 
 
 def send_one(server, seconds):
-    return send(Send(timeout=seconds), replace(make_config(), servers=(server.url,)), "hello", ("**",))
+    return send(Send(timeout=seconds), Route(replace(make_config(), servers=(server.url,))), "hello", ("**",))
 
 
 async def test_a_broker_that_is_killed_before_the_message_is_sent_is_waited_for_until_the_limit(server, between):
