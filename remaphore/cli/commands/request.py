@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from remaphore.cli import output, requests
-from remaphore.errors import UsageError
+from remaphore.errors import NoReceiversError, UsageError
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -308,7 +308,6 @@ def destinations_of(options: Request, config: Config, *, may_be_unknown: bool = 
 
     may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
     """
-    from remaphore.errors import NoReceiversError
     from remaphore.requesting.requester import expect, names
 
     if options.selection is None:
