@@ -13,7 +13,7 @@ from typing import NamedTuple
 from remaphore.config import peer_line, render, revision, roundtrip, search, toml
 from remaphore.config.settings import Config
 from remaphore.errors import ConfigError, UsageError
-from remaphore.protocol.peers import ANY_VERB, Peer
+from remaphore.protocol.peers import ANY_VERB, Peer, every_name
 
 # A destination that can name a drop-in: neither hidden nor in another directory, and within the limit of a file name.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
@@ -103,6 +103,10 @@ def permitted_verbs(peer: Peer, *, allow: frozenset[str], deny: frozenset[str], 
     if both:
         raise UsageError(f"both allowed and denied: {', '.join(sorted(both))}", hint="give each verb only once")
     verbs = (peer.verbs | allow) - deny
+    for verb in sorted(deny - verbs):
+        if ANY_VERB not in verbs and (entry := every_name(verb)) in verbs:
+            what = f"{peer.destination} may send {entry}, so denying {verb} would have no effect"
+            raise UsageError(what, hint=f"deny {entry}, and allow those names that it may still use")
     if ANY_VERB not in verbs:
         return verbs
     if deny:

@@ -231,9 +231,12 @@ def permit(options: PeerPermit) -> None:
 
 
 def _warn_of_patterns(verbs: frozenset[str]) -> None:
-    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*"):
+    from remaphore.protocol.peers import every_name
+
+    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*" and verb != every_name(verb)):
         output.notice(
-            f"warning: {verb} is not a pattern: verbs are compared exactly, and only '*' alone stands for all"
+            f"warning: {verb} is not a pattern: verbs are compared exactly; only '*' stands for all, and lock:* for all"
+            " locks"
         )
 
 
