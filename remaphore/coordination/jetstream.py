@@ -50,14 +50,18 @@ class ApiError(CoordinationUnavailableError):
 
 
 class JetStream:
-    """The streams of coordination below *root*. timeout: seconds for each request."""
+    """The streams of coordination below *root*.
 
-    def __init__(self, bus: Bus, root: str, *, timeout: float = TIMEOUT) -> None:
+    timeout: seconds for each request. denied_hint: of the error if the broker denies one.
+    """
+
+    def __init__(self, bus: Bus, root: str, *, timeout: float = TIMEOUT, denied_hint: str = PERMIT) -> None:
         self.records = streams.records(root)
         self.queue = streams.queue(root)
         self._bus = bus
         self._inbox = subject.for_inboxes(root)
         self._timeout = timeout
+        self._denied_hint = denied_hint
 
     async def api(self, name: str, body: object = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Return the answer to the request *name* of JetStream's API. Raise ApiError for an error in it."""
@@ -68,7 +72,7 @@ class JetStream:
         except NoRespondersError:
             raise _off() from None
         except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=PERMIT) from None
+            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         return _answer(response, where)
 
     async def info(self, stream: str) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class JetStream:
         except NoRespondersError:
             raise NoResponseError(f"no stream stores {where} now", hint=ASK_ADMINISTRATOR) from None
         except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=PERMIT) from None
+            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         sequence = _answer(response, where).get("seq")
         if not isinstance(sequence, int):
             raise NoResponseError(
@@ -148,7 +152,7 @@ class JetStream:
         except NoRespondersError:
             raise NoResponseError(f"no server answers {where} now", hint=ASK_ADMINISTRATOR) from None
         except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=PERMIT) from None
+            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         if end.status not in (_END_OF_BATCH, _NOT_FOUND):
             text = f"{where}: {end.status} {end.headers.get('Description', '')}"
             raise CoordinationUnavailableError(text.rstrip())

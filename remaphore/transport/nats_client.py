@@ -191,7 +191,7 @@ class NatsBus:
         complete: Callable[[Sequence[Incoming]], bool] = is_first,
     ) -> list[Incoming]:
         """Publish *data* with a reply subject, and return the responses; see `Bus`."""
-        return await self._requests.ask(subject, data, inbox, timeout, headers, complete)
+        return await self._requests.ask(subject, data, inbox, timeout, headers, complete=complete)
 
     async def close(self) -> None:
         """End the connection; see `Bus`. Waiting callers get a ConnectionLostError. It never raises and never hangs."""

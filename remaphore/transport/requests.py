@@ -93,6 +93,7 @@ class Requests:
         inbox: str,
         timeout: float,
         headers: Mapping[str, str] | None,
+        *,
         complete: Callable[[Sequence[Incoming]], bool],
     ) -> list[Incoming]:
         """Return the responses, once *complete* is true of them; see `Bus.request`."""

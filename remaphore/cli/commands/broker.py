@@ -235,10 +235,10 @@ async def serve(folder: Path, settings: Settings, *, subject: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, received.put_nowait, signal.SIGHUP)
     notifier = Notifier(os.environ)
     async with broker.Broker(folder, settings, subject=subject) as running:
-        output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
-        _warn_of_expiry(running, settings)
         if settings.cluster is None and settings.tls is None:
             await _make_streams(running, subject)
+        output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
+        _warn_of_expiry(running, settings)
         notifier.ready(f"listening as {running.url}")
         ended = spawn(running.wait(), name="end of nats-server")
         while True:
@@ -274,7 +274,7 @@ async def _make_streams(running: Server, subject: str) -> None:
     try:
         bus = await NatsBus.connect([running.url], auth=auth, limit=STREAMS_LIMIT, on_notice=output.notice)
         try:
-            await make_streams(JetStream(bus, subject), subject, replicas=1)
+            await make_streams(JetStream(bus, subject), subject)
         finally:
             await bus.close()
     except RemaphoreError as error:

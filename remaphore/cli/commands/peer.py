@@ -231,9 +231,10 @@ def permit(options: PeerPermit) -> None:
 
 
 def _warn_of_patterns(verbs: frozenset[str]) -> None:
-    from remaphore.protocol.peers import every_name
+    from remaphore.protocol.peers import ANY_VERB, KINDS_WITH_NAMES
 
-    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*" and verb != every_name(verb)):
+    known = {ANY_VERB, *(f"{kind}:{ANY_VERB}" for kind in KINDS_WITH_NAMES)}
+    for verb in sorted(verb for verb in verbs - known if "*" in verb):
         output.notice(
             f"warning: {verb} is not a pattern: verbs are compared exactly; only '*' stands for all, and lock:* for all"
             " locks"
