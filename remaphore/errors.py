@@ -122,12 +122,32 @@ class SubjectDeniedError(TransportError):
     """The credentials do not permit publishing or subscribing to this subject."""
 
 
+class NoRespondersError(TransportError):
+    """No client answers requests on this subject now."""
+
+
+class NoResponseError(TransportError):
+    """No response came in time: the request may or may not have been carried out."""
+
+
 class PayloadTooLargeError(TransportError):
     """A message is larger than the broker accepts."""
 
 
 class ConnectionLostError(TransportError):
     """The connection ended before the broker confirmed: the message may or may not have been delivered."""
+
+
+class CoordinationUnavailableError(RemaphoreError):
+    """Locks cannot be used on this broker: JetStream, a stream or a permission is missing. A retry will not help."""
+
+    default_hint = "remaphore doctor tests the broker"
+
+
+class SequenceConflictError(RemaphoreError):
+    """A record was not stored, because another one was stored on its subject first."""
+
+    default_hint = "read the subject again"
 
 
 # Of errors that say nothing about the file in whose use they occur.

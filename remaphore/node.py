@@ -296,7 +296,7 @@ def as_bytes(text: str | bytes) -> bytes:
 
 
 def _checked(subject_name: str) -> str:
-    problem = subject.problem(subject_name) if subject_name else None
+    problem = subject.name_problem(subject_name) if subject_name else None
     if problem:
         hint = "use one or more words joined by dots"
         raise UsageError(f"{subject_name!r} cannot be part of a subject: {problem}", hint=hint)

@@ -29,6 +29,10 @@ _OF_FLAGS = {"D": "to", "d": "any-destination", "o": "once", "p": "from", "t": "
 
 _SMALLEST_WIDTH = 40  # of a help text, however narrow the window is
 
+# Where -c of a command with actions is kept if it is written before the action. argparse would replace it by the
+# default of the action.
+_BEFORE_ACTION = "config_before_action"
+
 CONFIG_HELP = "configuration file (default: see remaphore --help)"
 
 
@@ -164,6 +168,12 @@ def read(arguments: Sequence[str]) -> object:
         _check_options(arguments)
         raise
     make_options = given.pop("options")
+    if (before := given.pop(_BEFORE_ACTION, None)) is not None:
+        if given.get("config") is not None:
+            raise UsageError("argument -c/--config: given twice", hint="give it once")
+        if "config" not in given:
+            raise UsageError("argument -c/--config: this action reads no configuration", hint="omit it")
+        given["config"] = before
     if "typed" in given:  # for hints that repeat the line
         given["typed"] = tuple(arguments)
     options: object = make_options(
@@ -231,6 +241,8 @@ def _fill(parser: Parser, command: str) -> None:
     module = import_module(f"remaphore.cli.commands.{command}")
     parser.example, parser.exit_codes = module.EXAMPLE, module.EXIT_CODES
     module.add_arguments(parser)
+    if any("--config" in inner._option_string_actions for inner in parser.commands().values()):  # noqa: SLF001
+        parser.add_argument("-c", "--config", dest=_BEFORE_ACTION, metavar="FILE", help=CONFIG_HELP)
 
 
 def seconds(text: str) -> float | None:

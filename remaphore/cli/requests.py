@@ -223,9 +223,9 @@ def check_names(*, key: str, subject_name: str = "") -> None:
     from remaphore.errors import KeyFormatError
     from remaphore.protocol import keys, subject
 
-    problem = subject.problem(subject_name) if subject_name else None
+    problem = subject.name_problem(subject_name) if subject_name else None
     if problem:
-        raise UsageError(f"subject {subject_name!r}: {problem}", hint="use a subject without wildcards")
+        raise UsageError(f"subject {subject_name!r}: {problem}", hint="use words joined by dots, such as team")
     if key:
         try:
             keys.decode_public(key)

@@ -14,7 +14,7 @@ from remaphore.config import payload_rules, peer_line, render, revision, roundtr
 from remaphore.config.settings import Config
 from remaphore.config.tables import Table
 from remaphore.errors import ConfigError, UsageError
-from remaphore.protocol.peers import ANY_VERB, Peer
+from remaphore.protocol.peers import ANY_VERB, Peer, every_name
 
 # A destination that can name a drop-in: neither hidden nor in another directory, and within the limit of a file name.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
@@ -109,6 +109,10 @@ def permitted_verbs(peer: Peer, *, allow: frozenset[str], deny: frozenset[str], 
         hint = f"delete {', '.join(f'[peers.only.{verb}]' for verb in ruled)} of {peer.origin}"
         raise UsageError(what, hint=hint)
     verbs = (peer.verbs | allow) - deny
+    for verb in sorted(deny - verbs):
+        if ANY_VERB not in verbs and (entry := every_name(verb)) in verbs:
+            what = f"{peer.destination} may send {entry}, so denying {verb} would have no effect"
+            raise UsageError(what, hint=f"deny {entry}, and allow those names that it may still use")
     if ANY_VERB not in verbs:
         return verbs
     if deny:

@@ -35,6 +35,7 @@ def check(
     yield from credentials.check_credentials(config, now=now)
     yield from files.check_tls(config, now=now)
     yield from peers.check_peers(config)
+    yield from peers.check_lock_names(config)
     user = find_daemon_user(config, environ, root)
     options = user.options if user else None
     yield from handlers.check_plugins(config, plugins, options=options)

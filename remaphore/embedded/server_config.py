@@ -1,12 +1,13 @@
 """The configuration of nats-server, from the settings of a broker and its logins.
 
-No JetStream: a stream on the subject would answer every request in place of a receiver. No port that was not asked for,
-such as that of the monitoring.
+JetStream is for the streams of coordination. The logins of nodes cannot make one: a stream on the subject of messages
+would answer every request in place of a receiver. No port that was not asked for, such as that of the monitoring.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from remaphore.errors import UsageError
 CLUSTER_NAME = "remaphore"
 LOG_BYTES = 16 * 1024 * 1024  # of nats-server.log: strangers can make a server log, with each connection
 LOG_FILES = 2  # the current one, and the one before
+# Of JetStream. Streams of coordination need 64 MiB of files and 16 MiB of memory.
+MAX_FILE_STORE = 1024 * 1024 * 1024
+MAX_MEMORY_STORE = 64 * 1024 * 1024
+_PACKAGED_STORE = Path("/var/lib/nats")  # of a nats-server that is installed from a package
 _ANY_PORT = -1  # a free port, for nats-server
 _TLS_SECONDS = 5  # for a handshake; the 2 seconds of nats-server are short for a busy machine
 
@@ -56,9 +61,16 @@ class Settings:
 def render(settings: Settings, login: str, *, folder: Path | None = None) -> str:
     """Return the text of nats-server.conf. login: the server's part of the logins.
 
-    folder: for the log and the file with the ports that the server has chosen; without it, there are none.
+    folder: for the log, the streams, and the file with the ports that the server has chosen; without it, log and file
+    are left out, and the streams are where packages of nats-server have them.
     """
     parts = [f"listen: {quote(_endpoint(settings.listen))}\n"]
+    # A confirmed record must outlive a power failure: with the default, two minutes of them would be lost, and their
+    # sequence numbers, which are fencing tokens, given again (nats-server issue 7564).
+    parts.append(
+        f"jetstream {{\n  store_dir: {quote(str(folder or _PACKAGED_STORE))}\n  sync_interval: always\n"
+        f"  max_file_store: {MAX_FILE_STORE}\n  max_memory_store: {MAX_MEMORY_STORE}\n}}\n"
+    )
     if folder is not None:
         log = quote(str(folder / "nats-server.log"))
         parts.append(f"ports_file_dir: {quote(str(folder))}\n")
@@ -66,6 +78,8 @@ def render(settings: Settings, login: str, *, folder: Path | None = None) -> str
     if settings.tls is not None:
         parts.append(f"tls {{\n{_certificate(settings.tls)}}}\n")
     if settings.cluster is not None and settings.tls is not None:
+        # JetStream needs a name that no other server of the cluster has, and that stays the same.
+        parts.append(f"server_name: {quote(f'{socket.gethostname()}-{settings.cluster.listen.port}')}\n")
         routes = "".join(f"    {quote(f'tls://{route}')}\n" for route in settings.cluster.routes)
         parts.append(
             f"cluster {{\n  name: {CLUSTER_NAME}\n  listen: {quote(_endpoint(settings.cluster.listen))}\n"

@@ -11,6 +11,8 @@ from remaphore.protocol.payloads import PayloadRule
 from remaphore.text import natural_key
 
 ANY_VERB = "*"
+# Verbs with the name of a lock, such as lock:deploy: `lock:*` stands for all of one kind.
+KINDS_WITH_NAMES = ("lock", "evict")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,17 @@ class Peer:
 
 
 def permits(verbs: frozenset[str], verb: str) -> bool:
-    """Return whether *verbs* contains *verb*, or `*` for all verbs."""
-    return verb in verbs or ANY_VERB in verbs
+    """Return whether *verbs* contains *verb*, or `*` for all verbs, or `lock:*` for `lock:NAME`."""
+    return verb in verbs or ANY_VERB in verbs or every_name(verb) in verbs
+
+
+def every_name(verb: str) -> str:
+    """Return the entry that permits *verb* with every name: `lock:*` for `lock:deploy`; *verb* itself without a name.
+
+    Verbs of other kinds have no such entry: `db:*` is an ordinary verb, as in the Go implementation.
+    """
+    kind, colon, _ = verb.partition(":")
+    return f"{kind}:{ANY_VERB}" if colon and kind in KINDS_WITH_NAMES else verb
 
 
 def by_key(peers: Iterable[Peer]) -> Mapping[str, Peer]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 ALL = "all"
+# Below the root, for coordination: records, the line of waiters, kept messages, what was stored, responses. A message
+# there could be taken for one of these, or be stored.
+RESERVED = ("coord", "queue", "kept", "happened", "inbox")
 
 
 def for_messages(root: str, name: str = "") -> str:
@@ -18,6 +21,19 @@ def for_replies(root: str, digest: bytes) -> str:
 def for_receipts(replies: str) -> str:
     """Return the subject of the receipts for the request whose replies have the subject *replies*."""
     return f"{replies}.receipt"
+
+
+def for_inboxes(root: str) -> str:
+    """Return the subject below which each connection receives the responses to its requests to the broker."""
+    return f"{root}.inbox"
+
+
+def name_problem(text: str) -> str | None:
+    """Return why messages cannot be published on *text* below the root, or None."""
+    first = text.partition(".")[0]
+    if first in RESERVED:
+        return f"{first} is reserved for coordination"
+    return problem(text)
 
 
 def problem(text: str) -> str | None:

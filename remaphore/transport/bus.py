@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 Deliver = Callable[[bytes], None]
+
+
+class Incoming(NamedTuple):
+    """A message with its subject and headers, none of which is verified. status: of a server, such as 404; else 0."""
+
+    subject: str
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def is_first(responses: Sequence[Incoming]) -> bool:
+    """Return whether there is a response: a request with one is complete."""
+    return bool(responses)
 
 
 class Bus(Protocol):
@@ -41,6 +55,23 @@ class Bus(Protocol):
 
     async def unsubscribe(self, subject: str) -> None:
         """Stop receiving on *subject*. Without a subscription, do nothing."""
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        inbox: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        complete: Callable[[Sequence[Incoming]], bool] = is_first,
+    ) -> list[Incoming]:
+        """Publish *data* with a reply subject below *inbox*, and return the responses once *complete* is true of them.
+
+        It is not written later than *timeout* seconds from now, also if the machine is suspended meanwhile. Raise
+        BrokerUnavailableError if it was not written; SubjectDeniedError, also for the inbox; NoRespondersError;
+        NoResponseError or ConnectionLostError if it was written, so that it may or may not have been carried out.
+        """
 
     async def close(self) -> None:
         """End the connection. A second call does nothing."""

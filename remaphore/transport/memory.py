@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
-from remaphore.errors import ConnectionLostError, PayloadTooLargeError
-from remaphore.transport.bus import Deliver
+from remaphore.errors import ConnectionLostError, NoRespondersError, PayloadTooLargeError
+from remaphore.transport.bus import Deliver, Incoming, is_first
 
 MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
 
@@ -65,6 +66,20 @@ class MemoryBus:
         """Stop receiving on *subject*."""
         others = [entry for entry in self._broker.subscribers[subject] if entry[0] is not self]
         self._broker.subscribers[subject] = others
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes,  # noqa: ARG002 - nothing answers here
+        *,
+        inbox: str,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002
+        complete: Callable[[Sequence[Incoming]], bool] = is_first,  # noqa: ARG002
+    ) -> list[Incoming]:
+        """Raise NoRespondersError: there is no JetStream in memory."""
+        self._check_open()
+        raise NoRespondersError(f"no responders on {subject}", hint="use a real broker: remaphore broker")
 
     async def close(self) -> None:
         """End the connection."""

@@ -24,12 +24,13 @@ from remaphore.errors import (
     with_hint,
 )
 from remaphore.tasks import spawn
-from remaphore.transport.bus import Deliver
+from remaphore.transport.bus import Deliver, Incoming, is_first
 from remaphore.transport.dialer import Dialer
 from remaphore.transport.nats_connection import CLOSE_LIMIT, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import STABLE_AFTER, OutageReporter, ReconnectThrottle, delays
 from remaphore.transport.pending import PendingOperation
+from remaphore.transport.requests import Requests
 from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, move_batch
 from remaphore.transport.servers import DialError, Failure, all_final, hints, summary
 
@@ -56,6 +57,7 @@ class NatsBus:
         self._sending: list[PendingOperation] = []
         self._subscriptions: list[PendingOperation] = []
         self._leaving: list[Handle] = []
+        self._requests = Requests(self._add)
         self._wake = asyncio.Event()
         self._closed = False
         self._tries = 0  # connections that did not last
@@ -177,6 +179,19 @@ class NatsBus:
         """End all subscriptions to *subject*; see `Bus`."""
         for operation in [operation for operation in self._subscriptions if operation.subject == subject]:
             self._leave(operation)
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        inbox: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        complete: Callable[[Sequence[Incoming]], bool] = is_first,
+    ) -> list[Incoming]:
+        """Publish *data* with a reply subject, and return the responses; see `Bus`."""
+        return await self._requests.ask(subject, data, inbox, timeout, headers, complete=complete)
 
     async def close(self) -> None:
         """End the connection; see `Bus`. Waiting callers get a ConnectionLostError. It never raises and never hangs."""
@@ -313,6 +328,7 @@ class NatsBus:
                     self._sending = []
         finally:
             self._connection = None
+            self._requests.fail(connection.reason)
             self._outage.begin()  # now, because closing a silent connection takes time
             self._outage.failures[connection.server.shown] = Failure(f"connection lost ({connection.reason})")
             await connection.close()

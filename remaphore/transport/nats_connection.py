@@ -17,7 +17,6 @@ from nats.aio.client import RawCredentials
 
 from remaphore.errors import PayloadTooLargeError, SubjectDeniedError
 from remaphore.tasks import spawn
-from remaphore.transport.bus import Deliver
 from remaphore.transport.nats_reader import DENIED, MAX_SHOWN, TESTED, Handle, ReadingClient, missing_names
 from remaphore.transport.servers import DialError, Failure, Server, discovered, explain
 from remaphore.transport.stream import Stream
@@ -184,7 +183,9 @@ class Connection:
         ours = self.server.shown, f"{scheme}://{self.server.address}"
         return [server for server in servers if not server.problem and server.shown not in ours]
 
-    async def publish(self, subject: str, data: bytes) -> None:
+    async def publish(
+        self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         """Write one message. It is delivered only once `confirm` has returned.
 
         Raise PayloadTooLargeError or SubjectDeniedError for a message that cannot be written at all.
@@ -194,14 +195,17 @@ class Connection:
             raise PayloadTooLargeError(text, hint="send less, or raise max_payload of the broker")
         self._asked.add(("publish", subject.lower()))
         try:
-            await self._client.publish(subject, data)
+            await self._client.publish(subject, data, reply, dict(headers) if headers else None)
         except errors.BadSubjectError:
             raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT) from None
 
-    async def subscribe(self, subject: str, deliver: Deliver) -> Handle:
-        """Write one subscription, and return its handle. It is in effect only once `confirm` has returned."""
+    async def subscribe(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
+        """Write one subscription, and return its handle. It is in effect only once `confirm` has returned.
 
-        def receive(data: bytes) -> None:
+        whole: *deliver* is called with an `Incoming`, in place of bytes.
+        """
+
+        def receive(data: Any) -> None:
             try:
                 deliver(data)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it would end the reader
@@ -211,7 +215,7 @@ class Connection:
         if subject.split() != [subject]:
             raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT)
         self._asked.add(("subscription", subject.lower()))
-        handle = await self._client.listen(subject, receive)
+        handle = await self._client.listen(subject, receive, whole=whole)
         self._written.add(handle)
         return handle
 

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from remaphore.protocol.wire import MAX_MESSAGE_BYTES
-from remaphore.transport.bus import Deliver
+from remaphore.transport.bus import Incoming
 from remaphore.transport.nats_reader import MAX_DISCOVERED, TESTED, Handle
 from remaphore.transport.servers import DialError, Failure, Server
 
@@ -68,16 +68,25 @@ class PublicClient(Client):
         others = [uri.netloc for uri in self.discovered_servers]
         return {"version": f"{found.major}.{found.minor}.{found.patch}", "connect_urls": others[:MAX_DISCOVERED]}
 
-    async def listen(self, subject: str, deliver: Deliver) -> Handle:
-        """Write a subscription, and return its handle. *deliver* must not raise."""
+    async def listen(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
+        """Write a subscription, and return its handle. *deliver* must not raise.
+
+        whole: it is called with an `Incoming`, in place of bytes.
+        """
         self._number += 1
         handle = Handle(self._number, subject)
 
         async def on_message(message: Msg) -> None:
             status = message.headers.get(_STATUS) if message.headers else None
-            if handle.sid in self._listening and status != _NO_RESPONDERS:
-                self.delivered += 1
-                deliver(message.data[: MAX_MESSAGE_BYTES + 1])
+            if handle.sid not in self._listening or (status == _NO_RESPONDERS and not whole):
+                return
+            self.delivered += 1
+            data = message.data[: MAX_MESSAGE_BYTES + 1]
+            if whole:
+                number = int(status) if status and status.isdigit() else 0
+                deliver(Incoming(message.subject, number, message.headers or {}, data))
+            else:
+                deliver(data)
 
         # No limits (0): this never waits, so its queue is short, and nats-py would drop the newest messages.
         self._listening[handle.sid] = await self.subscribe(

@@ -16,8 +16,9 @@ from nats import errors
 from nats.aio.client import Client
 
 from remaphore.protocol.wire import MAX_MESSAGE_BYTES
-from remaphore.transport.bus import Deliver
-from remaphore.transport.parser import Control, Delivery, Flaw, Parser
+from remaphore.transport import headers
+from remaphore.transport.bus import Incoming
+from remaphore.transport.parser import Control, Delivery, Flaw, Parser, Whole
 from remaphore.transport.stream import Stream
 
 MAX_SHOWN = 500  # characters of one text of the server that are shown
@@ -72,7 +73,8 @@ class ReadingClient(Client):
         self._stream = stream
         self._ended = ended
         self._report = report
-        self._receivers: dict[int, Deliver] = {}
+        self._receivers: dict[int, Callable[[Any], None]] = {}
+        self._whole: set[int] = set()  # the subscriptions that get an `Incoming`
         self._last_sid = 0
         self.server_info: Mapping[str, Any] = {}
         self.delivered = 0  # number of messages so far
@@ -91,9 +93,14 @@ class ReadingClient(Client):
             info.pop("max_payload", None)
         self.server_info = _useful(info)
 
-    async def listen(self, subject: str, deliver: Deliver) -> Handle:
-        """Write a subscription, and return its handle. *deliver* must not raise."""
+    async def listen(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
+        """Write a subscription, and return its handle. *deliver* must not raise.
+
+        whole: it is called with an `Incoming`, in place of bytes.
+        """
         self._last_sid += 1
+        if whole:
+            self._whole.add(self._last_sid)
         self._receivers[self._last_sid] = deliver
         await self._send_command(b"SUB %s %d\r\n" % (subject.encode(), self._last_sid))
         await self._flush_pending()
@@ -102,13 +109,14 @@ class ReadingClient(Client):
     async def unlisten(self, handle: Handle) -> None:
         """Write the end of a subscription; nothing is delivered to it from now on."""
         self._receivers.pop(handle.sid, None)
+        self._whole.discard(handle.sid)
         await self._send_command(b"UNSUB %d\r\n" % handle.sid)
         await self._flush_pending()
 
     # In place of nats-py's, for the reasons that `parser` gives. nats-py starts it after the login.
     async def _read_loop(self) -> None:
         self.reads = True
-        parser = Parser(max_message=MAX_MESSAGE_BYTES)
+        parser = Parser(max_message=MAX_MESSAGE_BYTES, whole=self._whole)
         try:
             while self._transport is not None and (data := await self._transport.read(_CHUNK)):
                 for event in parser.feed(data):
@@ -121,6 +129,8 @@ class ReadingClient(Client):
                         self._pings_outstanding = 0
                         for payload in event.payloads:
                             deliver(payload)
+                    elif isinstance(event, Whole):
+                        self._deliver_whole(event)
                     elif isinstance(event, Flaw):
                         self._report(f"skipped {event.text}")
                     else:
@@ -132,6 +142,14 @@ class ReadingClient(Client):
                 self._report(f"connection ended after {error or type(error).__name__}")
         finally:
             self._ended()
+
+    def _deliver_whole(self, event: Whole) -> None:
+        deliver = self._receivers.get(event.sid)
+        if deliver is not None:
+            self.delivered += 1
+            self._pings_outstanding = 0
+            status, fields = headers.parse(event.headers)
+            deliver(Incoming(event.subject.decode(errors="replace"), status, fields, event.payload))
 
     async def _handle_control(self, line: Control) -> None:
         """React to a control line. Raise errors.Error for an error of the server that ends the connection."""

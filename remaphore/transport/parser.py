@@ -6,7 +6,8 @@ publish could end the connection of every receiver. It also accepts any size and
 
 Three rules apply here instead:
 
-1. Subject, reply subject and headers are skipped, never decoded.
+1. Subject, reply subject and headers are skipped, never decoded. For the subscriptions in *whole* alone, subject and
+   headers are passed on as bytes.
 2. An error within one line or one message whose end is known affects that line or message alone: a `Flaw`.
 3. Where the end is not known, what follows cannot be trusted: ProtocolError, and the caller ends the connection.
 
@@ -28,7 +29,7 @@ in the number of bytes, however they are cut into chunks. The protocol: https://
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ _PLAIN = re.compile(rb"MSG [^ \t\r\n]{1,4096} ([0-9]{1,19}) (?:[^ \t\r\n]{1,4096
 _PLAIN_SIZE = 8  # digits of its size
 _CONTROL = (b"PING", b"PONG", b"INFO", b"-ERR", b"+OK")
 _MAX_DIGITS = 19  # of a number; more is never right, and not worth converting
+# Bytes of the headers of one message that is delivered whole; JetStream writes less than 1 KiB.
+MAX_HEADERS = 16 * 1024
 # The status line of the broker itself, "no responders": sent to a reply subject, and not published by any client.
 _NO_RESPONDERS = b"NATS/1.0 503"
 
@@ -64,6 +67,15 @@ class Delivery(NamedTuple):
     payloads: list[bytes]
 
 
+class Whole(NamedTuple):
+    """A message for the subscription *sid* with its subject, and its headers as they were sent, which may be empty."""
+
+    sid: int
+    subject: bytes
+    headers: bytes
+    payload: bytes
+
+
 class Control(NamedTuple):
     """A line of the server: operation PING, PONG, INFO or -ERR, and what follows it."""
 
@@ -77,17 +89,22 @@ class Flaw(NamedTuple):
     text: str
 
 
-Event = Delivery | Control | Flaw
+Event = Delivery | Whole | Control | Flaw
 
 
 @dataclass(slots=True)
 class _Announced:
-    """A message whose line was read. size: bytes still to come, *header* of them first; flaw: why it is dropped."""
+    """A message whose line was read. size: bytes still to come, *header* of them first; flaw: why it is dropped.
+
+    kept: how many bytes of the headers are kept.
+    """
 
     sid: int
     header: int
     size: int
     flaw: str = ""
+    subject: bytes = b""
+    kept: int = len(_NO_RESPONDERS)
 
     @classmethod
     def parse(cls, spaced: bytes, *, with_headers: bool) -> _Announced:
@@ -106,7 +123,7 @@ class _Announced:
             return cls(0, 0, size, "a message for no subscription")
         if header is None or header > size:
             return cls(0, 0, size, "a message whose headers have no size")
-        return cls(sid, header, size)
+        return cls(sid, header, size, subject=words[1])
 
 
 class Parser:
@@ -114,10 +131,13 @@ class Parser:
 
     A message of more than *max_message* bytes is delivered with the first *max_message* + 1 of them, so that the gate
     sees that it is too large; the rest is never in memory.
+
+    whole: the subscriptions whose messages are delivered with subject and headers; it may change meanwhile.
     """
 
-    def __init__(self, *, max_message: int) -> None:
+    def __init__(self, *, max_message: int, whole: Collection[int] = ()) -> None:
         self._max_message = max_message
+        self._whole = whole
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer known to contain no end of a line
         self._announced: _Announced | None = None
@@ -149,7 +169,7 @@ class Parser:
         while True:
             if not buffer.startswith(head, start):
                 plain = _PLAIN.match(buffer, start)
-                if plain is None:
+                if plain is None or int(plain[1]) in self._whole:
                     break
                 head, payloads = plain[0], []
                 found.append(Delivery(int(plain[1]), payloads))
@@ -183,7 +203,12 @@ class Parser:
         spaced = line.replace(b"\t", b" ")
         operation = spaced.partition(b" ")[0].upper()
         if operation in (b"MSG", b"HMSG"):
-            self._announced = _Announced.parse(spaced, with_headers=operation == b"HMSG")
+            message = self._announced = _Announced.parse(spaced, with_headers=operation == b"HMSG")
+            if message.sid in self._whole and not message.flaw:
+                if message.header > MAX_HEADERS:
+                    message.flaw = f"a message with more than {MAX_HEADERS} bytes of headers"
+                else:
+                    message.kept = message.header
             return _NOTHING
         if operation not in _CONTROL:
             raise ProtocolError("a line that is not an operation of the protocol")
@@ -196,13 +221,15 @@ class Parser:
             return None
         if not self._buffer.startswith(_CRLF, message.size):
             raise ProtocolError("a message whose size is not the announced one")
-        status = self._head == _NO_RESPONDERS
+        head = self._head
         payload = self._kept or bytes(self._buffer[: message.size])
         del self._buffer[: message.size + len(_CRLF)]
         self._announced, self._head, self._kept = None, b"", b""
         if message.flaw:
             return Flaw(message.flaw)
-        return _NOTHING if status else Delivery(message.sid, [payload])
+        if message.sid in self._whole:
+            return Whole(message.sid, message.subject, head, payload)
+        return _NOTHING if head == _NO_RESPONDERS else Delivery(message.sid, [payload])
 
     def _pass_over(self, message: _Announced) -> None:
         """Drop the headers as far as they have arrived, and the part of the payload that is not delivered.
@@ -211,7 +238,7 @@ class Parser:
         bytes are dropped as they arrive, and the buffer never holds more than 5 bytes of payload and a CRLF.
         """
         if message.header:
-            missing = min(len(_NO_RESPONDERS), message.header + len(self._head)) - len(self._head)
+            missing = min(message.kept, message.header + len(self._head)) - len(self._head)
             self._head += bytes(self._buffer[:missing])
             message.header -= self._drop(message, message.header)
             if message.header:

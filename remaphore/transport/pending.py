@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from remaphore.errors import TransportError
-from remaphore.transport.bus import Deliver
+from remaphore.errors import BrokerUnavailableError, TransportError
 from remaphore.transport.nats_reader import Handle
 
 
 class PendingOperation:
     """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for.
 
-    optional: of a subscription, whether a connection is of use without it.
+    optional: of a subscription, whether a connection is of use without it. whole: of a subscription, whether *deliver*
+    is called with an `Incoming`, in place of bytes. reply, headers: of a message. late: the second since the start of
+    the machine after which a message must not be written; None: never. written: whether it may have been written.
     """
 
-    __slots__ = ("data", "deliver", "done", "ended", "handle", "optional", "subject")
+    __slots__ = (
+        *("data", "deliver", "done", "ended", "handle", "headers"),
+        *("late", "optional", "reply", "subject", "whole", "written"),
+    )
 
     def __init__(
         self,
@@ -23,14 +30,23 @@ class PendingOperation:
         done: asyncio.Future[None],
         *,
         data: bytes = b"",
-        deliver: Deliver | None = None,
+        deliver: Callable[[Any], None] | None = None,
         optional: bool = False,
+        whole: bool = False,
+        reply: str = "",
+        headers: Mapping[str, str] | None = None,
+        late: float | None = None,
     ) -> None:
         self.subject = subject
         self.done = done
         self.data = data
         self.deliver = deliver
         self.optional = optional
+        self.whole = whole
+        self.reply = reply
+        self.headers = headers
+        self.late = late
+        self.written = False
         self.handle: Handle | None = None  # of the subscription, on the current connection
         self.ended = False
 
@@ -44,7 +60,7 @@ class PendingOperation:
         """Whether the caller got an error; a caller that was cancelled does not count."""
         return self.done.done() and not self.done.cancelled() and self.done.exception() is not None
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: Any) -> None:
         """Deliver a message, unless the subscription has ended."""
         if self.deliver is not None and not self.ended:
             self.deliver(data)
@@ -57,3 +73,14 @@ class PendingOperation:
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+
+
+def boot_time() -> float:
+    """Return the seconds since the machine was started, also those for which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def not_sent(subject: str) -> BrokerUnavailableError:
+    """Return the error of a request that was not written in time, and will not be written later."""
+    text = f"request on {subject} not sent in time"
+    return BrokerUnavailableError(text, hint="remaphore doctor tests the broker; repeat the request then")

@@ -11,7 +11,7 @@ from remaphore.errors import ConnectionLostError, PayloadTooLargeError, SubjectD
 from remaphore.tasks import spawn
 from remaphore.transport.nats_connection import LOST, Connection
 from remaphore.transport.nats_reader import Handle
-from remaphore.transport.pending import PendingOperation
+from remaphore.transport.pending import PendingOperation, boot_time, not_sent
 
 UNCONFIRMED = "it may or may not have been delivered"
 UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
@@ -46,10 +46,7 @@ async def exchange(
         connection.pop_denied()
         for operation in operations:
             try:
-                if operation.deliver is None:
-                    await connection.publish(operation.subject, operation.data)
-                else:
-                    operation.handle = await connection.subscribe(operation.subject, operation.receive)
+                await _write(connection, operation)
             except (PayloadTooLargeError, SubjectDeniedError) as error:
                 operation.settle(error)
         while leaving:
@@ -75,6 +72,16 @@ async def exchange(
         writing.cancel()
         # Retrieve a later exception of the broken connection, so that asyncio does not log it.
         writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+async def _write(connection: Connection, operation: PendingOperation) -> None:
+    if operation.deliver is not None:
+        operation.handle = await connection.subscribe(operation.subject, operation.receive, whole=operation.whole)
+    elif operation.late is None or boot_time() <= operation.late:
+        operation.written = True
+        await connection.publish(operation.subject, operation.data, reply=operation.reply, headers=operation.headers)
+    else:
+        operation.settle(not_sent(operation.subject))
 
 
 def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:

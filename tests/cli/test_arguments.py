@@ -166,3 +166,19 @@ def test_a_default_is_named_in_parentheses():
         for action in parser._actions:
             if action.default not in (None, False, "", [], argparse.SUPPRESS) and action.nargs not in (0, "*"):
                 assert f"(default: {shown.get(action.default, action.default)}" in action.help, (name, action)
+
+
+@pytest.mark.parametrize("words", ["peer list", "identity list", "config show", "peer permit a --allow b"])
+def test_the_configuration_is_named_before_or_after_the_action(words):
+    command, action, *rest = words.split()
+    for before, after in ((["-c", "F"], []), ([], ["-c", "F"]), (["--config=F"], [])):
+        assert arguments.read([command, *before, action, *after, *rest]).config == "F"
+    assert arguments.read([command, action, *rest]).config is None
+    with pytest.raises(UsageError, match="given twice"):
+        arguments.read([command, "-c", "F", action, "-c", "G", *rest])
+    assert arguments.typed_paths([command, "-c", "F", action, *rest]) == ["F"]
+
+
+def test_an_action_without_a_configuration_takes_none():
+    with pytest.raises(UsageError, match="reads no configuration"):
+        arguments.read(["config", "-c", "F", "convert", "G"])

@@ -11,6 +11,7 @@ from tests.diagnostics import checkup_files, checkup_services, doctor_cases
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/findings.md"
+COORDINATION = "tests/diagnostics/test_coordination.py"
 CASES = {
     *(case.code for case in (*checkup_files.CASES, *checkup_services.CASES)),
     *(code for code, *_ in doctor_cases.CASES),
@@ -42,6 +43,18 @@ TESTS = {
     Code.SUBJECT_DENIED: (
         "tests/diagnostics/test_servers.py::test_denied_subjects_are_errors_until_the_credentials_permit_them"
     ),
+    Code.SUBJECT_CAPTURED: f"{COORDINATION}::test_a_stream_that_stores_messages_is_an_error_until_it_is_deleted",
+    Code.JETSTREAM_OFF: f"{COORDINATION}::test_jetstream_that_is_off_is_an_error",
+    Code.COORDINATION_NO_STREAM: f"{COORDINATION}::test_missing_streams_are_an_error_until_they_are_made",
+    Code.COORDINATION_DENIED: f"{COORDINATION}::test_each_missing_permission_is_an_error_until_it_is_granted",
+    Code.COORDINATION_UNAVAILABLE: f"{COORDINATION}::test_a_broker_that_does_not_answer_is_an_error",
+    Code.COORDINATION_SETTINGS: f"{COORDINATION}::test_wrong_settings_are_an_error_until_the_stream_is_corrected",
+    Code.COORDINATION_SINGLE_REPLICA: f"{COORDINATION}::test_one_replica_in_a_cluster_is_a_warning",
+    Code.COORDINATION_HALF_FULL: (
+        f"{COORDINATION}::test_a_stream_that_is_half_full_is_a_warning_until_it_is_made_again"
+    ),
+    Code.COORDINATION_SERVER_TOO_OLD: f"{COORDINATION}::test_a_server_that_is_too_old_is_an_error",
+    Code.LOCK_NAME_INVALID: f"{COORDINATION}::test_a_permission_for_what_is_no_lock_is_a_warning",
     Code.RUNTIME_LIMITED: "tests/diagnostics/test_runtime.py::test_denied_call_is_a_finding",
     Code.AGENT_UNUSABLE: (
         "tests/diagnostics/test_local_agent.py::test_an_agent_that_cannot_be_used_is_an_error_and_never_the_direct_way"

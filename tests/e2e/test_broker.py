@@ -206,7 +206,7 @@ async def test_a_renewed_certificate_and_a_new_login_are_read_at_a_reload(site, 
 async def test_a_server_of_ones_own_accepts_the_printed_configuration(site, tmp_path):
     words = [str(word) for word in site.options("a", port=free_port())]
     done = site.fleet.run("broker", *words, "--print-config")
-    (tmp_path / "nats-server.conf").write_text(done.stdout)
+    (tmp_path / "nats-server.conf").write_text(done.stdout.replace('"/var/lib/nats"', f'"{tmp_path}"'))
     server = Process(["-c", tmp_path / "nats-server.conf"], command=[find_server()])
     try:
         server.wait_for("Server is ready")

@@ -84,13 +84,13 @@ async def test_it_listens_on_loopback_only(broker: Broker) -> None:
 async def test_its_files_are_for_its_owner_alone(broker: Broker) -> None:
     folder = broker.credentials.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for name in ("remaphore.creds", "login.json", "nats-server.conf"):
+    for name in ("remaphore.creds", "admin.creds", "login.json", "nats-server.conf"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
 
 
 async def test_no_key_that_could_sign_another_login_is_kept(broker: Broker) -> None:
     text = "".join(file.read_text() for file in broker.credentials.parent.iterdir() if file.is_file())
-    assert [seed[:2] for seed in re.findall(r"\bS[AOU][A-Z2-7]{56}\b", text)] == ["SU"]
+    assert [seed[:2] for seed in re.findall(r"\bS[AOU][A-Z2-7]{56}\b", text)] == ["SU", "SU"]
 
 
 async def test_the_login_outlives_a_restart(tmp_path: Path) -> None:

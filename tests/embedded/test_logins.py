@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from remaphore.config.settings import Auth
+from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.setup import make_streams
 from remaphore.embedded.broker import Broker
 from remaphore.embedded.logins import MAX_NAME_BYTES, Logins
-from remaphore.errors import BrokerRefusedError, ConfigError, SubjectDeniedError
+from remaphore.errors import BrokerRefusedError, ConfigError, CoordinationUnavailableError, SubjectDeniedError
 from remaphore.transport.nats_client import NatsBus
 from tests.harness.nats_server import connected
 from tests.harness.waiting import until
@@ -81,7 +84,8 @@ def test_what_a_server_needs_contains_no_key_that_signs_logins(tmp_path: Path) -
         for path in (*folder.glob("*.*"), *folder.glob("creds/*"))
         if path.is_file()
     }
-    assert seeds == {"login.json": [], "signing-keys.json": ["SO", "SA"], "one.creds": ["SU"]}
+    users = {"one.creds": ["SU"], "admin.creds": ["SU"]}
+    assert seeds == {"login.json": [], "signing-keys.json": ["SO", "SA"], **users}
     modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
     assert modes == {0o600}
     assert stat.S_IMODE((folder / "creds").stat().st_mode) == 0o700
@@ -106,6 +110,76 @@ async def test_a_site_keeps_the_shared_login_that_it_began_with_also_without_its
     assert stored in (tmp_path / "b" / "nats-server.conf").read_text()
     with pytest.raises(ConfigError, match="made without keeping the signing keys"):
         logins(tmp_path / "b").add(["one"], now=NOW)
+
+
+async def test_a_node_may_use_the_streams_and_only_the_administrator_make_them(tmp_path: Path) -> None:
+    (node,) = logins(tmp_path / "b").add(["one"], now=NOW)
+    async with Broker(tmp_path / "b") as broker:
+        async with connecting(broker, node) as bus:
+            js = JetStream(bus, "remaphore")
+            with pytest.raises(CoordinationUnavailableError, match="no stream remaphore-coord"):
+                await js.check()
+            for name in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"):
+                with pytest.raises(CoordinationUnavailableError, match="no permission for publish"):
+                    await js.api(f"STREAM.{name}.remaphore-coord", {})
+        async with connecting(broker, logins(tmp_path / "b").administrator) as bus:
+            for subject in ("remaphore.all", "remaphore.coord.lock.a.0", "remaphore.inbox.x", "$SYS.REQ.SERVER.PING"):
+                with pytest.raises(SubjectDeniedError):
+                    await bus.publish(subject, b"")
+            with pytest.raises(SubjectDeniedError):
+                await bus.subscribe("remaphore.all", lambda _data: None)
+            await make_streams(JetStream(bus, "remaphore"), "remaphore", replicas=1)
+        async with connecting(broker, node) as bus:
+            js = JetStream(bus, "remaphore")
+            await js.check()
+            token = await js.publish("remaphore.coord.lock.a.0", b"x", after=0)
+            assert await js.last("remaphore.coord.lock.a.0") == await js.at(token)
+            assert len(await js.history("remaphore.coord.lock.a.0")) == 1
+            for subject in ("remaphore.inbox.x.y", "remaphore.happened.lock.a.0"):  # the broker's words
+                with pytest.raises(SubjectDeniedError):
+                    await bus.publish(subject, b"")
+
+
+async def test_a_lost_login_of_the_administrator_is_replaced_and_revoked(tmp_path: Path) -> None:
+    administrator = logins(tmp_path / "b").administrator
+    logins(tmp_path / "b").add(["one"], now=NOW)
+    lost = administrator.rename(tmp_path / "lost.creds")
+    async with Broker(tmp_path / "b") as broker:
+        async with connecting(broker, lost) as bus:
+            assert logins(tmp_path / "b").add(["one"], now=NOW) == []
+            await broker.reload()
+            await until(lambda: not bus.connected)
+        async with connecting(broker, administrator):
+            pass
+
+
+@pytest.mark.parametrize("per_node", [True, False])
+@pytest.mark.parametrize("version", [None, 1, 3])
+def test_logins_of_another_version_are_an_error_with_a_hint(
+    version: int | None, per_node: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "b"
+    if per_node:
+        logins(folder).add(["one"], now=NOW)
+    else:
+        folder.mkdir(mode=0o700)
+        logins(folder).server_config(now=NOW, create=True)
+    for path in folder.glob("*.json"):
+        stored = {**json.loads(path.read_text()), "version": version}
+        path.write_text(json.dumps({name: value for name, value in stored.items() if value is not None}))
+    before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    for use in (
+        lambda: logins(folder).server_config(now=NOW, create=True),
+        lambda: logins(folder).server_config(now=NOW, create=False),
+        lambda: (
+            logins(folder).add(["two"], now=NOW) if per_node else logins(folder).server_config(now=NOW, create=True)
+        ),
+        lambda: logins(folder).revoke(["one"], now=NOW) if per_node else logins(folder).credentials,
+    ):
+        with pytest.raises(ConfigError, match=f"logins of version {version or 1}, this remaphore needs") as caught:
+            use()
+        assert "--data" in caught.value.hint
+    assert {path: path.read_text() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_what_exists_is_left_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,27 @@ def test_a_cluster_needs_a_ca_whatever_its_address(tls: TlsFiles | None) -> None
         Settings(tls=tls, cluster=CLUSTER, clear_text=True)
 
 
-def test_there_is_no_other_port_and_no_jetstream() -> None:
+def test_a_confirmed_record_is_on_the_disk() -> None:
+    for folder, store in ((Path("/d"), "/d"), (None, "/var/lib/nats")):
+        text = render(Settings(), "", folder=folder)
+        assert f'jetstream {{\n  store_dir: "{store}"\n  sync_interval: always\n' in text
+        assert "server_name" not in text
+
+
+def test_a_server_of_a_cluster_has_a_name_of_its_own() -> None:
+    tls = replace(PAIR, ca=Path("/a"))
+    ports = (6222, 6223)
+    clusters = [Cluster(listen=Address("127.0.0.1", port), routes=CLUSTER.routes) for port in ports]
+    names = {re.search(r"^server_name: .+$", render(Settings(tls=tls, cluster=each), ""), re.M) for each in clusters}
+    assert len({found[0] for found in names if found}) == 2
+
+
+def test_there_is_no_other_port() -> None:
     text = render(Settings(tls=PAIR), "", folder=Path("/d"))
     assert not {
         "http",
         "https",
         "monitor_port",
-        "jetstream",
         "leafnodes",
         "gateway",
         "websocket",

@@ -132,14 +132,14 @@ class Realm:
 
     def server_config(self, **revoked: int) -> str:
         """Return a server's configuration for this account. revoked: users by public key, see `jwt.account`."""
-        account = jwt.account(self._account, name="A", by=self._operator, now=self._now, revoked=revoked)
+        account = jwt.account(self._account.public, name="A", by=self._operator, now=self._now, revoked=revoked)
         operator = jwt.operator(self._operator, name="O", now=self._now)
         return jwt.server_config(operator_jwt=operator, accounts={self._account.public: account})
 
     def write_login(self, file: Path, *, allow: str = "remaphore.>", **claims: int) -> str:
         """Write the creds file of a new user and return its public key. claims: `payload` and `expires`."""
         user = NatsKey("user")
-        token = jwt.user(user, name="U", by=self._account, now=self._now, publish=allow, subscribe=allow, **claims)
+        token = jwt.user(user, name="U", by=self._account, now=self._now, publish=[allow], subscribe=[allow], **claims)
         write_private(file, form(token, user.seed))
         return user.public
 

@@ -20,6 +20,18 @@ from tests.harness.factories import make_key, make_peer
         (("*",), "ping", True),
         (("*",), "", True),
         (("ping", "*"), "deploy", True),
+        (("*",), "lock:deploy", True),
+        (("lock:deploy",), "lock:deploy", True),
+        (("lock:deploy",), "lock:other", False),
+        (("lock:deploy",), "evict:deploy", False),
+        (("lock:*",), "lock:deploy", True),
+        (("lock:*",), "evict:deploy", False),
+        (("lock:*",), "lock", False),
+        (("lock:*",), "locks:deploy", False),
+        (("evict:*",), "evict:deploy", True),
+        (("lock:d*",), "lock:deploy", False),
+        (("db:*",), "db:dump", False),
+        ((":*",), ":x", False),
     ],
 )
 def test_a_verb_is_permitted_by_its_own_name_or_by_the_star(verbs: tuple[str, ...], verb: str, may: bool) -> None:

@@ -38,3 +38,18 @@ def test_a_subject_without_problem_has_none(text: str) -> None:
 )
 def test_what_the_broker_would_read_otherwise_is_reported(text: str, problem: str) -> None:
     assert problem in (subject.problem(text) or "")
+
+
+@pytest.mark.parametrize("name", ["coord", "coord.lock.a.0", "queue.x", "kept", "happened", "inbox.abc"])
+def test_the_subjects_of_coordination_carry_no_messages(name: str) -> None:
+    assert "reserved" in (subject.name_problem(name) or "")
+
+
+@pytest.mark.parametrize("name", ["coordination", "coord-x", "team.coord", "Inbox", "keep"])
+def test_subjects_like_those_are_free(name: str) -> None:
+    assert subject.name_problem(name) is None
+    assert "wildcard" in (subject.name_problem(f"{name}.*") or "")
+
+
+def test_responses_arrive_below_the_root() -> None:
+    assert subject.for_inboxes("a.b") == "a.b.inbox"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remaphore.embedded.server_config import Settings
 
 DEFAULT_PORT = 4222
+STREAMS_LIMIT = 10.0  # seconds to connect to our own server
 SYSTEM_DIR = "/var/lib/remaphore-broker"
 
 T = TypeVar("T")
@@ -234,6 +235,8 @@ async def serve(folder: Path, settings: Settings, *, subject: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, received.put_nowait, signal.SIGHUP)
     notifier = Notifier(os.environ)
     async with broker.Broker(folder, settings, subject=subject) as running:
+        if settings.cluster is None and settings.tls is None:
+            await _make_streams(running, subject)
         output.write(f"server: {running.url}\ncredentials: {running.credentials}\n")
         _warn_of_expiry(running, settings)
         notifier.ready(f"listening as {running.url}")
@@ -252,6 +255,31 @@ async def serve(folder: Path, settings: Settings, *, subject: str) -> None:
             notifier.ready(f"listening as {running.url}")
         notifier.stopping()
         ended.cancel()
+
+
+async def _make_streams(running: Server, subject: str) -> None:
+    """Make the streams of coordination on a broker for this machine. For a site, an administrator decides on replicas.
+
+    Without them nodes still send and receive: a failure is a warning.
+    """
+    from remaphore.config.settings import Auth
+    from remaphore.coordination.jetstream import JetStream
+    from remaphore.coordination.setup import make_streams
+    from remaphore.errors import RemaphoreError
+    from remaphore.transport.nats_client import NatsBus
+
+    if not running.administrator.exists():
+        return  # a further directory with the public part alone
+    auth = Auth(kind="credentials", file=running.administrator)
+    try:
+        bus = await NatsBus.connect([running.url], auth=auth, limit=STREAMS_LIMIT, on_notice=output.notice)
+        try:
+            await make_streams(JetStream(bus, subject), subject)
+        finally:
+            await bus.close()
+    except RemaphoreError as error:
+        output.notice(f"warning: locks cannot be used: {error}")
+        output.notice(f"hint: {error.hint}")
 
 
 def _warn_of_expiry(running: Server, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""`remaphore config`: show the effective configuration, or convert a legacy one to TOML."""
+"""`remaphore config`: show the effective configuration, or convert a legacy one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remaphore.cli import output
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
 
-SUMMARY = "show the effective configuration, or convert a legacy one to TOML"
+SUMMARY = "show the effective configuration, or convert a legacy one"
 EXAMPLE = """\
 remaphore config show
 remaphore config convert /etc/remaphore/remaphore.conf"""
@@ -37,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the actions and their arguments to *parser*."""
     from remaphore.cli.arguments import add_config, add_json
 
-    parser.description = "Show the effective configuration, or convert a legacy one to TOML."
+    parser.description = "Show the effective configuration, or convert a legacy one."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     shown = actions.add_parser("show", help="show every setting and where its value comes from")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from remaphore.config.settings import Config
     from remaphore.hooks.plan import Step
 
-SUMMARY = "list what the daemon would run for a verb, and what it would skip"
+SUMMARY = "list what the daemon would run for a verb, and what it skips"
 EXAMPLE = """\
 remaphore hooks
 remaphore hooks deploy"""

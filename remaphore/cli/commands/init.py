@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # A resolver that does not answer blocks for up to half a minute.
 NAME_SECONDS = 3.0
 
-SUMMARY = "create this node's configuration and key, and print its peer line"
+SUMMARY = "create this node's configuration and key; print its peer line"
 EXAMPLE = """\
 remaphore init
 remaphore init --destination com.example.left --server nats://broker:4222"""

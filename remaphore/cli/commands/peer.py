@@ -231,9 +231,13 @@ def permit(options: PeerPermit) -> None:
 
 
 def _warn_of_patterns(verbs: frozenset[str]) -> None:
-    for verb in sorted(verb for verb in verbs if "*" in verb and verb != "*"):
+    from remaphore.protocol.peers import ANY_VERB, KINDS_WITH_NAMES
+
+    known = {ANY_VERB, *(f"{kind}:{ANY_VERB}" for kind in KINDS_WITH_NAMES)}
+    for verb in sorted(verb for verb in verbs - known if "*" in verb):
         output.notice(
-            f"warning: {verb} is not a pattern: verbs are compared exactly, and only '*' alone stands for all"
+            f"warning: {verb} is not a pattern: verbs are compared exactly; only '*' stands for all, and lock:* for all"
+            " locks"
         )
 
 

@@ -142,6 +142,10 @@ def test_a_verb_that_looks_like_a_pattern_is_a_warning(run, left):
     assert run(["peer", "add", "--verbs", "deploy*,*", RIGHT])[2].startswith(warning)
     assert run(["peer", "permit", "com.right", "--deny", "*,deploy*", "--allow", "ping"])[2].startswith(warning)
     assert [peer.verbs for peer in search.load(str(left), {}).peers] == [{"ping"}]
+    said = run(["peer", "permit", "com.right", "--allow", "lock:*,evict:*,lock:d*,db:*"])[2]
+    assert [line.split()[2] for line in said.splitlines() if "warning" in line] == ["db:*", "lock:d*"]
+    code, _, said = run(["peer", "permit", "com.right", "--deny", "lock:deploy"])
+    assert (code, "com.right may send lock:*, so denying lock:deploy would have no effect" in said) == (2, True)
 
 
 def test_adding_the_node_itself_is_reported(run, left):

@@ -1,0 +1,44 @@
+"""One server with JetStream for all tests here; each test has a root of subjects, and so streams, of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
+
+import pytest
+
+from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.setup import make_streams
+from remaphore.transport.nats_client import NatsBus
+from tests.harness.nats_server import NatsServer, connected
+
+ROOTS = count()
+Site = tuple[JetStream, NatsBus, str]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """The server."""
+    folder = tmp_path_factory.mktemp("jetstream")
+    found = NatsServer(folder, f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n')
+    asyncio.run(found.start())
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def streams_of(server: NatsServer) -> Callable[..., AbstractAsyncContextManager[Site]]:
+    """What connects below a new root, and makes the streams there unless they are not to be *made*."""
+
+    @asynccontextmanager
+    async def connect(*, made: bool = True) -> AsyncIterator[Site]:
+        root = f"root{next(ROOTS)}"
+        async with connected(server) as bus:
+            found = JetStream(bus, root)
+            if made:
+                await make_streams(found, root, replicas=1)
+            yield found, bus, root
+
+    return connect

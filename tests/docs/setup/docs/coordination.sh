@@ -1,0 +1,3 @@
+# not typed, the tests of the command type it on a broker of a site: nats1$ remaphore coordination init --credentials /var/lib/remaphore-broker/admin.creds
+
+# not typed, the tests of the command type it on a broker of a site: remaphore coordination init --credentials admin.creds --recreate
