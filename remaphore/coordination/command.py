@@ -54,13 +54,10 @@ class GuardedCommand:
         try:
             if os.isatty(0):
                 signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what we say on stderr is said in the background, too
-                # `fg` of a job that runs in the background: the command gets the terminal.
-                loop.add_signal_handler(signal.SIGCONT, lambda: self._order(**{"continue": True}))
             self._order(start=dict(variables), deadline=deadline, grace=self._grace)
             return await self._wait()
         finally:
             loop.remove_reader(line.fileno())
-            loop.remove_signal_handler(signal.SIGCONT)
 
     def prolong(self, deadline: float) -> None:
         """Move the deadline."""

@@ -186,8 +186,7 @@ class Guardian:
             if "signal" in order and self._leader:
                 proc.signal_group(self._leader, signal.Signals(order["signal"]))
             if "continue" in order and self._leader:
-                self._give_terminal(os.getpgrp(), self._leader)
-                proc.signal_group(self._leader, signal.SIGCONT)
+                self._continue()
 
     def _start(self, variables: Mapping[str, str]) -> None:
         """Start the command. variables: what its environment has beside ours."""
@@ -231,6 +230,24 @@ class Guardian:
                 if os.tcgetpgrp(_STDIN) == owner:
                     os.tcsetpgrp(_STDIN, group)
 
+    def _continue(self) -> None:
+        self._give_terminal(os.getpgrp(), self._leader)
+        proc.signal_group(self._leader, signal.SIGCONT)
+
+    def _on_stopped(self, command: int) -> None:
+        """Let the lock stop with its command; unless that only wants a terminal that a shell has given to the lock.
+
+        `fg` of a job that runs in the background makes the lock's group the foreground, and sends no signal.
+        """
+        if not self._terminal or self._why:
+            return
+        with contextlib.suppress(OSError):
+            if os.tcgetpgrp(_STDIN) == os.getpgrp():
+                self._continue()
+                return
+        self._give_terminal(command, os.getpgrp())
+        self._tell(stopped=True)
+
     def _end(self, why: str) -> None:
         """End all that the command has started: TERM now, KILL after the grace, at the deadline at the latest."""
         if not self._started:
@@ -264,9 +281,7 @@ class Guardian:
             if pid == 0:
                 return
             if pid == self._leader and os.WIFSTOPPED(status):
-                if self._terminal and not self._why:
-                    self._give_terminal(pid, os.getpgrp())
-                    self._tell(stopped=os.WSTOPSIG(status))
+                self._on_stopped(pid)
             elif pid == self._leader:
                 self._leader = 0
                 self._give_terminal(pid, os.getpgrp())

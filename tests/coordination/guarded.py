@@ -3,7 +3,8 @@
     python guarded.py SECONDS GRACE COMMAND...
 
 SECONDS: from now to the deadline. A line on the descriptor 3 is an order: `prolong SECONDS`, `end WHY`, `signal N`. The
-descriptor 4 gets JSON: {"guardian": pid}, then {"left": pids}, then {"exit_code": n, "why": text} or {"errno": n}.
+descriptor 4 gets JSON: {"guardian": pid, "lock": pid},
+then {"left": pids}, then {"exit_code": n, "why": text} or {"errno": n}.
 """
 
 import json
@@ -38,7 +39,7 @@ async def main():
                 command.signal(int(value))
 
     asyncio.get_running_loop().add_reader(3, obey)
-    tell(guardian=forked.pid)
+    tell(guardian=forked.pid, lock=os.getpid())
     try:
         ending = await command.run({"TOKEN": "7"}, deadline=guardian.boottime() + float(SECONDS))
     except OSError as error:
