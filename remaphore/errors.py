@@ -104,6 +104,16 @@ class LedgerError(StateError):
     """The ledger cannot be written, so nothing may be executed: a start must be durable first."""
 
 
+class LeaseLostError(RemaphoreError):
+    """A lock was lost while it was held. by: the public key of the node that took it or ended the lease, or empty."""
+
+    default_hint = "remaphore lock show NAME shows who holds it now"
+
+    def __init__(self, message: str, *, by: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.by = by
+
+
 class TransportError(RemaphoreError):
     """The broker cannot be used. The subclasses distinguish what a caller can act on."""
 

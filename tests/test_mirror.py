@@ -69,6 +69,7 @@ COVERED_BY = {
     "remaphore/receiving/admission.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/default_reply.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/counters.py": "tests/receiving/test_daemon.py",
+    "remaphore/proc.py": "tests/plugins/processes/test_tree.py",
     "remaphore/receiving/gates.py": "tests/receiving/test_daemon.py",
     "remaphore/receiving/inline.py": "tests/receiving/test_receiver.py",
     "remaphore/receiving/wait.py": "tests/test_node.py",

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from remaphore import Message, Reply, VerbSettings
+from remaphore.proc import set_subreaper
 from remaphore_plugins.hooks_d import HooksD
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult, run
-from remaphore_plugins.processes.subreaper import set_subreaper
 from tests.harness.nodes import make_config
 from tests.harness.processes import own_children
 from tests.harness.waiting import until

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from remaphore import proc
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.account import Account
 from remaphore_plugins.processes.exit_watch import ExitWatch
@@ -177,7 +178,7 @@ class _Child:
     def _abandon(self) -> None:
         """End and reap a program that cannot be watched."""
         with self._process:  # closes its pipes and reaps it
-            tree.signal_group(self._process.pid, signal.SIGKILL)
+            proc.signal_group(self._process.pid, signal.SIGKILL)
         leaders.discard(self._process.pid)
 
     async def end(self) -> None:
@@ -186,9 +187,9 @@ class _Child:
         Being cancelled only cuts the grace short.
         """
 
-        def find(seen: frozenset[tree.Process]) -> frozenset[tree.Process]:
+        def find(seen: frozenset[proc.Process]) -> frozenset[proc.Process]:
             orphans = frozenset() if self._handler_run is None else self._handler_run.orphans()
-            return tree.process_tree(self.pid, seen | orphans)
+            return proc.process_tree(self.pid, seen | orphans)
 
         await tree.kill_tree(find, tree.GRACE_SECONDS, leader=self.pid, exited=self.exited)
 
@@ -199,7 +200,7 @@ class _Child:
         """
         until = time.monotonic()
         if not self.exited.done():
-            tree.signal_group(self.pid, signal.SIGKILL)
+            proc.signal_group(self.pid, signal.SIGKILL)
             until += _MOMENT
         if self._input is not None:
             self._input.close()

@@ -34,6 +34,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from remaphore import proc
 from remaphore_plugins.processes import tree
 
 SWEEP_SECONDS = 5.0  # between two searches for zombies, and how long each is left to others
@@ -41,8 +42,7 @@ _SOON_SECONDS = 1.0  # from the signal to the search: several processes of a hea
 
 _MARK = "REMAPHORE_RUN"
 _MARK_BYTES = 8
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-_PR_GET_CHILD_SUBREAPER = 37
+_PR_GET_CHILD_SUBREAPER = 37  # prctl(2)
 
 # The programs of `run` that are not reaped yet, those of all plugins of this process: our children, and no orphans.
 leaders: set[int] = set()
@@ -54,7 +54,7 @@ class Subreaper:
     """Adopts the orphans of all handlers of this process."""
 
     def __init__(self) -> None:
-        self._zombies: dict[tree.Process, float] = {}  # each since when it is known, as the loop's clock counts
+        self._zombies: dict[proc.Process, float] = {}  # each since when it is known, as the loop's clock counts
         self._timer: asyncio.TimerHandle | None = None
         self._adopts = False
 
@@ -63,7 +63,7 @@ class Subreaper:
         if not self._adopts:
             self._adopts = True
             try:
-                set_subreaper(True)
+                proc.set_subreaper(True)
             except OSError as error:
                 _log.warning("background processes of handlers cannot be ended: %s", error)
         return HandlerRun(self)
@@ -94,7 +94,7 @@ class Subreaper:
             self._timer.cancel()
         self._timer = loop.call_at(at, self._sweep)
 
-    def marked(self, mark: bytes) -> frozenset[tree.Process]:
+    def marked(self, mark: bytes) -> frozenset[proc.Process]:
         """Return the living orphans that were started with the variable *mark* in their environment."""
 
         def environment(pid: int) -> list[bytes]:
@@ -111,18 +111,18 @@ class Subreaper:
             self._timer.cancel()
         if not _has_children():
             return
-        killed = await tree.kill_tree(lambda seen: tree.with_descendants(seen | self._living()), grace)
+        killed = await tree.kill_tree(lambda seen: proc.with_descendants(seen | self._living()), grace)
         await tree.wait_until_gone(killed, grace)
         self._reap(orphan for orphan, ended in self._orphans() if ended)
 
-    def _living(self) -> frozenset[tree.Process]:
+    def _living(self) -> frozenset[proc.Process]:
         if not _has_children():
             return frozenset()
         return frozenset(orphan for orphan, ended in self._orphans() if not ended)
 
-    def _orphans(self) -> list[tuple[tree.Process, bool]]:
+    def _orphans(self) -> list[tuple[proc.Process, bool]]:
         own = os.getsid(0)
-        found = tree.children(os.getpid())
+        found = proc.children(os.getpid())
         return [(child, ended) for child, ended in found if child.session != own and child.pid not in leaders]
 
     def _on_child_ended(self, _number: int, _frame: object) -> None:
@@ -139,7 +139,7 @@ class Subreaper:
         self._reap(zombie for zombie, since in self._zombies.items() if now - since > 0.99 * SWEEP_SECONDS)
         self.schedule_sweep()
 
-    def _reap(self, zombies: Iterable[tree.Process]) -> None:
+    def _reap(self, zombies: Iterable[proc.Process]) -> None:
         for zombie in zombies:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(zombie.pid, os.WNOHANG)
@@ -157,16 +157,9 @@ class HandlerRun:
         """Record that the handler was reaped. From now on, sweeps look for what it left behind."""
         self._subreaper.schedule_sweep()
 
-    def orphans(self) -> frozenset[tree.Process]:
+    def orphans(self) -> frozenset[proc.Process]:
         """Return the living orphans of this run."""
         return self._subreaper.marked(b"%b=%b" % (_MARK.encode(), self.env[_MARK]))
-
-
-def set_subreaper(yes: bool, /) -> None:  # noqa: FBT001 - as prctl accepts it
-    """Become the parent of all orphans among our descendants, or no longer. Raise OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(yes), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def _adopts_orphans() -> bool:

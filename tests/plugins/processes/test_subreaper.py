@@ -258,7 +258,7 @@ def test_as_pid_1_orphans_of_others_are_reaped_before_any_handler_has_run(plugin
 # A subreaper keeps that attribute over exec(2), so it adopts before it was ever asked to.
 INHERITED = """
 import os, sys
-from remaphore_plugins.processes.subreaper import set_subreaper
+from remaphore.proc import set_subreaper
 if sys.argv[1] == "first":
     set_subreaper(True)
     os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], "second"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from remaphore import proc
 from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.run import RunResult
 from tests.harness.programs import alive, held, marked, pid_in, run_sh
@@ -150,7 +151,7 @@ async def test_no_signal_reaches_our_own_group_or_every_process(monkeypatch):
     sent = []
     monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(group))
     for group in (-1, 0, 1, 2, os.getpgrp()):
-        tree.signal_group(group, signal.SIGTERM)
+        proc.signal_group(group, signal.SIGTERM)
     assert sent == [2]
 
 
@@ -188,7 +189,7 @@ async def test_exception_while_ending_leaves_no_process(tmp_path, monkeypatch):
     stop = asyncio.get_running_loop().create_future()
     task = start("echo $$ >$1; trap '' TERM; while :; do :; done", tmp_path / "pid", stop=stop)
     await pid_in(tmp_path / "pid")
-    monkeypatch.setattr(tree, "process_tree", lambda *_: 1 / 0)
+    monkeypatch.setattr(proc, "process_tree", lambda *_: 1 / 0)
     stop.set_result(None)
     with pytest.raises(ZeroDivisionError):
         await task
@@ -211,7 +212,7 @@ async def test_bystanders_are_not_touched(tmp_path, brief_grace):
 
 
 async def test_without_proc_the_group_is_still_ended(tmp_path, brief_grace, monkeypatch):
-    monkeypatch.setattr(tree, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
+    monkeypatch.setattr(proc, "Path", lambda path: Path(os.devnull) / path.lstrip("/"))
     stop = asyncio.get_running_loop().create_future()
     task = start(STUBBORN["a grandchild that ignores TERM"], tmp_path / "pid", stop=stop)
     pid = await pid_in(tmp_path / "pid")
@@ -220,9 +221,9 @@ async def test_without_proc_the_group_is_still_ended(tmp_path, brief_grace, monk
     await until(lambda: not alive(pid))
 
 
-def process(number: int) -> tree.Process:
+def process(number: int) -> proc.Process:
     """Return a process that cannot exist: its pid is above the kernel's limit of 2**22."""
-    return tree.Process(pid=2**22 + number, start=1, parent=1, group=2**22 + number, session=2**22 + number)
+    return proc.Process(pid=2**22 + number, start=1, parent=1, group=2**22 + number, session=2**22 + number)
 
 
 @pytest.fixture
@@ -262,9 +263,9 @@ async def test_find_gets_all_that_was_seen_so_far(signals):
 async def test_later_process_with_the_same_pid_is_another_one():
     child = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
     try:
-        [seen] = [found for found, _ in tree.children(os.getpid()) if found.pid == child.pid]
-        assert tree.with_descendants([seen]) == {seen}
-        assert tree.with_descendants([seen._replace(start=seen.start - 1)]) == frozenset()
+        [seen] = [found for found, _ in proc.children(os.getpid()) if found.pid == child.pid]
+        assert proc.with_descendants([seen]) == {seen}
+        assert proc.with_descendants([seen._replace(start=seen.start - 1)]) == frozenset()
     finally:
         child.kill()
         await child.wait()

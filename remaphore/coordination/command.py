@@ -1,0 +1,122 @@
+"""The command of a lock, as the lock's own process sees it: start it, prolong its lease, end it, wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remaphore.coordination.guardian import TICK, GuardianProcess, boottime, kill_descendants
+
+GUARDIAN_LATE = 1.0  # seconds after the deadline at which we do what a stopped guardian does not do
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a command ended. exit_code: its own, as a shell shows it. why: we ended it, because of this; else empty."""
+
+    exit_code: int
+    why: str = ""
+
+
+class GuardedCommand:
+    """A command between `start` and the end of all that it started.
+
+    left: called with the pids of what still runs when the command itself has exited; the lock is not free before that
+    has ended, as with flock(1).
+    """
+
+    def __init__(
+        self, guardian: GuardianProcess, *, grace: float, left: Callable[[Sequence[int]], None] = lambda _pids: None
+    ) -> None:
+        self._guardian = guardian
+        self._grace = grace
+        self._left = left
+        self._deadline = float("inf")
+        self._why = ""
+        self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def run(self, variables: Mapping[str, str], *, deadline: float) -> Ending:
+        """Run the command, and return when it and all that it started have ended.
+
+        variables: what its environment has beside ours. deadline: seconds of `boottime` at which nothing of it may run
+        any more, unless `prolong` moves it. Raise OSError if it cannot be executed.
+        """
+        loop, line = asyncio.get_running_loop(), self._guardian.line
+        self._deadline = deadline
+        loop.add_reader(line.fileno(), self._hear)
+        try:
+            if os.isatty(0):
+                signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what we say on stderr is said in the background, too
+            self._order(start=dict(variables), deadline=deadline, grace=self._grace)
+            return await self._wait()
+        finally:
+            loop.remove_reader(line.fileno())
+
+    def prolong(self, deadline: float) -> None:
+        """Move the deadline."""
+        self._deadline = deadline
+        self._order(deadline=deadline)
+
+    def end(self, why: str) -> None:
+        """End the command with all that it started: TERM, then KILL after the grace, at the deadline at the latest."""
+        self._why = self._why or why
+        self._order(end=why)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's process group."""
+        self._order(signal=number)
+
+    async def _wait(self) -> Ending:
+        ending = Ending(128 + signal.SIGKILL)
+        while True:
+            event = await self._next_event()
+            if event is None:
+                await self._kill()
+                return Ending(ending.exit_code, self._why or ending.why or "the guardian is gone")
+            if "failed" in event:
+                raise OSError(event["failed"], os.strerror(event["failed"]))
+            if "stopped" in event:
+                os.kill(0, signal.SIGTSTP)  # with the pipeline that we are part of; it returns when we are continued
+                self._order(**{"continue": True})
+            if "exited" in event:
+                code = event["exited"]
+                ending = Ending(code if code >= 0 else 128 - code, event["ended"])
+                if event["left"] and not event["ended"]:
+                    self._left(event["left"])
+            if "gone" in event:
+                return Ending(ending.exit_code, ending.why or self._why)
+
+    async def _next_event(self) -> dict[str, Any] | None:
+        """Return the next event; None if the guardian is gone, or lets the deadline pass because it is stopped."""
+        while True:
+            try:
+                return await asyncio.wait_for(self._heard.get(), TICK)
+            except TimeoutError:
+                if boottime() > self._deadline + GUARDIAN_LATE:
+                    self._why = self._why or "the lease was not renewed in time"
+                    return None
+
+    async def _kill(self) -> None:
+        """Do what the guardian can no longer do: end all that descends from us, and wait until it has ended."""
+        while kill_descendants():  # noqa: ASYNC110 - of processes that are no children of ours, nothing tells the end
+            await asyncio.sleep(0.01)
+
+    def _hear(self) -> None:
+        try:
+            data = self._guardian.line.recv(65_536)
+        except OSError:
+            data = b""
+        self._heard.put_nowait(json.loads(data) if data else None)
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._guardian.line.fileno())
+
+    def _order(self, **order: object) -> None:
+        with contextlib.suppress(OSError):  # it is gone, which `_hear` notices, or is stopped, and the deadline counts
+            self._guardian.line.send(json.dumps(order).encode(), socket.MSG_DONTWAIT)

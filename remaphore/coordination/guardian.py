@@ -1,0 +1,293 @@
+"""The guardian: a small process between a lock and its command, which ends the command when the lease is over.
+
+    remaphore lock ---- orders, events ---- guardian ---- command ---- what the command starts
+
+It knows one number: the deadline, on CLOCK_BOOTTIME, which nobody sets and which counts while the machine sleeps. The
+lock's process moves it with each renewal. If that process is killed, stopped, or hangs, nobody moves it, and the
+command ends in time: TERM when what is left of the lease is the grace, KILL at the deadline. Both go to all that the
+command has started, also to what has left its session and lost its parent: the guardian is a subreaper (prctl(2)) and
+has no other children, so whatever descends from it belongs to the command. If the guardian itself dies, the kernel
+kills the command (PR_SET_PDEATHSIG), and the lock's process, a subreaper too, kills the rest.
+
+It is forked before asyncio is imported: a process of one thread, with a third of the memory.
+
+On a terminal the command has a process group of its own, in the foreground, as a shell's job has: Ctrl-C reaches the
+command alone, and Ctrl-Z stops the command, then the lock (`stopped`, `continue`). Elsewhere it gets its own session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remaphore import proc
+from remaphore.proc import Process
+
+# Seconds. poll(2) counts a clock that stands still while the machine sleeps: so the deadline is looked at this often.
+TICK = 0.2
+_MOST = 65_536  # bytes of one order
+_SWEEPS = 5  # as in processes/tree.py of the plugins: a process that is forked during one is found in the next
+_STDIN = 0
+
+# What ends or stops us from a terminal is meant for the command.
+_IGNORED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGPIPE,
+)
+
+
+def boottime() -> float:
+    """Return the seconds since the machine was started, those included in which it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardianProcess:
+    """A guardian that waits for orders. line: carries one JSON object a packet, in both directions."""
+
+    pid: int
+    line: socket.socket
+
+
+def fork(command: Sequence[str]) -> GuardianProcess:
+    """Fork the guardian of *command*, which it starts when it is told to.
+
+    Call it before asyncio is imported and before there is a thread.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    proc.set_subreaper(True)
+    inherited = {number: signal.getsignal(number) for number in _IGNORED}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return GuardianProcess(pid, ours)
+    code = 1
+    try:
+        ours.close()
+        ignored = {number for number, action in inherited.items() if action is signal.SIG_IGN}
+        Guardian(theirs, command, ignored=ignored).run()
+        code = 0
+    finally:
+        os._exit(code)  # nothing of the process that we were forked from is to run here
+
+
+def kill_descendants(*, spare: frozenset[int] = frozenset()) -> bool:
+    """Stop, then kill all that descends from this process but the pids *spare*. Return whether there was anything.
+
+    What is stopped can neither fork nor exit, so nothing escapes: `kill_tree` of the plugins explains the sweeps.
+    """
+    seen: frozenset[Process] = frozenset()
+    for _ in range(_SWEEPS):
+        found = _descendants(seen, spare)
+        _signal_all(found - seen, signal.SIGSTOP)
+        if found <= seen:
+            break
+        seen |= found
+    _signal_all(seen, signal.SIGKILL)
+    return bool(seen)
+
+
+def _descendants(seen: frozenset[Process], spare: frozenset[int]) -> frozenset[Process]:
+    return frozenset(found for found in proc.process_tree(os.getpid(), seen) if found.pid not in spare)
+
+
+def _signal_all(processes: frozenset[Process], number: signal.Signals) -> None:
+    """Send *number* to each process: to whole groups, which is atomic, where a group is not our own."""
+    own = os.getpgrp()
+    for group in {process.group for process in processes} - {own}:
+        proc.signal_group(group, number)
+    for process in processes:
+        if process.group == own:  # on a terminal, a process of the command may have joined it
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, number)
+
+
+class Guardian:
+    """What the forked process does. ignored: the signals that were ignored when the command line was started."""
+
+    def __init__(self, line: socket.socket, command: Sequence[str], *, ignored: set[signal.Signals]) -> None:
+        self._line = line
+        self._command = command
+        self._ignored = ignored
+        self._open = True
+        self._leader = 0  # pid of the command, 0 before its start and after its end
+        self._terminal = False
+        self._started = False
+        self._deadline = float("inf")
+        self._grace = 0.0
+        self._why = ""  # we end the command, because of this
+        self._kill_at = float("inf")
+        self._seen: frozenset[Process] = frozenset()
+
+    def run(self) -> None:
+        """Obey and watch, until the command and all it started have ended and the line is closed."""
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        proc.set_subreaper(True)
+        wake, write = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        poll = select.poll()
+        poll.register(wake, select.POLLIN)
+        poll.register(self._line, select.POLLIN)
+        while self._open or self._started:
+            poll.poll(1000 * max(0.001, min(TICK, self._next() - boottime())))
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+            if self._open and not self._obey():
+                self._open = False
+                poll.unregister(self._line)
+                self._end("the process that holds the lock is gone")
+            self._reap()
+            self._enforce()
+
+    def _next(self) -> float:
+        if not self._started:
+            return float("inf")
+        return self._kill_at if self._why else self._deadline - self._grace
+
+    def _obey(self) -> bool:
+        """Obey all orders that wait. Return False if nobody is left to give one."""
+        while True:
+            try:
+                data = self._line.recv(_MOST, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except OSError:
+                data = b""
+            if not data:
+                return False
+            order: dict[str, Any] = json.loads(data)
+            self._deadline = order.get("deadline", self._deadline)
+            self._grace = order.get("grace", self._grace)
+            if "start" in order:
+                self._start(order["start"])
+            if "end" in order:
+                self._end(order["end"])
+            if "signal" in order and self._leader:
+                proc.signal_group(self._leader, signal.Signals(order["signal"]))
+            if "continue" in order and self._leader:
+                self._continue()
+
+    def _start(self, variables: Mapping[str, str]) -> None:
+        """Start the command. variables: what its environment has beside ours."""
+        self._terminal = os.isatty(_STDIN)
+        read, write = os.pipe()
+        guardian, pid = os.getpid(), os.fork()
+        if pid == 0:
+            self._execute({**os.environ, **variables}, guardian=guardian, write=write)
+        os.close(write)
+        failed = os.read(read, 16)  # nothing, if exec(2) has closed it
+        os.close(read)
+        if failed:
+            os.waitpid(pid, 0)
+            self._tell(failed=int(failed))
+            return
+        self._leader, self._started = pid, True
+        self._tell(started=pid)
+
+    def _execute(self, environment: Mapping[str, str], *, guardian: int, write: int) -> None:
+        """Become the command, in the forked child."""
+        try:
+            if self._terminal:
+                own = os.getpgrp()
+                os.setpgid(0, 0)
+                self._give_terminal(own, os.getpid())
+            else:
+                os.setsid()
+            for number in {*_IGNORED, signal.SIGXFSZ} - (self._ignored - {signal.SIGPIPE}):
+                signal.signal(number, signal.SIG_DFL)
+            proc.die_with_parent(guardian)
+            os.execvpe(self._command[0], list(self._command), environment)  # noqa: S606 - the command that the user typed
+        except OSError as error:
+            os.write(write, str(error.errno).encode())
+        finally:
+            os._exit(127)
+
+    def _give_terminal(self, owner: int, group: int) -> None:
+        """Make *group* the foreground of our terminal if *owner* is that now: a job in the background takes nothing."""
+        if self._terminal:
+            with contextlib.suppress(OSError):  # not the terminal that controls our session, or it has been closed
+                if os.tcgetpgrp(_STDIN) == owner:
+                    os.tcsetpgrp(_STDIN, group)
+
+    def _continue(self) -> None:
+        self._give_terminal(os.getpgrp(), self._leader)
+        proc.signal_group(self._leader, signal.SIGCONT)
+
+    def _on_stopped(self, command: int) -> None:
+        """Let the lock stop with its command; unless that only wants a terminal that a shell has given to the lock.
+
+        `fg` of a job that runs in the background makes the lock's group the foreground, and sends no signal.
+        """
+        if not self._terminal or self._why:
+            return
+        with contextlib.suppress(OSError):
+            if os.tcgetpgrp(_STDIN) == os.getpgrp():
+                self._continue()
+                return
+        self._give_terminal(command, os.getpgrp())
+        self._tell(stopped=True)
+
+    def _end(self, why: str) -> None:
+        """End all that the command has started: TERM now, KILL after the grace, at the deadline at the latest."""
+        if not self._started:
+            return
+        self._kill_at = min(self._kill_at, boottime() + self._grace, self._deadline)
+        if not self._why:
+            self._why = why
+            self._seen = _descendants(self._seen, frozenset())
+            _signal_all(self._seen, signal.SIGTERM)
+            _signal_all(self._seen, signal.SIGCONT)  # what is stopped gets TERM only when it continues
+
+    def _enforce(self) -> None:
+        if not self._started:
+            return
+        if not self._why and boottime() >= self._deadline - self._grace:
+            self._end("the lease was not renewed in time")
+        if self._why and boottime() >= self._kill_at:
+            kill_descendants()
+            self._kill_at = boottime() + TICK  # what is forked faster than five sweeps find
+
+    def _reap(self) -> None:
+        """Note which children have ended or stopped: the command, and the orphans that it left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                if self._started and not self._leader:
+                    self._started = False
+                    self._tell(gone=True)
+                return
+            if pid == 0:
+                return
+            if pid == self._leader and os.WIFSTOPPED(status):
+                self._on_stopped(pid)
+            elif pid == self._leader:
+                self._leader = 0
+                self._give_terminal(pid, os.getpgrp())
+                left = sorted(process.pid for process in _descendants(frozenset(), frozenset()))
+                self._tell(exited=os.waitstatus_to_exitcode(status), ended=self._why, left=left)
+
+    def _tell(self, **event: object) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            self._line.send(json.dumps(event).encode())
