@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -99,13 +100,13 @@ async def _deliveries(url: str) -> float:
     return L2_MESSAGES / taken
 
 
-def run_seconds(words: list[str]) -> float:
+def run_seconds(words: list[str], *, environ: Mapping[str, str] = os.environ) -> float:
     """Return how long the command *words* takes from its start to its end, its stdout thrown away.
 
     RuntimeError if it fails.
     """
     begin = time.perf_counter()
-    pid = os.posix_spawn(words[0], words, os.environ, file_actions=_NO_OUTPUT)
+    pid = os.posix_spawn(words[0], words, environ, file_actions=_NO_OUTPUT)
     _, status = os.waitpid(pid, 0)
     taken = time.perf_counter() - begin
     if status:
