@@ -42,6 +42,7 @@ RETRY_SECONDS = 0.2
 
 # Settings of the connection, and those that both ends of an exchange have to know: they stay until a restart.
 _NEED_RESTART = ("servers", "auth", "tls", "subject")
+_BUSY_HINT = "run fewer at once, or try again later"
 _REFUSED_KINDS = ("refused", "busy", "version", "usage", "protocol", "late", "overflow")
 
 _log = structlog.get_logger()
@@ -148,6 +149,13 @@ class Agent:
                 self._audit.refused(caller.uid, {**about, "kind": "busy"})
                 return
             self._open[caller.uid] += 1
+            # Decided now, before anything waits: those that were accepted first are served, whatever comes after them.
+            if refusal is None and self._open[caller.uid] > USER_OPERATIONS:
+                what = f"the agent does {USER_OPERATIONS} operations of a user at a time"
+                refusal = RefusedError("busy", what, hint=_BUSY_HINT)
+            elif refusal is None and self._open.total() > MAX_OPERATIONS:
+                what = f"the agent does {MAX_OPERATIONS} operations at a time"
+                refusal = RefusedError("busy", what, hint=_BUSY_HINT)
             try:
                 reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_BYTES)
                 writer.transport.set_write_buffer_limits(high=0)
@@ -165,16 +173,9 @@ class Agent:
                     del self._open[caller.uid]
 
     async def _perform(self, session: Session, refusal: RefusedError | None) -> End:
-        """Return the end of the operation, or of what was refused; *refusal*: of the caller, known before its head."""
+        """Return the end of the operation, or of what was refused; *refusal*: known before its head."""
         try:
-            busy = None  # decided by those that are open now
-            if self._open[session.caller.uid] > USER_OPERATIONS:
-                busy = f"the agent does {USER_OPERATIONS} operations of a user at a time"
-            elif self._open.total() > MAX_OPERATIONS:
-                busy = f"the agent does {MAX_OPERATIONS} operations at a time"
             head = await session.read_head()
-            if busy and refusal is None:
-                refusal = RefusedError("busy", busy, hint="run fewer at once, or try again later")
             if refusal is not None:  # only now: a client that cannot write its head does not read why
                 return end_of(refusal)
             operation = self._operations.start(session, head)
