@@ -24,7 +24,7 @@ from remaphore.protocol.message import Message, Reply, uuid_from_text
 if TYPE_CHECKING:
     from remaphore.hooks.plugin_tasks import CallGuard
     from remaphore.protocol.drop import Drop
-    from remaphore.requesting.requester import Request
+    from remaphore.requesting.requester import Request, Room
     from remaphore.transport.bus import Bus
 
 CONNECT_SECONDS = 10.0
@@ -77,6 +77,7 @@ class _Sender:
         self.bus = bus
         self._clock = clock
         self._signer = signer
+        self._room: Room | None = None  # of its first request
 
     @property
     def config(self) -> Config:
@@ -137,10 +138,11 @@ class _Sender:
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
         without which `running` is empty. on_drop: called with each reply or receipt that is dropped, and why.
         The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, and what `send`
-        raises.
+        raises. Of all requests of a node, 64 MiB of replies may wait to be read; the iteration over one that gets more
+        raises RemaphoreError after the replies that fit.
         """
         from remaphore.protocol.exchange import Exchange
-        from remaphore.requesting.requester import Request, expect
+        from remaphore.requesting.requester import Request, Room, expect
 
         self._check("request")
         config = self.config  # a reload may replace it meanwhile
@@ -149,7 +151,8 @@ class _Sender:
         outgoing = self._signer.compose(verb, to=to, payload=_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
-        request = Request(outgoing, exchange, receipts=receipts, on_drop=on_drop, clock=self._clock)
+        self._room = self._room or Room()
+        request = Request(outgoing, exchange, receipts=receipts, on_drop=on_drop, clock=self._clock, room=self._room)
         subject_name = _checked(subject_name)
         try:
             await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)

@@ -56,6 +56,11 @@ class Event(NamedTuple):
     receipt: Receipt | None = None
     more: bool = False
 
+    def release(self) -> None:
+        """Free the room that the reply or the receipt occupied while it waited to be read."""
+        if (arrived := self.reply or self.receipt) is not None:
+            self.request.release(arrived)
+
 
 class Rollout:
     """Requests to *destinations* in the batches of *plan*; without a plan, all at once.
@@ -107,7 +112,10 @@ class Rollout:
             run = self._ask_one(patterns[0], deadline) if len(patterns) == 1 else self._ask_all(patterns, deadline)
             async with aclosing(run):
                 async for event in run:
-                    yield event
+                    try:
+                        yield event
+                    finally:
+                        event.release()
             if self._plan and self._plan.stop_after is not None:
                 summary = self.summary()
                 without_success = len(summary.expected) - len(summary.ok) - len(summary.not_asked)
@@ -139,7 +147,7 @@ class Rollout:
                 request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
             self.requests.append(request)
             yield Event(request)
-            async for arrived in request.events():
+            async for arrived in request.events(keep=True):
                 reply, receipt = (None, arrived) if isinstance(arrived, Receipt) else (arrived, None)
                 yield Event(request, reply, receipt=receipt, more=request.has_event)
         yield Event(request, ended=True)
@@ -168,6 +176,9 @@ class Rollout:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            while not arrived.empty():  # after an error, or because the caller ended it
+                if isinstance(event := arrived.get_nowait(), Event):
+                    event.release()
 
     def _in_order(self, names: Set[str]) -> tuple[str, ...]:
         return tuple(name for name in self._destinations if name in names)
