@@ -23,6 +23,7 @@ from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.quorum import ReplyQuorum
+from remaphore.requesting.requester import Room
 
 # Messages of a receiver that want a reply and have none yet; the agent keeps as many.
 MAX_UNANSWERED = 1000
@@ -81,6 +82,7 @@ class AgentNode(Node):
         self._path = path
         self._config = config
         self._on_notice = on_notice
+        self._room: Room | None = None  # of its first request
         self._unanswered: dict[bytes, Connection] = {}  # by the digest of the message, the oldest first
 
     @property
@@ -160,8 +162,16 @@ class AgentNode(Node):
             deadline = None if timeout is None else asked_by
             expected = asked.get("expected", ())
             quorum = ReplyQuorum.of(require, len(expected), fail_fast=fail_fast)
+            self._room = self._room or Room()
             yield AgentRequest(
-                connection, message, expected, deadline, quorum=quorum, on_drop=on_drop, on_notice=self._on_notice
+                connection,
+                message,
+                expected,
+                deadline,
+                quorum=quorum,
+                on_drop=on_drop,
+                on_notice=self._on_notice,
+                room=self._room,
             )
         finally:
             connection.close()
