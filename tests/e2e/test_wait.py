@@ -180,7 +180,7 @@ def test_a_payload_is_one_line_that_no_terminal_interprets(payload, shown):
         (["--from", "com.db.*", "--verb", "deploy"], "7-1.toml com.db.1 --allow deploy\n"),
         (["--from", "com.db.*", "--verb", "a b"], "com.db.1 --allow 'a b'\n"),
         (["--from", "com.db.[1-2]"], "use a pattern here"),
-        (["--subject", "a.*"], "use a subject without wildcards"),
+        (["--subject", "a.*"], "it contains a wildcard"),
         (["./script"], "unrecognized arguments: ./script"),
     ],
 )
