@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +18,7 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from remaphore.errors import KeyFormatError
-from remaphore.protocol.verifier_worker import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, decode_base58
+from remaphore.protocol.verifier_worker import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, decode_base58, find_verify
 
 __all__ = ["PUBLIC_KEY_BYTES", "SIGNATURE_BYTES"]
 
@@ -93,11 +94,26 @@ def encode_base58(raw: bytes) -> bytes:
 
 def verify(public: bytes, signature: bytes, body: bytes) -> bool:
     """Return whether *signature* (64 bytes) over *body* was made with the private key of *public* (32 bytes)."""
+    return _verify_signed(signature + body, public)
+
+
+def choose_verify() -> Callable[[bytes, bytes], bool]:
+    """Return `find_verify()`, or the same made of PyNaCl's public function if it has no such compiled module."""
     try:
-        bindings.crypto_sign_open(signature + body, public)
-    except BadSignatureError:
-        return False
-    return True
+        return find_verify()
+    except (ImportError, AttributeError):
+
+        def verify_signed(signed: bytes, public: bytes) -> bool:
+            try:
+                bindings.crypto_sign_open(signed, public)
+            except BadSignatureError:
+                return False
+            return True
+
+        return verify_signed
+
+
+_verify_signed = choose_verify()
 
 
 def library_folders() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import pickle
+import sys
 from collections.abc import Callable
 
 import base58
@@ -22,6 +23,15 @@ ALPHABET = base58.BITCOIN_ALPHABET.decode()
 SIZES = st.sampled_from([keys.PUBLIC_KEY_BYTES, keys.SIGNATURE_BYTES])
 # The order of the group of ed25519 (RFC 8032, section 5.1).
 ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+@pytest.fixture(params=["compiled", "bindings"])
+def verify(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Return `keys.verify`, with PyNaCl's compiled module, and as it is for a PyNaCl that has none of this name."""
+    if request.param == "bindings":
+        monkeypatch.setitem(sys.modules, "nacl._sodium", None)
+    monkeypatch.setattr(keys, "_verify_signed", keys.choose_verify())
+    return keys.verify
 
 
 def strictly(text: bytes, size: int) -> bytes | None:
@@ -123,36 +133,36 @@ RFC8032 = [
 
 
 @pytest.mark.parametrize(("seed", "public", "body", "signature"), RFC8032)
-def test_signatures_are_those_of_rfc_8032(seed: str, public: str, body: str, signature: str) -> None:
+def test_signatures_are_those_of_rfc_8032(
+    seed: str, public: str, body: str, signature: str, verify: Callable[..., bool]
+) -> None:
     key = PrivateKey(bytes.fromhex(seed))
     assert keys.decode_public(key.public) == bytes.fromhex(public)
     assert key.sign(bytes.fromhex(body)) == bytes.fromhex(signature)
-    assert keys.verify(bytes.fromhex(public), bytes.fromhex(signature), bytes.fromhex(body))
+    assert verify(bytes.fromhex(public), bytes.fromhex(signature), bytes.fromhex(body))
 
 
 @pytest.mark.parametrize("part", ["public", "signature", "body"])
-def test_a_signature_holds_for_its_key_and_body_alone(part: str) -> None:
+def test_a_signature_holds_for_its_key_and_body_alone(part: str, verify: Callable[..., bool]) -> None:
     parts = {
         "public": keys.decode_public(make_key().public),
         "signature": make_key().sign(b"body"),
         "body": b"body",
     }
-    assert keys.verify(**parts)
-    assert not keys.verify(**parts | {part: parts[part][:-1] + bytes([parts[part][-1] ^ 1])})
+    assert verify(**parts)
+    assert not verify(**parts | {part: parts[part][:-1] + bytes([parts[part][-1] ^ 1])})
 
 
-def test_nobody_can_make_a_second_signature_from_a_first_by_adding_the_order() -> None:
+def test_nobody_can_make_a_second_signature_from_a_first_by_adding_the_order(verify: Callable[..., bool]) -> None:
     signature = make_key().sign(b"body")
     scalar = int.from_bytes(signature[32:], "little") + ORDER
-    assert not keys.verify(
-        keys.decode_public(make_key().public), signature[:32] + scalar.to_bytes(32, "little"), b"body"
-    )
+    assert not verify(keys.decode_public(make_key().public), signature[:32] + scalar.to_bytes(32, "little"), b"body")
 
 
-def test_a_public_key_of_small_order_verifies_nothing() -> None:
+def test_a_public_key_of_small_order_verifies_nothing(verify: Callable[..., bool]) -> None:
     # With the neutral element as key, R = that element and S = 0 would satisfy the equation for every body.
     neutral = (1).to_bytes(32, "little")
-    assert not keys.verify(neutral, neutral + bytes(32), b"anything")
+    assert not verify(neutral, neutral + bytes(32), b"anything")
 
 
 def test_a_private_key_survives_its_text() -> None:
