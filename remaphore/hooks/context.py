@@ -122,7 +122,7 @@ class PluginNode(Protocol):
     ) -> AbstractAsyncContextManager[PluginRequest]:
         """Send a message that requests replies, and yield the request, to iterate over its replies.
 
-            async with context.node.request("deploy", to="com.example.**", timeout=30) as request:
+            async with node.request("deploy", to="com.example.**", timeout=30) as request:
                 async for reply in request: ...
             request.summary()
 
@@ -130,9 +130,9 @@ class PluginNode(Protocol):
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
         without which `running` is empty. require: end the iteration once so many destinations have succeeded: a number,
         "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
-        on_drop: called with each reply or receipt that is dropped, and why.
-        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
-        matches fewer than are required, and what `send` raises.
+        on_drop: called with each reply or receipt that is dropped, and why. For the others see `send`.
+        Raise NoReceiversError if no peer matches *to*, UsageError if it matches fewer than required, and what `send`
+        raises. The iteration raises RemaphoreError if more than 64 MiB of replies wait to be read.
         """
 
 
