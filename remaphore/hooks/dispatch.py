@@ -147,23 +147,16 @@ def _picker(given: Sequence[str], wanted: Sequence[str]) -> Callable[[tuple[obje
     return itemgetter(*places)
 
 
-def emit_detached(
-    hook: PreparedHook,
-    *values: object,
-    timeout: float | None,
-    report: Callable[[list[Outcome]], None],
-    in_task: bool = True,
+def detach(
+    called: Sequence[Outcome], *, timeout: float | None, report: Callable[[list[Outcome]], None]
 ) -> asyncio.Task[None] | None:
-    """Do as `emit`, but do not wait: *report* gets the outcomes once all implementations are done.
+    """Let *report* have the outcomes of a hook once all that it *called* is done, without waiting for that.
 
-    It does not get those of plain functions that returned None. Return the task that waits for the others, or None if
-    none of them waits: then *report* has been called already, and no task was made, which would cost more than most
-    events. in_task: as for `PreparedHook.call`.
+    called: at least one outcome, as `PreparedHook.call` returns them. Return the task that waits for the coroutines
+    among the results, or None if there are none: then *report* has been called already, and no task was made, which
+    would cost more than most events.
     """
     started = time.monotonic()
-    called = hook.call(values, slow=math.inf, in_task=in_task)
-    if not called:
-        return None
     calls = [_started(outcome) for outcome in called]
     if not _any_waits(calls):
         report(calls)  # type: ignore[arg-type]
@@ -172,7 +165,7 @@ def emit_detached(
     async def finish() -> None:
         report(await _finish_all(calls, started, timeout))
 
-    return spawn(finish(), name=hook.name)
+    return spawn(finish(), name=called[0].hook)
 
 
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from remaphore.errors import describe
-from remaphore.hooks.dispatch import Outcome, PreparedHook, emit_detached, emit_plain, emit_prepared
+from remaphore.hooks.dispatch import Outcome, PreparedHook, detach, emit_plain, emit_prepared
 from remaphore.protocol.message import EXIT_CODE_LIMIT, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 
@@ -92,16 +93,16 @@ class MessageProcessor:
         Return None, or, if too many of these hooks are running, what to wait for before the next message is handled.
         This never raises: the messages behind this one are to be handled. in_task: as for `PreparedHook.call`.
         """
+        event = (message, result.outcomes, result.reply, sent)
         try:
-            return self._notify(message, result, sent=sent, in_task=in_task)
+            called = self._handled.call(event, slow=math.inf, in_task=in_task)
+            return self._await_hooks(called, message, result) if called else None
         except Exception as error:  # noqa: BLE001 - costs this notification
             _log.error("notification_lost", **message.log_fields, error=describe(error))
             return None
 
-    def _notify(self, message: Message, result: Result, *, sent: bool, in_task: bool) -> asyncio.Task[None] | None:
-        event = (message, result.outcomes, result.reply, sent)
-        report = self._errors.report
-        noting = emit_detached(self._handled, *event, timeout=NOTE_SECONDS, report=report, in_task=in_task)
+    def _await_hooks(self, called: list[Outcome], message: Message, result: Result) -> asyncio.Task[None] | None:
+        noting = detach(called, timeout=NOTE_SECONDS, report=self._errors.report)
         if noting is None:
             return None
         size = _held_bytes(message, result)

@@ -165,7 +165,7 @@ class Parser:
         """
         found: list[Delivery] = []
         payloads: list[bytes] = []
-        buffer, start, head = self._buffer, 0, _CRLF  # no line begins so
+        buffer, start, head = bytes(self._buffer), 0, _CRLF  # no line begins so
         while True:
             if not buffer.startswith(head, start):
                 plain = _PLAIN.match(buffer, start)
@@ -182,11 +182,11 @@ class Parser:
             end = begin + int(size)
             if end - begin > self._max_message or not buffer.startswith(_CRLF, end):
                 break
-            payloads.append(bytes(buffer[begin:end]))
+            payloads.append(buffer[begin:end])
             start = end + len(_CRLF)
         if found and not payloads:
             found.pop()
-        del buffer[:start]
+        del self._buffer[:start]
         return found
 
     def _line(self) -> Event | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remaphore.hooks.dispatch import PreparedHook, emit, emit_detached, emit_failures, emit_plain, emit_prepared
+from remaphore.hooks.dispatch import PreparedHook, detach, emit, emit_failures, emit_plain, emit_prepared
 from remaphore.hooks.markers import hookimpl
 from remaphore.protocol.message import Reply
 from tests.harness.plugins import plugin_manager
@@ -329,7 +330,7 @@ async def test_a_prepared_hook_reaches_every_plugin_and_reports_what_is_of_inter
     assert seen == [None, None]
     assert asyncio.current_task() is not None
     waits = PreparedHook(plugins(f=good, **functions).hook.remaphore_shutdown)
-    await emit_detached(waits, "why", timeout=10.0, report=reported.extend)
+    await detach(waits.call(("why",), slow=math.inf), timeout=10.0, report=reported.extend)
     assert {each.plugin: type(each.error) for each in reported} == {
         "f": type(None),
         "a": AttributeError,

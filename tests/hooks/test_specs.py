@@ -24,7 +24,7 @@ def missing(hook, *, page=PAGE, harness=PluginHarness):
     method = getattr(harness, IMPLICIT.get(event, event), None)
     places = {
         "remaphore/hooks/specs.py: a docstring": bool(inspect.getdoc(getattr(specs, hook))),
-        "remaphore/: a call with emit, emit_each, emit_plain or emit_detached": bool(
+        "remaphore/: a call with emit, emit_each, emit_plain or PreparedHook": bool(
             re.search(rf"hook\.{hook}\b", CORE)
         ),
         "remaphore/testing/: a method of PluginHarness": method is not None

@@ -132,10 +132,13 @@ async def test_an_error_that_cannot_be_shown_costs_no_message(running, hook, lat
 
 @pytest.mark.parametrize("wants_reply", [True, False])
 async def test_a_notification_that_fails_is_logged_and_costs_no_message(running, monkeypatch, wants_reply):
-    def fail(*_arguments, **_event):
-        raise UnshowableError
+    class Failing(processor.PreparedHook):
+        def call(self, values, *, slow, in_task=True):
+            if self.name == "remaphore_handled":
+                raise UnshowableError
+            return super().call(values, slow=slow, in_task=in_task)
 
-    monkeypatch.setattr(processor, "emit_detached", fail)
+    monkeypatch.setattr(processor, "PreparedHook", Failing)
     broker, echo = MemoryBroker(), Echo()
     with structlog.testing.capture_logs() as logs:
         async with running(broker, echo=echo) as own:
