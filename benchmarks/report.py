@@ -111,6 +111,8 @@ TARGETS = (
     Target(key="agent_send", what="remaphore -s through the agent", value=1.3, unit=L3),
     Target(key="agent_request", what="remaphore -r through the agent, three receivers", value=1.8, unit=L3),
     Target(key="agent_loop", what="200 sends through the agent in a shell loop", value=350, unit=L3),
+    Target(key="agent_rate", what="sends of the agent for four clients", value=1000, unit="/s", at_least=True),
+    Target(key="agent_mib", what="idle agent", value=32, unit="MiB"),
     Target(key="once", what="remaphore -o until Ready", value=14, unit=L3),
     Target(key="help", what="remaphore --help", value=4, unit=L3),
     Target(key="example", what="remaphore -C", value=7, unit=L3),

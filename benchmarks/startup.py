@@ -7,6 +7,7 @@ import compileall
 import os
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import remaphore
 import remaphore_plugins
-from benchmarks import limits, site
+from benchmarks import agent, limits, site
 from benchmarks.daemon import COMMAND
 from benchmarks.report import Samples
 from benchmarks.site import Node
@@ -52,8 +53,8 @@ class Startup:
 
     def measure(self, runs: int = RUNS) -> Samples:
         """Run every command *runs* times, by turns; return the ratios of the medians, and L3 in milliseconds."""
-        with self._agent():
-            return self._measure(runs)
+        with self._agent() as process:
+            return {**agent.measure(process, self._socket, verb="note"), **self._measure(runs)}
 
     def _measure(self, runs: int) -> Samples:
         through = [COMMAND, "--agent", self._socket]
@@ -78,18 +79,22 @@ class Startup:
         return {**samples, "L3_ms": [bare * 1000], "send_ms": [medians["send"] * 1000]}
 
     @contextmanager
-    def _agent(self) -> Iterator[None]:
+    def _agent(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run an agent, and as many receivers as its peers that reply."""
         with ExitStack() as stack:
-            agent = [COMMAND, "agent", "--agent", self._socket, "-c", str(self._of_agent)]
+            processes = []
+            serve = [COMMAND, "agent", "--agent", self._socket, "-c", str(self._of_agent)]
             receivers = [[COMMAND, "receive", "-c", str(config), "/bin/echo"] for config in self._receivers]
-            for command in (agent, *receivers):
+            for command in (serve, *receivers):
                 process = stack.enter_context(
                     subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self._environ)
                 )
                 stack.callback(process.terminate)
                 _wait_until_ready(process)
-            yield
+                assert process.stderr is not None  # a pipe; its log is longer than what a pipe holds
+                threading.Thread(target=process.stderr.read, daemon=True).start()
+                processes.append(process)
+            yield processes[0]
 
     def _until_ready(self) -> float:
         begin = time.perf_counter()

@@ -26,6 +26,8 @@ MAX_VALUE = 1024
 MAX_TRACEBACK = 16 * 1024
 
 _FIELD = re.compile(r"\s\w+=")
+# What structlog imports where it is installed, for tracebacks and colours that `configure` replaces: 4 MiB and 40 ms.
+_UNUSED = ("rich", "colorama")
 
 
 def configure(log_format: Format, *, level: int = logging.INFO, fit: Callable[[str, str], str] | None = None) -> None:
@@ -33,7 +35,13 @@ def configure(log_format: Format, *, level: int = logging.INFO, fit: Callable[[s
 
     fit: returns a line for people as its terminal shows it; its second argument is the level of the line.
     """
-    import structlog
+    unused = [name for name in _UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(unused))  # type: ignore[arg-type] # None: importing it is an ImportError
+    try:
+        import structlog
+    finally:
+        for name in unused:
+            del sys.modules[name]
 
     structlog.configure(
         processors=[_Renderer(log_format, fit, level)],

@@ -211,6 +211,11 @@ TABLES = (
                 " $XDG_RUNTIME_DIR/remaphore/agent.sock for others). Clients do not read this: name another path"
                 " to them with --agent.",
             ),
+            Key(
+                "metrics",
+                "string",
+                "IP address and port at which the agent serves its metrics, such as 127.0.0.1:9618 (default: none).",
+            ),
         ),
     ),
     Table(

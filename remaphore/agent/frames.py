@@ -37,6 +37,7 @@ HEAD, PAYLOAD, ANSWER = b"H", b"P", b"A"  # from the client
 ASKED, RECEIPT, REPLY, READY, MESSAGE, NOTICE, END = b"M", b"C", b"R", b"W", b"G", b"N", b"E"  # from the agent
 
 SEND, REQUEST, RECEIVE, WHOAMI = "send", "request", "receive", "whoami"
+OPERATIONS = (SEND, REQUEST, RECEIVE, WHOAMI)
 WITH_PAYLOAD = (SEND, REQUEST)
 
 _OUTGOING = frozenset(("v", "op", "verb", "to", "id", "key", "subject", "timeout"))

@@ -33,7 +33,7 @@ class Operations:
         self.rules = rules
         self._feeds = feeds
         self._receipts = receipts
-        self._release = version("remaphore")
+        self.release = version("remaphore")
 
     def start(self, session: Session, head: Head) -> Coroutine[Any, Any, End]:
         """Return the operation that *head* asks for, not begun. Raise RefusedError if no rule permits it."""
@@ -119,7 +119,7 @@ class Operations:
             "rules": [describe_rule(rule) for rule in rules],
             "connected": self.node.bus.connected,
             "version": frames.VERSION,
-            "release": self._release,
+            "release": self.release,
             "destination": config.destination,
             "subject": config.subject,
             "peers": peers,

@@ -14,6 +14,7 @@ from remaphore.agent.audit import Audit
 from remaphore.agent.budget import Budget
 from remaphore.agent.credentials import describe_caller, read_caller
 from remaphore.agent.feeds import Feeds
+from remaphore.agent.metrics import UNKNOWN, OperationCounts, build_info, render
 from remaphore.agent.operations import Operations
 from remaphore.agent.refusal import RefusedError
 from remaphore.agent.rules import Rules
@@ -57,10 +58,11 @@ class Agent:
         self._open: Counter[int] = Counter()  # connections by uid
         self._sessions: set[Session] = set()  # those whose operation runs
         self._tasks: set[asyncio.Task[None]] = set()
-        self.operations = 0  # those that have ended
+        self.counts = OperationCounts()
         self._free = asyncio.Semaphore(MAX_OPERATIONS + SPARE)
         signer = Signer(config, clock)
         self._signer = signer
+        self._bus = bus
         self._node = Node(bus, config, clock=clock)
         self._feeds = Feeds(bus, config, clock)
         receipts = ReceiptSender(bus, config.subject, signer)
@@ -72,10 +74,21 @@ class Agent:
         """The configuration that is in effect."""
         return self._node.config
 
-    @property
-    def connections(self) -> int:
-        """The number of connections that are open now."""
-        return self._open.total()
+    def collect_metrics(self) -> bytes:
+        """Return the metrics of now, for Prometheus."""
+        rules = self._operations.rules
+        return render(
+            {
+                "agent_operations_total": ("Operations that have ended, by their result.", self.counts.samples()),
+                "agent_connections": ("Connections that are open.", self._open.total()),
+                "agent_bytes_waiting": ("Payloads, and what clients have not read yet.", self._budget.total),
+                "agent_rules": ("Rules that are in effect.", len(self.config.agent.allow) - len(rules.problems)),
+                "agent_rules_ignored": ("Rules that name no user or group of this machine.", len(rules.problems)),
+                "connected": ("1 with a connection to the broker, 0 without.", int(self._bus.connected)),
+                "reconnects_total": ("Connections to the broker after the first.", self._bus.reconnects),
+                "build_info": ("Always 1; see the labels.", build_info(self._operations.release)),
+            }
+        )
 
     def apply_config(self, config: Config) -> None:
         """Use the rules, identities and peers of *config*; end each receive that is no longer permitted."""
@@ -83,7 +96,11 @@ class Agent:
         for name in _NEED_RESTART:
             if getattr(previous, name) != getattr(config, name):
                 _log.warning("restart_needed", setting=name)
-        config = replace(config, **{name: getattr(previous, name) for name in _NEED_RESTART})
+        for name in ("socket", "metrics"):
+            if getattr(previous.agent, name) != getattr(config.agent, name):
+                _log.warning("restart_needed", setting=f"agent.{name}")
+        agent = replace(config.agent, socket=previous.agent.socket, metrics=previous.agent.metrics)
+        config = replace(config, agent=agent, **{name: getattr(previous, name) for name in _NEED_RESTART})
         self._node.apply_config(config)
         self._signer.config = config
         self._feeds.apply_config(config)
@@ -146,6 +163,7 @@ class Agent:
             caller, refusal = read_caller(connection)
             about = describe_caller(connection, caller)
             if self._open[caller.uid] >= USER_OPERATIONS + USER_SPARE:
+                self.counts.add(UNKNOWN, 3, "busy")
                 self._audit.refused(caller.uid, {**about, "kind": "busy"})
                 return
             self._open[caller.uid] += 1
@@ -189,8 +207,8 @@ class Agent:
             self._sessions.discard(session)
 
     def _record(self, session: Session, end: End, about: dict[str, object], milliseconds: float) -> None:
-        self.operations += 1
         head = session.head
+        self.counts.add(head.operation if head else UNKNOWN, end.exit_code, end.kind)
         fields = {
             **about,
             "op": head.operation if head else None,

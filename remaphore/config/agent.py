@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,17 +12,36 @@ from remaphore.config.tables import Table
 from remaphore.text import closest
 
 OPERATIONS = ("send", "request", "receive")
-_AGENT = ("socket", "allow")
+_AGENT = ("socket", "metrics", "allow")
 _RULE = ("user", "group", "do", "verbs", "to", "identity", *payload_rules.KEYS)
+_LISTEN = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
 _MAX_ID = 2**32 - 2  # the largest uid and gid; the next number means "unchanged" in chown(2)
 
 
 def read_agent(root: Table, base: Path, *, identities: Collection[str]) -> AgentSettings:
     """Return the settings in `[agent]` of *root*. identities: the public keys of this node. Raise ConfigError."""
     table = root.table("agent", _AGENT)
-    socket = table.text("socket")
+    path = table.text("socket")
+    metrics = table.text("metrics") or ""
+    if metrics and not is_listen_address(metrics):
+        hint = "write an address such as 127.0.0.1:9618 or [::1]:9618; port 0 selects any free port"
+        raise table.error("metrics", "not an IP address and a port", hint)
     rules = tuple(_rule(each, identities) for each in table.tables("allow", _RULE))
-    return AgentSettings(socket=None if socket is None else base / socket, allow=rules)
+    return AgentSettings(socket=None if path is None else base / path, metrics=metrics, allow=rules)
+
+
+def is_listen_address(text: str) -> bool:
+    """Return whether *text* is an IP address, in brackets if it is of IPv6, and a port. It is never a name."""
+    found = _LISTEN.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        return False
+    import socket
+
+    try:
+        socket.inet_pton(socket.AF_INET6 if found["v6"] else socket.AF_INET, found["v6"] or found["v4"])
+    except OSError:
+        return False
+    return True
 
 
 def _rule(table: Table, identities: Collection[str]) -> AgentRule:

@@ -134,9 +134,13 @@ class AgentRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """The settings of the agent. socket: its path, None for the default. allow: its rules; it does nothing else."""
+    """The settings of the agent. socket: its path, None for the default. allow: its rules; it does nothing else.
+
+    metrics: the IP address and the port at which it serves its metrics; empty for none.
+    """
 
     socket: Path | None = None
+    metrics: str = ""
     allow: tuple[AgentRule, ...] = ()
 
 

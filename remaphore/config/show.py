@@ -56,6 +56,8 @@ def settings(config: Config, *, state_dir: Path, hooks: tuple[Path, ...]) -> Ite
             yield Setting(key, render.time(round(value * duration.SECOND)) if in_seconds else value, config.origin(key))
     if config.agent.socket:
         yield Setting("agent.socket", str(config.agent.socket), config.origin("agent"))
+    if config.agent.metrics:
+        yield Setting("agent.metrics", config.agent.metrics, config.origin("agent"))
     for rule in config.agent.allow:
         yield Setting(rule.path, render.agent_rule(rule), f"{config.source}: {rule.path}")
     yield Setting("plugins.enable", list(config.enabled_plugins), config.origin("plugins"))

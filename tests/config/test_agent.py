@@ -98,3 +98,19 @@ def test_files_may_be_credentials_of_the_service(tmp_path, monkeypatch):
     assert config.identity().load().public == make_key(1).public
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "relative")
     assert load(str(file), {}).identity().file == Path(tmp_path, name)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:9618", "[::1]:9618", "[::]:65535"])
+def test_the_address_of_the_metrics_is_read(tmp_path, address):
+    file = write_toml(tmp_path / "a.toml", 1, "com.example.a", tables=f'[agent]\nmetrics = "{address}"\n')
+    assert load(str(file), {}).agent.metrics == address
+
+
+@pytest.mark.parametrize(
+    "address", ["9618", ":9618", "localhost:9618", "127.1:9618", "::1:9618", "[x]:1", "1.2.3.4:65536"]
+)
+def test_another_address_of_the_metrics_is_refused(tmp_path, address):
+    file = write_toml(tmp_path / "a.toml", 1, "com.example.a", tables=f'[agent]\nmetrics = "{address}"\n')
+    with pytest.raises(ConfigError, match="metrics: not an IP address and a port") as caught:
+        load(str(file), {})
+    assert "127.0.0.1:9618" in caught.value.hint

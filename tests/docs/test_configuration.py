@@ -28,7 +28,7 @@ NESTED = {"tls", "identities", "peers", "verbs", "plugins", "agent"}
         ("[[peers]]", set(toml._PEER)),
         ("[peers.only.VERB]", set(payload_rules.KEYS)),
         ("[verbs.NAME]", set(toml._VERB)),
-        ("[agent]", {"socket"}),
+        ("[agent]", set(agent._AGENT) - {"allow"}),
         ("[[agent.allow]]", set(agent._RULE)),
         ("[plugins]", {"enable"}),
     ],

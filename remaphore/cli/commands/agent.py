@@ -70,7 +70,7 @@ def run(options: Agent) -> int:
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     config = _load_config(options)
     passed = listener.activated(os.environ, pid=os.getpid())
-    enable_gc()
+    enable_gc(collect=True)
     if passed is not None:
         with closing(passed):
             tasks.run(serve(options, config, passed))
@@ -116,7 +116,9 @@ async def serve(options: Agent, config: Config, listener: socket.socket) -> None
 
     import structlog
 
+    from remaphore.agent.metrics import served
     from remaphore.agent.server import Agent as AgentServer
+    from remaphore.cli.main import return_memory
     from remaphore.receiving.systemd import Notifier
     from remaphore.tasks import on_stop, spawn
     from remaphore.transport.nats_client import NatsBus
@@ -144,8 +146,10 @@ async def serve(options: Agent, config: Config, listener: socket.socket) -> None
     tasks = {spawn(server.serve(listener), name="agent"), spawn(stopped.wait(), name="agent stop")}
     log.info("ready", detail=f"Ready, listening on {listener.getsockname()}", rules=len(config.agent.allow))
     notifier.ready(f"serving {len(config.agent.allow)} rules")
+    return_memory()
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        async with served(config.agent.metrics, server.collect_metrics):
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
@@ -155,7 +159,7 @@ async def serve(options: Agent, config: Config, listener: socket.socket) -> None
         await asyncio.wait(tasks)
         await bus.close()
         notifier.close()
-    log.info("stopped", operations=server.operations)
+    log.info("stopped", operations=server.counts.total)
 
 
 def _reload_on_hangup(options: Agent, server: AgentServer, notifier: Notifier) -> None:

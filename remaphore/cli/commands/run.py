@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -123,6 +123,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
 
     import structlog
 
+    from remaphore.cli.main import return_memory
     from remaphore.node import DaemonNode
     from remaphore.receiving.daemon import Daemon
     from remaphore.receiving.ledger.ledger import Ledger
@@ -142,7 +143,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
     def ready() -> None:
         log.info("ready", detail=f"Ready, receiving as {daemon.destination}")  # scripts wait for the word of `receive`
         notifier.receiving(daemon.destination)
-        _return_memory()
+        return_memory()
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     bus = _start_bus(config, report)
@@ -158,14 +159,6 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.stopping()
     stats = daemon.stats()
     log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
-
-
-def _return_memory() -> None:
-    """Return to the kernel what starting has left free in the memory of malloc(3): 0.3 MiB."""
-    import ctypes
-
-    with suppress(AttributeError):  # not in every C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_bus(config: Config, report: Callable[[str, str], None]) -> NatsBus:
