@@ -15,7 +15,7 @@ from remaphore.agent import frames, place
 from remaphore.agent.connection import ANSWER_SECONDS, Connection
 from remaphore.agent.requests import AgentRequest
 from remaphore.config.settings import Auth, Config, Identity
-from remaphore.errors import ConnectionLostError, DecodeError, UsageError
+from remaphore.errors import ConnectionLostError, DecodeError, PayloadTooLargeError, UsageError
 from remaphore.node import CONNECT_SECONDS, REQUEST_SECONDS, Node, as_bytes
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.keys import PrivateKey
@@ -103,10 +103,10 @@ class AgentNode(Node):
     ) -> Message:
         """Do what `Node.send` does; raise AgentError if the agent cannot be used, or does not permit it."""
         head = _head(frames.SEND, verb=verb, to=to, id=id, key=key, subject=subject_name, timeout=timeout)
+        raw = _payload(payload)
         connection = Connection(self._path, self._on_notice)
         try:
             await connection.open()
-            raw = as_bytes(payload)
             limit = CONNECT_SECONDS if timeout is None else timeout
             deadline = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
             await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=deadline)
@@ -135,20 +135,12 @@ class AgentNode(Node):
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[AgentRequest]:
         """Do what `Node.request` does; raise AgentError if the agent cannot be used, or does not permit it."""
-        head = _head(
-            frames.REQUEST,
-            verb=verb,
-            to=to,
-            id=id,
-            key=key,
-            subject=subject_name,
-            timeout=timeout,
-            receipts=receipts,
-        )
+        keys = {"id": id, "key": key, "subject": subject_name, "timeout": timeout, "receipts": receipts}
+        head = _head(frames.REQUEST, verb=verb, to=to, **keys)
+        raw = _payload(payload)
         connection = Connection(self._path, self._on_notice)
         try:
             await connection.open()
-            raw = as_bytes(payload)
             limit = CONNECT_SECONDS if timeout is None else timeout
             asked_by = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
             await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=asked_by)
@@ -247,6 +239,15 @@ def _head(operation: str, **keys: Any) -> bytes:
     if len(encoded) > frames.HEADER_BYTES + frames.MAX_HEAD_BYTES:
         raise UsageError("the verb, the pattern or the id is too long for the agent", hint="use shorter ones")
     return encoded
+
+
+def _payload(payload: str | bytes) -> bytes:
+    """Return the bytes of *payload*. Raise PayloadTooLargeError, as without an agent, if no message can hold them."""
+    raw = as_bytes(payload)
+    if len(raw) > frames.MAX_PAYLOAD_BYTES:
+        what = f"message too large: a payload of {len(raw)} bytes, receivers accept {frames.MAX_PAYLOAD_BYTES}"
+        raise PayloadTooLargeError(what, hint="send a shorter payload")
+    return raw
 
 
 def _message(connection: Connection, about: dict[str, Any], *, verb: str, to: str, **rest: Any) -> Message:
