@@ -46,8 +46,18 @@ class _Stopped(BaseException):
 
 
 def command() -> NoReturn:
-    """Run the command line of this process, and end the process."""
-    code = run(sys.argv[1:], os.environ)
+    """Run the command line of this process, and end the process.
+
+    Until a way is found, SIGINT ends it as it ends a program in C: Python's traceback would say nothing.
+    """
+    import _signal  # type: ignore[import-not-found]
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    try:
+        code = run(sys.argv[1:], os.environ)
+    except _Stopped as stopped:
+        code = 128 + stopped.number
     if code is None:
         from remaphore.cli.main import command as full
 
@@ -201,7 +211,10 @@ def encode(wish: dict[str, str], limit: float | None) -> bytes | None:
 
 
 def exchange(connection: Socket, path: str, request: bytes, seconds: float | None, *, waits: bool) -> int:
-    """Write *request*, print the answer, and return the exit code. seconds: the limit of a request that *waits*."""
+    """Write *request*, print the answer, and return the exit code. Raise _Stopped.
+
+    seconds: the limit of a request that *waits*.
+    """
     try:
         begin_signals()
         limit = BROKER_SECONDS if seconds is None else seconds
@@ -223,8 +236,6 @@ def exchange(connection: Socket, path: str, request: bytes, seconds: float | Non
         from remaphore.agent import place
 
         return _report(place.lost(path, place.SENT if sent else place.UNKNOWN))
-    except _Stopped as stopped:
-        return 128 + stopped.number
     except BrokenPipeError:
         return 141  # see `remaphore.cli.main`
     except OSError as error:
@@ -238,7 +249,7 @@ def exchange(connection: Socket, path: str, request: bytes, seconds: float | Non
 
 def begin_signals() -> None:
     """Do what `interrupts.begin` does, whose module takes as long to import as the rest of this command takes."""
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise _Stopped(number)

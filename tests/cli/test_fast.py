@@ -265,6 +265,25 @@ def test_a_signal_ends_it_with_the_exit_code_of_the_full_command_also_if_the_cal
         assert process.wait(SECONDS) == 128 + number
 
 
+KILL = "os.kill(os.getpid(), signal.SIGINT)"
+FINDER = f"type('F', (), {{'find_spec': lambda name, *_: {KILL} if name == 'remaphore.cli.main' else None}})"
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        f"fast.run = lambda *_: {KILL}",
+        f"sys.argv[1:] = ['-s', '--agent', '/agent.sock']; fast.is_trusted = lambda *_: {KILL}",
+        f"fast.run = lambda *_: None; sys.meta_path.insert(0, {FINDER})",
+        f"fast.run = lambda *_: (fast.begin_signals(), {KILL})",
+    ],
+)
+def test_an_interrupt_at_any_time_ends_it_without_a_traceback(phase):
+    code = f"import os, signal, sys; from remaphore.cli import fast; {phase}; fast.command()"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SECONDS, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130 if "begin" in phase else -signal.SIGINT, b"", b"")
+
+
 @as_root
 def test_an_ignored_signal_stays_ignored():
     with asked("sh", "-c", 'trap "" INT; exec "$@"', "sh") as (process, connection):
