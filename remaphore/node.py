@@ -136,10 +136,9 @@ class _Sender:
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
         without which `running` is empty. require: end the iteration once so many destinations have succeeded: a number,
         "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
-        on_drop: called with each reply or receipt that is dropped, and why.
-        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
-        matches fewer than are required, and what `send` raises. Of all requests of a node, 64 MiB of replies may wait
-        to be read; the iteration over one that gets more raises RemaphoreError after the replies that fit.
+        on_drop: called with each reply or receipt that is dropped, and why. For the others see `send`.
+        Raise NoReceiversError if no peer matches *to*, UsageError if it matches fewer than required, and what `send`
+        raises. The iteration raises RemaphoreError if more than 64 MiB of replies wait to be read.
         """
         from remaphore.protocol.exchange import Exchange
         from remaphore.protocol.quorum import ReplyQuorum
@@ -155,17 +154,10 @@ class _Sender:
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
         self._room = self._room or Room()
         request = Request(
-            outgoing,
-            exchange,
-            quorum=quorum,
-            receipts=receipts,
-            on_drop=on_drop,
-            clock=self._clock,
-            room=self._room,
+            outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock, room=self._room
         )
-        subject_name = _checked(subject_name)
         try:
-            await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)
+            await request.start(self.bus, config, subject_name=_checked(subject_name), deadline=deadline)
             yield request
         finally:
             await request.stop(self.bus, config)

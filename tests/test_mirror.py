@@ -51,6 +51,7 @@ COVERED_BY = {
     "remaphore/config/roundtrip.py": "tests/config/test_editing.py",
     "remaphore/config/tables.py": "tests/config/test_toml_mistakes.py",
     "remaphore/diagnostics/agent.py": "tests/diagnostics/test_checkup.py",
+    "remaphore/coordination/command.py": "tests/coordination/test_guardian.py",
     "remaphore/coordination/streams.py": "tests/coordination/test_setup.py",
     "remaphore/diagnostics/clock.py": "tests/diagnostics/test_checkup.py",
     "remaphore/diagnostics/credentials.py": "tests/diagnostics/test_checkup.py",

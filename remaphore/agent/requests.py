@@ -62,19 +62,16 @@ class AgentRequest(Request):
         return self._connection.has_frame and not self._ended
 
     async def _next(self, *, keep: bool = False) -> Reply | Receipt | None:
-        event = await self._read()
-        if keep and event is not None and not self._room.take(size_of(event)):
-            raise replies_lost(1)
-        return event
-
-    async def _read(self) -> Reply | Receipt | None:
         while not self._ended:
             kind, body = await self._connection.next(deadline=self._deadline, outcome=place.SENT)
             try:
                 if kind == frames.END:
                     self._end(body)
                 elif kind in (frames.REPLY, frames.RECEIPT):
-                    return self._take(kind, body)
+                    event = self._take(kind, body)
+                    if keep and not self._room.take(size_of(event)):
+                        raise replies_lost(1)
+                    return event
             except DecodeError as error:
                 raise self._connection.not_understood(error) from None
         return None
