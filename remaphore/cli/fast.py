@@ -29,6 +29,8 @@ _VERSION = 1  # of the protocol, whose frames are described in `remaphore.agent.
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PAYLOAD_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
+_KINDS = b"MRNE"  # of frames that answer what is asked here
+_MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 _BOOLS = ("r", "s")
 _TEXTS = ("D", "agent", "t", "u", "v")
@@ -211,10 +213,7 @@ def encode(wish: dict[str, str], limit: float | None) -> bytes | None:
 
 
 def exchange(connection: Socket, path: str, request: bytes, seconds: float | None, *, waits: bool) -> int:
-    """Write *request*, print the answer, and return the exit code. Raise _Stopped.
-
-    seconds: the limit of a request that *waits*.
-    """
+    """Write *request*, print the answer, and return the exit code. seconds: the limit of a request that *waits*."""
     try:
         begin_signals()
         limit = BROKER_SECONDS if seconds is None else seconds
@@ -236,6 +235,10 @@ def exchange(connection: Socket, path: str, request: bytes, seconds: float | Non
         from remaphore.agent import place
 
         return _report(place.lost(path, place.SENT if sent else place.UNKNOWN))
+    except ValueError as error:
+        from remaphore.agent import place
+
+        return _report(place.not_understood(path, error))
     except BrokenPipeError:
         return 141  # see `remaphore.cli.main`
     except OSError as error:
@@ -263,7 +266,7 @@ def begin_signals() -> None:
 def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) -> Iterator[tuple[bytes, bytes]]:
     """Write *request*, and yield the frames of the answer, until the agent has gone or *limit* seconds have passed.
 
-    forever: the limit is that of the first frame only.
+    forever: the limit is that of the first frame only. Raise ValueError for what is no frame of an answer.
     """
     from time import monotonic
 
@@ -274,7 +277,7 @@ def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) 
     except OSError:  # it has gone, or has ended this without reading all, and what it wrote can be read
         pass
     while True:
-        while len(buffer) < 5 or len(buffer) < 5 + int.from_bytes(buffer[1:5], "big"):
+        while len(buffer) < (end := _end_of_frame(buffer)):
             try:
                 connection.settimeout(None if forever and ends == 0 else max(0.001, ends - monotonic()))
                 more = connection.recv(_READ_BYTES)
@@ -283,11 +286,18 @@ def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) 
             if not more:
                 return
             buffer += more
-        end = 5 + int.from_bytes(buffer[1:5], "big")
         kind, body, buffer = buffer[:1], buffer[5:end], buffer[end:]
         if forever:
             ends = 0
         yield kind, body
+
+
+def _end_of_frame(buffer: bytes) -> int:
+    """Return where the first frame of *buffer* ends: after its header at least. Raise ValueError if it is none."""
+    size = int.from_bytes(buffer[1:5], "big") if len(buffer) >= 5 else 0
+    if buffer[:1] not in _KINDS or size > _MAX_FRAME_BYTES:
+        raise ValueError(f"frame {buffer[:5]!r}")
+    return 5 + size
 
 
 def _print_reply(body: bytes, tag: bytes) -> None:
@@ -318,7 +328,9 @@ def _write(data: bytes) -> None:
 
 def _end(body: bytes) -> int:
     """Return the exit code of the last frame, and report its error, or how many replies were dropped."""
-    code, _, about = body.partition(b"\n")
+    code, newline, about = body.partition(b"\n")
+    if not newline or not code.isdigit():
+        raise ValueError("an end without an exit code")
     if b'"error":' in about or b'"dropped":' in about:
         from remaphore.agent import frames
         from remaphore.cli.commands.request import notice_dropped

@@ -184,6 +184,12 @@ def test_nothing_is_imported_before_the_answer(way):
         ((), 3, b"", b"may or may not have been sent"),
         ((frames.encode_json(frames.ASKED, {}),), 3, b"", b"the message was sent, later replies are lost"),
         ((END[:-1],), 3, b"", b"may or may not have been sent"),
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), 3, b"", b"is not understood: frame b'HTTP/'"),
+        ((frames.encode(b"Z", b"new"), END), 3, b"", b"is not understood: frame b'Z"),
+        ((b"R\xff\xff\xff\xff",), 3, b"", rb"is not understood: frame b'R\xff\xff\xff\xff'"),
+        ((frames.encode(frames.REPLY, b"none"), END), 3, b"", b"is not understood: not enough values"),
+        ((frames.encode(frames.END, b"zero\n{}"),), 3, b"", b"is not understood: an end without an exit code"),
+        ((frames.encode(frames.END, b""),), 3, b"", b"is not understood: an end without an exit code"),
     ],
 )
 def test_what_the_agent_answers_is_printed_as_the_full_command_prints_it(answer, code, out, err):
