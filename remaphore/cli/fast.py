@@ -110,8 +110,10 @@ def parse(arguments: list[str]) -> dict[str, str] | None:
         if not equals:
             value = arguments[at]
             at += 1
+        if name == "t" and _seconds(value) is None:  # also where another one follows, which would count
+            return None
         wish[name] = value
-    if ("s" in wish) == ("r" in wish) or wish.get("agent") == "" or ("t" in wish and _seconds(wish["t"]) is None):
+    if ("s" in wish) == ("r" in wish) or wish.get("agent") == "":
         return None
     wish["payload"] = " ".join(arguments[at:])
     return wish

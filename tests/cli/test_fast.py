@@ -39,6 +39,8 @@ REST = ("--agent=/a", "--", "-", "", "text", "a b", "-x", "---v", "ä\udcff", "5
 @example(["-s", "-v", "-s", "-t", "5s", "--", "-r"])
 @example(["-r", "-t=00000000000000000000005s"])
 @example(["-s", "-u", "", "x"])
+@example(["-s", "-t=5", "-t=5s"])
+@example(["-r", "-t", "", "--agent=", "--agent=/a", "-t", "5s"])
 def test_what_the_fast_way_reads_is_what_the_full_command_reads(arguments) -> None:
     wish = fast.parse(arguments)
     if wish is None:
