@@ -15,7 +15,7 @@ from remaphore.agent import frames, place
 from remaphore.agent.connection import ANSWER_SECONDS, Connection
 from remaphore.agent.requests import AgentRequest
 from remaphore.config.settings import Auth, Config, Identity
-from remaphore.errors import ConnectionLostError, DecodeError, UsageError
+from remaphore.errors import ConnectionLostError, DecodeError, PayloadTooLargeError, UsageError
 from remaphore.node import CONNECT_SECONDS, REQUEST_SECONDS, Node, as_bytes
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.keys import PrivateKey
@@ -233,7 +233,13 @@ def _head(operation: str, **keys: Any) -> bytes:
 async def _ask(
     connection: Connection, head: bytes, payload: bytes, timeout: float | None
 ) -> tuple[bytes, bytes, float]:
-    """Write an operation with its payload; return the first frame of the answer, and when it had to come."""
+    """Write an operation with its payload; return the first frame of the answer, and when it had to come.
+
+    Raise PayloadTooLargeError, as without an agent, if no message can hold the payload.
+    """
+    if len(payload) > frames.MAX_PAYLOAD_BYTES:
+        what = f"message too large: a payload of {len(payload)} bytes, receivers accept {frames.MAX_PAYLOAD_BYTES}"
+        raise PayloadTooLargeError(what, hint="send a shorter payload")
     await connection.open()
     limit = CONNECT_SECONDS if timeout is None else timeout
     deadline = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS

@@ -94,8 +94,7 @@ class Connection:
 
     def not_understood(self, error: RemaphoreError) -> AgentError:
         """Return the error that the answer is not one of this protocol."""
-        what = f"the answer of the agent at {self.path} is not understood: {error}"
-        return AgentError(what, hint="install the same remaphore for both, and restart the agent", kind="protocol")
+        return place.not_understood(self.path, error)
 
     def read_end(self, body: bytes) -> dict[str, Any]:
         """Return what the last frame says. Raise the error that it reports."""

@@ -120,6 +120,12 @@ def lost(path: str, outcome: str) -> ConnectionLostError:
     return ConnectionLostError(what, hint=hint)
 
 
+def not_understood(path: str, error: Exception) -> AgentError:
+    """Return the error that the answer of the agent at *path* is not one of this protocol."""
+    what = f"the answer of the agent at {path} is not understood: {error}"
+    return AgentError(what, hint="install the same remaphore for both, and restart the agent", kind="protocol")
+
+
 def describe_cut(peer: str, size: int) -> str:
     """Return the warning that the output of *peer* is not whole; *size*: in bytes."""
     return f"warning: the output of {peer} is cut: it has {size} bytes, and too many replies waited to be read"

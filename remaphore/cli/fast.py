@@ -29,6 +29,8 @@ _VERSION = 1  # of the protocol, whose frames are described in `remaphore.agent.
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PAYLOAD_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
+_KINDS = b"MRNE"  # of frames that answer what is asked here
+_MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 _BOOLS = ("r", "s")
 _TEXTS = ("D", "agent", "t", "u", "v")
@@ -46,8 +48,18 @@ class _Stopped(BaseException):
 
 
 def command() -> NoReturn:
-    """Run the command line of this process, and end the process."""
-    code = run(sys.argv[1:], os.environ)
+    """Run the command line of this process, and end the process.
+
+    Until a way is found, SIGINT ends it as it ends a program in C: Python's traceback would say nothing.
+    """
+    import _signal  # type: ignore[import-not-found]
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    try:
+        code = run(sys.argv[1:], os.environ)
+    except _Stopped as stopped:
+        code = 128 + stopped.number
     if code is None:
         from remaphore.cli.main import command as full
 
@@ -98,8 +110,10 @@ def parse(arguments: list[str]) -> dict[str, str] | None:
         if not equals:
             value = arguments[at]
             at += 1
+        if name == "t" and _seconds(value) is None:  # also where another one follows, which would count
+            return None
         wish[name] = value
-    if ("s" in wish) == ("r" in wish) or wish.get("agent") == "" or ("t" in wish and _seconds(wish["t"]) is None):
+    if ("s" in wish) == ("r" in wish) or wish.get("agent") == "":
         return None
     wish["payload"] = " ".join(arguments[at:])
     return wish
@@ -223,8 +237,10 @@ def exchange(connection: Socket, path: str, request: bytes, seconds: float | Non
         from remaphore.agent import place
 
         return _report(place.lost(path, place.SENT if sent else place.UNKNOWN))
-    except _Stopped as stopped:
-        return 128 + stopped.number
+    except ValueError as error:
+        from remaphore.agent import place
+
+        return _report(place.not_understood(path, error))
     except BrokenPipeError:
         return 141  # see `remaphore.cli.main`
     except OSError as error:
@@ -238,7 +254,7 @@ def exchange(connection: Socket, path: str, request: bytes, seconds: float | Non
 
 def begin_signals() -> None:
     """Do what `interrupts.begin` does, whose module takes as long to import as the rest of this command takes."""
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise _Stopped(number)
@@ -252,7 +268,7 @@ def begin_signals() -> None:
 def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) -> Iterator[tuple[bytes, bytes]]:
     """Write *request*, and yield the frames of the answer, until the agent has gone or *limit* seconds have passed.
 
-    forever: the limit is that of the first frame only.
+    forever: the limit is that of the first frame only. Raise ValueError for what is no frame of an answer.
     """
     from time import monotonic
 
@@ -263,7 +279,7 @@ def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) 
     except OSError:  # it has gone, or has ended this without reading all, and what it wrote can be read
         pass
     while True:
-        while len(buffer) < 5 or len(buffer) < 5 + int.from_bytes(buffer[1:5], "big"):
+        while len(buffer) < (end := _end_of_frame(buffer)):
             try:
                 connection.settimeout(None if forever and ends == 0 else max(0.001, ends - monotonic()))
                 more = connection.recv(_READ_BYTES)
@@ -272,11 +288,18 @@ def _frames(connection: Socket, request: bytes, limit: float, *, forever: bool) 
             if not more:
                 return
             buffer += more
-        end = 5 + int.from_bytes(buffer[1:5], "big")
         kind, body, buffer = buffer[:1], buffer[5:end], buffer[end:]
         if forever:
             ends = 0
         yield kind, body
+
+
+def _end_of_frame(buffer: bytes) -> int:
+    """Return where the first frame of *buffer* ends: after its header at least. Raise ValueError if it is none."""
+    size = int.from_bytes(buffer[1:5], "big") if len(buffer) >= 5 else 0
+    if buffer[:1] not in _KINDS or size > _MAX_FRAME_BYTES:
+        raise ValueError(f"frame {buffer[:5]!r}")
+    return 5 + size
 
 
 def _print_reply(body: bytes, tag: bytes) -> None:
@@ -307,7 +330,9 @@ def _write(data: bytes) -> None:
 
 def _end(body: bytes) -> int:
     """Return the exit code of the last frame, and report its error, or how many replies were dropped."""
-    code, _, about = body.partition(b"\n")
+    code, newline, about = body.partition(b"\n")
+    if not newline or not code.isdigit():
+        raise ValueError("an end without an exit code")
     if b'"error":' in about or b'"dropped":' in about:
         from remaphore.agent import frames
         from remaphore.cli.commands.request import notice_dropped

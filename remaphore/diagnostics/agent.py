@@ -34,5 +34,5 @@ def check_agent(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]
         hint = "add a table [[agent.allow]] with user or group, do, verbs and to"
         problems.append(Finding(Level.WARNING, Code.AGENT_RULE_IDLE, config.source, "agent: no rules", hint))
     yield from problems or [
-        Finding(Level.OK, Code.AGENT_OK, config.source, f"agent: {len(config.agent.allow)} rules for local users")
+        Finding(Level.OK, Code.AGENT_OK, config.source, f"agent: rules for local users: {len(config.agent.allow)}")
     ]

@@ -96,6 +96,7 @@ class Code(StrEnum):
     AGENT_DISCONNECTED = "agent-disconnected"
     AGENT_NAMES_NO_RULE = "agent-names-no-rule"
     AGENT_USED = "agent-used"
+    AGENT_HAS_KEYS = "agent-has-keys"
     SERVER_UNREACHABLE = "server-unreachable"
     SERVER_REJECTS = "server-rejects"
     SERVER_MAX_PAYLOAD = "server-max-payload"

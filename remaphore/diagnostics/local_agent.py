@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
 from remaphore.agent import place
 from remaphore.agent.client import whoami
+from remaphore.config import search
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
-from remaphore.errors import RemaphoreError
+from remaphore.errors import ConfigError, RemaphoreError
 
 _WHERE = "agent"
 _AGAIN_SECONDS = 0.1
@@ -35,6 +37,22 @@ async def examine_agent(environ: Mapping[str, str], *, chosen: str | None, timeo
     except RemaphoreError as error:
         return iter([from_error(Code.AGENT_UNUSABLE, _WHERE, error)])
     return judge(path, about)
+
+
+async def examine_without_keys(
+    environ: Mapping[str, str], error: ConfigError, *, chosen: str | None, timeout: float
+) -> list[Finding]:
+    """Return the findings for a user who has no keys and needs none; empty if commands need what *error* is about.
+
+    Root's own configuration is one that it can correct. The other arguments are those of `examine_agent`.
+    """
+    if os.geteuid() == 0 and search.find_default(environ)[0] is not None:
+        return []
+    found = list(await examine_agent(environ, chosen=chosen, timeout=timeout))
+    if not found or found[0].code is Code.AGENT_NOT_USED:
+        return []
+    what, hint = f"broker and peers were not examined: {error}", "on the agent's machine: sudo remaphore doctor"
+    return [*found, Finding(Level.NOTE, Code.AGENT_HAS_KEYS, _WHERE, what, hint)]
 
 
 def _unused(environ: Mapping[str, str], chosen: str | None) -> Iterator[Finding]:

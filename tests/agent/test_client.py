@@ -19,6 +19,7 @@ from tests.harness.waiting import until
 
 pytestmark = [as_root, pytest.mark.xdist_group("agent")]
 ONE, TWO, THREE = DESTINATIONS.values()
+TOO_LARGE = remaphore.PayloadTooLargeError
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,21 @@ async def test_a_message_is_received_and_replied_to_once(agent, fleet):
         (lambda node: node.send("a", key="none"), remaphore.RemaphoreError, "none"),
         (lambda node: node.request("a", to="org.none").__aenter__(), remaphore.NoReceiversError, "org.none"),
         (lambda node: node.send("x" * 70_000), remaphore.UsageError, "too long"),
+        (
+            lambda node: node.send("a", payload="x" * (2**20 + 1)),
+            TOO_LARGE,
+            "message too large: .* 1048577",
+        ),
+        (
+            lambda node: node.request("a", payload=b"x" * 2**20).__aenter__(),
+            TOO_LARGE,
+            "message too large",
+        ),
+        (
+            lambda node: node.request("a", payload=b"x" * 2**21).__aenter__(),
+            TOO_LARGE,
+            "message too large",
+        ),
     ],
 )
 async def test_an_error_has_the_class_and_the_words_that_it_has_without_an_agent(agent, operation, error, words):

@@ -39,6 +39,8 @@ REST = ("--agent=/a", "--", "-", "", "text", "a b", "-x", "---v", "ä\udcff", "5
 @example(["-s", "-v", "-s", "-t", "5s", "--", "-r"])
 @example(["-r", "-t=00000000000000000000005s"])
 @example(["-s", "-u", "", "x"])
+@example(["-s", "-t=5", "-t=5s"])
+@example(["-r", "-t", "", "--agent=", "--agent=/a", "-t", "5s"])
 def test_what_the_fast_way_reads_is_what_the_full_command_reads(arguments) -> None:
     wish = fast.parse(arguments)
     if wish is None:
@@ -184,6 +186,12 @@ def test_nothing_is_imported_before_the_answer(way):
         ((), 3, b"", b"may or may not have been sent"),
         ((frames.encode_json(frames.ASKED, {}),), 3, b"", b"the message was sent, later replies are lost"),
         ((END[:-1],), 3, b"", b"may or may not have been sent"),
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), 3, b"", b"is not understood: frame b'HTTP/'"),
+        ((frames.encode(b"Z", b"new"), END), 3, b"", b"is not understood: frame b'Z"),
+        ((b"R\xff\xff\xff\xff",), 3, b"", rb"is not understood: frame b'R\xff\xff\xff\xff'"),
+        ((frames.encode(frames.REPLY, b"none"), END), 3, b"", b"is not understood: not enough values"),
+        ((frames.encode(frames.END, b"zero\n{}"),), 3, b"", b"is not understood: an end without an exit code"),
+        ((frames.encode(frames.END, b""),), 3, b"", b"is not understood: an end without an exit code"),
     ],
 )
 def test_what_the_agent_answers_is_printed_as_the_full_command_prints_it(answer, code, out, err):
@@ -263,6 +271,25 @@ def test_a_signal_ends_it_with_the_exit_code_of_the_full_command_also_if_the_cal
     with asked(sys.executable, "-c", BLOCK.format(int(number))) as (process, _):
         process.send_signal(number)
         assert process.wait(SECONDS) == 128 + number
+
+
+KILL = "os.kill(os.getpid(), signal.SIGINT)"
+FINDER = f"type('F', (), {{'find_spec': lambda name, *_: {KILL} if name == 'remaphore.cli.main' else None}})"
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        f"fast.run = lambda *_: {KILL}",
+        f"sys.argv[1:] = ['-s', '--agent', '/agent.sock']; fast.is_trusted = lambda *_: {KILL}",
+        f"fast.run = lambda *_: None; sys.meta_path.insert(0, {FINDER})",
+        f"fast.run = lambda *_: (fast.begin_signals(), {KILL})",
+    ],
+)
+def test_an_interrupt_at_any_time_ends_it_without_a_traceback(phase):
+    code = f"import os, signal, sys; from remaphore.cli import fast; {phase}; fast.command()"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SECONDS, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130 if "begin" in phase else -signal.SIGINT, b"", b"")
 
 
 @as_root

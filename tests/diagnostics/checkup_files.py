@@ -102,7 +102,7 @@ CASES = [
         edited('socket = "/srv/agent.sock"\n', ""),
         "agent.socket: no client looks at /srv/agent.sock",
     ),
-    Case(Code.AGENT_OK, Level.OK, appended(agent_rule()), edited(agent_rule(), ""), "agent: 1 rules for local users"),
+    Case(Code.AGENT_OK, Level.OK, appended(agent_rule()), edited(agent_rule(), ""), "agent: rules for local users: 1"),
     Case(
         Code.CONFIGURATION_WARNING,
         Level.WARNING,

@@ -61,6 +61,9 @@ TESTS = {
     ),
     Code.AGENT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
     Code.AGENT_NOT_USED: "tests/diagnostics/test_local_agent.py::test_an_agent_that_answers_is_the_way_that_counts",
+    Code.AGENT_HAS_KEYS: (
+        "tests/diagnostics/test_local_agent.py::test_a_user_without_keys_is_told_of_the_agent_and_root_of_the_keys"
+    ),
     Code.AGENT_OTHER_RELEASE: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
     Code.AGENT_DISCONNECTED: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",
     Code.AGENT_NAMES_NO_RULE: "tests/diagnostics/test_local_agent.py::test_the_answer_of_an_agent_is_judged",

@@ -1,14 +1,19 @@
 """Which way commands go, through the agent or directly, as doctor reports it."""
 
 import asyncio
+import json
+import os
 import socket
 
 import pytest
 
-from remaphore.agent import place
+from remaphore.agent import frames, place
+from remaphore.cli import main
+from remaphore.config import search
 from remaphore.diagnostics import local_agent
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.diagnostics.local_agent import examine_agent, judge
+from tests.cli.test_fast import answering
 from tests.harness.agent import ROOT_RULE, as_root, listening, start_agent
 from tests.harness.machine import assert_hints
 from tests.harness.processes import SECONDS
@@ -48,6 +53,35 @@ def test_an_agent_that_answers_is_the_way_that_counts(fleet, at, tmp_path):
         assert (code, "the configuration of this user takes precedence" in what) == (Code.AGENT_NOT_USED, True)
         done = fleet.run("doctor", "--timeout", "1s", "-c", fleet.config("one"), "--json")
         assert "agent-" not in done.stdout  # of the system, which has none
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("user", "lacks", "way", "code"),
+    [
+        (12345, "configuration", "agent", 0),
+        (12345, "key", "agent", 0),
+        (12345, "key", "none", 2),
+        (12345, "key", "config", 2),
+        (0, "configuration", "agent", 0),
+        (0, "key", "agent", 2),
+    ],
+)
+def test_a_user_without_keys_is_told_of_the_agent_and_root_of_the_keys(
+    fleet, at, tmp_path, monkeypatch, capfd, user, lacks, way, code
+):
+    config = tmp_path / "remaphore.toml"
+    if lacks == "key":
+        config.write_text(fleet.config("one").read_text().replace('private_key_file = "', 'private_key_file = "/no'))
+    monkeypatch.setattr(search, "DEFAULT_PATHS", (str(config),))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with answering(frames.encode_end(0, **ABOUT), reads=False) as path:
+        at(path if way != "none" else tmp_path / "agent.sock")
+        assert main.main(["doctor", "--json", *(["-c", str(config)] if way == "config" else [])]) == code
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [each["code"] for each in found] == ([Code.AGENT_USED, Code.AGENT_HAS_KEYS] if code == 0 else [])
+    assert lacks in str(found) or code
 
 
 def test_without_a_socket_nothing_is_reported(at, tmp_path):

@@ -79,14 +79,22 @@ def run(options: Doctor) -> int:
     from remaphore.cli.findings import FindingPrinter
     from remaphore.cli.selection import addressees
     from remaphore.diagnostics.doctor import examine
-    from remaphore.diagnostics.local_agent import examine_agent
+    from remaphore.diagnostics.local_agent import examine_agent, examine_without_keys
+    from remaphore.errors import ConfigError
     from remaphore.interrupts import heeded, on_interrupt
 
-    config = load_config(options.config)
-    config.identity().load()
+    printer = FindingPrinter(to_json=options.json)
+    try:
+        config = load_config(options.config)
+        config.identity().load()
+    except ConfigError as error:
+        way = examine_without_keys(os.environ, error, chosen=options.config, timeout=options.timeout)
+        if not (findings := tasks.run(way)):
+            raise
+        printer.show(*findings)
+        return printer.conclude()
     to = addressees("--to", options.to or (ALL,), config) if config.peers else ()
     output.configure_logs(level="WARNING")
-    printer = FindingPrinter(to_json=options.json)
 
     def on_listening(stop: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 # not typed, it needs a machine that systemd runs: systemctl daemon-reload
 
-# not typed, it makes a user: install -m 644 remaphore.sysusers.conf /etc/sysusers.d/remaphore.conf && systemd-sysusers
+# not typed, it makes a user: install -D -m 644 remaphore.sysusers.conf /etc/sysusers.d/remaphore.conf && systemd-sysusers
 
 # before: two$ remaphore run --verbose 2>&1 | tee log.txt &
 fleet here one two &
