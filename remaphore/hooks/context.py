@@ -132,7 +132,8 @@ class PluginNode(Protocol):
         "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
         on_drop: called with each reply or receipt that is dropped, and why.
         The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
-        matches fewer than are required, and what `send` raises.
+        matches fewer than are required, and what `send` raises. Of all requests of a node, 64 MiB of replies may wait
+        to be read; the iteration over one that gets more raises RemaphoreError after the replies that fit.
         """
 
 
