@@ -119,13 +119,9 @@ class Log:
     @hookimpl
     def remaphore_reply(self, request: Message, reply: Reply) -> None:
         """Log a reply, on the requesting side. A debug line, because the user sees the output."""
+        verb, _, id_, _ = self._fields_of(request)  # made once for all replies
         self._log.debug(
-            "reply_received",
-            verb=request.verb,
-            id=request.id,
-            peer=reply.peer,
-            exit_code=reply.exit_code,
-            bound=reply.bound,
+            "reply_received", verb=verb, id=id_, peer=reply.peer, exit_code=reply.exit_code, bound=reply.bound
         )
 
     @hookimpl

@@ -13,7 +13,7 @@ from remaphore.cli.commands.request import Request, batch_plan
 from remaphore.cli.route import Route
 from remaphore.cli.writer import MAX_BEHIND, Writer
 from remaphore.errors import RemaphoreError
-from remaphore.hooks.dispatch import emit_failures, emit_plain
+from remaphore.hooks.dispatch import PreparedHook, emit_failures, emit_plain
 from remaphore.hooks.manager import cause
 from remaphore.node import CONNECT_SECONDS
 from remaphore.protocol.drop import Drop, DropReason
@@ -33,17 +33,26 @@ class Reporter:
     """Calls hooks, and waits until what the plugins write has been written: its reader may be slow."""
 
     def __init__(self, plugins: pluggy.PluginManager, writer: Writer) -> None:
-        self.hook = plugins.hook
+        self.requested = PreparedHook(plugins.hook.remaphore_requested)
+        self.reply = PreparedHook(plugins.hook.remaphore_reply)
+        self.receipt = PreparedHook(plugins.hook.remaphore_receipt)
+        self.finished = PreparedHook(plugins.hook.remaphore_finished)
+        self._shutdown = PreparedHook(plugins.hook.remaphore_shutdown)
+        self._dropped = plugins.hook.remaphore_dropped
         self._writer = writer
 
-    async def report(self, hook: pluggy.HookCaller, *, more: bool = False, **event: object) -> None:
-        """Call *hook*; return once everything that it wrote has been written.
+    def report_drop(self, drop: Drop) -> None:
+        """Report *drop*; a plugin's error in this costs nothing else."""
+        emit_plain(self._dropped, drop=drop)
+
+    async def report(self, hook: PreparedHook, *values: object, more: bool = False) -> None:
+        """Call *hook*, one of ours; return once everything that it wrote has been written.
 
         If *more* events follow at once, it returns before that, unless much waits for the reader already.
 
         An error of a plugin, such as a full disk, ends the command: its output would be incomplete.
         """
-        await self._call(hook, **event)
+        await self._call(hook, *values)
         if not more or self._writer.behind > MAX_BEHIND:
             await self._drain()
 
@@ -53,12 +62,12 @@ class Reporter:
         After Ctrl-C this waits for the reader too; `tasks.run` ends the process if it does not read.
         """
         for request in requests:
-            await self._call(self.hook.remaphore_finished, request=request.message, summary=request.summary())
-        await self._call(self.hook.remaphore_shutdown, reason=reason)
+            await self._call(self.finished, request.message, request.summary())
+        await self._call(self._shutdown, reason)
         await self._drain()
 
-    async def _call(self, hook: pluggy.HookCaller, **event: object) -> None:
-        for outcome in await emit_failures(hook, timeout=HOOK_SECONDS, **event):
+    async def _call(self, hook: PreparedHook, *values: object) -> None:
+        for outcome in await emit_failures(hook, *values, timeout=HOOK_SECONDS):
             if isinstance(outcome.error, BrokenPipeError | KeyboardInterrupt):  # the second Ctrl-C while it writes
                 raise outcome.error
             assert outcome.error is not None
@@ -99,7 +108,7 @@ async def collect(
     def on_drop(drop: Drop) -> None:
         dropped.add(drop.reason)
         if options.verbose:  # otherwise anyone who can publish could fill the terminal
-            emit_plain(reporter.hook.remaphore_dropped, drop=drop)
+            reporter.report_drop(drop)
 
     limit = min(options.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
     async with route.connect(timeout=limit, on_notice=output.notice) as node:
@@ -128,7 +137,6 @@ async def collect(
 
 async def _report_all(rollout: Rollout, reporter: Reporter) -> None:
     """Report the events of *rollout*, and how it ended, also after an error or an interrupt."""
-    hook = reporter.hook
     pending: dict[bytes, Collected] = {}
     reason = "failed"
     try:
@@ -136,14 +144,14 @@ async def _report_all(rollout: Rollout, reporter: Reporter) -> None:
             async for request, reply, ended, receipt, more in events:
                 if ended:
                     del pending[request.message.digest]
-                    await reporter.report(hook.remaphore_finished, request=request.message, summary=request.summary())
+                    await reporter.report(reporter.finished, request.message, request.summary())
                 elif receipt is not None:
-                    await reporter.report(hook.remaphore_receipt, more=more, request=request.message, receipt=receipt)
+                    await reporter.report(reporter.receipt, request.message, receipt, more=more)
                 elif reply is not None:
-                    await reporter.report(hook.remaphore_reply, more=more, request=request.message, reply=reply)
+                    await reporter.report(reporter.reply, request.message, reply, more=more)
                 else:
                     pending[request.message.digest] = request
-                    await reporter.report(hook.remaphore_requested, request=request.message, expected=request.expected)
+                    await reporter.report(reporter.requested, request.message, request.expected)
         reason = "done"
     except asyncio.CancelledError:
         reason = "interrupted"

@@ -80,16 +80,16 @@ async def emit_prepared(hook: PreparedHook, *values: object, timeout: float | No
     return await _finish_all(calls, started, timeout) if waits else calls  # type: ignore[return-value]
 
 
-async def emit_failures(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
-    """Do as `emit`, but return only the outcomes with an error.
+async def emit_failures(hook: PreparedHook, *values: object, timeout: float | None) -> list[Outcome]:
+    """Do as `emit_prepared`, but return only the outcomes with an error.
 
     An implementation that returns None, as nearly all do, needs no Outcome here, which would cost as much as its call.
     """
     started = time.monotonic()
-    calls = _call_all(hook, event, started)
-    if not calls:
+    called = hook.call(values, slow=math.inf)
+    if not called:
         return []
-    outcomes = await _finish_all(calls, started, timeout)
+    outcomes = await _finish_all([_started(outcome) for outcome in called], started, timeout)
     return [outcome for outcome in outcomes if outcome.error is not None]
 
 
@@ -171,21 +171,6 @@ def detach(
 def emit_plain(hook: pluggy.HookCaller, **event: object) -> list[Outcome]:
     """Call every implementation of a plain hook in place; return the outcomes. No plugin can make this raise."""
     return [call(hook.name, impl, event) for impl in hook.get_hookimpls()]
-
-
-def _call_all(
-    hook: pluggy.HookCaller, event: Mapping[str, object], started: float
-) -> list[Outcome | asyncio.Task[Outcome]]:
-    """Call every implementation of *hook*; leave out those that have returned None: an Outcome costs as much as a call.
-
-    *started*: when the first was called.
-    """
-    calls: list[Outcome | asyncio.Task[Outcome]] = []
-    for impl in hook.get_hookimpls():
-        result, error = _run(impl, event)
-        if result is not None or error is not None:
-            calls.append(_started(Outcome(hook.name, impl.plugin_name, time.monotonic() - started, result, error)))
-    return calls
 
 
 def _start(hook: str, impl: pluggy.HookImpl, event: Mapping[str, object]) -> Outcome | asyncio.Task[Outcome]:

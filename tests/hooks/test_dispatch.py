@@ -191,8 +191,8 @@ async def test_only_what_failed_has_an_outcome_if_only_failures_are_of_interest(
         await asyncio.Event().wait()
 
     async def failures(**functions):
-        hook = plugins(**functions).hook.remaphore_shutdown
-        results = await emit_failures(hook, timeout=0.05, reason="why")
+        hook = PreparedHook(plugins(**functions).hook.remaphore_shutdown)
+        results = await emit_failures(hook, "why", timeout=0.05)
         return {(outcome.plugin, type(outcome.error)) for outcome in results}
 
     assert await failures(a=plain, b=plain_result, c=good) == set()

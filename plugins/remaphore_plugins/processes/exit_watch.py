@@ -61,8 +61,7 @@ class ExitWatch:
             self._timer = self._loop.call_later(pause, self._poll, min(2 * pause, _POLL_SECONDS))
 
     def _on_exit(self) -> None:
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
+        self.close()
         self.exited.set_result(None)
 
 

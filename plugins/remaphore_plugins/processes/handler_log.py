@@ -15,11 +15,11 @@ class HandlerLog:
     """The lines of one run of *handler* for *message*. Creating it logs the start."""
 
     def __init__(self, handler: str, message: Message) -> None:
-        self._names = {**message.log_fields, "handler": handler}
+        self._log = _log.bind(**message.log_fields, handler=handler)
         self._started = time.monotonic()
-        _log.debug("handler_started", **self._names)
+        self._log.debug("handler_started")
 
     def ended(self, exit_code: int | None) -> None:
         """Log that it ended, with the *exit_code* that the reply states for it."""
         seconds = round(time.monotonic() - self._started, 3)
-        _log.debug("handler_ended", **self._names, exit_code=exit_code, seconds=seconds)
+        self._log.debug("handler_ended", exit_code=exit_code, seconds=seconds)

@@ -20,7 +20,7 @@ except ImportError:
     from signal import getsignal as _getsignal
 
 # Popen itself resets SIGPIPE and SIGXFSZ, which Python ignores; the first two cannot be ignored.
-_RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+_RESET = [*map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})]
 
 
 @contextmanager
