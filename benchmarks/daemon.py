@@ -79,12 +79,19 @@ class Daemon:
 
 def family(pid: int) -> list[int]:
     """Return *pid* and its children: without handlers, a daemon and its verifying processes."""
-    children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [pid, *(int(child) for found in children for child in found)]
+    children: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            children += map(int, path.read_text().split())
+    return [pid, *children]
 
 
 def _cpu_nanoseconds(pid: int) -> int:
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    used = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread or process that has ended meanwhile
+            used += int(path.read_text().split()[0])
+    return used
 
 
 def resident_mib(pid: int) -> float:

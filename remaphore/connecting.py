@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from remaphore import node
 from remaphore.errors import UsageError
+from remaphore.node import CONNECT_SECONDS, Node
+from remaphore.node import connect as connect_directly
 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config
@@ -19,11 +20,11 @@ async def connect(
     config: Config | str | os.PathLike[str] | None = None,
     *,
     agent: str | os.PathLike[str] | None = None,
-    timeout: float | None = node.CONNECT_SECONDS,
+    timeout: float | None = CONNECT_SECONDS,
     on_notice: Callable[[str], None] = lambda _line: None,
     on_reconnect: Callable[[str], None] | None = None,
     on_protocol_error: Callable[[str], None] | None = None,
-) -> AsyncIterator[node.Node]:
+) -> AsyncIterator[Node]:
     """Connect to the broker of *config*, and yield a node; the connection is closed at the end of the block.
 
     config: a `Config`, the path of a file, or None for the file that the command line would use. agent: the path of the
@@ -47,7 +48,7 @@ async def connect(
         path = os.fspath(agent)
         yield AgentNode(path, await read_config(path), on_notice)
         return
-    async with node.connect(
+    async with connect_directly(
         config,
         timeout=timeout,
         on_notice=on_notice,

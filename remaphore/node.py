@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from remaphore.protocol.gate import Filters
     from remaphore.receiving.inline import Inbox
     from remaphore.receiving.wait import Wait
-    from remaphore.requesting.requester import Request
+    from remaphore.requesting.requester import Request, Room
     from remaphore.transport.bus import Bus
 
 CONNECT_SECONDS = 10.0
@@ -69,6 +69,7 @@ class _Sender:
         self.bus = bus
         self._clock = clock
         self._signer = signer
+        self._room: Room | None = None  # of its first request
 
     @property
     def config(self) -> Config:
@@ -135,13 +136,13 @@ class _Sender:
         destinations have answered. receipts: whether to subscribe to the confirmations that the request has started,
         without which `running` is empty. require: end the iteration once so many destinations have succeeded: a number,
         "90%" (rounded up) or "all"; `met` is whether they have. fail_fast: end it too once they cannot any more.
-        on_drop: called with each reply or receipt that is dropped, and why.
-        The other parameters are those of `send`. Raise NoReceiversError if no peer matches *to*, UsageError if it
-        matches fewer than are required, and what `send` raises.
+        on_drop: called with each reply or receipt that is dropped, and why. For the others see `send`.
+        Raise NoReceiversError if no peer matches *to*, UsageError if it matches fewer than required, and what `send`
+        raises. The iteration raises RemaphoreError if more than 64 MiB of replies wait to be read.
         """
         from remaphore.protocol.exchange import Exchange
         from remaphore.protocol.quorum import ReplyQuorum
-        from remaphore.requesting.requester import Request, expect, names
+        from remaphore.requesting.requester import Request, Room, expect, names
 
         self._check("request")
         config = self.config  # a reload may replace it meanwhile
@@ -151,10 +152,12 @@ class _Sender:
         outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key, wants_reply=True)
         where = subject.for_replies(config.subject, outgoing.message.digest)
         exchange = Exchange(outgoing.message, responders, allow_skew_ns=config.allow_skew_ns, subject=where)
-        request = Request(outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock)
-        subject_name = _checked(subject_name)
+        self._room = self._room or Room()
+        request = Request(
+            outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock, room=self._room
+        )
         try:
-            await request.start(self.bus, config, subject_name=subject_name, deadline=deadline)
+            await request.start(self.bus, config, subject_name=_checked(subject_name), deadline=deadline)
             yield request
         finally:
             await request.stop(self.bus, config)

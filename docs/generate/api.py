@@ -32,6 +32,8 @@ FURTHER = {
     "PayloadRule": "remaphore.protocol.payloads",
     "Identity": "remaphore.config.settings",
     "Auth": "remaphore.config.settings",
+    "AgentSettings": "remaphore.config.settings",
+    "AgentRule": "remaphore.config.settings",
     "Tls": "remaphore.config.settings",
     "Problem": "remaphore.config.settings",
 }

@@ -12,6 +12,7 @@ that was sent to exactly our destination.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import structlog
 
@@ -31,6 +32,14 @@ _OF_REPLIES = frozenset(
 
 _NAMES = ("verb", "peer", "id", "digest")  # the keys of `Message.log_fields`
 _NO_REPLY = "no plugin replied"
+
+
+class _Lines(NamedTuple):
+    """The lines that each message has: when it was received, and when it ended without a plugin, or with a reply."""
+
+    received: EventLogger
+    passed: EventLogger
+    replied: EventLogger
 
 
 class Log:
@@ -53,21 +62,17 @@ class Log:
         return bound
 
     @cached_property
-    def _log_received(self) -> EventLogger:
-        return EventLogger(self._log, "message_received", *_NAMES, "size")
-
-    @cached_property
-    def _log_passed(self) -> EventLogger:
-        return EventLogger(self._log, "message_handled", *_NAMES, exit_code=None, detail=_NO_REPLY)
-
-    @cached_property
-    def _log_replied(self) -> EventLogger:
-        return EventLogger(self._log, "message_handled", *_NAMES, "plugin", "seconds", "exit_code")
+    def _lines(self) -> _Lines:
+        return _Lines(
+            EventLogger(self._log, "message_received", *_NAMES, "size"),
+            EventLogger(self._log, "message_handled", *_NAMES, exit_code=None, detail=_NO_REPLY),
+            EventLogger(self._log, "message_handled", *_NAMES, "plugin", "seconds", "exit_code"),
+        )
 
     @hookimpl
     def remaphore_admitted(self, message: Message) -> None:
         """Log that a message was accepted."""
-        self._log_received(*self._fields_of(message), len(message.payload))
+        self._lines.received(*self._fields_of(message), len(message.payload))
 
     @hookimpl
     def remaphore_handled(self, message: Message, outcomes: tuple[Outcome, ...], reply: Reply | None) -> None:
@@ -77,7 +82,7 @@ class Log:
         or without one if no plugin replied.
         """
         if not outcomes and reply is None:  # nothing acts on it, as on most messages of a flood
-            self._log_passed(*self._fields_of(message))
+            self._lines.passed(*self._fields_of(message))
             return
         replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
         failed = [outcome for outcome in outcomes if outcome.error is not None]
@@ -86,7 +91,7 @@ class Log:
             self._log.error(event, **_part(message, outcome), error=_shown(outcome.error))
         if replied is not None:
             how = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
-            self._log_replied(*self._fields_of(message), *how)
+            self._lines.replied(*self._fields_of(message), *how)
         elif not failed:
             code = _exit_code(reply)
             self._log.info("message_handled", **message.log_fields, exit_code=code, detail=_NO_REPLY)

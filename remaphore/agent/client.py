@@ -23,6 +23,7 @@ from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message
 from remaphore.protocol.peers import ANY_VERB, Peer
 from remaphore.protocol.quorum import ReplyQuorum
+from remaphore.requesting.requester import Room, expect, names
 
 # Messages of a receiver that want a reply and have none yet; the agent keeps as many.
 MAX_UNANSWERED = 1000
@@ -81,6 +82,7 @@ class AgentNode(Node):
         self._path = path
         self._config = config
         self._on_notice = on_notice
+        self._room: Room | None = None  # of its first request
         self._unanswered: dict[bytes, Connection] = {}  # by the digest of the message, the oldest first
 
     @property
@@ -101,18 +103,12 @@ class AgentNode(Node):
     ) -> Message:
         """Do what `Node.send` does; raise AgentError if the agent cannot be used, or does not permit it."""
         head = _head(frames.SEND, verb=verb, to=to, id=id, key=key, subject=subject_name, timeout=timeout)
-        connection = Connection(self._path, self._on_notice)
+        connection, raw = Connection(self._path, self._on_notice), as_bytes(payload)
         try:
-            await connection.open()
-            raw = as_bytes(payload)
-            limit = CONNECT_SECONDS if timeout is None else timeout
-            deadline = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
-            await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=deadline)
-            kind, body = await connection.next(deadline=deadline)
+            kind, body, _ = await _ask(connection, head, raw, timeout)
             if kind != frames.END:
                 raise connection.not_understood(DecodeError(f"frame {kind!r}"))
-            end = connection.read_end(body)
-            return _message(connection, end, verb=verb, to=to, payload=raw)
+            return _message(connection, connection.read_end(body), verb=verb, to=to, payload=raw)
         finally:
             connection.close()
 
@@ -133,35 +129,30 @@ class AgentNode(Node):
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[AgentRequest]:
         """Do what `Node.request` does; raise AgentError if the agent cannot be used, or does not permit it."""
-        head = _head(
-            frames.REQUEST,
-            verb=verb,
-            to=to,
-            id=id,
-            key=key,
-            subject=subject_name,
-            timeout=timeout,
-            receipts=receipts,
-        )
-        connection = Connection(self._path, self._on_notice)
+        available = 0 if require is None else len(names(expect(self._config, to)))
+        quorum = ReplyQuorum.of(require, available, fail_fast=fail_fast)
+        about = {"verb": verb, "to": to, "id": id, "key": key, "subject": subject_name}
+        head = _head(frames.REQUEST, **about, timeout=timeout, receipts=receipts)
+        connection, raw = Connection(self._path, self._on_notice), as_bytes(payload)
         try:
-            await connection.open()
-            raw = as_bytes(payload)
-            limit = CONNECT_SECONDS if timeout is None else timeout
-            asked_by = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
-            await connection.write(head + frames.encode(frames.PAYLOAD, raw), deadline=asked_by)
-            kind, body = await connection.next(deadline=asked_by)
+            kind, body, asked_by = await _ask(connection, head, raw, timeout)
             if kind == frames.END:
                 connection.read_end(body)
             if kind != frames.ASKED:
                 raise connection.not_understood(DecodeError(f"frame {kind!r}"))
             asked = frames.decode_json(body)
             message = _message(connection, asked, verb=verb, to=to, payload=raw, wants_reply=True)
-            deadline = None if timeout is None else asked_by
-            expected = asked.get("expected", ())
-            quorum = ReplyQuorum.of(require, len(expected), fail_fast=fail_fast)
+            expected, deadline = asked.get("expected", ()), None if timeout is None else asked_by
+            self._room = self._room or Room()
             yield AgentRequest(
-                connection, message, expected, deadline, quorum=quorum, on_drop=on_drop, on_notice=self._on_notice
+                connection,
+                message,
+                expected,
+                deadline,
+                quorum=quorum,
+                on_drop=on_drop,
+                on_notice=self._on_notice,
+                room=self._room,
             )
         finally:
             connection.close()
@@ -237,6 +228,17 @@ def _head(operation: str, **keys: Any) -> bytes:
     if len(encoded) > frames.HEADER_BYTES + frames.MAX_HEAD_BYTES:
         raise UsageError("the verb, the pattern or the id is too long for the agent", hint="use shorter ones")
     return encoded
+
+
+async def _ask(
+    connection: Connection, head: bytes, payload: bytes, timeout: float | None
+) -> tuple[bytes, bytes, float]:
+    """Write an operation with its payload; return the first frame of the answer, and when it had to come."""
+    await connection.open()
+    limit = CONNECT_SECONDS if timeout is None else timeout
+    deadline = asyncio.get_running_loop().time() + limit + ANSWER_SECONDS
+    await connection.write(head + frames.encode(frames.PAYLOAD, payload), deadline=deadline)
+    return *await connection.next(deadline=deadline), deadline
 
 
 def _message(connection: Connection, about: dict[str, Any], *, verb: str, to: str, **rest: Any) -> Message:

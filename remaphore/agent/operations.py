@@ -11,7 +11,7 @@ from remaphore.agent import frames
 from remaphore.agent.feeds import Feeds
 from remaphore.agent.head import Head
 from remaphore.agent.receiving import Receiving
-from remaphore.agent.rules import Permission, Rules, Wish
+from remaphore.agent.rules import Rules, Wish
 from remaphore.agent.session import End, Session
 from remaphore.config import render
 from remaphore.config.settings import AgentRule
@@ -43,15 +43,11 @@ class Operations:
             self._permit_receive(session, head)
             session.recheck = lambda: self._permit_receive(session, head)
             return Receiving(self.node, self._feeds, self._receipts, session, head).run()
-        permission = self._permit_message(session, head)
-        key = head.key or permission.identity
-        return self._send(session, head, key) if head.operation == frames.SEND else self._request(session, head, key)
-
-    def _permit_message(self, session: Session, head: Head) -> Permission:
         wish = Wish(operation=head.operation, verb=head.verb, to=head.to, payload=session.payload, key=head.key)
         permission = self.rules.permit(session.caller, wish)
         session.rule = permission.rule
-        return permission
+        key = head.key or permission.identity
+        return self._send(session, head, key) if head.operation == frames.SEND else self._request(session, head, key)
 
     def _permit_receive(self, session: Session, head: Head) -> None:
         to = ALL if head.any_destination else head.pattern

@@ -78,7 +78,7 @@ class Receiving:
             await _first(self._last, answering)
 
     def _on_message(self, message: Message) -> None:
-        if self._last.done() or not self._wanted(message):
+        if self._last.done() or not self.wants(message):
             return
         if not self._session.send(frames.encode_message(message)):
             what = f"too much waits to be read by you: {self._passed} messages were passed on, and the next was lost"
@@ -88,11 +88,19 @@ class Receiving:
             return
         self._passed += 1
         if message.wants_reply:
-            self._expect_answer(message)
+            peer = by_key(self._node.config.peers).get(message.sender)
+            self._receipts.begin(message, legacy=peer is not None and peer.legacy)
+            self._unanswered[message.digest] = replace(message, payload=b"")
+            self._all_answered.clear()
+            if len(self._unanswered) > MAX_UNANSWERED:
+                oldest = next(iter(self._unanswered))
+                del self._unanswered[oldest]
+                self._receipts.end(oldest)
         if self._passed == self._head.count:
             self._last.set_result(None)
 
-    def _wanted(self, message: Message) -> bool:
+    def wants(self, message: Message) -> bool:
+        """Return whether *message* passes the filters of the client."""
         head = self._head
         return (
             (head.verbs is None or message.verb in head.verbs)
@@ -100,16 +108,6 @@ class Receiving:
             and (not head.sender or message.sender == head.sender)
             and (not head.pattern or head.any_destination or message.destination == head.pattern)
         )
-
-    def _expect_answer(self, message: Message) -> None:
-        legacy = any(peer.legacy for peer in [by_key(self._node.config.peers).get(message.sender)] if peer)
-        self._receipts.begin(message, legacy=legacy)
-        self._unanswered[message.digest] = replace(message, payload=b"")
-        self._all_answered.clear()
-        if len(self._unanswered) > MAX_UNANSWERED:
-            oldest = next(iter(self._unanswered))
-            del self._unanswered[oldest]
-            self._receipts.end(oldest)
 
     async def _answer(self) -> None:
         """Sign and send the client's replies. Raise RefusedError for one to a message that it may not reply to."""

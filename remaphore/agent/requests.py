@@ -14,7 +14,7 @@ from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.peers import Peer
 from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.protocol.receipt import Receipt
-from remaphore.requesting.requester import Request
+from remaphore.requesting.requester import Request, Room, replies_lost, size_of
 
 if TYPE_CHECKING:
     from remaphore.agent.connection import Connection
@@ -47,9 +47,10 @@ class AgentRequest(Request):
         quorum: ReplyQuorum | None,
         on_drop: Callable[[Drop], None],
         on_notice: Callable[[str], None],
+        room: Room,
     ) -> None:
         self._verified = _Verified(message, expected)
-        super().__init__(Outgoing(message, b""), self._verified, quorum=quorum, on_drop=on_drop)
+        super().__init__(Outgoing(message, b""), self._verified, quorum=quorum, on_drop=on_drop, room=room)
         self._connection = connection
         self._deadline = deadline
         self._on_notice = on_notice
@@ -60,14 +61,17 @@ class AgentRequest(Request):
         """Whether `events` yields the next reply or receipt without waiting."""
         return self._connection.has_frame and not self._ended
 
-    async def _next(self) -> Reply | Receipt | None:
+    async def _next(self, *, keep: bool = False) -> Reply | Receipt | None:
         while not self._ended:
             kind, body = await self._connection.next(deadline=self._deadline, outcome=place.SENT)
             try:
                 if kind == frames.END:
                     self._end(body)
                 elif kind in (frames.REPLY, frames.RECEIPT):
-                    return self._take(kind, body)
+                    event = self._take(kind, body)
+                    if keep and not self._room.take(size_of(event)):
+                        raise replies_lost(1)
+                    return event
             except DecodeError as error:
                 raise self._connection.not_understood(error) from None
         return None

@@ -12,7 +12,7 @@ import structlog
 
 from remaphore.agent.audit import Audit
 from remaphore.agent.budget import Budget
-from remaphore.agent.credentials import Caller, describe_caller, read_caller
+from remaphore.agent.credentials import describe_caller, read_caller
 from remaphore.agent.feeds import Feeds
 from remaphore.agent.operations import Operations
 from remaphore.agent.refusal import RefusedError
@@ -42,6 +42,7 @@ RETRY_SECONDS = 0.2
 
 # Settings of the connection, and those that both ends of an exchange have to know: they stay until a restart.
 _NEED_RESTART = ("servers", "auth", "tls", "subject")
+_BUSY_HINT = "run fewer at once, or try again later"
 _REFUSED_KINDS = ("refused", "busy", "version", "usage", "protocol", "late", "overflow")
 
 _log = structlog.get_logger()
@@ -104,6 +105,13 @@ class Agent:
         """Accept connections until this is cancelled; what is being sent then has STOP_SECONDS to end."""
         listener.setblocking(False)  # noqa: FBT003 - its only parameter
         loop = asyncio.get_running_loop()
+
+        def forget(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._free.release()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("connection_failed", error=describe(error))
+
         try:
             while True:
                 await self._free.acquire()
@@ -116,15 +124,9 @@ class Agent:
                     continue
                 task = spawn(self._serve_one(connection), name="agent connection")
                 self._tasks.add(task)
-                task.add_done_callback(self._forget)
+                task.add_done_callback(forget)
         finally:
             await self._stop()
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._free.release()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("connection_failed", error=describe(error))
 
     async def _stop(self) -> None:
         for session in self._sessions:
@@ -139,39 +141,43 @@ class Agent:
         self._audit.close()
 
     async def _serve_one(self, connection: socket.socket) -> None:
+        begin = time.monotonic()
         with connection:
-            await self._serve_caller(connection, time.monotonic())
-
-    async def _serve_caller(self, connection: socket.socket, begin: float) -> None:
-        caller, refusal = read_caller(connection)
-        about = describe_caller(connection, caller)
-        if self._open[caller.uid] >= USER_OPERATIONS + USER_SPARE:
-            self._audit.refused(caller.uid, {**about, "kind": "busy"})
-            return
-        self._open[caller.uid] += 1
-        try:
-            reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_BYTES)
-            writer.transport.set_write_buffer_limits(high=0)
-            account = self._budget.open(caller.uid, writer.transport.get_write_buffer_size)
-            session = Session(reader, writer, caller, account)
-            end = End(3, {})
+            caller, refusal = read_caller(connection)
+            about = describe_caller(connection, caller)
+            if self._open[caller.uid] >= USER_OPERATIONS + USER_SPARE:
+                self._audit.refused(caller.uid, {**about, "kind": "busy"})
+                return
+            self._open[caller.uid] += 1
+            # Decided now, before anything waits: those that were accepted first are served, whatever comes after them.
+            if refusal is None and self._open[caller.uid] > USER_OPERATIONS:
+                what = f"the agent does {USER_OPERATIONS} operations of a user at a time"
+                refusal = RefusedError("busy", what, hint=_BUSY_HINT)
+            elif refusal is None and self._open.total() > MAX_OPERATIONS:
+                what = f"the agent does {MAX_OPERATIONS} operations at a time"
+                refusal = RefusedError("busy", what, hint=_BUSY_HINT)
             try:
-                end = await self._perform(session, refusal)
+                reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_BYTES)
+                writer.transport.set_write_buffer_limits(high=0)
+                account = self._budget.open(caller.uid, writer.transport.get_write_buffer_size)
+                session = Session(reader, writer, caller, account)
+                end = End(3, {"kind": "stopping"})
+                try:
+                    end = await self._perform(session, refusal)
+                finally:
+                    self._record(session, end, about, (time.monotonic() - begin) * 1000)
+                    await session.finish(end)
             finally:
-                self._record(session, end, about, (time.monotonic() - begin) * 1000)
-                await session.finish(end)
-        finally:
-            self._open[caller.uid] -= 1
-            if not self._open[caller.uid]:
-                del self._open[caller.uid]
+                self._open[caller.uid] -= 1
+                if not self._open[caller.uid]:
+                    del self._open[caller.uid]
 
     async def _perform(self, session: Session, refusal: RefusedError | None) -> End:
-        """Return the end of the operation, or of what was refused; *refusal*: of the caller, known before its head."""
+        """Return the end of the operation, or of what was refused; *refusal*: known before its head."""
         try:
-            busy = self._busy(session.caller)  # by those that are open now
             head = await session.read_head()
-            if refusal or busy:  # only now: a client that cannot write its head does not read why
-                return end_of(refusal or busy)
+            if refusal is not None:  # only now: a client that cannot write its head does not read why
+                return end_of(refusal)
             operation = self._operations.start(session, head)
             self._sessions.add(session)
             return await session.run(operation)
@@ -181,14 +187,6 @@ class Agent:
             return end_of(error)
         finally:
             self._sessions.discard(session)
-
-    def _busy(self, caller: Caller) -> RefusedError | None:
-        hint = "run fewer at once, or try again later"
-        if self._open[caller.uid] > USER_OPERATIONS:
-            return RefusedError("busy", f"the agent does {USER_OPERATIONS} operations of a user at a time", hint=hint)
-        if self._open.total() > MAX_OPERATIONS:
-            return RefusedError("busy", f"the agent does {MAX_OPERATIONS} operations at a time", hint=hint)
-        return None
 
     def _record(self, session: Session, end: End, about: dict[str, object], milliseconds: float) -> None:
         self.operations += 1

@@ -143,27 +143,21 @@ class Session:
 
     async def finish(self, end: End) -> None:
         """Write the end, and close the connection once it has been read."""
+        transport = self._writer.transport
         with contextlib.suppress(OSError):
             if end.kind != "cancelled":
                 self._writer.write(frames.encode_end(end.exit_code, **end.about))
-                await self._flush()
+                before = -1
+                while before != (before := transport.get_write_buffer_size()):  # until all is read, or nothing more
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(IDLE_SECONDS):
+                            await self._writer.drain()
                 self._writer.write_eof()
                 async with asyncio.timeout(LINGER_SECONDS):
                     while await self._reader.read(frames.MAX_HEAD_BYTES):
                         pass
-        self._writer.transport.abort()
+        transport.abort()
         self._account.close()
-
-    async def _flush(self) -> None:
-        """Return when everything has been read, or nothing for IDLE_SECONDS."""
-        transport = self._writer.transport
-        transport.set_write_buffer_limits(0)
-        before = -1
-        while before != (waiting := transport.get_write_buffer_size()):
-            before = waiting
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._writer.drain()
 
     async def _read_frame(self, kind: bytes, limit: int, name: str) -> bytes:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from remaphore.cli import output
 from remaphore.cli.commands.request import Request, batch_plan
 from remaphore.cli.route import Route
-from remaphore.cli.writer import Writer
+from remaphore.cli.writer import MAX_BEHIND, Writer
 from remaphore.errors import RemaphoreError
 from remaphore.hooks.dispatch import emit_failures, emit_plain
 from remaphore.hooks.manager import cause
@@ -37,12 +37,14 @@ class Reporter:
         self._writer = writer
 
     async def report(self, hook: pluggy.HookCaller, *, more: bool = False, **event: object) -> None:
-        """Call *hook*; return once everything that it wrote has been written, unless *more* events follow at once.
+        """Call *hook*; return once everything that it wrote has been written.
+
+        If *more* events follow at once, it returns before that, unless much waits for the reader already.
 
         An error of a plugin, such as a full disk, ends the command: its output would be incomplete.
         """
         await self._call(hook, **event)
-        if not more:
+        if not more or self._writer.behind > MAX_BEHIND:
             await self._drain()
 
     async def report_end(self, requests: Iterable[Collected], reason: str) -> None:

@@ -56,11 +56,12 @@ def _make_completer(action: argparse.Action) -> Callable[..., Any]:
     if "COMMAND" in kinds:
         return _complete_command
     sources = [_SOURCES[kind] for kind in sorted(kinds) if kind in _SOURCES]
+    words = [each for each in str(action.metavar).split("|") if each.isalpha() and each.islower()]  # all, of N|N%|all
     several = isinstance(action.metavar, str) and "," in action.metavar
 
     def complete(prefix: str, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace, **_: Any) -> Values:
         if not sources:
-            return {}  # a time or a payload: without a completer, argcomplete would offer files
+            return dict.fromkeys(words, "")  # none of a time or a payload: without a completer, files would be offered
         try:
             config = load(getattr(parsed_args, "config", None), os.environ)
         except RemaphoreError:

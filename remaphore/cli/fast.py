@@ -58,18 +58,18 @@ def command() -> NoReturn:
 def run(arguments: list[str], environ: Mapping[str, str]) -> int | None:
     """Return the exit code of *arguments* if they are simple, and an agent accepts the connection; else None."""
     wish = parse(arguments)
-    if wish is None or not _is_plain(environ) or ("r" in wish and os.isatty(1)):  # a terminal is shown other text
+    if wish is None or not is_plain(environ) or ("r" in wish and os.isatty(1)):  # a terminal is shown other text
         return None
     seconds = _seconds(wish["t"]) or None if "r" in wish and "t" in wish else None
-    request = _encode(wish, BROKER_SECONDS if "s" in wish else seconds)
+    request = encode(wish, BROKER_SECONDS if "s" in wish else seconds)
     if request is None:
         return None
     connection = None
     for path in socket_paths(environ, os.geteuid(), wish.get("agent", "")):
         try:
-            if not _is_trusted(path, environ):
+            if not is_trusted(path, environ):
                 return None
-            connection = _connect(path)
+            connection = connect(path)
         except FileNotFoundError:
             continue
         except OSError:
@@ -77,7 +77,7 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int | None:
         break
     if connection is None:
         return None
-    return _exchange(connection, path, request, seconds, waits="r" in wish)
+    return exchange(connection, path, request, seconds, waits="r" in wish)
 
 
 def parse(arguments: list[str]) -> dict[str, str] | None:
@@ -113,7 +113,7 @@ def _seconds(text: str) -> float | None:
     return int(number) * unit if simple and unit is not None else None
 
 
-def _is_plain(environ: Mapping[str, str]) -> bool:
+def is_plain(environ: Mapping[str, str]) -> bool:
     """Return whether the environment and the streams make no difference, and no configuration stands before an agent.
 
     See `remaphore.cli.main` about completion, closed streams and encodings, and `remaphore.config.search` about the
@@ -154,7 +154,7 @@ def socket_paths(environ: Mapping[str, str], user: int, named: str = "") -> tupl
     return (*([f"{runtime}/remaphore/agent.sock"] if ours else []), "/run/remaphore/agent.sock")
 
 
-def _is_trusted(path: str, environ: Mapping[str, str]) -> bool:
+def is_trusted(path: str, environ: Mapping[str, str]) -> bool:
     """Return whether surely no other user can put a socket at *path*, as `remaphore.agent.place` examines and reports.
 
     Raise OSError.
@@ -165,7 +165,7 @@ def _is_trusted(path: str, environ: Mapping[str, str]) -> bool:
     return (info.st_uid == 0 or ours) and not info.st_mode & 0o022
 
 
-def _connect(path: str) -> Socket:
+def connect(path: str) -> Socket:
     """Return the connection. Raise OSError; BlockingIOError if too many wait to be accepted for EXTRA_SECONDS."""
     from _socket import AF_UNIX, SOCK_STREAM, socket
     from time import monotonic, sleep
@@ -185,7 +185,7 @@ def _connect(path: str) -> Socket:
             return connection
 
 
-def _encode(wish: dict[str, str], limit: float | None) -> bytes | None:
+def encode(wish: dict[str, str], limit: float | None) -> bytes | None:
     """Return the frames that ask for *wish*, with the agent's *limit* in seconds; None if they would be too large."""
     from _json import encode_basestring_ascii as quote
 
@@ -200,10 +200,10 @@ def _encode(wish: dict[str, str], limit: float | None) -> bytes | None:
     return b"H" + len(first).to_bytes(4, "big") + first + b"P" + len(body).to_bytes(4, "big") + body
 
 
-def _exchange(connection: Socket, path: str, request: bytes, seconds: float | None, *, waits: bool) -> int:
+def exchange(connection: Socket, path: str, request: bytes, seconds: float | None, *, waits: bool) -> int:
     """Write *request*, print the answer, and return the exit code. seconds: the limit of a request that *waits*."""
     try:
-        _begin_signals()
+        begin_signals()
         limit = BROKER_SECONDS if seconds is None else seconds
         frames = _frames(connection, request, limit + EXTRA_SECONDS, forever=waits and seconds is None)
         tag = b""
@@ -236,7 +236,7 @@ def _exchange(connection: Socket, path: str, request: bytes, seconds: float | No
         connection.close()
 
 
-def _begin_signals() -> None:
+def begin_signals() -> None:
     """Do what `interrupts.begin` does, whose module takes as long to import as the rest of this command takes."""
     import _signal  # type: ignore[import-not-found]
 

@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TextIO, cast
 
-# Bytes that wait for a reader, and beyond which notices, log lines and the progress line are dropped.
+# Bytes that wait for a reader, and beyond which notices, log lines and the progress line are dropped, and results are
+# not added before the reader has read.
 MAX_BEHIND = 8 * 1024 * 1024
 
 _PIECE = 4096  # bytes that the thread writes at a time
@@ -54,7 +55,8 @@ class Writer:
         self._written = asyncio.Event()
 
     @property
-    def _behind(self) -> int:
+    def behind(self) -> int:
+        """The bytes that wait for a reader."""
         return self._accepted - self._done
 
     @contextlib.contextmanager
@@ -111,7 +113,7 @@ class Writer:
         if self._error is not None:
             return  # `drained` raises it; a summary of lost output would be wrong
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
-        if self._behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
+        if self.behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
             stream.write(text)
             stream.flush()
 
@@ -121,7 +123,7 @@ class Writer:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             return False  # no event loop that must not be blocked
-        if not data or not (self._behind or may_wait(stream, len(data))) or not self._started():
+        if not data or not (self.behind or may_wait(stream, len(data))) or not self._started():
             return False
         with self._changed:
             self._waiting.append(_Write(stream.fileno(), data, result))

@@ -78,7 +78,9 @@ class GuardedCommand:
         while True:
             event = await self._next_event()
             if event is None:
-                await self._kill()
+                # What the guardian can no longer do. Nothing tells the end of processes that are no children of ours.
+                while kill_descendants():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
                 return Ending(ending.exit_code, self._why or ending.why or "the guardian is gone")
             if "failed" in event:
                 raise OSError(event["failed"], os.strerror(event["failed"]))
@@ -102,11 +104,6 @@ class GuardedCommand:
                 if boottime() > self._deadline + GUARDIAN_LATE:
                     self._why = self._why or "the lease was not renewed in time"
                     return None
-
-    async def _kill(self) -> None:
-        """Do what the guardian can no longer do: end all that descends from us, and wait until it has ended."""
-        while kill_descendants():  # noqa: ASYNC110 - of processes that are no children of ours, nothing tells the end
-            await asyncio.sleep(0.01)
 
     def _hear(self) -> None:
         try:

@@ -2,8 +2,8 @@
 
     remaphore lock ---- orders, events ---- guardian ---- command ---- what the command starts
 
-It knows one number: the deadline, on CLOCK_BOOTTIME, which nobody sets and which counts while the machine sleeps. The
-lock's process moves it with each renewal. If that process is killed, stopped, or hangs, nobody moves it, and the
+It knows one number: the deadline, on CLOCK_BOOTTIME, which cannot be set and which counts while the machine sleeps. The
+lock's process moves it with each renewal. If that process is killed, stopped, or hangs, the deadline stays, and the
 command ends in time: TERM when what is left of the lease is the grace, KILL at the deadline. Both go to all that the
 command has started, also to what has left its session and lost its parent: the guardian is a subreaper (prctl(2)) and
 has no other children, so whatever descends from it belongs to the command. If the guardian itself dies, the kernel
@@ -150,7 +150,8 @@ class Guardian:
         poll.register(wake, select.POLLIN)
         poll.register(self._line, select.POLLIN)
         while self._open or self._started:
-            poll.poll(1000 * max(0.001, min(TICK, self._next() - boottime())))
+            due = self._kill_at if self._why else self._deadline - self._grace
+            poll.poll(1000 * max(0.001, min(TICK, due - boottime() if self._started else TICK)))
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
             if self._open and not self._obey():
@@ -160,13 +161,8 @@ class Guardian:
             self._reap()
             self._enforce()
 
-    def _next(self) -> float:
-        if not self._started:
-            return float("inf")
-        return self._kill_at if self._why else self._deadline - self._grace
-
     def _obey(self) -> bool:
-        """Obey all orders that wait. Return False if nobody is left to give one."""
+        """Obey all orders that wait. Return False once the line is closed."""
         while True:
             try:
                 data = self._line.recv(_MOST, socket.MSG_DONTWAIT)
@@ -289,5 +285,5 @@ class Guardian:
                 self._tell(exited=os.waitstatus_to_exitcode(status), ended=self._why, left=left)
 
     def _tell(self, **event: object) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):  # the lock's process is gone
             self._line.send(json.dumps(event).encode())

@@ -49,14 +49,17 @@ class Requirement:
 
 
 class SenderQuorum:
-    """Collects the messages of different senders, until those of *needed* destinations are heard."""
+    """Counts the destinations that have sent a message, until *needed* of them are heard.
+
+    It keeps their names only: a message has up to 1 MiB.
+    """
 
     def __init__(self, peers: Iterable[Peer], requirement: Requirement) -> None:
         """*peers*: those that are waited for. Raise UsageError if *requirement* is more than they are."""
         self._keys = {peer.key: peer.destination for peer in peers}
         self.expected = tuple(dict.fromkeys(self._keys.values()))
         self.needed = requirement.of(len(self.expected))
-        self.heard: dict[str, Message] = {}
+        self.heard: dict[str, None] = {}  # in the order of arrival
 
     @property
     def met(self) -> bool:
@@ -74,7 +77,11 @@ class SenderQuorum:
 
     def count(self, message: Message) -> bool:
         """Count *message*; return whether it is the first of its destination. It must be from one that is expected."""
-        return self.heard.setdefault(self._keys[message.sender], message) is message
+        name = self._keys[message.sender]
+        if name in self.heard:
+            return False
+        self.heard[name] = None
+        return True
 
 
 def senders(

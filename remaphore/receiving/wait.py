@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from types import MappingProxyType
+from collections.abc import AsyncIterator
 from typing import NamedTuple, Self
 
 from remaphore.protocol.message import Message
@@ -45,9 +44,9 @@ class Wait:
         return self._quorum.needed
 
     @property
-    def heard(self) -> Mapping[str, Message]:
-        """The first message of each destination that is heard."""
-        return MappingProxyType(self._quorum.heard)
+    def heard(self) -> tuple[str, ...]:
+        """The destinations that are heard, in the order of arrival."""
+        return tuple(self._quorum.heard)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import NamedTuple, Self
 
 from remaphore.config.settings import Config
-from remaphore.errors import NotPermittedError, describe
+from remaphore.errors import NotPermittedError, RemaphoreError, describe
 from remaphore.logs import LibraryLogger
 from remaphore.messaging.signer import Clock, Outgoing
 from remaphore.protocol import peers, subject
@@ -22,6 +22,12 @@ from remaphore.protocol.receipt import Receipt
 from remaphore.tasks import spawn
 from remaphore.text import natural_key
 from remaphore.transport.bus import Bus
+
+# Bytes of replies that have arrived and wait to be read, of all requests of a node: the most memory that replies to a
+# reader that does not read, such as a terminal that has been stopped, can occupy.
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# What a reply counts for in addition to its output, for the objects around it.
+OVERHEAD_BYTES = 1024
 
 _log = LibraryLogger()
 
@@ -79,12 +85,29 @@ def names(of: Iterable[peers.Peer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(peer.destination for peer in of))
 
 
+class Room:
+    """Room for the replies that have arrived and wait to be read: of all requests of a node together."""
+
+    def __init__(self) -> None:
+        self.used = 0  # bytes
+
+    def take(self, size: int) -> bool:
+        """Return whether there was room for *size* bytes, which are in use from now on."""
+        if self.used + size > MAX_WAITING_BYTES:
+            return False
+        self.used += size
+        return True
+
+
 class Request:
     """A request in progress. Iterate over it for the replies, in the order of arrival.
 
     The iteration ends when every expected destination has answered, when *quorum* is decided, or at the deadline. A
     reply that is not accepted, such as one of an unexpected sender, a second or a late one, is passed to *on_drop* and
     counted. So is a receipt that is not accepted; without *receipts*, none are subscribed to.
+
+    Replies that wait to be read occupy *room*. Once it is full, further ones are discarded, and the iteration ends with
+    a RemaphoreError after those before them: an iteration without these would look complete.
     """
 
     def __init__(
@@ -96,12 +119,17 @@ class Request:
         receipts: bool = True,
         on_drop: Callable[[Drop], None] = lambda _drop: None,
         clock: Clock = time.time_ns,
+        room: Room | None = None,
     ) -> None:
         self.outgoing = outgoing
         self._exchange = exchange
         self._quorum = quorum
         self._on_drop = on_drop
         self._clock = clock
+        self._room = room or Room()
+        self._occupied = 0  # bytes of the room
+        self._being_read = 0  # of these, what the reader has and works on
+        self._discarded = 0  # replies and receipts
         self._arrived: asyncio.Queue[Reply | Receipt | None] = asyncio.Queue()  # None: the end
         self._ended = False
         self._deadline: float | None = None
@@ -172,7 +200,8 @@ class Request:
                 await bus.publish(subject.for_messages(config.subject, subject_name), self.outgoing.raw)
 
     async def stop(self, bus: Bus, config: Config) -> None:
-        """Stop receiving replies."""
+        """Stop receiving replies. Those that have arrived can still be read."""
+        self._free(self._occupied)
         replies = self._reply_subject(config)
         if self._subscribing is not None:
             self._subscribing.cancel()
@@ -188,28 +217,53 @@ class Request:
         return self
 
     async def __anext__(self) -> Reply:
-        """Return the next verified reply. Raise StopAsyncIteration at the end, see `Request`."""
+        """Return the next verified reply. Raise StopAsyncIteration at the end, and RemaphoreError, see `Request`."""
         while isinstance(event := await self._next(), Receipt):
             pass
         if event is None:
             raise StopAsyncIteration
         return event
 
-    async def events(self) -> AsyncIterator[Reply | Receipt]:
-        """Yield verified replies and receipts, in the order of arrival, up to the same end as the iteration."""
-        while (event := await self._next()) is not None:
+    async def events(self, *, keep: bool = False) -> AsyncIterator[Reply | Receipt]:
+        """Yield verified replies and receipts, in the order of arrival, up to the same end as the iteration.
+
+        keep: each occupies its room until the caller gives it to `release`, and not only until the next one is read.
+        """
+        while (event := await self._next(keep=keep)) is not None:
             yield event
 
-    async def _next(self) -> Reply | Receipt | None:
+    def release(self, event: Reply | Receipt) -> None:
+        """Free the room of *event*, which `events` has yielded with *keep*."""
+        self._room.used -= size_of(event)
+
+    async def _next(self, *, keep: bool = False) -> Reply | Receipt | None:
+        self._free(self._being_read)
+        self._being_read = 0
         if self.has_event:  # without the timeout, which costs as much as all else here
-            return self._arrived.get_nowait()
-        if self._exchange.complete or self._ended:
+            event = self._arrived.get_nowait()
+        elif self._exchange.complete or self._ended:
             return None
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                return await self._arrived.get()
-        except TimeoutError:
-            return None
+        else:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    event = await self._arrived.get()
+            except TimeoutError:
+                return None
+        if event is None:
+            if not self._discarded:
+                return None
+            self._arrived.put_nowait(None)  # for whoever reads on
+            raise replies_lost(self._discarded)
+        if keep:
+            self._occupied -= size_of(event)
+        else:
+            self._being_read = size_of(event)
+        return event
+
+    def _free(self, size: int) -> None:
+        size = min(size, self._occupied)  # nothing is left after `stop`
+        self._occupied -= size
+        self._room.used -= size
 
     def _deliver(self, raw: bytes) -> None:
         if not self._ended:
@@ -223,6 +277,13 @@ class Request:
         if isinstance(verdict, Drop):
             self._on_drop(verdict)
         elif verdict is not None:
+            size = size_of(verdict)
+            if self._discarded or not self._room.take(size):
+                self._discarded += 1
+                if self._discarded == 1:
+                    self._arrived.put_nowait(None)
+                return
+            self._occupied += size
             self._arrived.put_nowait(verdict)
             if self._quorum is not None and isinstance(verdict, Reply):
                 self._quorum.count(verdict)
@@ -238,3 +299,16 @@ class Request:
 
     def _reply_subject(self, config: Config) -> str:
         return subject.for_replies(config.subject, self.message.digest)
+
+
+def replies_lost(number: int) -> RemaphoreError:
+    """Return the error of a request that has got more replies than there was room for."""
+    return RemaphoreError(
+        f"replies lost: {number}, because replies of {MAX_WAITING_BYTES / 1024**2:.3g} MiB wait to be read",
+        hint="read replies as they arrive, or request fewer destinations at a time, as with --batch",
+    )
+
+
+def size_of(event: Reply | Receipt) -> int:
+    """Return the bytes of room that a reply or a receipt occupies."""
+    return OVERHEAD_BYTES + (len(event.output) if isinstance(event, Reply) else 0)

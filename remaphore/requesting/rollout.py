@@ -57,6 +57,11 @@ class Event(NamedTuple):
     receipt: Receipt | None = None
     more: bool = False
 
+    def release(self) -> None:
+        """Free the room that the reply or the receipt occupied while it waited to be read."""
+        if (arrived := self.reply or self.receipt) is not None:
+            self.request.release(arrived)
+
 
 class Rollout:
     """Requests to *destinations* in the batches of *plan*; without a plan, all at once.
@@ -110,7 +115,10 @@ class Rollout:
             async with aclosing(run):
                 async for event in run:
                     self._count(event)
-                    yield event
+                    try:
+                        yield event
+                    finally:
+                        event.release()
             if self._decided():
                 return
             if self._plan and self._plan.stop_after is not None:
@@ -148,7 +156,7 @@ class Rollout:
             if self._decided():
                 request.end()
             yield Event(request)
-            async for arrived in request.events():
+            async for arrived in request.events(keep=True):
                 reply, receipt = (None, arrived) if isinstance(arrived, Receipt) else (arrived, None)
                 yield Event(request, reply, receipt=receipt, more=request.has_event)
         yield Event(request, ended=True)
@@ -183,6 +191,7 @@ class Rollout:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            _release_all(arrived)  # after an error, or because the caller ended it
 
     def _decided(self) -> bool:
         return self._quorum is not None and self._quorum.decided
@@ -205,3 +214,9 @@ class Rollout:
 
 def _united(groups: Iterable[Iterable[str]]) -> frozenset[str]:
     return frozenset().union(*groups)
+
+
+def _release_all(arrived: asyncio.Queue[Event | Exception | None]) -> None:
+    while not arrived.empty():
+        if isinstance(event := arrived.get_nowait(), Event):
+            event.release()

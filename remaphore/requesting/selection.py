@@ -62,10 +62,14 @@ def expect_senders(config: Config, pattern: str, verbs: Iterable[str] | None) ->
         what = (
             f"no peer in {config.source} that matches {pattern!r} may send {alternatives(verbs) if verbs else 'a verb'}"
         )
-        hint = f"permit it: remaphore peer permit --allow {(verbs or ['VERB'])[0]} {shlex.quote(others[0].destination)}"
+        words = ["-c", str(config.source), others[0].destination, "--allow", (verbs or ["VERB"])[0]]
+        hint = f"permit it: remaphore peer permit {shlex.join(words)}"
     elif not config.peers:
         what = f"no peers in {config.source}"
         hint = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+    elif peers.addressed(config.peers, pattern):
+        what = f"{pattern!r} matches no peer but this node, which does not wait for itself"
+        hint = "use a pattern that matches other peers"
     else:
         what = f"no peer in {config.source} matches {pattern!r}"
         hint = suggestion.hint(pattern, _known(config)) or "remaphore peer list shows the known destinations"

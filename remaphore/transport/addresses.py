@@ -10,10 +10,9 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from remaphore.transport.servers import DialError, Failure
+from remaphore.transport.servers import DialError, Failure, ip_version
 
 RESOLVE_LIMIT = 2.0  # seconds that one round waits for a name; a later round gets what is found after that
 FRESH = 5.0  # seconds for which such a late result is used: longer than the longest pause between two rounds
@@ -42,9 +41,8 @@ def literal(host: str, port: int) -> Address | None:
     Raise DialError if there is no such network interface.
     """
     plain, _, zone = host.replace("%25", "%").partition("%")  # RFC 6874 writes %25 in a URL
-    try:
-        version = ip_address(plain).version
-    except ValueError:
+    version = ip_version(plain)
+    if not version:
         return None
     if version == 4:
         return Address(socket.AF_INET, (plain, port))

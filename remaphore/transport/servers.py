@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -155,11 +156,21 @@ def discovered(url: str, via: Server) -> Server:
     return server._replace(tls_name=known) if _is_ip(server.host) and not _is_ip(known) else server
 
 
+def ip_version(host: str) -> int:
+    """Return 4 or 6 if *host* is an IP address without a zone; 0 if it is a name.
+
+    inet_pton(3) accepts what ipaddress does, which takes 1 ms and 0.3 MiB to import.
+    """
+    for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+        with suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return version
+    return 0
+
+
 def _is_ip(host: str) -> bool:
-    try:
-        return bool(ip_address(host.replace("%25", "%")))
-    except ValueError:
-        return False
+    plain, marked, zone = host.replace("%25", "%").partition("%")
+    return ip_version(plain) == 6 if marked and zone and "%" not in zone else not marked and bool(ip_version(plain))
 
 
 def explain(error: BaseException, *, source: str, timeout: float) -> Failure:

@@ -47,7 +47,7 @@ def test_what_the_fast_way_reads_is_what_the_full_command_reads(arguments) -> No
     assert isinstance(options, Request | Send)
     limit = options.timeout if isinstance(options, Request) else fast.BROKER_SECONDS
     seconds = fast._seconds(wish["t"]) or None if "r" in wish and "t" in wish else None
-    encoded = fast._encode(wish, fast.BROKER_SECONDS if "s" in wish else seconds)
+    encoded = fast.encode(wish, fast.BROKER_SECONDS if "s" in wish else seconds)
     assert encoded is not None
     (_, head), (_, payload) = frames.Decoder(frames.FROM_CLIENT).feed(encoded)
     assert json.loads(head) == {
@@ -70,8 +70,8 @@ def test_common_lines_take_the_fast_way(arguments):
 
 def test_what_does_not_fit_into_the_frames_is_left_to_the_full_command():
     large = "x" * (frames.MAX_PAYLOAD_BYTES + 1)
-    assert fast._encode({"s": "", "payload": large}, 10) is None
-    assert fast._encode({"s": "", "payload": "", "u": "x" * frames.MAX_HEAD_BYTES}, 10) is None
+    assert fast.encode({"s": "", "payload": large}, 10) is None
+    assert fast.encode({"s": "", "payload": "", "u": "x" * frames.MAX_HEAD_BYTES}, 10) is None
 
 
 USERS = {"root": 0, "we": 12345, "another": 999}
@@ -104,8 +104,8 @@ def test_the_fast_way_takes_a_socket_where_the_full_command_takes_the_same_and_n
     own.mkdir(parents=True)
     (own / "remaphore.toml").touch()
     paths = ("", *sockets, str(tmp_path / "none" / "remaphore" / "agent.sock"))
-    monkeypatch.setattr(fast, "_connect", lambda path: path if Path(path).exists() else Path(path).stat())
-    monkeypatch.setattr(fast, "_exchange", lambda path, *_rest, **_options: path)
+    monkeypatch.setattr(fast, "connect", lambda path: path if Path(path).exists() else Path(path).stat())
+    monkeypatch.setattr(fast, "exchange", lambda path, *_rest, **_options: path)
     taken = set()
     pairs = [*itertools.product(("",), paths, paths), *((named, "", path) for named in paths[1:] for path in paths)]
     homes = (tmp_path, tmp_path / "own")

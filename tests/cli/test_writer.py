@@ -209,4 +209,4 @@ async def test_the_streams_are_those_of_the_writer_during_a_block(pipe, monkeypa
     assert (sys.stdout, sys.stderr) == (stream, stream)
     expected = LARGE + b"text in lines notice \\udcff\n"
     assert await asyncio.to_thread(read_exactly, source, len(expected)) == expected
-    await until(lambda: not writer._behind)
+    await until(lambda: not writer.behind)

@@ -144,6 +144,7 @@ def check_typed(author, fleet):
     assert re.fullmatch(r"com\.example\.two,0,\d+ bytes left\n", asked)
 
 
+@pytest.mark.long  # after the first one, which installs the plugin
 def test_the_table_of_the_page_is_the_plugins_and_a_mistake_in_it_is_named(author, fleet):
     table = tomllib.loads(ENABLING)["plugins"]["disk"]
     configure(author, fleet.config("two"), ENABLING)

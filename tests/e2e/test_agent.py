@@ -167,7 +167,7 @@ def test_an_agent_that_cannot_be_used_is_an_error_and_never_passed_by(words, cas
 @pytest.fixture
 def hasty(monkeypatch):
     """Let the commands of this process give up soon, and leave its signals alone."""
-    monkeypatch.setattr(fast, "_begin_signals", lambda: None)
+    monkeypatch.setattr(fast, "begin_signals", lambda: None)
     monkeypatch.setattr(fast, "EXTRA_SECONDS", 0.2)
     monkeypatch.setattr(fast, "BROKER_SECONDS", 0.2)
     monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)

@@ -1,5 +1,6 @@
 """What a user sees of a request to 200 nodes: on terminals of several widths, in pipes, and for machines."""
 
+import asyncio
 import base64
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 from remaphore_plugins.reply_collector.terminal import clip
 from tests.harness.simulated import simulated
 from tests.harness.terminal import Terminal
+from tests.harness.waiting import until
 
 # The receivers take seconds to start: the tests share them, in one process.
 pytestmark = pytest.mark.xdist_group("many receivers")
@@ -45,6 +47,8 @@ INTERRUPTED = [
 def answer(number, message):
     if message.verb == "bytes":
         return 0, b"\xff\x00\x1b[31m\xc3\xa4\x7f"
+    if message.verb == "large":
+        return 0, b"x" * 20_000
     if message.verb == "fine":
         return 0, f"node {number} is fine"
     if number <= 120:
@@ -247,3 +251,45 @@ def test_a_rollout_stops_at_the_first_batch_with_a_failure_and_names_the_peers_t
     assert len({request["hash"] for request in requests}) == len(requests) == 140
     (id_,) = {request["id"] for request in requests}  # to find all batches in the logs of the nodes
     assert f"(id {id_})" in err[0]
+
+
+# The product's limits are 64 and 8 MiB; here the replies have 4 MB.
+SMALL_ROOM = """
+from remaphore.cli import collecting, main
+from remaphore.requesting import requester
+collecting.MAX_BEHIND, requester.MAX_WAITING_BYTES = 65536, 1048576
+main.command()
+"""
+
+
+def _used(pid):
+    return tuple(path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+@pytest.mark.parametrize("words", [["-r", "-v", "large"], ["request", "--verb", "large", "--jsonl", "--save", "FILE"]])
+def test_replies_for_a_reader_that_does_not_read_are_bounded_and_those_before_are_shown(many, tmp_path, words):
+    saved = tmp_path / "saved"
+    given = [str(saved) if word == "FILE" else word for word in words]
+    command = [sys.executable, "-c", SMALL_ROOM, *given[:1], "-c", str(many.config), *given[1:]]
+    seen = []  # it has received what it can once it has used no processor for some time, with all replies on their way
+    answered = len(many.received) + NODES
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        asyncio.run(until(lambda: len(many.received) >= answered))
+        asyncio.run(until(lambda: seen.append(_used(process.pid)) or (len(seen) > 30 and len({*seen[-30:]}) == 1)))
+        shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 3
+    lost = re.search(r"^remaphore: error: replies lost: (\d+), because replies of 1 MiB wait", errors, re.MULTILINE)
+    replies = shown.count("xxx\n") if words[0] == "-r" else shown.count('"reply"')
+    assert 40 < replies < 150
+    assert 0 < int(lost[1]) <= 200 - replies
+    if words[0] != "-r":
+        document = json.loads(saved.read_text())
+        assert len(document["replies"]) == replies
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--jsonl", "--batch", "40"], ["--json", "--save", "FILE"]])
+def test_replies_that_are_read_are_all_shown_however_large_they_are_together(many, tmp_path, words):
+    given = [str(tmp_path / "saved") if word == "FILE" else word for word in words]
+    command = [sys.executable, "-c", SMALL_ROOM, "request", "-c", str(many.config), "--verb", "large", *given]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.count("x" * 20_000)) == (0, 200)

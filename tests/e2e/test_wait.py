@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 import remaphore
@@ -21,6 +23,7 @@ from tests.harness.terminal import Terminal
 
 pytestmark = pytest.mark.xdist_group("one waiting node")
 
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "wait.schema.json").read_text())
 DB = ("com.db.1", "com.db.2", "com.db.10")
 NUMBERS = {
     "com.watch": 1,
@@ -134,6 +137,7 @@ def test_json_is_one_object_at_the_end_with_exact_payloads(site, start):
     code, out = waiting.finish()
     document = json.loads(out)
     assert (code, out.count("\n"), out.isascii()) == (0, 1, True)
+    jsonschema.validate(document, SCHEMA)
     messages = document.pop("messages")
     assert document == {
         "needed": 2,
@@ -172,8 +176,9 @@ def test_a_payload_is_one_line_that_no_terminal_interprets(payload, shown):
         (["--count", "-1"], "--count: '-1' is not a number of destinations"),
         (["--count", "101%"], "--count: '101%' is not a number of destinations"),
         (["--from", "com.bd.1"], "hint: did you mean 'com.db.1'"),
-        (["--from", "com.watch"], "no known senders: no peer in "),
-        (["--from", "com.db.*", "--verb", "deploy"], "hint: permit it: remaphore peer permit --allow deploy com.db.1"),
+        (["--from", "com.watch"], "no known senders: 'com.watch' matches no peer but this node"),
+        (["--from", "com.db.*", "--verb", "deploy"], "7-1.toml com.db.1 --allow deploy\n"),
+        (["--from", "com.db.*", "--verb", "a b"], "com.db.1 --allow 'a b'\n"),
         (["--from", "com.db.[1-2]"], "use a pattern here"),
         (["--subject", "a.*"], "use a subject without wildcards"),
         (["./script"], "unrecognized arguments: ./script"),

@@ -61,6 +61,13 @@ def test_a_pattern_without_max_length_permits_256_bytes() -> None:
     assert not rule.permits(b"a" * 257)
 
 
+def test_the_settings_of_a_rule_make_the_same_rule() -> None:
+    for values in ({"payloads": ["", "b"]}, {"pattern": "a+", "max_length": 9, "payloads": ["b"]}, {"max_length": 3}):
+        rule = PayloadRule.of(**values)  # type: ignore[arg-type]
+        assert rule.settings() == values
+        assert PayloadRule.of(**rule.settings()) == rule  # type: ignore[arg-type]
+
+
 def test_max_length_alone_permits_any_payload_up_to_it() -> None:
     rule = PayloadRule.of(max_length=5)
     assert all(map(rule.permits, [b"", b"\0\xff\n", b"12345"]))
@@ -185,8 +192,8 @@ def test_no_accepted_pattern_runs_away(pattern: str, payload: bytes) -> None:
 def test_without_the_parser_of_re_only_patterns_without_repetitions_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "re._parser", None)
     monkeypatch.delattr(re, "_parser")
+    monkeypatch.setitem(sys.modules, "re._parser", None)
     for pattern in ("stop|start", r"v[0-9][0-9]\.\d", "a b/c:=@%"):
         assert compile_pattern(pattern, max_length=256)
     for pattern in ("a+", "a*", "a?", "a{2}", ".", "^a", "a$", r"\b", "(a|b)", "(?i)a", r"\s", r"\W", "[^a]", r"(a)\1"):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import structlog
 
 from remaphore.config.settings import Auth
-from remaphore.errors import ConnectionLostError
+from remaphore.errors import ConnectionLostError, RemaphoreError
 from remaphore.node import Node
 from remaphore.protocol import subject
 from remaphore.protocol.message import Reply
 from remaphore.protocol.receipt import Receipt
+from remaphore.requesting import requester
+from remaphore.requesting.requester import OVERHEAD_BYTES
 from remaphore.requesting.rollout import BatchPlan, Rollout
+from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from remaphore.transport.nats_client import NatsBus
 from tests.harness.factories import make_encoded_receipt, make_encoded_reply
@@ -178,3 +183,75 @@ async def test_a_broker_that_withdraws_the_permission_meanwhile_still_brings_the
         await until(lambda: node.bus.connected)
         await peers.reply(2, asked.message)
         assert [type(event) async for event in asked.events()] == [Reply]
+
+
+ROOM = OVERHEAD_BYTES + 100  # for one reply
+
+
+@pytest.fixture
+def small_room(monkeypatch):
+    monkeypatch.setattr(requester, "MAX_WAITING_BYTES", ROOM)
+
+
+async def test_a_slow_reader_gets_the_replies_for_which_there_was_room_and_then_an_error(server, small_room):
+    async with connected(server) as (node, peers), node.request("deploy", timeout=20) as asked:
+        await peers.reply(2, asked.message)
+        await peers.reply(3, asked.message)
+        await until(lambda: not asked.missing)
+        assert (await anext(asked)).peer == "com.two"
+        with pytest.raises(RemaphoreError, match="replies lost: 1, because replies of"):
+            await anext(asked)
+        with pytest.raises(RemaphoreError):  # nor does it look complete to whoever reads on
+            await anext(asked)
+
+
+async def test_the_room_is_that_of_all_requests_of_a_node_until_replies_are_read_or_their_request_ends(
+    node, peers, small_room
+):
+    async with node.request("deploy", timeout=20) as slow:
+        await peers.reply(2, slow.message)
+        async with node.request("deploy", to="com.two", timeout=20) as other:
+            await peers.reply(2, other.message)
+            with pytest.raises(RemaphoreError):
+                await anext(other)
+        assert (await anext(slow)).peer == "com.two"
+        async with node.request("deploy", to="com.two", timeout=20) as other:  # what is worked on still has its room
+            await peers.reply(2, other.message)
+            with pytest.raises(RemaphoreError):
+                await anext(other)
+    for _ in range(2):  # and neither has one when it ends
+        async with node.request("deploy", to="com.two", timeout=20) as other:
+            await peers.reply(2, other.message)
+    assert [reply.peer async for reply in other] == ["com.two"]  # read late
+
+
+async def test_a_reply_is_free_when_the_next_one_is_read(node, peers, small_room):
+    async with node.request("deploy", timeout=20) as asked:
+        await peers.reply(2, asked.message)
+        assert (await anext(asked)).peer == "com.two"
+        following = spawn(anext(asked), name="reader")
+        await asyncio.sleep(0)
+        await peers.reply(3, asked.message)
+        assert (await following).peer == "com.three"
+
+
+@pytest.mark.parametrize("to", ["", "**"])
+async def test_requests_to_each_destination_share_the_room_also_when_they_have_ended(node, peers, small_room, to):
+    rollout = Rollout(partial(node.request, "deploy"), ["com.two", "com.three"], timeout=20, to=to)
+
+    async def read():
+        async with aclosing(rollout.events()) as events:
+            async for event in events:
+                if len(rollout.requests) == (1 if to else 2) and event.reply is None and not event.ended:
+                    for number, name in ((2, "com.two"), (3, "com.three")):
+                        for request in rollout.requests:
+                            if name in request.missing:
+                                await peers.reply(number, request.message)
+                                if number == 2 and not to:  # which ends its request
+                                    await until(lambda request=request: not request.has_event)
+
+    with pytest.raises(RemaphoreError, match="lost: 1"):
+        await read()
+    async with node.request("deploy", to="com.two", timeout=20) as asked:  # all of it is free again
+        await peers.reply(2, asked.message)
+        assert [reply.peer async for reply in asked] == ["com.two"]

@@ -18,7 +18,7 @@ MAX_REPLICAS = 5  # of JetStream
 
 SUMMARY = "make the streams that locks need on the broker"
 EXAMPLE = """\
-remaphore coordination init --credentials /var/lib/remaphore-broker/admin.creds
+remaphore coordination init --credentials admin.creds
 remaphore coordination init --print"""
 EXIT_CODES = {0: "the streams are there"}
 

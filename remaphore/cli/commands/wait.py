@@ -122,6 +122,7 @@ async def wait(options: Wait, config: Config, plugins: pluggy.PluginManager, wri
 
     loop = asyncio.get_running_loop()
     deadline = None if options.timeout is None else loop.time() + options.timeout
+    rows: list[dict[str, object]] = []
     drops = DropThrottle(lambda drop: emit_plain(plugins.hook.remaphore_dropped, drop=drop))
     async with (
         connect(config, timeout=options.timeout, on_notice=output.notice) as node,
@@ -139,28 +140,32 @@ async def wait(options: Wait, config: Config, plugins: pluggy.PluginManager, wri
             output.notice(describe(options, config, waiting))
         structlog.get_logger().info("Ready")
         try:
-            await _hear(options, node, waiting)
+            await _hear(options, node, waiting, rows)
         finally:
             drops.close()
-            _write_result(options, waiting)
+            _write_result(options, waiting, rows)
             await writer.drained()
     return waiting
 
 
-async def _hear(options: Wait, node: Node, waiting: Waiting) -> None:
-    """Print and answer messages until the end of *waiting*."""
+async def _hear(options: Wait, node: Node, waiting: Waiting, rows: list[dict[str, object]]) -> None:
+    """Print messages, or with --json add them to *rows*, and answer them, until the end of *waiting*."""
     import asyncio
 
     from remaphore.tasks import spawn
 
-    replies = set()
+    replies: set[asyncio.Task[None]] = set()
     async for message, first in waiting.events():
-        if first and not options.json:
+        if first and options.json:
+            rows.append(_to_row(message))
+        elif first:
             output.write(to_line(message))
         if first and not waiting.met and output.at_terminal():
             output.notice(f"{len(waiting.heard)} of {waiting.needed} heard, waiting for {_listed(waiting.missing)}")
         if message.wants_reply:  # also to one that does not count: its sender may not know that we have heard it
-            replies.add(spawn(_reply(node, message), name="reply"))
+            reply = spawn(_reply(node, message), name="reply")
+            replies.add(reply)
+            reply.add_done_callback(replies.discard)
     if replies:
         await asyncio.wait(replies, timeout=REPLY_SECONDS)
 
@@ -192,15 +197,22 @@ def to_line(message: Message) -> str:
     return output.wrap(output.printable(f"{message.sender_name},{payload}"), indent=4)
 
 
-def to_document(waiting: Waiting) -> dict[str, object]:
-    """Return the state of *waiting* as the object that --json prints."""
+def _write_result(options: Wait, waiting: Waiting, rows: list[dict[str, object]]) -> None:
+    if options.json:
+        output.write_json(to_document(waiting, rows))
+    missing = "" if waiting.met else f"; missing: {_listed(waiting.missing)}"
+    output.notice(f"{len(waiting.heard)} of {waiting.needed} heard{missing}")
+
+
+def to_document(waiting: Waiting, rows: list[dict[str, object]]) -> dict[str, object]:
+    """Return the state of *waiting*, and *rows* for its messages, as --json prints them (docs/wait.schema.json)."""
     return {
         "needed": waiting.needed,
         "met": waiting.met,
         "expected": list(waiting.expected),
         "heard": list(waiting.heard),
         "missing": list(waiting.missing),
-        "messages": [_to_row(message) for message in waiting.heard.values()],
+        "messages": rows,
     }
 
 
@@ -220,13 +232,6 @@ def _to_row(message: Message) -> dict[str, object]:
     except UnicodeDecodeError:
         row["payload_base64"] = base64.b64encode(message.payload).decode()
     return row
-
-
-def _write_result(options: Wait, waiting: Waiting) -> None:
-    if options.json:
-        output.write_json(to_document(waiting))
-    missing = "" if waiting.met else f"; missing: {_listed(waiting.missing)}"
-    output.notice(f"{len(waiting.heard)} of {waiting.needed} heard{missing}")
 
 
 def _listed(names: Sequence[str]) -> str:

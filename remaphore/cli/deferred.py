@@ -1,0 +1,94 @@
+"""Modules that libraries import for what this program seldom or never does: they are loaded when first used.
+
+nats-py imports its JetStream part, http.server the table of HTML's characters, importlib.metadata the reader of zip
+files, and so on: 2 MiB of an idle daemon, and a tenth of the time of `remaphore -s`. Nothing is missing: whoever uses
+such a module, a plugin for example, loads it with the first attribute.
+
+`importlib.util.LazyLoader` does not suffice: a second `import` statement loads its modules, and in Python 3.11 two
+threads can load one at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import RLock  # threading imports more
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+
+MODULES = frozenset(
+    {
+        "bz2",  # by shutil and zipfile
+        "html",  # by http.server, for its error pages
+        "ipaddress",  # by urllib.parse and nats.aio.client, for addresses in brackets and servers that a server reports
+        "lzma",  # by shutil and zipfile
+        "nats.js",  # by nats.aio.client
+        "shutil",  # by tempfile, to remove directories
+        "zipfile",  # by importlib.metadata, for packages in a zip file
+    }
+)
+
+
+class _DeferringFinder:
+    """Finds the modules of MODULES as every other module is found, and defers their execution."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the spec of a module of MODULES; None for all others."""
+        if name not in MODULES:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _DeferringLoader(spec.loader)  # type: ignore[assignment] # it has what the import calls
+        return spec
+
+
+class _DeferringLoader:
+    """Makes a module that *loader* loads when an attribute is first asked for that it does not have yet (PEP 562)."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return what *loader* does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Prepare *module*, and leave its execution for later."""
+        spec, loader, lock = module.__spec__, self._loader, RLock()
+        assert spec is not None
+        spec.loader = module.__loader__ = loader
+        # Importing a module of a package asks for this attribute, and so loads the package first.
+        own = {"__path__": module.__dict__.pop("__path__")} if spec.submodule_search_locations is not None else {}
+        begun = False
+
+        def load(attribute: str) -> object:
+            nonlocal begun
+            with lock:  # held by a thread that loads it now; the same thread gets here in a circular import
+                if not begun:
+                    begun = True
+                    vars(module).update(own)
+                    try:
+                        loader.exec_module(module)
+                    except BaseException:
+                        begun = False  # for whoever asks next
+                        raise
+                    del module.__getattr__
+            try:
+                return vars(module)[attribute]
+            except KeyError:
+                raise AttributeError(f"module {module.__name__!r} has no attribute {attribute!r}") from None
+
+        module.__getattr__ = load  # type: ignore[method-assign]
+
+
+def begin() -> None:
+    """Defer the modules of MODULES that have not been imported yet, for the rest of the process."""
+    # Python lists a zip file of its library whether or not it exists, and importlib.metadata would look into it.
+    sys.path[:] = [entry for entry in sys.path if not entry.endswith(".zip") or os.path.exists(entry)]  # noqa: PTH110
+    sys.meta_path.insert(0, _DeferringFinder)
