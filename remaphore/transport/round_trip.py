@@ -85,7 +85,7 @@ async def _write(connection: Connection, operation: PendingOperation) -> None:
 
 
 def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:
-    """Settle the messages among *operations*, which *connection* did not confirm; return the subscriptions."""
+    """Settle the messages among *operations*, which *connection* did not confirm; return the subscriptions, to be written again."""
     reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
     messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
     if messages and "maximum payload" in reason.lower():
@@ -97,4 +97,7 @@ def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperati
     for operation in messages:
         text = f"connection to {connection.server.shown} ended before it confirmed the message ({reason})"
         operation.settle(ConnectionLostError(f"{text}: {UNCONFIRMED}", hint=UNCONFIRMED_HINT))
-    return [operation for operation in operations if operation.deliver is not None]
+    subscriptions = [operation for operation in operations if operation.deliver is not None]
+    for operation in subscriptions:
+        operation.handle = None
+    return subscriptions
