@@ -26,7 +26,6 @@ from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
 
 CONNECT_LIMIT = 10.0  # seconds
-ANNOUNCE_AFTER = 1.0  # seconds of waiting
 _SHOWN = 4  # holders of a semaphore that are shown one by one
 
 # Beside those that `tasks.run` handles: without a handler they would end this process, and with it the command.
@@ -83,14 +82,20 @@ class Holder:
 
     async def _take(self, lock: Lock, *, wait: float | None) -> Lease | None:
         """Take the lock; say what for if it takes longer than a moment."""
+        loop = asyncio.get_running_loop()
+        due, announced = loop.time() + holding.ANNOUNCE_AFTER, False
+
+        def announce() -> None:
+            nonlocal announced
+            if self._waiting is not None and not announced and loop.time() >= due:
+                announced = True
+                say(self._describe())
 
         def update(waiting: Waiting) -> None:
             self._waiting = waiting
+            announce()
 
-        def announce() -> None:
-            say(self._describe())
-
-        announcement = asyncio.get_running_loop().call_later(ANNOUNCE_AFTER, announce)
+        announcement = loop.call_at(due, announce)
         try:
             lease = await lock.take(wait=wait, on_waiting=update)
         finally:
@@ -103,7 +108,7 @@ class Holder:
         """Return who holds the lock for which we wait, and how many wait before us."""
         waiting = self._waiting
         if waiting is None:
-            return f"{self._title}: no answer from the broker yet"
+            return f"{self._title}: not free"
         parts = [f"held by {holders(waiting.holders)}"] if waiting.holders else []
         parts += [f"not free: {problem}" for problem in waiting.problems]
         parts += [f"{waiting.ahead} before us"] if waiting.ahead else []

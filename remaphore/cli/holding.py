@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_TTL, MIN_TTL, MAX_TTL = 30.0, 5.0, 3600.0  # seconds
 # Of the time to live: how long a command that has lost its lock has between TERM and KILL, unless it is told, at most.
 GRACE, MAX_GRACE = 1 / 6, 1 / 3
+ANNOUNCE_AFTER = 1.0  # seconds of waiting
 
 EXIT_CONFLICT = 1
 EXIT_LOST = 125
