@@ -45,6 +45,11 @@ class Lock:
         self._holding = Holding(self._records)
         self._fair = fair
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._records.name
+
     async def take(
         self, *, wait: float | None, on_waiting: Callable[[Waiting], None] = lambda _waiting: None
     ) -> Lease | None:

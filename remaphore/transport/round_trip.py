@@ -85,7 +85,7 @@ async def _write(connection: Connection, operation: PendingOperation) -> None:
 
 
 def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:
-    """Settle the messages among *operations*, which *connection* did not confirm; return the subscriptions, to be written again."""
+    """Settle the messages among *operations* that *connection* did not confirm; return the subscriptions to repeat."""
     reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
     messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
     if messages and "maximum payload" in reason.lower():
