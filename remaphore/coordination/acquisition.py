@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from remaphore.coordination.holding import RETRY, Holding, sequence_of
-from remaphore.coordination.jetstream import TIMEOUT
+from remaphore.coordination.jetstream import TIMEOUT, ApiError
 from remaphore.coordination.lock_records import DEFINITION, Holder, LockRecords, holder_of, name_of
 from remaphore.errors import (
     BrokerUnavailableError,
@@ -112,7 +112,7 @@ class Acquisition:
         A cluster that elects a leader answers as if there were no stream: only what it tells about the stream decides.
         """
         if isinstance(error, CoordinationUnavailableError):
-            if not self._ready or self._clock() > since + PATIENCE:
+            if not self._ready or not isinstance(error, ApiError) or self._clock() > since + PATIENCE:
                 raise error
         elif isinstance(error, NoResponseError) and not self._ready:
             with contextlib.suppress(TransportError):

@@ -136,12 +136,18 @@ class Holding:
 
     @asynccontextmanager
     async def _listening(self, lease: Lease) -> AsyncIterator[_Changes]:
-        changes = _Changes(lease)
+        jetstream, changes = self._records.jetstream, _Changes(lease)
+        before = jetstream.reconnects
+
+        async def listen() -> Callback:
+            where = self._records.events(lease.slot)
+            stop = await jetstream.listen(where, changes.hear, on_gap=changes.note_gap)
+            if jetstream.reconnects != before:
+                changes.note_gap()
+            return stop
+
         # In the background: without a connection, it would keep the renewals waiting.
-        listening = spawn(
-            self._records.jetstream.listen(self._records.events(lease.slot), changes.hear, on_gap=changes.note_gap),
-            name="lock events",
-        )
+        listening = spawn(listen(), name="lock events")
         try:
             yield changes
         finally:

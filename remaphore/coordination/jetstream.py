@@ -69,6 +69,11 @@ class JetStream:
         """Whether there is a connection to the broker now."""
         return self._bus.connected
 
+    @property
+    def reconnects(self) -> int:
+        """The number of connections after the first."""
+        return self._bus.reconnects
+
     async def api(self, name: str, body: object = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Return the answer to the request *name* of JetStream's API. Raise ApiError for an error in it."""
         where = f"$JS.API.{name}"

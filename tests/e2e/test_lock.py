@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from tests.harness.locks import ROOT, Site
+from tests.harness.lock_processes import ROOT, Site
 from tests.harness.nats_server import NatsServer
 
 ROOTS = count()

@@ -13,7 +13,7 @@ from itertools import count
 
 import pytest
 
-from tests.harness.locks import Site
+from tests.harness.lock_processes import Site
 from tests.harness.nats_server import NatsServer
 from tests.harness.programs import alive
 

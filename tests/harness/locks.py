@@ -1,165 +1,49 @@
-"""Locks with real processes: nodes on a broker with JetStream, and a command that writes signs of its life."""
+"""Nodes that share a lock, junk, and records as a test needs them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
+from remaphore.config.settings import Config, Identity
 from remaphore.coordination.jetstream import JetStream
-from remaphore.coordination.setup import make_streams
-from tests.harness.nats_server import NatsServer, connected
-from tests.harness.node_files import Entry, write_toml
-from tests.harness.processes import SECONDS, Process
-from tests.harness.programs import alive
-from tests.harness.waiting import until
+from remaphore.coordination.lock import Lock
+from remaphore.protocol import record
+from remaphore.protocol.peers import Peer
+from remaphore.protocol.record import Entry
+from remaphore.testing.factories import make_config
+from tests.harness.factories import make_key
 
-PROGRAM = (sys.executable, "-m", "tests.harness.short_lease")
-NODES = {"left": 1, "right": 2, "third": 3}
-ROOT = Path(__file__).parents[2]
-# A line for each sign: token, time on a clock that all processes share, pid. Words: what it ignores, what it starts.
-SIGNS = """import os, signal, sys, time
-if "ignores TERM" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if "leaves a child" in sys.argv and os.fork() == 0:
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-while "once" not in sys.argv or not os.write(file, b""):
-    os.write(file, b"%s %d %d\\n" % (os.environb[b"REMAPHORE_LOCK_TOKEN"], time.monotonic_ns(), os.getpid()))
-    if "once" in sys.argv: break
-    time.sleep(0.02)
-"""
+NODES = 40
 
 
-class Sign:
-    """A line of the file of signs."""
-
-    def __init__(self, line: str) -> None:
-        self.token, self.time, self.pid = map(int, line.split())
-
-
-class Site:
-    """The nodes left, right and third, which may use all locks, on *server*; each test has a root of its own."""
-
-    def __init__(self, folder: Path, server: NatsServer, root: str) -> None:
-        self.folder = folder
-        self.server = server
-        self.root = root
-        self.signs_file = folder / "signs"
-        self.processes: list[Process] = []
-        asyncio.run(self._make_streams())
-        for name, number in NODES.items():
-            self.config(name, number)
-
-    async def _make_streams(self) -> None:
-        async with connected(self.server) as bus:
-            await make_streams(JetStream(bus, self.root), self.root, replicas=1)
-
-    def config(self, name: str, number: int, *, verbs: tuple[str, ...] = ("*",), servers: tuple[str, ...] = ()) -> Path:
-        """Write the configuration of a node, and return its path."""
-        peers = [Entry(f"com.example.{other}", key) for other, key in NODES.items() if other != name]
-        return write_toml(
-            self.folder / f"{name}.toml",
-            number,
-            f"com.example.{name}",
-            servers=servers or (self.server.url,),
-            settings=f'subject = "{self.root}"\n',
-            verbs=verbs,
-            peers=peers,
-        )
-
-    def start(self, node: str, *words: object, **options: object) -> Process:
-        """Start `remaphore WORDS` as *node*, with short leases."""
-        first, *rest = words
-        process = Process((first, "-c", self.folder / f"{node}.toml", *rest), command=PROGRAM, cwd=ROOT, **options)
-        self.processes.append(process)
-        return process
-
-    def run(self, node: str, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run `remaphore WORDS` as *node* to its end."""
-        first, *rest = words
-        line = [*PROGRAM, first, "-c", str(self.folder / f"{node}.toml"), *map(str, rest)]
-        options = {"stdin": subprocess.DEVNULL, "cwd": ROOT, **options}
-        return subprocess.run(line, capture_output=True, text=True, timeout=2 * SECONDS, check=False, **options)
-
-    def hold(self, node: str, *words: object, name: str = "deploy", ttl: float = 2.0, how: tuple[str, ...] = ()):
-        """Start a command that writes signs until it is ended, and wait for its first one."""
-        already = len(self.signs())
-        process = self.start(node, "lock", "--ttl", f"{ttl}s", *words, name, "--", *self.writer(*how))
-        self.until(lambda: len(self.signs()) > already)
-        return process
-
-    def writer(self, *how: str) -> tuple[str, ...]:
-        """Return the command that writes signs."""
-        return (sys.executable, "-S", "-c", SIGNS, str(self.signs_file), *how)
-
-    def wait_in_line(self, node: str, *words: object, name: str = "deploy", ttl: float = 2.0) -> Process:
-        """Start a command that writes one sign, and return once it waits for the lock."""
-        process = self.start(node, "lock", "--ttl", f"{ttl}s", *words, name, "--", *self.writer("once"))
-        process.wait_for("held by")
-        return process
-
-    def signs(self) -> list[Sign]:
-        """Return all signs so far."""
-        return [Sign(line) for line in self.signs_file.read_text().splitlines()] if self.signs_file.exists() else []
-
-    def overlaps(self) -> int:
-        """Return how many signs stand beside one with a higher token: of a command that should have ended."""
-        first: dict[int, int] = defaultdict(lambda: 2**63)
-        for sign in self.signs():
-            first[sign.token] = min(first[sign.token], sign.time)
-        return sum(
-            any(sign.token < token and sign.time >= begin for token, begin in first.items()) for sign in self.signs()
-        )
-
-    def tokens(self) -> list[int]:
-        """Return the tokens of the leases, in the order in which they began."""
-        return list(dict.fromkeys(sign.token for sign in sorted(self.signs(), key=lambda sign: sign.time)))
-
-    def pids(self) -> set[int]:
-        """Return the pids of all commands that have written a sign."""
-        return {sign.pid for sign in self.signs()}
-
-    def family(self, process: Process) -> tuple[int, int]:
-        """Return the pids of the guardian of *process*, and of its command."""
-        (guardian,) = children(process.popen.pid)
-        (command,) = children(guardian)
-        return guardian, command
-
-    def show(self, name: str = "deploy") -> dict:
-        """Return the document of `lock show`."""
-        return json.loads(self.run("third", "lock", "show", name, "--json").stdout)
-
-    def until(self, condition) -> None:
-        """Wait for *condition*."""
-        asyncio.run(until(condition))
-
-    def end(self) -> None:
-        """Kill what is left."""
-        for process in self.processes:
-            if process.popen.poll() is None:
-                process.popen.send_signal(signal.SIGKILL)
-            process.popen.send_signal(signal.SIGCONT)
-        for pid in self.pids():
-            if alive(pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        for process in self.processes:
-            process.end()
+def lock_config(
+    number: int, *, knows: Iterable[int] | None = None, root: str = "remaphore", verbs: Iterable[str] = ("*",)
+) -> Config:
+    """Return the configuration of com.node<number>. knows: the numbers of its peers, which may all; None for all."""
+    key = make_key(number)
+    every = frozenset({"*"})
+    peers = (each for each in (range(NODES) if knows is None else knows) if each != number)
+    return make_config(
+        f"com.node{number}",
+        subject=root,
+        identities=(Identity(key=key.public, verbs=frozenset(verbs), load=lambda: key),),
+        peers=tuple(Peer(destination=f"com.node{each}", key=make_key(each).public, verbs=every) for each in peers),
+    )
 
 
-def children(pid: int) -> list[int]:
-    """Return the pids of the children of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def lock_of(js: JetStream, number: int, name: str = "a", *, ttl: float = 1.0, **options: Any) -> Lock:
+    """Return a lock of com.node<number>. options: of `Lock`, and *config*."""
+    config = options.pop("config", None) or lock_config(number, root=js.root)
+    return Lock(js, config, name=name, ttl=ttl, **options)
 
 
-def now() -> int:
-    """Return the time of signs."""
-    return time.monotonic_ns()
+def slot_of(js: JetStream, name: str = "a", last: int | str = 0) -> str:
+    """Return the subject of a slot."""
+    return f"{js.root}.coord.lock.{name}.{last}"
+
+
+def record_of(number: int, do: str, follows: Entry | None, *, verb: str = "lock:a", **fields: object) -> bytes:
+    """Return a record of node *number*, as it would be valid but for what *fields* change."""
+    said = {"do": do, "slot": 0, "slots": 1, "session": "ff", "ttl_ms": 1000, **fields}
+    return record.make(make_key(number), verb, said, count=1, follows=follows)
