@@ -204,8 +204,7 @@ def test_release_now_frees_the_lock_of_a_machine_that_is_off(site):
         os.kill(pid, signal.SIGSTOP)
     waiter = site.wait_in_line("right", ttl=30.0)
     assert site.run("third", "lock", "release", "deploy").returncode == 0
-    state = site.show()
-    assert state["slots"][0]["holder"]["peer"] == "com.example.left"  # it could not end its command
+    assert site.state().slots[0].holder.who == "com.example.left"  # it could not end its command
     assert site.run("third", "lock", "release", "--now", "deploy").returncode == 0
     assert waiter.finish()[0] == 0
     for pid in (holder.popen.pid, guardian, command):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 
+from remaphore.config.search import load
 from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock_states import LockState, states
 from remaphore.coordination.setup import make_streams
 from tests.harness.nats_server import NatsServer, connected
 from tests.harness.node_files import Entry, write_toml
@@ -133,9 +133,16 @@ class Site:
         (command,) = children(guardian)
         return guardian, command
 
-    def show(self, name: str = "deploy") -> dict:
-        """Return the document of `lock show`."""
-        return json.loads(self.run("third", "lock", "show", name, "--json").stdout)
+    def state(self, name: str = "deploy") -> LockState:
+        """Return who holds a lock, and who waits, as the node third sees it."""
+
+        async def read() -> LockState:
+            config = load(str(self.folder / "third.toml"), {})
+            async with connected(self.server) as bus:
+                (found,) = await states(JetStream(bus, self.root), config, name)
+                return found
+
+        return asyncio.run(read())
 
     def until(self, condition) -> None:
         """Wait for *condition*."""
@@ -158,8 +165,3 @@ class Site:
 def children(pid: int) -> list[int]:
     """Return the pids of the children of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def now() -> int:
-    """Return the time of signs."""
-    return time.monotonic_ns()
