@@ -34,6 +34,8 @@ FURTHER = {
     "Identity": "remaphore.config.settings",
     "Auth": "remaphore.config.settings",
     "Tls": "remaphore.config.settings",
+    "AgentRule": "remaphore.config.settings",
+    "AgentSettings": "remaphore.config.settings",
     "Problem": "remaphore.config.settings",
 }
 # Constructors and methods that only the host uses.

@@ -2,8 +2,8 @@
 
     remaphore lock ---- orders, events ---- guardian ---- command ---- what the command starts
 
-It knows one number: the deadline, on CLOCK_BOOTTIME, which nobody sets and which counts while the machine sleeps. The
-lock's process moves it with each renewal. If that process is killed, stopped, or hangs, nobody moves it, and the
+It knows one number: the deadline, on CLOCK_BOOTTIME, which is never set and which counts while the machine sleeps. The
+lock's process moves it with each renewal. If that process is killed, stopped, or hangs, it is not moved, and the
 command ends in time: TERM when what is left of the lease is the grace, KILL at the deadline. Both go to all that the
 command has started, also to what has left its session and lost its parent: the guardian is a subreaper (prctl(2)) and
 has no other children, so whatever descends from it belongs to the command. If the guardian itself dies, the kernel
@@ -166,7 +166,7 @@ class Guardian:
         return self._kill_at if self._why else self._deadline - self._grace
 
     def _obey(self) -> bool:
-        """Obey all orders that wait. Return False if nobody is left to give one."""
+        """Obey all orders that wait. Return False if none is left to give one."""
         while True:
             try:
                 data = self._line.recv(_MOST, socket.MSG_DONTWAIT)
@@ -289,5 +289,5 @@ class Guardian:
                 self._tell(exited=os.waitstatus_to_exitcode(status), ended=self._why, left=left)
 
     def _tell(self, **event: object) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):  # the other end is gone
             self._line.send(json.dumps(event).encode())

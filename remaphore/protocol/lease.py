@@ -29,7 +29,7 @@ from remaphore.protocol.record import Entry, Record
 
 CLOCK_RATE = 1.05  # of two machines' clocks that count the same time; quartz differs by 0.0001
 MARGIN = 0.3  # seconds
-MAX_TTL = 3600.0  # seconds: nobody is blocked longer by a record
+MAX_TTL = 3600.0  # seconds: no node is blocked longer by a record
 HISTORY = 16  # records that the stream keeps for each slot
 EVICTED = "evicted"  # the cause with which a lease is lost, and yet still to be freed
 
@@ -129,7 +129,7 @@ def _holder(history: Sequence[Entry], slot: int, terms: Terms) -> Record | None:
 
 
 def _longest_ttl(history: Sequence[Entry], holder: Record | None, terms: Terms) -> float:
-    """Return for how long somebody may use the slot at most, by what is in sight: in seconds.
+    """Return for how long a node may use the slot at most, by what is in sight: in seconds.
 
     Also the time to live of an unknown signer counts: it can only make us wait, and it may be the holder's, whom we do
     not know. Where the history is full of junk, the record of a holder may have been pushed out of it.
@@ -142,7 +142,7 @@ def _longest_ttl(history: Sequence[Entry], holder: Record | None, terms: Terms) 
 
 
 class ObservedSlot:
-    """A slot as one waiter has observed it. All times are seconds of one clock that nobody sets."""
+    """A slot as one waiter has observed it. All times are seconds of one clock that is never set."""
 
     def __init__(self, index: int, terms: Terms) -> None:
         self.index = index
