@@ -116,10 +116,10 @@ AGENT_SOCKET = Path("/run/remaphore/agent.sock")
 class AgentRule:
     """What the agent does for a local user, or for the members of a group. Rules only permit: there is no order.
 
-    user, group: a name, or a number as text; one of the two is empty. do: the operations `send`, `request` and
-    `receive`. verbs: those of messages to send or receive, `*` for every verb. to: the patterns that the destination of
-    a message must lie in. identity: the public key that signs; empty for the default identity. payload: the payloads
-    of messages to send, None for any. path: its place in the file, for messages.
+    user: a name, or a number as text; empty in the rule of a group. group: the same, of a group. do: the operations
+    `send`, `request` and `receive`. verbs: those of messages to send or receive, `*` for every verb. to: the patterns
+    that the destination of a message must lie in. identity: the public key that signs; empty for the default identity.
+    payload: the payloads of messages to send, None for any. path: its place in the file, for messages.
     """
 
     user: str = ""

@@ -220,6 +220,7 @@ async def test_no_node_forges_what_the_broker_says(site: Site) -> None:
 
 async def test_forged_events_and_tickets_let_nobody_in(site: Site) -> None:
     lock, lease = await site.held()
+    told: list[Waiting] = []
     waiter = asyncio.get_running_loop().create_task(site.is_free(wait=2.5))
     ticket = record_of(STRANGER, "wait", None, session="ff", place=1)
     for number in range(50):
@@ -227,6 +228,7 @@ async def test_forged_events_and_tickets_let_nobody_in(site: Site) -> None:
         await site.loose.publish(f"{ROOT}.queue.lock.a.ff", ticket)
     await lock._holding.renew(lease)
     assert not await waiter
+    assert [waiting.ahead for waiting in told] == [0] * len(told)
     assert await lock.release(lease)
     began = boottime()
     assert await site.is_free()
