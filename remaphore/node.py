@@ -244,7 +244,7 @@ class Node(_Sender):
         wait: seconds to wait for it, None for no limit, 0 for not at all. ttl: seconds that others must hear nothing of
         us before they may take it. note: what `remaphore lock list` shows of us.
 
-        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or somebody who
+        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or a peer that
         may has ended our lease, the block is cancelled a sixth of *ttl* before others may have it, and LeaseLostError
         is raised. Code that does not heed its cancellation cannot be stopped: not this, but the token protects what
         the lock is for. A cancellation from outside frees the lock and stays CancelledError.

@@ -96,7 +96,7 @@ class Acquisition:
                 failure = error
                 failing = self._clock() if failing is None else failing
                 await self._judge_failure(error, failing)
-            # With at_once, a slot that is free, but whose turn others have, is waited for: it may be nobody's.
+            # With at_once, a slot that is free, but whose turn others have, is waited for: they may be gone.
             if self._clock() >= end and not (at_once and self._ready and self._turn < float("inf")):
                 if failure is not None and not self._ready:
                     raise failure

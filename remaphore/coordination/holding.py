@@ -156,7 +156,7 @@ class Holding:
 
 
 def _stop(listening: asyncio.Task[Callback]) -> None:
-    """End a subscription. One that was denied is missed by nobody: an eviction is seen at the next renewal."""
+    """End a subscription. It may have been denied: an eviction is seen at the next renewal."""
     if not listening.cancelled() and listening.exception() is None:
         listening.result()()
 

@@ -35,6 +35,7 @@ NOT_ENABLED_FOR_ACCOUNT = 10039
 NOT_ENABLED = 10076
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
+NOT_STORED = 10077  # mostly because the stream is full
 _WRONG_SEQUENCE = (10071, 10164)
 _UNAVAILABLE = 503
 _NOT_FOUND = 404
@@ -218,7 +219,7 @@ def _answer(response: Incoming, where: str) -> dict[str, Any]:
         raise _off()
     if code == STREAM_NOT_FOUND:
         raise ApiError(f"no stream {where.rpartition('.')[2]} on this broker", hint=ASK_ADMINISTRATOR, code=code)
-    if failure.get("code") == _UNAVAILABLE:
+    if failure.get("code") == _UNAVAILABLE and code != NOT_STORED:
         raise NoResponseError(f"{where}: {text}", hint="wait until the cluster has a leader again")
     raise ApiError(f"{where}: {text}", code=code)
 

@@ -25,7 +25,7 @@ class Lock:
     """A lock called *name* with one or several *slots*, as a node with *config* uses it.
 
     ttl: seconds that others must hear nothing of us before they take it. note: what others are shown of us. fair:
-    whether to stand in line. clock: seconds that nobody sets, which count while the machine sleeps. Raise UsageError,
+    whether to stand in line. clock: seconds that are never set, which count while the machine sleeps. Raise UsageError,
     or NotPermittedError if the default identity has no verb `lock:NAME`.
     """
 

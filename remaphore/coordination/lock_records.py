@@ -101,7 +101,7 @@ def _short(text: str) -> str:
 class LockRecords:
     """The records of the lock *name* as a node with *config* reads and signs them.
 
-    clock: seconds that nobody sets, which count while the machine sleeps. Raise UsageError or NotPermittedError.
+    clock: seconds that are never set, which count while the machine sleeps. Raise UsageError or NotPermittedError.
     """
 
     def __init__(

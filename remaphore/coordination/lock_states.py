@@ -38,7 +38,7 @@ class SlotState:
     """A slot. holder: who holds it, or held it before the last record, which is junk; None if it is free.
 
     problem: why the last record is junk. It blocks the slot until it has been the last for some time, or is evicted.
-    evicted: by whom the holder is told to end, empty if by nobody.
+    evicted: by whom the holder is told to end, else empty.
     """
 
     index: int

@@ -18,7 +18,7 @@ from remaphore.protocol.record import Entry
 TICKET_TTL = 15.0  # seconds for which a ticket counts
 REFRESH = 5.0  # seconds after which a waiter repeats its ticket
 HANDOVER = 0.4  # seconds by which each waiter lets the one before it go first
-MAX_TURN = 5.0  # seconds: old tickets that are sent again hold up nobody longer
+MAX_TURN = 5.0  # seconds: old tickets that are sent again delay no node longer
 MAX_TICKETS = 1000  # that are remembered; those of the last places are forgotten
 _LAST_PLACE = 2**53
 
@@ -37,7 +37,7 @@ class Ticket:
 
 
 class Line:
-    """The line, as one waiter knows it. All times are seconds of one clock that nobody sets."""
+    """The line, as one waiter knows it. All times are seconds of one clock that is never set."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -68,7 +68,7 @@ class Line:
         return known is None or known.place != place
 
     def after_gap(self, now: float) -> None:
-        """Take note that nothing was heard for some time: nobody is out of the line by that."""
+        """Take note that nothing was heard for some time: no node is out of the line by that."""
         self._tickets = {session: replace(ticket, seen=now) for session, ticket in self._tickets.items()}
 
     def waiting(self, now: float) -> list[Ticket]:

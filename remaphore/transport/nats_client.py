@@ -31,7 +31,7 @@ from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import STABLE_AFTER, OutageReporter, ReconnectThrottle, delays
 from remaphore.transport.pending import PendingOperation, not_published
 from remaphore.transport.requests import Requests
-from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, move_batch
+from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, Denied, exchange, fail_unconfirmed, move_batch
 from remaphore.transport.servers import DialError, Failure, all_final, hints, summary
 
 CONFIRM_TIMEOUT = 5.0  # seconds for the broker to confirm
@@ -271,7 +271,8 @@ class NatsBus:
     async def _restore(self, connection: Connection) -> None:
         """Subscribe again on a new connection. Raise DialError: without its subscriptions, it is of no use."""
         self._leaving.clear()  # handles of an earlier connection
-        if not (operations := tuple(self._subscriptions)):
+        operations = tuple(self._subscriptions)
+        if not operations:
             return
         for operation in operations:
             operation.handle = None
@@ -334,9 +335,7 @@ class NatsBus:
             await connection.close()
             self._dialer.learn(connection)
 
-    async def _exchange(
-        self, connection: Connection, operations: Sequence[PendingOperation]
-    ) -> set[tuple[str, str]] | None:
+    async def _exchange(self, connection: Connection, operations: Sequence[PendingOperation]) -> Denied | None:
         limit = CONFIRM_TIMEOUT + sum(len(operation.data) for operation in operations) / SLOWEST_LINK
         return await exchange(connection, operations, self._leaving, limit=limit)
 

@@ -13,6 +13,7 @@ from remaphore.transport.nats_connection import LOST, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.pending import PendingOperation, boot_time, not_sent
 
+Denied = set[tuple[str, str]]  # `publish` or `subscription`, and the subject in lower case
 UNCONFIRMED = "it may or may not have been delivered"
 UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
 
@@ -33,7 +34,7 @@ def move_batch(queue: deque[PendingOperation], batch: list[PendingOperation], *,
 
 async def exchange(
     connection: Connection, operations: Sequence[PendingOperation], leaving: list[Handle], *, limit: float
-) -> set[tuple[str, str]] | None:
+) -> Denied | None:
     """Write *operations*, end the subscriptions *leaving*, and return what the broker denied; None: not confirmed.
 
     limit: seconds without an answer, and without any message, after which the broker has not confirmed. A connection
@@ -42,7 +43,7 @@ async def exchange(
     such an error is this program's, and the next connection would have it as well.
     """
 
-    async def write() -> set[tuple[str, str]]:
+    async def write() -> Denied:
         connection.pop_denied()
         for operation in operations:
             try:

@@ -208,7 +208,7 @@ async def test_who_is_cancelled_while_it_waits_leaves_the_line(streams_of: Strea
         third = spawn(lock_of(js, 3, ttl=30).take(wait=None, on_waiting=heard.append), name="waiter")
         await until(lambda: heard[-1].ahead == 1)
         waiter.cancel()
-        await until(lambda: heard[-1].ahead == 0)
+        await until(lambda: heard[-1].ahead == 0, limit=10)  # it would be forgotten later
         await lock.release(lease)
         assert await third is not None
 
@@ -326,7 +326,7 @@ async def test_the_leader_is_asked_where_a_replica_is_behind_an_event(
         await until(lambda: heard)
         behind.known = lease.last.sequence
         await lock.release(lease)
-        assert await asyncio.wait_for(waiter, 60) is not None
+        assert await asyncio.wait_for(waiter, 15) is not None
 
 
 async def test_a_conflict_is_understood_where_a_replica_is_behind(streams_of: StreamsOf) -> None:
@@ -416,12 +416,12 @@ async def site(folder: Path) -> AsyncIterator[tuple[NatsServer, JetStream, JetSt
 
 async def test_a_broker_that_is_killed_and_comes_back_costs_neither_lease_nor_place(tmp_path: Path) -> None:
     async with site(tmp_path) as (server, one, two):
-        lock = lock_of(one, 1, ttl=30)
+        lock = lock_of(one, 1, ttl=120)
         lease = await held(lock)
         heard: list[Waiting] = []
         waiters = []
         for number in (2, 3):
-            waiters.append(spawn(held(lock_of(two, number, ttl=30), wait=None), name="waiter"))
+            waiters.append(spawn(held(lock_of(two, number, ttl=120), wait=None), name="waiter"))
             first = spawn(lock_of(two, 9).take(wait=0, on_waiting=heard.append), name="look")
             await first
             await until(lambda: heard)
@@ -430,14 +430,14 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_neither_lease_nor_pl
         await server.stop(signal.SIGKILL)
         await server.start()
         await until(lambda: renewed)  # at once, not after a third of the time to live
-        assert lease.deadline > boottime() + 20
+        assert lease.deadline > boottime() + 100
         assert not any(waiter.done() for waiter in waiters)
         keeping.cancel()
         assert await lock.release(lease)
         second = await asyncio.wait_for(waiters[0], 60)
         assert not waiters[1].done()
         assert second.token > lease.token
-        assert await lock_of(two, 2, ttl=30).release(second)
+        assert await lock_of(two, 2, ttl=120).release(second)
         assert (await asyncio.wait_for(waiters[1], 60)).token > second.token
 
 
