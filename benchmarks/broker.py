@@ -24,9 +24,9 @@ class Broker:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Broker]:
-    """Start a server on a free port of 127.0.0.1, and stop it at the end."""
-    words = [str(find_server()), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
+def running(folder: Path, *options: str) -> Iterator[Broker]:
+    """Start a server with *options* on a free port of 127.0.0.1, and stop it at the end."""
+    words = [str(find_server()), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder), *options]
     with (folder / "nats-server.log").open("wb") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
         try:
             yield Broker(_url(folder / f"nats-server_{process.pid}.ports"), process.pid)

@@ -116,7 +116,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def prepared(folder: Path) -> Iterator[Startup]:
     """Compile what is measured, and start the broker; stop it at the end."""
-    _compile()
+    compile_all()
     with asyncio.Runner() as runner:
         broker = Broker(folder / "broker")
         runner.run(broker.start())
@@ -126,7 +126,7 @@ def prepared(folder: Path) -> Iterator[Startup]:
             runner.run(broker.stop())
 
 
-def _compile() -> None:
+def compile_all() -> None:
     """Write the bytecode that pip writes when it installs a package: a source tree may have none, or an old one.
 
     Where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules again: a fifth of a start.

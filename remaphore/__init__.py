@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from remaphore.errors import BrokerUnavailableError as BrokerUnavailableError
     from remaphore.errors import ConfigError as ConfigError
     from remaphore.errors import ConnectionLostError as ConnectionLostError
+    from remaphore.errors import CoordinationUnavailableError as CoordinationUnavailableError
     from remaphore.errors import EncodeError as EncodeError
     from remaphore.errors import KeyFormatError as KeyFormatError
+    from remaphore.errors import LeaseLostError as LeaseLostError
     from remaphore.errors import NoReceiversError as NoReceiversError
+    from remaphore.errors import NotAcquiredError as NotAcquiredError
     from remaphore.errors import NotPermittedError as NotPermittedError
     from remaphore.errors import PayloadTooLargeError as PayloadTooLargeError
     from remaphore.errors import PluginError as PluginError
@@ -68,9 +71,12 @@ _HOME = {
     "BrokerUnavailableError": "remaphore.errors",
     "ConfigError": "remaphore.errors",
     "ConnectionLostError": "remaphore.errors",
+    "CoordinationUnavailableError": "remaphore.errors",
     "EncodeError": "remaphore.errors",
     "KeyFormatError": "remaphore.errors",
+    "LeaseLostError": "remaphore.errors",
     "NoReceiversError": "remaphore.errors",
+    "NotAcquiredError": "remaphore.errors",
     "NotPermittedError": "remaphore.errors",
     "PayloadTooLargeError": "remaphore.errors",
     "PluginError": "remaphore.errors",

@@ -114,6 +114,12 @@ class LeaseLostError(RemaphoreError):
         self.by = by
 
 
+class NotAcquiredError(RemaphoreError):
+    """A lock was not to be had in time."""
+
+    default_hint = "remaphore lock show NAME shows who holds it and who waits"
+
+
 class TransportError(RemaphoreError):
     """The broker cannot be used. The subclasses distinguish what a caller can act on."""
 

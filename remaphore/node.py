@@ -22,6 +22,7 @@ from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
 
 if TYPE_CHECKING:
+    from remaphore.coordination.held_lock import HeldLock
     from remaphore.hooks.plugin_tasks import CallGuard
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.gate import Filters
@@ -223,12 +224,44 @@ class Node(_Sender):
         from remaphore.receiving.wait import Wait
         from remaphore.requesting.selection import expect_senders
 
+        self._check("wait")
         wanted = None if verbs is None else frozenset(verbs)
         quorum = SenderQuorum(expect_senders(self.config, sender_pattern, wanted), Requirement.parse(count))
         filters = Filters(verbs=wanted, uuid=None if id is None else uuid_from_text(id))
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self._inbox(filters, subject_name, on_drop, deadline=deadline) as inbox:
             yield Wait(inbox, quorum, deadline)
+
+    @asynccontextmanager
+    async def lock(
+        self, name: str, *, wait: float | None = None, slots: int = 1, ttl: float = 30.0, note: str = ""
+    ) -> AsyncIterator[HeldLock]:
+        """Hold the lock *name*, or one of its *slots*, in a block, wherever else others wait for it; yield it.
+
+            async with node.lock("deploy", wait=60) as lease:
+                storage.write(data, token=lease.token)
+
+        wait: seconds to wait for it, None for no limit, 0 for not at all. ttl: seconds that others must hear nothing of
+        us before they may take it. note: what `remaphore lock list` shows of us.
+
+        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or a peer that
+        may has ended our lease, the block is cancelled a sixth of *ttl* before others may have it, and LeaseLostError
+        is raised. Code that does not heed its cancellation cannot be stopped: not this, but the token protects what
+        the lock is for. A cancellation from outside frees the lock and stays CancelledError.
+
+        Raise NotAcquiredError; UsageError, also if others use the lock with another number of slots; NotPermittedError
+        if the default identity has no verb `lock:NAME`; CoordinationUnavailableError if locks cannot be used on this
+        broker; TransportError.
+        """
+        from remaphore.coordination.held_lock import holding
+        from remaphore.coordination.jetstream import JetStream
+        from remaphore.coordination.lock import Lock
+
+        self._check("lock")
+        jetstream = JetStream(self.bus, self.config.subject)
+        lock = Lock(jetstream, self.config, name=name, slots=slots, ttl=ttl, note=note)
+        async with holding(lock, wait=wait) as held:
+            yield held
 
     @asynccontextmanager
     async def _inbox(

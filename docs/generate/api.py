@@ -28,6 +28,7 @@ FURTHER = {
     "Request": "remaphore.requesting.requester",
     "Wait": "remaphore.receiving.wait",
     "Heard": "remaphore.receiving.wait",
+    "HeldLock": "remaphore.coordination.held_lock",
     "Peer": "remaphore.protocol.peers",
     "PayloadRule": "remaphore.protocol.payloads",
     "Identity": "remaphore.config.settings",
@@ -39,7 +40,7 @@ FURTHER = {
 }
 # Constructors and methods that only the host uses.
 _INTERNAL = {
-    *("Request", "Request.start", "Request.stop", "Request.end", "Wait"),
+    *("Request", "Request.start", "Request.stop", "Request.end", "Wait", "HeldLock"),
     *("PluginContext", "HarnessNode", "HarnessNode.apply_config"),
 }
 _INTRODUCTION = """\

@@ -90,6 +90,11 @@ class AgentNode(Node):
         """What is known of the agent's configuration: its destination, its subject, and whom we may address."""
         return self._config
 
+    def _check(self, call: str) -> None:
+        """Raise UsageError: what the agent does not do."""
+        hint = "connect without an agent, with a configuration"
+        raise UsageError(f"node.{call} is not possible through an agent", hint=hint)
+
     async def send(
         self,
         verb: str,

@@ -64,13 +64,15 @@ def _help_width() -> int:
 class Parser(argparse.ArgumentParser):
     """A parser that raises UsageError, and whose help ends with exit codes and examples, which are never wrapped.
 
-    example: command lines; exit_codes: the meaning of each exit code that only this command has.
+    example: command lines; exit_codes: the meaning of each exit code that only this command has. before_command: parses
+    what stands before `--` where a command to run stands after it; None if no command can.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=_HelpFormatter)
         self.example = ""
         self.exit_codes: Mapping[int, str] = {}
+        self.before_command: Parser | None = None
         self._given: set[argparse.Action] = set()
 
     def commands(self) -> Mapping[str, Parser]:
@@ -90,6 +92,8 @@ class Parser(argparse.ArgumentParser):
             lists = [each.metavar for each in self._actions if each.nargs == "*" and not each.option_strings]
             if likely := self._likely_option(typed):
                 hint = f"did you mean {likely}?"
+            elif self.before_command is not None and not typed:
+                hint = f"write the command to run after --, as in: {self.prog} NAME -- COMMAND"
             elif lists and not typed:  # argparse reads the words of a list only up to the next option
                 hint = f"write {lists[0]} in one place, before or after the options"
             else:
@@ -125,7 +129,10 @@ class Parser(argparse.ArgumentParser):
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
             likely = closest(str(value), map(str, action.choices or ()))
-            raise error from UsageError(hint=f"did you mean {likely}?" if likely else self._help_hint())
+            hint = f"did you mean {likely}?" if likely else self._help_hint()
+            if self.before_command is not None:
+                hint = f"to run a command: {self.prog} NAME -- COMMAND" + (f" ({hint})" if likely else "")
+            raise error from UsageError(hint=hint)
 
     def _help_hint(self) -> str:
         return f"{self.prog} --help lists the options"
@@ -169,9 +176,9 @@ def read(arguments: Sequence[str]) -> object:
     Raise UsageError. `--help` prints and exits.
     """
     try:
-        given = vars(make_parser(arguments[0]).parse_args(arguments[1:]))
+        _, given = _parse(arguments)
     except UsageError:
-        _check_options(arguments)
+        _parse(arguments, required=False)
         raise
     make_options = given.pop("options")
     if (before := given.pop(_BEFORE_ACTION, None)) is not None:
@@ -188,16 +195,21 @@ def read(arguments: Sequence[str]) -> object:
     return options
 
 
-def _check_options(arguments: Sequence[str]) -> None:
-    """Raise UsageError for an unknown option in place of a required one that is missing: `--dta d` for `--data d`.
+def _parse(arguments: Sequence[str], *, required: bool = True) -> tuple[Parser, dict[str, Any]]:
+    """Return the parser of the line *arguments*, which begins with a command, and what it has read.
 
-    argparse reports the missing one first.
+    required: report what is missing. argparse does that before it reports an unknown option, of which it is often the
+    consequence: `--dta d` for `--data d`.
     """
-    parser = make_parser(arguments[0])
-    for each in _all_parsers(parser):
-        for action in each._actions:  # noqa: SLF001 - argparse has no other way to list them
-            action.required = False
-    parser.parse_args(arguments[1:])
+    parser, words, command = make_parser(arguments[0]), arguments[1:], {}
+    if parser.before_command is not None and "--" in words:
+        place = words.index("--")
+        parser, words, command = parser.before_command, words[:place], {"command": list(words[place + 1 :])}
+    if not required:
+        for each in _all_parsers(parser):
+            for action in each._actions:  # noqa: SLF001 - argparse has no other way to list them
+                action.required = False
+    return parser, {**vars(parser.parse_args(words)), **command}
 
 
 def _all_parsers(parser: Parser) -> Iterator[Parser]:
@@ -233,8 +245,7 @@ def kinds_of(action: argparse.Action) -> frozenset[str]:
 
 def typed_paths(arguments: Sequence[str]) -> list[str]:
     """Return the names of files and directories in the command line *arguments*, whose first one is a command."""
-    parser = make_parser(arguments[0])
-    given = vars(parser.parse_args(arguments[1:]))
+    parser, given = _parse(arguments)
     paths: list[str] = []
     for each in _all_parsers(parser):
         for name in {action.dest for action in each._actions if {"FILE", "DIR"} & kinds_of(action)}:  # noqa: SLF001

@@ -23,7 +23,7 @@ from remaphore.errors import (
 from remaphore.protocol import subject
 from remaphore.protocol.record import Entry
 from remaphore.protocol.status import load_json
-from remaphore.transport.bus import Bus, Incoming
+from remaphore.transport.bus import Bus, Callback, Hear, Incoming
 
 TIMEOUT = 2.0  # seconds for one request
 BATCH = 1000  # messages of one answer; the server's own limit is 1,024
@@ -35,6 +35,7 @@ NOT_ENABLED_FOR_ACCOUNT = 10039
 NOT_ENABLED = 10076
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
+NOT_STORED = 10077  # mostly because the stream is full
 _WRONG_SEQUENCE = (10071, 10164)
 _UNAVAILABLE = 503
 _NOT_FOUND = 404
@@ -58,10 +59,21 @@ class JetStream:
     def __init__(self, bus: Bus, root: str, *, timeout: float = TIMEOUT, denied_hint: str = PERMIT) -> None:
         self.records = streams.records(root)
         self.queue = streams.queue(root)
+        self.root = root
         self._bus = bus
         self._inbox = subject.for_inboxes(root)
         self._timeout = timeout
         self._denied_hint = denied_hint
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker now."""
+        return self._bus.connected
+
+    @property
+    def reconnects(self) -> int:
+        """The number of connections after the first."""
+        return self._bus.reconnects
 
     async def api(self, name: str, body: object = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Return the answer to the request *name* of JetStream's API. Raise ApiError for an error in it."""
@@ -129,6 +141,28 @@ class JetStream:
         """Return the record with this sequence number, as the leader has it."""
         return await self._get({"seq": sequence})
 
+    async def following(self, where: str, sequence: int) -> Entry | None:
+        """Return the first message on *where* with at least this sequence number, as the leader has it."""
+        return await self._get({"seq": max(1, sequence), "next_by_subj": where})
+
+    async def subjects(self, pattern: str) -> list[str]:
+        """Return the subjects of records that *pattern* matches, in order."""
+        found: dict[str, int] = {}
+        while True:
+            query = {"subjects_filter": pattern, "offset": len(found)}
+            answer = await self.api(f"STREAM.INFO.{self.records}", query)
+            page = answer["state"].get("subjects") or {}
+            found |= page
+            if not page or len(found) >= answer.get("total", 0):
+                return sorted(found)
+
+    async def listen(self, where: str, hear: Hear, *, on_gap: Callback) -> Callback:
+        """Call *hear* with what is published on *where*; see `Bus.listen`."""
+        try:
+            return await self._bus.listen(where, hear, on_gap=on_gap)
+        except SubjectDeniedError as error:
+            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
+
     async def _get(self, query: Mapping[str, object]) -> Entry | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{self.records}", query)
@@ -185,7 +219,7 @@ def _answer(response: Incoming, where: str) -> dict[str, Any]:
         raise _off()
     if code == STREAM_NOT_FOUND:
         raise ApiError(f"no stream {where.rpartition('.')[2]} on this broker", hint=ASK_ADMINISTRATOR, code=code)
-    if failure.get("code") == _UNAVAILABLE:
+    if failure.get("code") == _UNAVAILABLE and code != NOT_STORED:
         raise NoResponseError(f"{where}: {text}", hint="wait until the cluster has a leader again")
     raise ApiError(f"{where}: {text}", code=code)
 

@@ -70,7 +70,7 @@ def definitions(root: str, *, replicas: int, first_sequence: int) -> tuple[dict[
         {
             "name": queue(root),
             "subjects": [f"{root}.queue.>"],
-            "storage": "memory",
+            "storage": "file",  # one in memory is gone, with its settings, when its server restarts
             "max_msgs_per_subject": 1,
             "max_bytes": MAX_QUEUE_BYTES,
             "max_age": _DAY // 24,

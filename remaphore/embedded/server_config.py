@@ -19,7 +19,7 @@ from remaphore.errors import UsageError
 CLUSTER_NAME = "remaphore"
 LOG_BYTES = 16 * 1024 * 1024  # of nats-server.log: strangers can make a server log, with each connection
 LOG_FILES = 2  # the current one, and the one before
-# Of JetStream. Streams of coordination need 64 MiB of files and 16 MiB of memory.
+# Of JetStream. Streams of coordination need 80 MiB of files.
 MAX_FILE_STORE = 1024 * 1024 * 1024
 MAX_MEMORY_STORE = 64 * 1024 * 1024
 _PACKAGED_STORE = Path("/var/lib/nats")  # of a nats-server that is installed from a package

@@ -31,6 +31,7 @@ CLOCK_RATE = 1.05  # of two machines' clocks that count the same time; quartz di
 MARGIN = 0.3  # seconds
 MAX_TTL = 3600.0  # seconds: no record blocks a slot longer
 HISTORY = 16  # records that the stream keeps for each slot
+EVICTED = "evicted"  # the cause with which a lease is lost, and yet still to be freed
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,11 @@ class Sendings:
     def __init__(self) -> None:
         self._first: dict[bytes, float] = {}
 
+    @property
+    def empty(self) -> bool:
+        """Whether none is remembered."""
+        return not self._first
+
     def note(self, raw: bytes, *, now: float) -> None:
         """Take note that *raw* is sent now."""
         self._first.setdefault(raw, now)
@@ -210,7 +216,9 @@ class Lease:
 
     session: of this acquisition, the same in all its records. token: the sequence number of its first record, which
     only grows from lease to lease. last: our last confirmed record, or the junk after it, which the next one follows.
-    deadline: when the command must have ended, in seconds of our clock.
+    deadline: when the command must have ended, in seconds of our clock. lost: why it is no longer ours, empty while it
+    is; after an eviction, only its `free` lets others in before its time to live is over. since: when it was taken, in
+    Unix seconds, for people.
     """
 
     slot: int
@@ -220,6 +228,8 @@ class Lease:
     last: Entry
     deadline: float
     sendings: Sendings = field(default_factory=Sendings)
+    lost: str = ""
+    since: int = 0
 
     @classmethod
     def taken(cls, slot: ObservedSlot, stored: Entry, *, session: str, sendings: Sendings) -> Lease:
@@ -249,16 +259,21 @@ class Lease:
                 self.confirm(entry)
                 continue
             if now >= self.deadline:
-                raise LeaseLostError("its time to live is over")
+                raise self.end("its time to live is over")
             found = self.terms.signed(entry)
             before, self.last = self.last, entry
             if found is None or _problem(found, before, slot=self.slot, terms=self.terms):
                 continue
             if found.verb == self.terms.evict_verb:
                 if found.text("session") == self.session:
-                    raise LeaseLostError("evicted", by=found.sender)
+                    raise self.end(EVICTED, by=found.sender)
             elif found.text("do") == "hold" and found.text("session") != self.session:
-                raise LeaseLostError("taken", by=found.sender)
+                raise self.end("taken", by=found.sender)
+
+    def end(self, why: str, *, by: str = "") -> LeaseLostError:
+        """Take note that the lease is lost, and return the error to raise."""
+        self.lost = why
+        return LeaseLostError(why, by=by)
 
 
 def _sequence(entry: Entry | None) -> int:

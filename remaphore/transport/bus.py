@@ -17,6 +17,10 @@ class Incoming(NamedTuple):
     data: bytes
 
 
+Hear = Callable[[Incoming], None]
+Callback = Callable[[], None]
+
+
 def is_first(responses: Sequence[Incoming]) -> bool:
     """Return whether there is a response: a request with one is complete."""
     return bool(responses)
@@ -51,6 +55,12 @@ class Bus(Protocol):
         Return once the broker has confirmed. The subscription outlives reconnects; messages that are published while
         there is no connection are lost, as always with core NATS. Raise SubjectDeniedError. A broker that does not
         permit the subscription any more when there is a new connection is not used, unless it is *optional*: it ends.
+        """
+
+    async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:
+        """Call *hear* with every message on *subject*, with its headers; return the function that ends that.
+
+        on_gap: called after each reconnect, because messages may have been lost. Otherwise as `subscribe`, if optional.
         """
 
     async def unsubscribe(self, subject: str) -> None:

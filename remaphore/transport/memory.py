@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from remaphore.errors import ConnectionLostError, NoRespondersError, PayloadTooLargeError
-from remaphore.transport.bus import Deliver, Incoming, is_first
+from remaphore.transport.bus import Callback, Deliver, Hear, Incoming, is_first
 
 MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
 
@@ -61,6 +61,14 @@ class MemoryBus:
         """Call *deliver* with every message on *subject* from now on."""
         self._check_open()
         self._broker.subscribers[subject].append((self, deliver))
+
+    async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:  # noqa: ARG002 - nothing is lost here
+        """Call *hear* with every message on *subject* from now on; return the function that ends that."""
+        self._check_open()
+        entry: tuple[MemoryBus, Deliver] = (self, lambda data: hear(Incoming(subject, 0, {}, data)))
+        listeners = self._broker.subscribers[subject]
+        listeners.append(entry)
+        return lambda: listeners.remove(entry) if entry in listeners else None
 
     async def unsubscribe(self, subject: str) -> None:
         """Stop receiving on *subject*."""

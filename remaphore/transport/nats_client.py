@@ -24,14 +24,14 @@ from remaphore.errors import (
     with_hint,
 )
 from remaphore.tasks import spawn
-from remaphore.transport.bus import Deliver, Incoming, is_first
+from remaphore.transport.bus import Callback, Deliver, Hear, Incoming, is_first
 from remaphore.transport.dialer import Dialer
 from remaphore.transport.nats_connection import CLOSE_LIMIT, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.outage import STABLE_AFTER, OutageReporter, ReconnectThrottle, delays
-from remaphore.transport.pending import PendingOperation
+from remaphore.transport.pending import PendingOperation, not_published
 from remaphore.transport.requests import Requests
-from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, exchange, fail_unconfirmed, move_batch
+from remaphore.transport.round_trip import UNCONFIRMED, UNCONFIRMED_HINT, Denied, exchange, fail_unconfirmed, move_batch
 from remaphore.transport.servers import DialError, Failure, all_final, hints, summary
 
 CONFIRM_TIMEOUT = 5.0  # seconds for the broker to confirm
@@ -122,9 +122,8 @@ class NatsBus:
         try:
             await asyncio.wait({self._first}, timeout=limit)
             if not self._first.done():
-                failures = self._outage.failures
-                text = f"no broker within {limit:g} s: {summary(failures)}"
-                self._stop(BrokerUnavailableError(text, hint=hints(failures)))
+                text = f"no broker within {limit:g} s: {summary(self._outage.failures)}"
+                self._stop(BrokerUnavailableError(text, hint=hints(self._outage.failures)))
             self._first.result()
         except BaseException:
             await self.close()
@@ -157,17 +156,20 @@ class NatsBus:
             await asyncio.wait({operation.done}, timeout=timeout)
             if not operation.done.done() and operation in self._queue:
                 self._queue.remove(operation)
-                if self.connected:
-                    text = f"message not sent within {timeout:.3g} s: other messages are queued before it"
-                    raise BrokerUnavailableError(text, hint="allow more time, or send fewer messages at once")
-                failures = self._outage.failures
-                text = f"no broker within {timeout:.3g} s, message not sent: {summary(failures)}"
-                raise BrokerUnavailableError(text, hint=hints(failures))
+                raise not_published(timeout, None if self.connected else self._outage.failures)
         await operation.done  # once it is written, the time for the confirmation is limited
 
     async def subscribe(self, subject: str, deliver: Deliver, *, optional: bool = False) -> None:
         """Call *deliver* with every message on *subject* from now on; see `Bus`."""
-        operation = PendingOperation(subject, self._future(), deliver=deliver, optional=optional)
+        await self._subscribe(PendingOperation(subject, self._future(), deliver=deliver, optional=optional))
+
+    async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:
+        """Call *hear* with every message on *subject*, with its headers; see `Bus`."""
+        operation = PendingOperation(subject, self._future(), deliver=hear, optional=True, whole=True, on_gap=on_gap)
+        await self._subscribe(operation)
+        return lambda: self._leave(operation)
+
+    async def _subscribe(self, operation: PendingOperation) -> None:
         try:
             self._add(operation)
             await operation.done
@@ -285,6 +287,7 @@ class NatsBus:
             subjects = ", ".join(sorted(subject for _, subject in denied))
             raise DialError(Failure(f"no permission for subscription to {subjects}", _EXTEND))
         for operation in operations:
+            operation.on_gap()
             if operation.ended:  # meanwhile, and perhaps before it was written
                 self._leave(operation)
 
@@ -310,9 +313,7 @@ class NatsBus:
                 denied = await self._exchange(connection, batch)
                 if denied is None:
                     # Subscribing twice does no harm, so subscriptions wait for the next connection.
-                    for operation in reversed(fail_unconfirmed(connection, batch)):
-                        operation.handle = None
-                        self._queue.appendleft(operation)
+                    self._queue.extendleft(reversed(fail_unconfirmed(connection, batch)))
                     self._sending = []
                     await connection.close()
                 else:
@@ -334,9 +335,7 @@ class NatsBus:
             await connection.close()
             self._dialer.learn(connection)
 
-    async def _exchange(
-        self, connection: Connection, operations: Sequence[PendingOperation]
-    ) -> set[tuple[str, str]] | None:
+    async def _exchange(self, connection: Connection, operations: Sequence[PendingOperation]) -> Denied | None:
         limit = CONFIRM_TIMEOUT + sum(len(operation.data) for operation in operations) / SLOWEST_LINK
         return await exchange(connection, operations, self._leaving, limit=limit)
 

@@ -9,19 +9,21 @@ from typing import Any
 
 from remaphore.errors import BrokerUnavailableError, TransportError
 from remaphore.transport.nats_reader import Handle
+from remaphore.transport.servers import Failure, hints, summary
 
 
 class PendingOperation:
     """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for.
 
-    optional: of a subscription, whether a connection is of use without it. whole: of a subscription, whether *deliver*
-    is called with an `Incoming`, in place of bytes. reply, headers: of a message. late: the second since the start of
-    the machine after which a message must not be written; None: never. written: whether it may have been written.
+    optional: of a subscription, whether a connection is of use without it. whole: of a subscription, whether
+    *deliver* is called with an `Incoming`, in place of bytes. on_gap: of a subscription, called after each
+    reconnect. reply, headers: of a message. late: the second since the start of the machine after which a message
+    must not be written; None: never. written: whether it may have been written.
     """
 
     __slots__ = (
         *("data", "deliver", "done", "ended", "handle", "headers"),
-        *("late", "optional", "reply", "subject", "whole", "written"),
+        *("late", "on_gap", "optional", "reply", "subject", "whole", "written"),
     )
 
     def __init__(
@@ -33,6 +35,7 @@ class PendingOperation:
         deliver: Callable[[Any], None] | None = None,
         optional: bool = False,
         whole: bool = False,
+        on_gap: Callable[[], None] = lambda: None,
         reply: str = "",
         headers: Mapping[str, str] | None = None,
         late: float | None = None,
@@ -43,6 +46,7 @@ class PendingOperation:
         self.deliver = deliver
         self.optional = optional
         self.whole = whole
+        self.on_gap = on_gap
         self.reply = reply
         self.headers = headers
         self.late = late
@@ -84,3 +88,12 @@ def not_sent(subject: str) -> BrokerUnavailableError:
     """Return the error of a request that was not written in time, and will not be written later."""
     text = f"request on {subject} not sent in time"
     return BrokerUnavailableError(text, hint="remaphore doctor tests the broker; repeat the request then")
+
+
+def not_published(timeout: float, failures: Mapping[str, Failure] | None) -> BrokerUnavailableError:
+    """Return the error of a message that was not written in time. failures: of all servers; None: there is one."""
+    if failures is None:
+        text = f"message not sent within {timeout:.3g} s: other messages are queued before it"
+        return BrokerUnavailableError(text, hint="allow more time, or send fewer messages at once")
+    text = f"no broker within {timeout:.3g} s, message not sent: {summary(failures)}"
+    return BrokerUnavailableError(text, hint=hints(failures))

@@ -13,6 +13,7 @@ from remaphore.transport.nats_connection import LOST, Connection
 from remaphore.transport.nats_reader import Handle
 from remaphore.transport.pending import PendingOperation, boot_time, not_sent
 
+Denied = set[tuple[str, str]]  # `publish` or `subscription`, and the subject in lower case
 UNCONFIRMED = "it may or may not have been delivered"
 UNCONFIRMED_HINT = "check whether the receivers have received it before you send it again"
 
@@ -33,7 +34,7 @@ def move_batch(queue: deque[PendingOperation], batch: list[PendingOperation], *,
 
 async def exchange(
     connection: Connection, operations: Sequence[PendingOperation], leaving: list[Handle], *, limit: float
-) -> set[tuple[str, str]] | None:
+) -> Denied | None:
     """Write *operations*, end the subscriptions *leaving*, and return what the broker denied; None: not confirmed.
 
     limit: seconds without an answer, and without any message, after which the broker has not confirmed. A connection
@@ -42,7 +43,7 @@ async def exchange(
     such an error is this program's, and the next connection would have it as well.
     """
 
-    async def write() -> set[tuple[str, str]]:
+    async def write() -> Denied:
         connection.pop_denied()
         for operation in operations:
             try:
@@ -85,7 +86,7 @@ async def _write(connection: Connection, operation: PendingOperation) -> None:
 
 
 def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperation]) -> list[PendingOperation]:
-    """Settle the messages among *operations*, which *connection* did not confirm; return the subscriptions."""
+    """Settle the messages among *operations* that *connection* did not confirm; return the subscriptions to repeat."""
     reason = connection.reason if connection.ended.done() else "the broker did not confirm in time"
     messages = [operation for operation in operations if operation.deliver is None and not operation.failed]
     if messages and "maximum payload" in reason.lower():
@@ -97,4 +98,7 @@ def fail_unconfirmed(connection: Connection, operations: Sequence[PendingOperati
     for operation in messages:
         text = f"connection to {connection.server.shown} ended before it confirmed the message ({reason})"
         operation.settle(ConnectionLostError(f"{text}: {UNCONFIRMED}", hint=UNCONFIRMED_HINT))
-    return [operation for operation in operations if operation.deliver is not None]
+    subscriptions = [operation for operation in operations if operation.deliver is not None]
+    for operation in subscriptions:
+        operation.handle = None
+    return subscriptions

@@ -24,6 +24,7 @@ from tests.plugins.metrics_daemon import serving
 # Blocks of `text` that no program reads, by their first line.
 FOR_READERS = {
     "docs/architecture.md": "NATS --> transport --> gate ------------> receiving --------> hooks (pluggy)",
+    "docs/coordination.md": "remaphore: lock deploy: held by ",
     "docs/hooks.md": "remaphore: error: ",
     "README.md": "destination,exit-code,output",
     "docs/running.md": "com.example.web: receiving, up",
@@ -191,13 +192,17 @@ def programs(tmp_path):
 
 
 def test_the_crontabs_do_under_cron_what_the_page_says(programs):
-    before, first, watch = blocks_of("docs/howto/cron.md", "cron")
+    before, first, one_of_several, watch = blocks_of("docs/howto/cron.md", "cron")
     for text in (before, first):
         for job in crontab.jobs(text):
             assert job.run(programs).returncode == 0
     called = (programs / "called").read_text().splitlines()
     assert called[:-1] == ["backup ", "report ", "backup "]
     assert re.fullmatch(r"remaphore send --verb backed-up \d{4}-\d\d-\d\d", called[-1])
+    (job,) = crontab.jobs(one_of_several)
+    assert job.run(programs).returncode == 0
+    line = f"remaphore lock nightly --no-wait -E 0 -- sh -c {programs}/backup 2>&1; sleep 60"
+    assert (programs / "called").read_text().splitlines()[-1] == line
     (job,) = crontab.jobs(watch)
     assert job.run(programs).stdout == job.run(programs).stderr == ""  # cron mails what is printed
     assert (programs / "called").read_text().splitlines()[-1].startswith("remaphore receive --verb backed-up --once ")

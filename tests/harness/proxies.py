@@ -38,17 +38,24 @@ class Proxy(Wire):
 
     port: int = 0
     _open: asyncio.Event = field(default_factory=asyncio.Event)
+    _back: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _dropped: set[asyncio.Task[None]] = field(default_factory=set)
 
     def cut(self) -> None:
         self._open.clear()
+        self._back.clear()
+
+    def mute(self) -> None:
+        """Carry nothing more to the client: what it asks for is done, and it gets no answer."""
+        self._back.clear()
 
     def restore(self) -> None:
         # What was under way is lost with its connections, as after a cut that outlasts them.
         for task in self._tasks:
             task.cancel()
         self._open.set()
+        self._back.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
@@ -60,8 +67,8 @@ class Proxy(Wire):
             await self._open.wait()
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
-                there = spawn(self._carry(reader, server_writer), name="there")
-                back = spawn(self._carry(server_reader, writer), name="back")
+                there = spawn(self._carry(reader, server_writer, self._open), name="there")
+                back = spawn(self._carry(server_reader, writer, self._back), name="back")
                 try:
                     await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -72,16 +79,16 @@ class Proxy(Wire):
                 server_writer.close()
         writer.close()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         with suppress(ConnectionError):
             while chunk := await reader.read(_CHUNK):
-                await self._open.wait()
+                await gate.wait()
                 writer.write(chunk)
                 await writer.drain()
 
 
 @asynccontextmanager
-async def proxied(server: NatsServer) -> AsyncIterator[Wire]:
+async def proxied(server: NatsServer) -> AsyncIterator[Proxy]:
     """A proxy before *server*."""
     proxy = Proxy("", server.port)
     proxy.restore()

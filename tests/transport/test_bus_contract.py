@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from remaphore.errors import ConnectionLostError, PayloadTooLargeError
 from remaphore.transport import nats_connection
-from remaphore.transport.bus import Bus
+from remaphore.transport.bus import Bus, Incoming
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.nats_server import connected, running
 from tests.harness.waiting import until
@@ -233,3 +233,20 @@ async def test_a_receiver_can_answer_on_another_subject(connect: Connect) -> Non
     await answering.publish("answer", await questions.get() + b"!")
     await until(lambda: got)
     assert got == [b"?!"]
+
+
+async def test_a_listener_gets_the_subject_and_ends_alone(connect: Connect) -> None:
+    sender, receiver = await connect(), await connect()
+    first: list[Incoming] = []
+    second: list[Incoming] = []
+    end = await receiver.listen("a.b", first.append)
+    await receiver.listen("a.b", second.append)
+    await sender.publish("a.b", b"one")
+    await until(lambda: first and second)
+    end()
+    end()
+    await receiver.subscribe("c", lambda _data: None)  # what was written before has arrived
+    await sender.publish("a.b", b"two")
+    await until(lambda: len(second) == 2)
+    assert [(each.subject, each.status, each.data) for each in second] == [("a.b", 0, b"one"), ("a.b", 0, b"two")]
+    assert len(first) == 1

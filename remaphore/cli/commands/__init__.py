@@ -21,6 +21,8 @@ COMMANDS = {
     "request": "send a message and print the replies",
     "receive": "wait for messages and run a script for each",
     "wait": "wait until several nodes have sent a message",
+    "lock": "run a command while no other node holds the same lock",
+    "semaphore": "run a command while few other nodes do",
     "run": "run the daemon: handlers in hooks.d/VERB/, and plugins",
     "agent": "run the local agent: send for users who cannot read the keys",
     "hooks": "list what the daemon would run for a verb, and what it skips",

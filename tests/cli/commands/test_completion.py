@@ -185,7 +185,7 @@ def test_the_configuration_of_the_line_overrides_that_of_the_environment(offered
 
 def test_an_unusable_configuration_offers_nothing_and_prints_nothing(offered, folder):
     assert offered("remaphore send --to ", REMAPHORE_CONFIG=str(folder / "nosuch.toml")) == set()
-    assert offered("remaphore se", REMAPHORE_CONFIG=str(folder / "nosuch.toml")) == {"send"}
+    assert offered("remaphore sen", REMAPHORE_CONFIG=str(folder / "nosuch.toml")) == {"send"}
 
 
 @pytest.mark.parametrize("shell", [shell for shell in SHELLS if shutil.which(shell)])  # .ci/run installs them all

@@ -1,7 +1,4 @@
-# before: east$ mkdir -p -m 755 /etc/remaphore/hooks.d/step-down /etc/remaphore/hooks.d/take-over
+# before: east$ remaphore lock leader -- sh -c 'echo "ready: east leads"; exec sleep 600' &
 fleet admin=com.example.admin east=com.example.db.east west=com.example.db.west &
 
-# before: west$ remaphore run &
-cp -rp ../east/etc/remaphore/hooks.d ../west/etc/remaphore/
-touch ../east/etc/remaphore/leading
-
+# exit code 1: west$ remaphore lock leader --no-wait -- echo "west leads"

@@ -1,0 +1,196 @@
+"""Hold a lock while the guardian runs a command. Import it only after the guardian was forked: it imports asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from remaphore import nodeset
+from remaphore.cli import holding, output
+from remaphore.cli.holding import Holding
+from remaphore.cli.main import EXIT_SIGNAL
+from remaphore.config.settings import Config
+from remaphore.coordination.command import Ending, GuardedCommand
+from remaphore.coordination.guardian import GuardianProcess
+from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock import Holder as HolderOf
+from remaphore.coordination.lock import Lock, Waiting
+from remaphore.interrupts import heeded
+from remaphore.protocol.lease import Lease
+from remaphore.tasks import on_stop, spawn
+from remaphore.transport.nats_client import NatsBus
+
+CONNECT_LIMIT = 10.0  # seconds
+_SHOWN = 4  # holders of a semaphore that are shown one by one
+
+# Beside those that `tasks.run` handles: without a handler they would end this process, and with it the command.
+_ALSO_ENDING = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Holder:
+    """Takes the lock, runs the command, and frees the lock."""
+
+    def __init__(self, options: Holding, config: Config, guardian: GuardianProcess) -> None:
+        self._options = options
+        self._config = config
+        self._guardian = guardian
+        self._title = f"{'lock' if options.slots == 1 else 'semaphore'} {options.name}"
+        self._ended_by = 0  # a signal of _ALSO_ENDING, before the command
+        self._waiting: Waiting | None = None
+        self._lost = ""  # why the lease was lost
+
+    async def hold(self) -> int:
+        """Return the exit code: that of the command, or one of ours."""
+        options, config = self._options, self._config
+        loop, task, since = asyncio.get_running_loop(), asyncio.current_task(), time.monotonic()
+        assert task is not None
+
+        def interrupt(number: int) -> None:
+            self._ended_by = number
+            task.cancel()
+
+        for number in _ALSO_ENDING:
+            loop.add_signal_handler(number, interrupt, number)
+        bus: NatsBus | None = None
+        try:
+            limit = min(options.wait or CONNECT_LIMIT, CONNECT_LIMIT)
+            bus = await NatsBus.connect(config.servers, auth=config.auth, tls=config.tls, limit=limit, on_notice=say)
+            lock = Lock(
+                JetStream(bus, config.subject),
+                config,
+                name=options.name,
+                slots=options.slots,
+                ttl=options.ttl,
+                note=options.note,
+                fair=options.fair,
+            )
+            left = options.wait and max(0.001, options.wait - (time.monotonic() - since))
+            lease = await self._take(lock, wait=left)
+            return options.conflict_exit_code if lease is None else await self._run(lock, lease, task)
+        except asyncio.CancelledError:
+            if not self._ended_by:
+                raise
+            return EXIT_SIGNAL + self._ended_by
+        finally:
+            if bus is not None:
+                await bus.close()
+
+    async def _take(self, lock: Lock, *, wait: float | None) -> Lease | None:
+        """Take the lock; say what for if it takes longer than a moment."""
+        loop = asyncio.get_running_loop()
+        due, announced = loop.time() + holding.ANNOUNCE_AFTER, False
+
+        def announce() -> None:
+            nonlocal announced
+            if self._waiting is not None and not announced and loop.time() >= due:
+                announced = True
+                say(self._describe())
+
+        def update(waiting: Waiting) -> None:
+            self._waiting = waiting
+            announce()
+
+        announcement = loop.call_at(due, announce)
+        try:
+            lease = await lock.take(wait=wait, on_waiting=update)
+        finally:
+            announcement.cancel()
+        if lease is None:
+            say(f"{self._describe()}; not acquired")
+        return lease
+
+    def _describe(self) -> str:
+        """Return who holds the lock for which we wait, and how many wait before us."""
+        waiting = self._waiting
+        if waiting is None:
+            return f"{self._title}: not free"
+        parts = [f"held by {holders(waiting.holders)}"] if waiting.holders else []
+        parts += [f"not free: {problem}" for problem in waiting.problems]
+        parts += [f"{waiting.ahead} before us"] if waiting.ahead else []
+        return f"{self._title}: {', '.join(parts or ['held'])}"
+
+    async def _run(self, lock: Lock, lease: Lease, task: asyncio.Task[object]) -> int:
+        """Run the command while *lease* is kept, free the lock; return the exit code. Raise RemaphoreError."""
+        options = self._options
+        command = GuardedCommand(self._guardian, grace=options.grace, left=self._announce_left)
+        on_stop(command.signal, *heeded(), *_ALSO_ENDING)
+        try:
+            if task.cancelling():  # by a signal that came when the lock did
+                raise asyncio.CancelledError
+            ending = await self._guard(lock, lease, command)
+        except OSError as error:
+            word = (
+                "not found" if error.errno == errno.ENOENT else f"cannot be executed: {os.strerror(error.errno or 0)}"
+            )
+            say(f"error: {options.command[0]}: {word}")
+            say("hint: the command after -- is executed without a shell: use sh -c for shell syntax")
+            ending = Ending(holding.EXIT_NOT_FOUND if error.errno == errno.ENOENT else holding.EXIT_CANNOT_EXECUTE)
+        finally:
+            released = await lock.release(lease)
+        if ending.why:
+            say(f"error: {self._lost or f'{self._title} lost: {ending.why}'}; the command was ended")
+            return holding.EXIT_LOST
+        if not released:
+            say(f"warning: {self._title}: not freed: it is free {options.ttl:g} s after its last renewal")
+        return ending.exit_code
+
+    async def _guard(self, lock: Lock, lease: Lease, command: GuardedCommand) -> Ending:
+        """Run the command, and end it if the lease is lost."""
+        options = self._options
+        outer = os.environ.get(holding.NAMES, "").split()
+        variables = {
+            holding.NAME: options.name,
+            holding.SLOT: str(lease.slot),
+            holding.TOKEN: str(lease.token),
+            holding.NAMES: " ".join([*outer, options.name]),
+        }
+        keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
+        running = spawn(command.run(variables, deadline=lease.deadline), name="run the command")
+        try:
+            await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done() and not running.done():
+                self._lost = str(keeping.exception())
+                command.end(self._lost)
+            return await running
+        finally:
+            if not keeping.cancel():
+                keeping.exception()  # retrieved
+            await asyncio.wait({keeping})
+
+    def _announce_left(self, pids: Sequence[int]) -> None:
+        shown = ", ".join(map(str, pids[:_SHOWN])) + (", ..." if len(pids) > _SHOWN else "")
+        say(f"{self._title}: the command has ended, and is waited for what it left running: pid {shown}")
+
+
+def say(line: str) -> None:
+    """Write *line* to stderr, if it is still read: the command continues without."""
+    with contextlib.suppress(OSError):
+        output.notice(line)
+
+
+def holders(found: Sequence[HolderOf]) -> str:
+    """Return who holds a lock, and since when."""
+    if len(found) > _SHOWN:
+        return nodeset.fold([each.who for each in found])
+    return ", ".join(map(holder, found))
+
+
+def holder(found: HolderOf) -> str:
+    """Return who holds a slot: `com.example.left for 12s (pid 4711 on web1)`."""
+    place = f"pid {found.pid} on {found.host}" if found.pid and found.host else ""
+    note = f": {found.note}" if found.note else ""
+    shown = f" ({place}{note})" if place else ""
+    unknown = "" if found.known else ", an unknown key,"
+    return f"{found.who}{unknown}{held_for(found)}{shown}"
+
+
+def held_for(found: HolderOf) -> str:
+    """Return how long a slot is held, by the clock of its holder; empty if it does not say."""
+    from remaphore.protocol.ping import format_uptime
+
+    return f" for {format_uptime(max(0.0, time.time() - found.since))}" if found.since else ""

@@ -1,0 +1,92 @@
+"""A lock that a block of Python code holds: `async with node.lock(...)`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from remaphore.coordination.guardian import boottime
+from remaphore.coordination.lock import RELEASE_SECONDS, Lock, Waiting
+from remaphore.errors import LeaseLostError, NotAcquiredError
+from remaphore.protocol.lease import Lease
+from remaphore.tasks import spawn
+
+GRACE = 1 / 6  # of the time to live: how long before the deadline the block is cancelled
+_TICK = 1.0  # seconds; timers stand still while the machine sleeps, and the deadline does not
+_LOST_SECONDS = 1.0  # to free a lock that was lost: after an eviction, others wait for that
+
+
+class HeldLock:
+    """A lock while it is held. lost: an `asyncio.Event`, set as soon as it is lost."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self.lost = asyncio.Event()
+
+    @property
+    def token(self) -> int:
+        """The fencing token: a number that only grows, for what the lock protects to refuse smaller ones."""
+        return self._lease.token
+
+    @property
+    def slot(self) -> int:
+        """The number of the slot, from 0."""
+        return self._lease.slot
+
+    @property
+    def deadline(self) -> float:
+        """When the lease ends unless it is renewed, in seconds of CLOCK_BOOTTIME."""
+        return self._lease.deadline
+
+
+@asynccontextmanager
+async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] = boottime) -> AsyncIterator[HeldLock]:
+    """Hold *lock* in a block; see `Node.lock`. Raise NotAcquiredError, or LeaseLostError if it is lost meanwhile."""
+    told: list[Waiting] = []
+    lease = await lock.take(wait=wait, on_waiting=told.append)
+    if lease is None:
+        held_by = ", ".join(holder.who for holder in told[-1].holders) if told else ""
+        text = f"lock {lock.name} not acquired within {wait or 0:g} s"
+        raise NotAcquiredError(f"{text}: held by {held_by}" if held_by else text)
+    task = asyncio.current_task()
+    assert task is not None
+    held, before = HeldLock(lease), task.cancelling()
+    keeping = spawn(lock.keep(lease), name="keep the lock")
+    watching = spawn(_watch(keeping, held, task, clock), name="watch the lock")
+    try:
+        yield held
+    except asyncio.CancelledError:
+        if not held.lost.is_set() or task.uncancel() > before:
+            raise  # from outside
+        raise await watching from None
+    else:
+        if held.lost.is_set():  # the block has ended before it was cancelled, or in spite of that
+            task.uncancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            raise await watching
+    finally:
+        watching.cancel()
+        keeping.cancel()
+        await lock.release(lease, limit=_LOST_SECONDS if held.lost.is_set() else RELEASE_SECONDS)
+
+
+async def _watch(
+    keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object], clock: Callable[[], float]
+) -> LeaseLostError:
+    """Cancel *task* when the lease is lost, or not renewed in time; return the error to raise there."""
+    lease = held._lease  # noqa: SLF001 - of this module
+    error: BaseException | None = None
+    while not keeping.done():
+        left = lease.deadline - lease.terms.ttl * GRACE - clock()
+        if left <= 0:
+            error = LeaseLostError(f"lock {lease.terms.name} lost: not renewed in time")
+            break
+        await asyncio.wait({keeping}, timeout=min(left, _TICK))
+    else:
+        error = keeping.exception()
+    held.lost.set()
+    task.cancel()
+    return error if isinstance(error, LeaseLostError) else LeaseLostError(f"lock {lease.terms.name} lost: {error!r}")

@@ -1,0 +1,140 @@
+"""`async with node.lock(...)`: what ends the block, and what it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from remaphore.coordination.guardian import boottime
+from remaphore.coordination.held_lock import HeldLock
+from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock_states import evict
+from remaphore.coordination.setup import make_streams
+from remaphore.errors import CoordinationUnavailableError, LeaseLostError, NotAcquiredError
+from remaphore.node import Node
+from remaphore.tasks import spawn
+from remaphore.testing import MemoryBroker, make_config
+from tests.coordination.test_jetstream import StreamsOf
+from tests.harness.locks import lock_config
+from tests.harness.nats_server import connected, running
+from tests.harness.waiting import until
+
+
+async def test_a_block_holds_the_lock_and_frees_it_whatever_it_raises(streams_of: StreamsOf) -> None:
+    async with streams_of() as (_, bus, root):
+        left, right = (Node(bus, lock_config(number, root=root)) for number in (1, 2))
+        async with left.lock("deploy", note="v42") as first:
+            assert (first.slot, first.lost.is_set()) == (0, False)
+            assert boottime() < first.deadline <= boottime() + 30
+            with pytest.raises(NotAcquiredError, match=r"lock deploy not acquired within 0 s: held by com\.node1"):
+                async with right.lock("deploy", wait=0):
+                    pass
+        with pytest.raises(ZeroDivisionError):
+            async with right.lock("deploy", wait=0) as second:
+                1 / 0  # noqa: B018
+        async with left.lock("deploy", wait=0, slots=1) as third:
+            assert first.token < second.token < third.token
+
+
+async def test_an_eviction_cancels_the_block_and_frees_the_lock(streams_of: StreamsOf) -> None:
+    async with streams_of() as (js, bus, root):
+        config = lock_config(1, root=root)
+        node = Node(bus, config)
+        ended: list[str] = []
+
+        async def hold() -> None:
+            async with node.lock("a") as lease:
+                await evict(js, lock_config(3, root=root), "a")
+                try:
+                    await asyncio.wait_for(asyncio.Event().wait(), 30)
+                finally:
+                    ended.append(f"lost: {lease.lost.is_set()}")
+
+        with pytest.raises(LeaseLostError, match=r"lock a lost: evicted by com\.node3"):
+            await hold()
+        assert ended == ["lost: True"]
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)  # nothing of the cancellation is left
+        async with node.lock("a", wait=0):
+            pass
+
+
+async def test_a_block_that_does_not_heed_its_end_gets_the_error_after_it(streams_of: StreamsOf) -> None:
+    async with streams_of() as (js, bus, root):
+
+        async def hold() -> None:
+            async with Node(bus, lock_config(1, root=root)).lock("a") as lease:
+                await evict(js, lock_config(3, root=root), "a")
+                while not lease.lost.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0.01)
+
+        with pytest.raises(LeaseLostError, match="evicted"):
+            await hold()
+        await asyncio.sleep(0)
+
+
+async def test_a_cancellation_from_outside_stays_one_and_frees_the_lock(streams_of: StreamsOf) -> None:
+    async with streams_of() as (_, bus, root):
+        node = Node(bus, lock_config(1, root=root))
+        inside = asyncio.Event()
+
+        async def work() -> None:
+            async with node.lock("a"):
+                inside.set()
+                await asyncio.Event().wait()
+
+        task = spawn(work(), name="work")
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with node.lock("a", wait=0):
+            pass
+
+
+async def test_a_time_limit_around_a_block_stays_one(streams_of: StreamsOf) -> None:
+    async with streams_of() as (_, bus, root):
+        node = Node(bus, lock_config(1, root=root))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), node.lock("a"):
+                await asyncio.Event().wait()
+        async with node.lock("a", wait=0):
+            pass
+
+
+async def test_without_a_broker_the_block_ends_before_others_may_have_the_lock(tmp_path: Path) -> None:
+    config = f'jetstream {{ store_dir: "{tmp_path}/data" }}\n'
+    async with running(tmp_path, config) as server, connected(server) as bus:
+        await make_streams(JetStream(bus, "remaphore"), "remaphore")
+        leases: list[HeldLock] = []
+
+        ended: list[float] = []
+
+        async def work() -> None:
+            async with Node(bus, lock_config(1)).lock("a", ttl=4) as lease:
+                leases.append(lease)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    ended.append(boottime())
+
+        task = spawn(work(), name="work")
+        await until(lambda: leases)
+        await server.stop(signal.SIGKILL)
+        with pytest.raises(LeaseLostError, match="not renewed in time"):
+            await asyncio.wait_for(task, 30)
+        assert leases[0].deadline - 4 / 6 <= ended[0] < leases[0].deadline
+
+
+async def test_a_bus_in_memory_has_no_locks() -> None:
+    node = Node(MemoryBroker().connect(), make_config())
+    with pytest.raises(CoordinationUnavailableError, match="JetStream is off"):
+        async with node.lock("a"):
+            pass

@@ -1,0 +1,212 @@
+"""What holds a lock is killed, stopped, cut off: the old command never runs beside the next one.
+
+Each command writes a sign of its life every 20 ms, with its fencing token. docs/coordination.md has the same table.
+"""
+
+import asyncio
+import os
+import select
+import signal
+import sys
+import time
+from itertools import count
+
+import pytest
+
+from tests.harness.lock_processes import Site
+from tests.harness.nats_server import NatsServer
+from tests.harness.programs import alive
+
+ROOTS = count()
+TTL = 2.0  # seconds; the grace is a sixth of it
+SECOND = 10**9
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    found = NatsServer(folder, f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n')
+    asyncio.run(found.start())
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def site(tmp_path, server):
+    found = Site(tmp_path, server, f"faults{next(ROOTS)}")
+    yield found
+    found.end()
+
+
+HOWS = {
+    "a command": (),
+    "one that ignores TERM": ("ignores TERM",),
+    "a child in a session of its own": ("leaves a child",),
+}
+
+
+def processes_of(site, how):
+    """Return how many processes write signs."""
+    return 2 if how == "a child in a session of its own" else 1
+
+
+def all_gone(site, pids):
+    site.until(lambda: not any(map(alive, pids)))
+
+
+FAULTS = ("the lock is killed", "the guardian is killed", "both are killed", "the lock is stopped", "it is evicted")
+SAMPLES = {
+    ("the lock is killed", "a child in a session of its own"),
+    ("the guardian is killed", "one that ignores TERM"),
+    ("both are killed", "a command"),
+    ("the lock is stopped", "a child in a session of its own"),
+    ("it is evicted", "one that ignores TERM"),
+}
+# Where both are killed, the kernel kills the command, and nothing is left that could find what it has started.
+CASES = [
+    pytest.param(fault, how, marks=() if (fault, how) in SAMPLES else pytest.mark.long)
+    for fault in FAULTS
+    for how in HOWS
+    if (fault, how) != ("both are killed", "a child in a session of its own")
+]
+
+
+@pytest.mark.parametrize(("fault", "how"), CASES)
+def test_the_old_command_never_runs_beside_the_next_one(site, fault, how):
+    holder = site.hold("left", ttl=TTL, how=HOWS[how])
+    site.until(lambda: len(site.pids()) == processes_of(site, how))
+    pids, (guardian, _) = site.pids(), site.family(holder)
+    waiter = site.wait_in_line("right", ttl=TTL)
+    if fault in ("the lock is killed", "both are killed"):
+        holder.popen.kill()
+    if fault in ("the guardian is killed", "both are killed"):
+        os.kill(guardian, signal.SIGKILL)
+    if fault == "the lock is stopped":
+        holder.popen.send_signal(signal.SIGSTOP)
+    if fault == "it is evicted":
+        assert site.run("third", "lock", "release", "deploy").returncode == 0
+    all_gone(site, pids)
+    assert waiter.finish()[0] == 0
+    if fault == "the lock is stopped":
+        holder.popen.send_signal(signal.SIGCONT)
+    if fault in ("the lock is stopped", "the guardian is killed", "it is evicted"):
+        assert holder.finish()[0] == 125
+        assert "the command was ended" in holder.lines[-1]
+    assert site.overlaps() == 0
+    assert len(site.tokens()) == 2
+    assert site.tokens() == sorted(site.tokens())
+
+
+def test_a_guardian_that_is_killed_frees_the_lock_at_once(site):
+    holder = site.hold("left", ttl=30.0)
+    waiter = site.wait_in_line("right", ttl=30.0)
+    os.kill(site.family(holder)[0], signal.SIGKILL)
+    assert waiter.finish()[0] == 0  # long before the lease would have ended
+    assert holder.finish()[0] == 125
+    assert site.overlaps() == 0
+
+
+# What the lock protects: it keeps the highest token that it has seen, and refuses a smaller one.
+PROTECTED = """
+import fcntl, os, sys, time
+token = int(os.environ["REMAPHORE_LOCK_TOKEN"])
+file = open(sys.argv[1], "a+")
+while True:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.seek(0)
+    highest = max(map(int, file.read().split()), default=0)
+    if token < highest:
+        print("refused", flush=True)
+        break
+    file.write(f"{token}\\n")
+    file.flush()
+    fcntl.flock(file, fcntl.LOCK_UN)
+    if "once" in sys.argv: break
+    time.sleep(0.02)
+time.sleep(600 if "once" not in sys.argv else 0)
+"""
+
+
+def test_where_all_of_it_was_frozen_the_token_refuses_what_is_left_of_it(site):
+    file = site.folder / "protected"
+    line = (sys.executable, "-S", "-c", PROTECTED, file)
+    holder = site.start("left", "lock", "--ttl", f"{TTL}s", "deploy", "--", *line)
+    site.until(lambda: file.exists() and file.read_text())
+    guardian, command = site.family(holder)
+    waiter = site.start("right", "lock", "--ttl", f"{TTL}s", "deploy", "--", *line, "once")
+    waiter.wait_for("held by")
+    frozen = (holder.popen.pid, guardian, command)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    assert waiter.finish()[0] == 0
+    os.kill(command, signal.SIGCONT)  # alone: the worst case, that nothing of ours runs yet
+    site.until(lambda: select.select([holder.popen.stdout], [], [], 0)[0])  # it has told that it was refused
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    code, out = holder.finish()
+    assert (code, out) == (125, "refused\n")
+    written = list(map(int, file.read_text().split()))
+    assert written == sorted(written)
+    assert not alive(command)
+
+
+@pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.long)])
+def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the_lease(tmp_path, how):
+    server = NatsServer(tmp_path / "server", f'jetstream {{ store_dir: "{tmp_path}/data", sync_interval: always }}\n')
+    asyncio.run(server.start())
+    site = Site(tmp_path, server, "away")
+    try:
+        holder = site.hold("left", ttl=TTL, how=("ignores TERM",))
+        waiter = site.wait_in_line("right", ttl=TTL)
+        since = time.monotonic_ns()
+        asyncio.run(server.pause() if how == "stopped" else server.stop(signal.SIGKILL))
+        all_gone(site, site.pids())
+        assert site.signs()[-1].time < since + TTL * SECOND  # of which it had renewed at most all
+        assert waiter.popen.poll() is None
+        if how == "stopped":
+            server.resume()
+        else:
+            asyncio.run(server.start())
+        assert waiter.finish()[0] == 0
+        assert holder.finish()[0] == 125
+        assert site.overlaps() == 0
+        assert len(site.tokens()) == 2
+        assert site.tokens() == sorted(site.tokens())
+    finally:
+        site.end()
+        server.kill()
+
+
+def test_a_broker_that_is_killed_and_starts_again_changes_nothing(tmp_path):
+    server = NatsServer(tmp_path / "server", f'jetstream {{ store_dir: "{tmp_path}/data", sync_interval: always }}\n')
+    asyncio.run(server.start())
+    site = Site(tmp_path, server, "restarted")
+    try:
+        holder = site.hold("left", ttl=20.0)
+        waiter = site.wait_in_line("right", ttl=20.0)
+        asyncio.run(server.stop(signal.SIGKILL))
+        number = len(site.signs())
+        site.until(lambda: len(site.signs()) > number + 20)  # it continues meanwhile
+        asyncio.run(server.start())
+        assert holder.stop()[0] == 128 + signal.SIGTERM
+        assert waiter.finish()[0] == 0
+        assert site.overlaps() == 0
+        assert len(site.tokens()) == 2
+    finally:
+        site.end()
+        server.kill()
+
+
+def test_release_now_frees_the_lock_of_a_machine_that_is_off(site):
+    holder = site.hold("left", ttl=30.0)
+    guardian, command = site.family(holder)
+    for pid in (holder.popen.pid, guardian, command):  # nothing of it answers, as if it were off
+        os.kill(pid, signal.SIGSTOP)
+    waiter = site.wait_in_line("right", ttl=30.0)
+    assert site.run("third", "lock", "release", "deploy").returncode == 0
+    assert site.state().slots[0].holder.who == "com.example.left"  # it could not end its command
+    assert site.run("third", "lock", "release", "--now", "deploy").returncode == 0
+    assert waiter.finish()[0] == 0
+    for pid in (holder.popen.pid, guardian, command):
+        os.kill(pid, signal.SIGCONT)
+    assert holder.finish()[0] == 125
