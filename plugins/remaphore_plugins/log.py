@@ -88,10 +88,11 @@ class Log:
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         for number, outcome in enumerate(failed):
             event = "plugin_failed" if replied or number else "message_failed"
-            self._log.error(event, **_part(message, outcome), error=_shown(outcome.error))
+            how = {"plugin": outcome.plugin, "seconds": round(outcome.seconds, 3), "error": _shown(outcome.error)}
+            self._log.error(event, **message.log_fields, **how)
         if replied is not None:
-            how = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
-            self._lines.replied(*self._fields_of(message), *how)
+            end = replied.plugin, round(replied.seconds, 3), _exit_code(replied.result)
+            self._lines.replied(*self._fields_of(message), *end)
         elif not failed:
             code = _exit_code(reply)
             self._log.info("message_handled", **message.log_fields, exit_code=code, detail=_NO_REPLY)
@@ -156,7 +157,3 @@ def _shown(error: BaseException | None) -> str:
         return f"{type(error).__name__}: {error}" if named else repr(error)
     except BaseException:  # noqa: BLE001 - the line of this message, and those of the other plugins, must be written
         return type(error).__name__
-
-
-def _part(message: Message, outcome: Outcome) -> dict[str, object]:
-    return {**message.log_fields, "plugin": outcome.plugin, "seconds": round(outcome.seconds, 3)}

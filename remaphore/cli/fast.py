@@ -73,8 +73,7 @@ def run(arguments: list[str], environ: Mapping[str, str]) -> int | None:
     if wish is None or not is_plain(environ) or ("r" in wish and os.isatty(1)):  # a terminal is shown other text
         return None
     seconds = _seconds(wish["t"]) or None if "r" in wish and "t" in wish else None
-    request = encode(wish, BROKER_SECONDS if "s" in wish else seconds)
-    if request is None:
+    if (request := encode(wish, BROKER_SECONDS if "s" in wish else seconds)) is None:
         return None
     connection = None
     for path in socket_paths(environ, os.geteuid(), wish.get("agent", "")):

@@ -34,6 +34,7 @@ _OTHERS = "4-6 see COMMAND -h", f"{EXIT_SIGNAL}+N signal N"
 def overview() -> str:
     """Return the text, in lines of at most 80 columns."""
     width = max(map(len, COMMANDS))
+    own = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if code < EXIT_SIGNAL]
     lines = [
         f"remaphore: {TITLE}",
         "usage: remaphore COMMAND [OPTION...] [ARGUMENT...]",
@@ -45,16 +46,12 @@ def overview() -> str:
         *(f"  {line}" for line in LEGACY_USAGE.splitlines()),
         "",
         _paragraph("configuration", ", ".join(CONFIGURATION)),
-        _paragraph("exit codes", "; ".join([*_own_codes(), *_OTHERS])),
+        _paragraph("exit codes", "; ".join([*own, *_OTHERS])),
         "",
         "example:",
         *(f"  {line}" for line in EXAMPLE.splitlines()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _own_codes() -> list[str]:
-    return [f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if code < EXIT_SIGNAL]
 
 
 def _paragraph(heading: str, text: str) -> str:

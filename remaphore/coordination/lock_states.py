@@ -14,7 +14,7 @@ from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock_records import DEFINITION, Holder, check_name, holder_of, may_use, name_of
 from remaphore.errors import SequenceConflictError
 from remaphore.protocol import record
-from remaphore.protocol.lease import MAX_TTL, Judgement, Terms, judge
+from remaphore.protocol.lease import MAX_TTL, Terms, judge
 from remaphore.protocol.line import Line
 from remaphore.protocol.record import Entry, Record
 
@@ -102,7 +102,8 @@ async def evict(
                 judged = judge(history, slot=found.index, terms=terms)
                 if judged.free:
                     break
-                session = _session(judged, terms, history)
+                holder = judged.holder or terms.signed(history[-1])  # the latter: a signer whom we do not know
+                session = holder.text("session") if holder else ""
                 said = {"do": "evict", "slot": found.index, "session": session, "now": now}
                 raw = record.make(key, terms.evict_verb, said, count=next(_count), follows=history[-1])
                 try:
@@ -119,12 +120,6 @@ async def evict(
 
 def _terms(config: Config, name: str, slots: int) -> Terms:
     return Terms(name, slots, MAX_TTL, may_use(config))
-
-
-def _session(judged: Judgement, terms: Terms, history: Sequence[Entry]) -> str:
-    """Return the session to evict: that of the holder, or of a signer whom we do not know."""
-    said = judged.holder or terms.signed(history[-1])
-    return said.text("session") if said else ""
 
 
 async def _state(jetstream: JetStream, config: Config, name: str, places: set[str]) -> LockState:

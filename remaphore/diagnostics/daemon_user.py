@@ -67,13 +67,10 @@ def _runs(commands: list[str], config: Config, root: Path) -> bool:
             continue
         given = [value for option, value in itertools.pairwise(words) if option in ("-c", "--config")]
         given += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-        if any(_same(root / each.lstrip("/"), config.source) for each in given or DEFAULT_PATHS):
+        paths = (root / each.lstrip("/") for each in given or DEFAULT_PATHS)
+        if any(path.exists() and path.samefile(config.source) for path in paths):
             return True
     return False
-
-
-def _same(path: Path, source: str) -> bool:
-    return path.exists() and path.samefile(source)
 
 
 def _user_of(settings: Mapping[str, list[str]], source: str) -> DaemonUser | None:

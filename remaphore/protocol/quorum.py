@@ -92,12 +92,12 @@ def senders(
     own_keys: ours. The list of peers may contain this node, which does not wait for itself.
     """
     own = frozenset(own_keys)
-    wanted = None if verbs is None else frozenset(verbs)
-    return tuple(peer for peer in addressed(peers, pattern) if peer.key not in own and _may_send(peer, wanted))
-
-
-def _may_send(peer: Peer, verbs: frozenset[str] | None) -> bool:
-    return bool(peer.verbs) if verbs is None else ANY_VERB in peer.verbs or not verbs.isdisjoint(peer.verbs)
+    wanted = None if verbs is None else frozenset((*verbs, ANY_VERB))
+    return tuple(
+        peer
+        for peer in addressed(peers, pattern)
+        if peer.key not in own and peer.verbs and (wanted is None or not wanted.isdisjoint(peer.verbs))
+    )
 
 
 class ReplyQuorum:

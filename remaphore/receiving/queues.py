@@ -83,7 +83,8 @@ class VerbQueues:
         verb, sender = message.verb, message.sender
         settings = self._settings(verb)
         queue = self._queues.get(verb) or _Queue()
-        another = queue.workers < settings.concurrency and self._may_wake(sender)
+        another = queue.workers < settings.concurrency
+        another = another and self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
         if not queue.workers and not another:
             return "too many verbs are already being handled"
         while True:
@@ -104,9 +105,6 @@ class VerbQueues:
         queue.waiting.append(Waiting(message, time.monotonic()))
         self._count(message, 1)
         return None
-
-    def _may_wake(self, sender: str) -> bool:
-        return self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
 
     def __contains__(self, verb: str) -> bool:
         """Return whether messages of *verb* wait or run."""

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from remaphore.config.settings import Config, Identity
 from remaphore.hooks.plugin_tasks import CallGuard
@@ -65,7 +66,10 @@ class HarnessNode(DaemonNode):
             reply = self.answer(message, peer.destination)
             if reply is not None:
                 identity = next((each for each in self.config.identities if each.key == peer.key), None)
-                signer = Signer(replace(self.config, identities=(identity or _identity(peer),), default_identity=""))
+                if identity is None:
+                    load = partial(key_of, peer.destination)
+                    identity = Identity(key=load().public, verbs=frozenset({ANY_VERB}), load=load)
+                signer = Signer(replace(self.config, identities=(identity,), default_identity=""))
                 signed = signer.reply(message, reply, limit=self._peers.max_payload)
                 await self._peers.publish(subject.for_replies(self.config.subject, message.digest), signed.raw)
 
@@ -78,8 +82,3 @@ class _ObservedBus(MemoryBus):
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         await super().publish(subject, data, timeout=timeout)
         await self._observe(data)
-
-
-def _identity(peer: Peer) -> Identity:
-    key = key_of(peer.destination)
-    return Identity(key=key.public, verbs=frozenset({ANY_VERB}), load=lambda: key)

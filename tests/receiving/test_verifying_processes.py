@@ -139,7 +139,8 @@ async def test_a_process_is_ours_and_has_nothing_of_ours(verifier, results, monk
 @pytest.mark.parametrize("how", ["one", "all", "one by one"])
 @pytest.mark.parametrize("rounds", [1, pytest.param(30, marks=pytest.mark.long)])
 async def test_processes_that_are_ended_in_a_flood_cost_nothing(verifier, results, monkeypatch, number, how, rounds):
-    monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
+    if number == signal.SIGSTOP:  # a busy machine may make a process that is well look as if it were stopped
+        monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.1)
     for _ in range(rounds):
         results.clear()
@@ -157,7 +158,8 @@ async def test_processes_that_are_ended_in_a_flood_cost_nothing(verifier, result
         assert verifier.waiting == 0
         await flood(verifier)  # with what is left, or without any
         assert results == EXPECTED * 4
-        await until(lambda: len(processes(verifier)) == (how == "one"))
+        left = {1} if how == "one" and number == signal.SIGKILL else {0, how == "one"}
+        await until(lambda left=left: len(processes(verifier)) in left)
 
 
 @pytest.mark.parametrize("name", PRETENDERS)

@@ -63,14 +63,11 @@ def _explain_exec(
     if number in (errno.E2BIG, errno.EAGAIN, errno.ETXTBSY):
         return None
     search_path = os.fsdecode(env.get("PATH", b""))
-    path = program if "/" in program else _look_up(program, search_path)
+    candidates = (f"{folder}/{program}" for folder in search_path.split(":"))
+    path = program if "/" in program else next(filter(os.path.lexists, candidates), None)
     if path is None:
         return Obstacle(f"no such program in PATH ({search_path})", "correct the name, or write its path")
     return find_obstacle(path, account, search_path=search_path, cwd=cwd or _own_directory())
-
-
-def _look_up(program: str, search_path: str) -> str | None:
-    return next((path for folder in search_path.split(":") if os.path.lexists(path := f"{folder}/{program}")), None)
 
 
 def _own_directory() -> str:
