@@ -12,8 +12,8 @@ Two threads, of plugins for example, may wait for each other where none would if
     thread 1 uses `nats.js.X`             it loads the package, and waits for the import lock of `nats.js.errors`
     thread 2 imports `nats.js.errors`     it has that lock, and waits for the package
 
-So a thread waits for another one's loading for WAIT_SECONDS at most. Then it continues with what the package has by now,
-as Python does where two imports wait for each other: the submodules of a package are made for that, because the
+So a thread waits for another one's loading for WAIT_SECONDS at most. Then it continues with what the package has by
+now, as Python does where two imports wait for each other: the submodules of a package are made for that, because the
 package imports them before it is complete.
 """
 
