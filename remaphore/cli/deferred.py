@@ -6,6 +6,15 @@ such a module, a plugin for example, loads it with the first attribute.
 
 `importlib.util.LazyLoader` does not suffice: a second `import` statement loads its modules, and in Python 3.11 two
 threads can load one at the same time.
+
+Two threads, of plugins for example, may wait for each other where none would if the modules were loaded at the start:
+
+    thread 1 uses `nats.js.X`             it loads the package, and waits for the import lock of `nats.js.errors`
+    thread 2 imports `nats.js.errors`     it has that lock, and waits for the package
+
+So a thread waits for another one's loading for WAIT_SECONDS at most. Then it continues with what the package has by
+now, as Python does where two imports wait for each other: the submodules of a package are made for that, because the
+package imports them before it is complete.
 """
 
 from __future__ import annotations
@@ -32,6 +41,9 @@ MODULES = frozenset(
         "zipfile",  # by importlib.metadata, for packages in a zip file
     }
 )
+
+
+WAIT_SECONDS = 5.0  # far longer than any of them takes
 
 
 class _DeferringFinder:
@@ -69,16 +81,19 @@ class _DeferringLoader:
 
         def load(attribute: str) -> object:
             nonlocal begun
-            with lock:  # held by a thread that loads it now; the same thread gets here in a circular import
-                if not begun:
-                    begun = True
-                    vars(module).update(own)
-                    try:
+            # Held by a thread that loads it now; the same thread gets here in a circular import.
+            if lock.acquire(timeout=WAIT_SECONDS):
+                try:
+                    if not begun:
+                        begun = True
+                        vars(module).update(own)
                         loader.exec_module(module)
-                    except BaseException:
-                        begun = False  # for whoever asks next
-                        raise
-                    del module.__getattr__
+                        del module.__getattr__
+                except BaseException:
+                    begun = False  # for whoever asks next
+                    raise
+                finally:
+                    lock.release()
             try:
                 return vars(module)[attribute]
             except KeyError:

@@ -72,3 +72,34 @@ except OSError as error: print(error)
 print(zipfile.now)
 """
     assert run(code) == "no descriptor\n1"
+
+
+@pytest.mark.parametrize(
+    ("package", "imported", "used"),
+    [
+        ("nats.js", "import nats.js.errors; nats.js.errors.NotFoundError", "nats.js.JetStreamContext"),
+        ("nats.js", "from nats.js import api, errors; api.StreamConfig", "nats.js.JetStreamManager"),
+        ("html", "import html.entities; html.entities.html5", "html.unescape"),
+    ],
+)
+def test_a_thread_that_imports_a_submodule_and_one_that_loads_its_package_both_get_on(package, imported, used):
+    code = f"""
+import faulthandler, threading, nats.aio.client, nats, html
+faulthandler.dump_traceback_later(60, exit=True)
+sys.setswitchinterval(1e-6)
+deferred.WAIT_SECONDS = 0.5
+start, done = threading.Barrier(2), []
+def importing():
+    start.wait()
+    {imported}
+    done.append(1)
+def using():
+    start.wait()
+    {used}
+    done.append(2)
+threads = [threading.Thread(target=target) for target in (importing, using)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(sorted(done), '__getattr__' in vars(sys.modules[{package!r}]))
+"""
+    assert run(code) == "[1, 2] False"
