@@ -135,16 +135,8 @@ class AgentNode(Node):
         on_drop: Callable[[Drop], None] = lambda _drop: None,
     ) -> AsyncIterator[AgentRequest]:
         """Do what `Node.request` does; raise AgentError if the agent cannot be used, or does not permit it."""
-        head = _head(
-            frames.REQUEST,
-            verb=verb,
-            to=to,
-            id=id,
-            key=key,
-            subject=subject_name,
-            timeout=timeout,
-            receipts=receipts,
-        )
+        keys = {"id": id, "key": key, "subject": subject_name, "timeout": timeout, "receipts": receipts}
+        head = _head(frames.REQUEST, verb=verb, to=to, **keys)
         connection = Connection(self._path, self._on_notice)
         try:
             await connection.open()

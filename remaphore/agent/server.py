@@ -40,7 +40,7 @@ READ_BYTES = 16 * 1024
 STOP_SECONDS = 5.0
 # Without a free descriptor or memory, accepting is tried again after this time.
 RETRY_SECONDS = 0.2
-# While that goes on, it is logged so often.
+# While that continues, seconds between its log lines.
 ACCEPT_LOG_SECONDS = 15.0
 
 # Settings of the connection, and those that both ends of an exchange have to know: they stay until a restart.
@@ -139,7 +139,9 @@ class Agent:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError as error:  # such as no free descriptor: what is open now ends sometime
                     self._free.release()
-                    self._report_accept(error)
+                    if time.monotonic() - self._accept_logged >= ACCEPT_LOG_SECONDS:
+                        self._accept_logged = time.monotonic()
+                        _log.error("accept_failed", error=describe(error), hint=resource_hint(error))
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 task = spawn(self._serve_one(connection), name="agent connection")
@@ -147,12 +149,6 @@ class Agent:
                 task.add_done_callback(forget)
         finally:
             await self._stop()
-
-    def _report_accept(self, error: OSError) -> None:
-        now = time.monotonic()
-        if now - self._accept_logged >= ACCEPT_LOG_SECONDS:
-            self._accept_logged = now
-            _log.error("accept_failed", error=describe(error), hint=resource_hint(error))
 
     async def _stop(self) -> None:
         for session in self._sessions:

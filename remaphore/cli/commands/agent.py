@@ -150,8 +150,7 @@ async def serve(options: Agent, config: Config, listener: socket.socket) -> None
     try:
         async with served(config.agent.metrics, server.collect_metrics):
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+            next(iter(done)).result()
     finally:
         notifier.stopping()
         for task in tasks:
