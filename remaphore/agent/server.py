@@ -20,7 +20,7 @@ from remaphore.agent.refusal import RefusedError
 from remaphore.agent.rules import Rules
 from remaphore.agent.session import End, Session, end_of
 from remaphore.config.settings import Config
-from remaphore.errors import RemaphoreError, describe
+from remaphore.errors import RemaphoreError, describe, resource_hint
 from remaphore.messaging.signer import Clock, Signer
 from remaphore.node import Node
 from remaphore.receiving.receipts import ReceiptSender
@@ -40,6 +40,8 @@ READ_BYTES = 16 * 1024
 STOP_SECONDS = 5.0
 # Without a free descriptor or memory, accepting is tried again after this time.
 RETRY_SECONDS = 0.2
+# While that continues, seconds between its log lines.
+ACCEPT_LOG_SECONDS = 15.0
 
 # Settings of the connection, and those that both ends of an exchange have to know: they stay until a restart.
 _NEED_RESTART = ("servers", "auth", "tls", "subject")
@@ -59,6 +61,7 @@ class Agent:
         self._sessions: set[Session] = set()  # those whose operation runs
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts = OperationCounts()
+        self._accept_logged = -ACCEPT_LOG_SECONDS
         self._free = asyncio.Semaphore(MAX_OPERATIONS + SPARE)
         signer = Signer(config, clock)
         self._signer = signer
@@ -136,7 +139,9 @@ class Agent:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError as error:  # such as no free descriptor: what is open now ends sometime
                     self._free.release()
-                    _log.error("accept_failed", error=describe(error))
+                    if time.monotonic() - self._accept_logged >= ACCEPT_LOG_SECONDS:
+                        self._accept_logged = time.monotonic()
+                        _log.error("accept_failed", error=describe(error), hint=resource_hint(error))
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 task = spawn(self._serve_one(connection), name="agent connection")

@@ -145,17 +145,17 @@ class Session:
         """Write the end, and close the connection once it has been read."""
         transport = self._writer.transport
         with contextlib.suppress(OSError):
-            if end.kind != "cancelled":
-                self._writer.write(frames.encode_end(end.exit_code, **end.about))
-                before = -1
-                while before != (before := transport.get_write_buffer_size()):  # until all is read, or nothing more
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(IDLE_SECONDS):
-                            await self._writer.drain()
-                self._writer.write_eof()
-                async with asyncio.timeout(LINGER_SECONDS):
-                    while await self._reader.read(frames.MAX_HEAD_BYTES):
-                        pass
+            # Also where the client has gone: one that has only shut down its writing side would not know why.
+            self._writer.write(frames.encode_end(end.exit_code, **end.about))
+            before = -1
+            while before != (before := transport.get_write_buffer_size()):  # until all is read, or nothing more
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        await self._writer.drain()
+            self._writer.write_eof()
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._reader.read(frames.MAX_HEAD_BYTES):
+                    pass
         transport.abort()
         self._account.close()
 
@@ -194,7 +194,10 @@ class Session:
                     )
                 self._answers.put_nowait(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise RefusedError("cancelled", "the client has gone") from None
+            what = "the client has ended its side of the connection, which cancels the operation"
+            raise RefusedError(
+                "cancelled", what, hint="close or shut down the connection after the last frame"
+            ) from None
 
 
 _VERSIONS = "use the client of the same remaphore"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from remaphore import trust
 from remaphore.config import safety, secrets
-from remaphore.config.settings import Config, Problem
+from remaphore.config.settings import AGENT_SOCKET, Config, Problem
 from remaphore.errors import ConfigError
 
 VARIABLE = "REMAPHORE_CONFIG"
@@ -60,7 +60,10 @@ def find(path: str | None, environ: Mapping[str, str], *, defaults: Sequence[str
     if found is not None:
         return found, "configuration"
     places = f"-c (not given), ${VARIABLE} (not set), {', '.join(tried)}"
-    raise ConfigError(f"no configuration found in: {places}", hint=f"{_CREATE}, or name one with -c FILE")
+    hint = f"{_CREATE}, or name one with -c FILE"
+    if AGENT_SOCKET.exists():  # only commands that cannot use it, or were told not to, get here
+        hint += "; the local agent does send, request and receive only"
+    raise ConfigError(f"no configuration found in: {places}", hint=hint)
 
 
 def find_default(

@@ -216,3 +216,11 @@ async def test_an_answer_of_another_version_is_an_error_that_says_so(answer):
                 await anext(request.events())
         with pytest.raises(remaphore.AgentError, match="is not understood"):
             await client.read_config(path)
+
+
+async def test_waiting_for_several_nodes_is_an_error_with_a_hint(agent):
+    async with remaphore.connect(agent=agent.path) as node:
+        with pytest.raises(remaphore.UsageError, match="does not wait") as caught:
+            async with node.wait("all", verbs=["ready"], timeout=1):
+                pass
+    assert "configuration of its own" in caught.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ from remaphore import connect
 from remaphore.agent import frames
 from remaphore.agent.budget import Budget
 from remaphore.agent.credentials import Caller
-from remaphore.agent.server import USER_OPERATIONS, USER_SPARE
+from remaphore.agent.server import RETRY_SECONDS, USER_OPERATIONS, USER_SPARE
 from remaphore.agent.session import CUT_BYTES, REPLY_BYTES, Session
 from remaphore.protocol.message import Reply
 from tests.harness.agent import (
@@ -253,6 +254,35 @@ def test_the_end_of_the_connection_is_a_cancellation(agent, responder):
         with Client(agent.path, **head) as client:
             client.next()
         wait_for_line(agent, op=head["op"], kind="cancelled")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{"op": "receive"}, {"op": "request", "verb": "status", "to": TWO, "timeout": 20}, {"op": "request", "verb": "a"}],
+    ids=str,
+)
+def test_a_client_that_shuts_down_its_writing_side_is_told_that_this_is_a_cancellation(agent, head):
+    with Client(agent.path, **head) as client:
+        client.socket.shutdown(socket.SHUT_WR)
+        end = client.end()
+        assert (end["exit"], end["kind"]) == (3, "cancelled")
+        assert "cancels the operation" in end["error"]
+
+
+def test_without_free_descriptors_the_agent_says_so_once_and_goes_on(agent):
+    before = resource.prlimit(agent.popen.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(agent.popen.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        lines = len(agent.lines)
+        with Client(agent.path, op="whoami") as client:
+            line = json.loads(agent.wait_for("accept_failed"))
+            time.sleep(2 * RETRY_SECONDS)
+            resource.prlimit(agent.popen.pid, resource.RLIMIT_NOFILE, before)
+            assert client.end()["exit"] == 0
+    finally:
+        resource.prlimit(agent.popen.pid, resource.RLIMIT_NOFILE, before)
+    assert "LimitNOFILE" in line["hint"]
+    assert sum("accept_failed" in each for each in agent.lines[lines:]) == 1
 
 
 def test_what_a_client_has_received_it_may_reply_to_once(agent, fleet):
