@@ -29,8 +29,7 @@ _VERSION = 1  # of the protocol, whose frames are described in `remaphore.agent.
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PAYLOAD_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
-_KINDS = b"MRNE"  # of frames that answer what is asked here
-_MAX_FRAME_BYTES = 16 * 1024 * 1024
+_KINDS, _MAX_FRAME_BYTES = b"MRNE", 16 * 1024 * 1024  # of frames that answer what is asked here
 
 _BOOLS = ("r", "s")
 _TEXTS = ("D", "agent", "t", "u", "v")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +163,25 @@ def test_an_agent_that_cannot_be_used_is_an_error_and_never_passed_by(words, cas
     assert error.startswith("remaphore: error: ")
     assert str(path) in error
     assert hint.startswith("remaphore: hint: ")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_socket_that_is_not_for_this_user_is_an_error_and_never_passed_by(words, monkeypatch, capfd, fleet):
+    monkeypatch.setenv("REMAPHORE_CONFIG", str(fleet.config("one")))
+    with listening() as (path, _):
+        os.chown(path, OTHER + 1, -1)
+        Path(path).chmod(0o600)
+        run_here(with_options(words, "--agent", f"{path}.none"))  # imports what that user may not be able to read
+        capfd.readouterr()
+        os.seteuid(OTHER)
+        try:
+            code = run_here(with_options(words, "--agent", path))
+        finally:
+            os.seteuid(0)
+    assert code == 3
+    out, err = capfd.readouterr()
+    assert (out, f"{path}: permission denied; nothing was sent" in err) == ("", True)
+    assert "ask for membership in the group of the socket" in err
 
 
 @pytest.fixture
