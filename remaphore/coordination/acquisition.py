@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from remaphore.coordination.holding import RETRY, Holding, sequence_of
+from remaphore.coordination.holding import RETRY, Holding, end_listening, sequence_of
 from remaphore.coordination.jetstream import TIMEOUT, ApiError
 from remaphore.coordination.lock_records import DEFINITION, Holder, LockRecords, holder_of, name_of
 from remaphore.errors import (
@@ -307,18 +307,21 @@ class Acquisition:
         wanted: list[tuple[str, Hear]] = [(records.events(), self._hear_event)]
         if self._fair:
             wanted.append((records.tickets(), self._hear_ticket))
-        ends = []
+        listening = [
+            spawn(records.jetstream.listen(where, hear, on_gap=self._hear_gap), name="lock events")
+            for where, hear in wanted
+        ]
         try:
             try:
                 async with asyncio.timeout(limit):
-                    for where, hear in wanted:
-                        ends.append(await records.jetstream.listen(where, hear, on_gap=self._hear_gap))
+                    await asyncio.gather(*listening)
             except TimeoutError:
                 raise BrokerUnavailableError(f"no broker within {limit:.3g} s") from None
             yield
         finally:
-            for end in ends:
-                end()
+            for task in listening:
+                task.cancel()
+                task.add_done_callback(end_listening)
 
     def _hear_event(self, event: Incoming) -> None:
         last = event.subject.rpartition(".")[2]
