@@ -200,3 +200,10 @@ async def test_an_answer_of_another_version_is_an_error_that_says_so(answer):
                 await anext(request.events())
         with pytest.raises(remaphore.AgentError, match="is not understood"):
             await client.read_config(path)
+
+
+async def test_what_an_agent_does_not_do_is_an_error_that_says_so(agent):
+    async with remaphore.connect(agent=agent.path) as node:
+        for block in (node.lock("a"), node.wait()):
+            with pytest.raises(remaphore.UsageError, match=r"node\.(lock|wait) is not possible through an agent"):
+                await block.__aenter__()
