@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from remaphore.agent import frames, place
 from remaphore.agent.connection import ANSWER_SECONDS, Connection
@@ -161,11 +161,6 @@ class AgentNode(Node):
             )
         finally:
             connection.close()
-
-    def wait(self, count: int | str = 1, **_options: Any) -> NoReturn:  # noqa: ARG002 - as in Node
-        """Raise UsageError: an agent does not wait for several nodes."""
-        hint = "connect with a configuration of its own, or receive and count"
-        raise UsageError("an agent does not wait for several nodes", hint=hint)
 
     async def receive(
         self,

@@ -1,5 +1,5 @@
 """Coordination: records in JetStream, by which nodes agree on who holds a lock.
 
-Here live the streams, and the requests to JetStream. What does not belong here: which record means what (`protocol`),
-and the command that a lock guards (`cli`).
+Here live the streams, the requests to JetStream, the lock, and the guardian of the command behind it. What does not
+belong here: which record means what (`protocol`), and what a user is shown (`cli`).
 """

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from remaphore.coordination.holding import RETRY, Holding, sequence_of
+from remaphore.coordination.holding import RETRY, Holding, end_listening, sequence_of
 from remaphore.coordination.jetstream import TIMEOUT, ApiError
-from remaphore.coordination.lock_records import DEFINITION, Holder, LockRecords, holder_of, name_of
+from remaphore.coordination.lock_records import DEFINITION, Holder, LockRecords, definition_in, holder_of, name_of
 from remaphore.errors import (
     BrokerUnavailableError,
     CoordinationUnavailableError,
@@ -22,8 +22,7 @@ from remaphore.errors import (
     TransportError,
     UsageError,
 )
-from remaphore.protocol import record
-from remaphore.protocol.lease import Lease, ObservedSlot, Sendings
+from remaphore.protocol.lease import HISTORY, Lease, ObservedSlot, Sendings
 from remaphore.protocol.line import REFRESH, TICKET_TTL, Line, turn
 from remaphore.protocol.record import Entry
 from remaphore.tasks import spawn
@@ -139,24 +138,24 @@ class Acquisition:
     async def _define(self) -> None:
         """Agree on the number of slots: the first writes it. Raise UsageError if it is another one.
 
-        What a node that may not take the lock has written counts as nothing, and is replaced.
+        What a node that may not take the lock has written counts as nothing.
         """
         records, where = self._records, self._records.subject(DEFINITION)
-        while True:
-            found = await records.jetstream.last(where)
-            said = None if found is None else record.read(found, records.terms.lock_verb)
-            if said is not None and records.terms.may(said.sender, said.verb) and said.number("slots") > 0:
-                if said.number("slots") == records.terms.slots:
-                    return
-                who, _ = name_of(records.config, said.sender)
-                text = (
-                    f"lock {records.name} has {said.number('slots')} slots, defined by {who}; not {records.terms.slots}"
-                )
-                raise UsageError(text, hint="use the same number of slots everywhere, or another name")
-            with contextlib.suppress(SequenceConflictError):
-                raw = records.define(found)
-                await records.jetstream.publish(where, raw, after=found.sequence if found else 0)
+        for _ in range(HISTORY):
+            history = await records.jetstream.history(where)
+            found = definition_in(history, records.terms)
+            if found is not None and found.number("slots") != records.terms.slots:
+                who, _ = name_of(records.config, found.sender)
+                text = f"lock {records.name} has {found.number('slots')} slots, defined by {who}"
+                hint = "use the same number of slots everywhere, or another name"
+                raise UsageError(f"{text}; not {records.terms.slots}", hint=hint)
+            if found is not None:
                 return
+            with contextlib.suppress(SequenceConflictError):
+                last = history[-1] if history else None
+                await records.jetstream.publish(where, records.define(last), after=last.sequence if last else 0)
+                return
+        raise NoResponseError(f"{where}: others write faster than we can", hint="find out who floods it")
 
     async def _read_line(self) -> None:
         if self._fair:
@@ -307,18 +306,21 @@ class Acquisition:
         wanted: list[tuple[str, Hear]] = [(records.events(), self._hear_event)]
         if self._fair:
             wanted.append((records.tickets(), self._hear_ticket))
-        ends = []
+        listening = [
+            spawn(records.jetstream.listen(where, hear, on_gap=self._hear_gap), name="lock events")
+            for where, hear in wanted
+        ]
         try:
             try:
                 async with asyncio.timeout(limit):
-                    for where, hear in wanted:
-                        ends.append(await records.jetstream.listen(where, hear, on_gap=self._hear_gap))
+                    await asyncio.gather(*listening)
             except TimeoutError:
                 raise BrokerUnavailableError(f"no broker within {limit:.3g} s") from None
             yield
         finally:
-            for end in ends:
-                end()
+            for task in listening:
+                task.cancel()
+                task.add_done_callback(end_listening)
 
     def _hear_event(self, event: Incoming) -> None:
         last = event.subject.rpartition(".")[2]

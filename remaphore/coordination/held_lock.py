@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -44,7 +45,7 @@ class HeldLock:
 @asynccontextmanager
 async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] = boottime) -> AsyncIterator[HeldLock]:
     """Hold *lock* in a block; see `Node.lock`. Raise NotAcquiredError, or LeaseLostError if it is lost meanwhile."""
-    told: list[Waiting] = []
+    told: deque[Waiting] = deque(maxlen=1)
     lease = await lock.take(wait=wait, on_waiting=told.append)
     if lease is None:
         held_by = ", ".join(holder.who for holder in told[-1].holders) if told else ""

@@ -105,9 +105,11 @@ class Holding:
         return False
 
     async def _free(self, lease: Lease, written: set[bytes]) -> bool:
-        """Try once to free the slot; return whether that is done. written: what was tried before."""
+        """Try once to free the slot; return whether that is done. written: what was tried before.
+
+        Nothing is read first: where the data was set back, a `free` does not stand, and frees nothing.
+        """
         records = self._records
-        await self._check(lease)
         raw = records.free(lease.slot, lease.session, lease.last)
         lease.sendings.note(raw, now=records.clock())
         written.add(raw)
@@ -152,11 +154,11 @@ class Holding:
             yield changes
         finally:
             listening.cancel()
-            listening.add_done_callback(_stop)
+            listening.add_done_callback(end_listening)
 
 
-def _stop(listening: asyncio.Task[Callback]) -> None:
-    """End a subscription. It may have been denied: an eviction is seen at the next renewal."""
+def end_listening(listening: asyncio.Task[Callback]) -> None:
+    """End a subscription. If it was denied, an eviction is seen at the next renewal."""
     if not listening.cancelled() and listening.exception() is None:
         listening.result()()
 

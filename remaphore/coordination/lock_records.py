@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from remaphore.config.settings import Config
@@ -83,6 +83,15 @@ def holder_of(config: Config, hold: Record) -> Holder:
         ttl=ttl_of(hold),
         session=hold.text("session"),
     )
+
+
+def definition_in(history: Sequence[Entry], terms: Terms) -> Record | None:
+    """Return the last record in *history* by which a node that may take the lock defines the number of its slots."""
+    for entry in reversed(history):
+        found = record.read(entry, terms.lock_verb)
+        if found is not None and terms.may(found.sender, found.verb) and found.number("slots") > 0:
+            return found
+    return None
 
 
 def check_name(name: str) -> None:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from remaphore.config.settings import Config
 from remaphore.coordination.guardian import boottime
 from remaphore.coordination.jetstream import JetStream
-from remaphore.coordination.lock_records import DEFINITION, Holder, check_name, holder_of, may_use, name_of
+from remaphore.coordination.lock_records import (
+    DEFINITION,
+    Holder,
+    check_name,
+    definition_in,
+    holder_of,
+    may_use,
+    name_of,
+)
 from remaphore.errors import SequenceConflictError
 from remaphore.protocol import record
 from remaphore.protocol.lease import MAX_TTL, Terms, judge
@@ -143,12 +151,13 @@ async def _state(jetstream: JetStream, config: Config, name: str, places: set[st
 def _slots(config: Config, name: str, history: Sequence[Entry]) -> tuple[int, str]:
     """Return the number of slots as it is defined, 0 if it is not, and what is wrong with the definition."""
     terms = _terms(config, name, 1)
-    said = record.read(history[-1], terms.lock_verb) if history else None
+    found = definition_in(history, terms)
+    if found is not None or not history:
+        return found.number("slots") if found else 0, ""
+    said = record.read(history[-1], terms.lock_verb)
     if said is None:
-        return 0, "no record defines the number of slots" if history else ""
-    if not terms.may(said.sender, terms.lock_verb):
-        return max(0, said.number("slots")), f"defined by {name_of(config, said.sender)[0]}, who may not use it here"
-    return max(0, said.number("slots")), ""
+        return 0, "no record defines the number of slots"
+    return max(0, said.number("slots")), f"defined by {name_of(config, said.sender)[0]}, who may not use it here"
 
 
 def _slot(config: Config, terms: Terms, index: int, history: Sequence[Entry]) -> SlotState:

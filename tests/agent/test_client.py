@@ -218,9 +218,8 @@ async def test_an_answer_of_another_version_is_an_error_that_says_so(answer):
             await client.read_config(path)
 
 
-async def test_waiting_for_several_nodes_is_an_error_with_a_hint(agent):
+async def test_what_an_agent_does_not_do_is_an_error_that_says_so(agent):
     async with remaphore.connect(agent=agent.path) as node:
-        with pytest.raises(remaphore.UsageError, match="does not wait") as caught:
-            async with node.wait("all", verbs=["ready"], timeout=1):
-                pass
-    assert "configuration of its own" in caught.value.hint
+        for block in (node.lock("a"), node.wait()):
+            with pytest.raises(remaphore.UsageError, match=r"node\.(lock|wait) is not possible through an agent"):
+                await block.__aenter__()

@@ -111,6 +111,7 @@ async def test_a_semaphore_has_as_many_holders_as_slots(streams_of: StreamsOf) -
 async def test_another_number_of_slots_is_an_error_that_names_who_defined_it(streams_of: StreamsOf) -> None:
     async with streams_of() as (js, _, _):
         await held(lock_of(js, 1, slots=2))
+        await js.publish(slot_of(js, last="def"), b"junk")  # takes no definition away
         with pytest.raises(UsageError, match=r"has 2 slots, defined by com.node1; not 1"):
             await lock_of(js, 2).take(wait=0)
 

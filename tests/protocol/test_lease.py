@@ -221,8 +221,9 @@ def test_a_renewal_whose_confirmation_was_lost_counts_and_junk_is_followed(held,
     held.sendings.note(renewed.raw, now=1010.0)
     junk = stream.put(JUNK)
     held.review([renewed, junk], now=1039.0)
-    assert (held.last, held.deadline) == (junk, 1040.0)
+    assert (held.last, held.deadline, held.lost, held.sendings.empty) == (junk, 1040.0, "", False)
     held.sendings.forget()
+    assert held.sendings.empty
     assert held.sendings.first(renewed.raw) is None
 
 
@@ -238,7 +239,7 @@ def test_a_lease_is_lost_to_a_holder_that_may_hold_and_to_an_eviction_of_its_ses
     add(stream)
     with pytest.raises(LeaseLostError) as caught:
         held.review(stream.entries[1:], now=1029.0)
-    assert (str(caught.value), caught.value.by) == (message, by.public)
+    assert (str(caught.value), caught.value.by, held.lost) == (message, by.public, message)
 
 
 def test_after_the_deadline_anything_that_is_not_ours_ends_the_lease(held, stream):
