@@ -120,7 +120,9 @@ class Acquisition:
     async def _step(self) -> Lease | None:
         """Look, and take what may be taken."""
         if not self._ready:
-            await asyncio.gather(self._define(), self._read_line(), *map(self._look, self._slots))
+            # Renewals ask the leader: what a login may not ask is an error now, and not after a third of the ttl.
+            leader = self._records.jetstream.last(self._records.subject(DEFINITION))
+            await asyncio.gather(leader, self._define(), self._read_line(), *map(self._look, self._slots))
             self._changed.clear()
             self._ready = True
         else:

@@ -307,7 +307,7 @@ async def test_a_node_that_does_not_know_the_holder_waits(streams_of: StreamsOf)
 class Behind(JetStream):
     """Asks a replica that has only got so far: *known* records of each slot."""
 
-    known = 10**9
+    known = 10**18
 
     async def history(self, where: str, *, first: int = 1) -> list[Entry]:
         return [
