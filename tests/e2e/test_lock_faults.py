@@ -98,8 +98,8 @@ def test_the_old_command_never_runs_beside_the_next_one(site, fault, how):
 
 
 def test_a_guardian_that_is_killed_frees_the_lock_at_once(site):
-    holder = site.hold("left", ttl=30.0)
-    waiter = site.wait_in_line("right", ttl=30.0)
+    holder = site.hold("left", ttl=300.0)
+    waiter = site.wait_in_line("right", ttl=300.0)
     os.kill(site.family(holder)[0], signal.SIGKILL)
     assert waiter.finish()[0] == 0  # long before the lease would have ended
     assert holder.finish()[0] == 125

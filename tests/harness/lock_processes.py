@@ -54,6 +54,7 @@ class Site:
         self.root = root
         self.signs_file = folder / "signs"
         self.processes: list[Process] = []
+        self._families: set[int] = set()
         asyncio.run(self._make_streams())
         for name, number in NODES.items():
             self.config(name, number)
@@ -131,6 +132,7 @@ class Site:
         """Return the pids of the guardian of *process*, and of its command."""
         (guardian,) = children(process.popen.pid)
         (command,) = children(guardian)
+        self._families |= {guardian, command}
         return guardian, command
 
     def state(self, name: str = "deploy") -> LockState:
@@ -154,7 +156,7 @@ class Site:
             if process.popen.poll() is None:
                 process.popen.send_signal(signal.SIGKILL)
             process.popen.send_signal(signal.SIGCONT)
-        for pid in self.pids():
+        for pid in self.pids() | self._families:  # one that is stopped would keep its pipes open
             if alive(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
