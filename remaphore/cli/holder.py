@@ -164,7 +164,7 @@ class Holder:
 
     def _announce_left(self, pids: Sequence[int]) -> None:
         shown = ", ".join(map(str, pids[:_SHOWN])) + (", ..." if len(pids) > _SHOWN else "")
-        say(f"{self._title}: the command has ended, and is waited for what it left running: pid {shown}")
+        say(f"{self._title}: the command has ended; waiting for what it left running: pid {shown}")
 
 
 def say(line: str) -> None:
