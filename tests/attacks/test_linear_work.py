@@ -237,6 +237,7 @@ EXPRESSIONS = {
     "remaphore/cli/commands/explain.py": "an argument, matched from its start to its end by classes without overlap",
     "remaphore/cli/arguments.py": SCANNERS["private key by mistake"],
     "remaphore/cli/commands/request.py": "an argument, of which ten characters are looked at",
+    "remaphore/config/agent.py": "an address of the configuration, matched once by classes without overlap",
     "remaphore/config/creation.py": SCANNERS["host name"],
     "remaphore/config/editing.py": "at most 201 characters are looked at",
     "remaphore/config/identities.py": SCANNERS["configuration with identities"],

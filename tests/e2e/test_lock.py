@@ -110,7 +110,7 @@ def test_a_signal_reaches_the_command_and_we_end_when_it_has(site, number):
 def test_what_the_command_leaves_behind_is_announced_and_waited_for(site):
     body = "(setsid sh -c 'echo $$; exec sleep 600' &); exit 3"
     holder = site.start("left", "lock", "deploy", "--", "sh", "-c", body)
-    line = holder.wait_for("waited for")
+    line = holder.wait_for("waiting for what it left")
     left = int(line.rpartition("pid ")[2])
     assert site.run("right", "lock", "-n", "deploy", "--", "true").returncode == 1
     os.kill(left, signal.SIGKILL)
