@@ -124,23 +124,23 @@ def test_in_files_all_formats_tell_the_same_without_escapes(many, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "line"),
+    ("words", "codes", "line"),
     [
-        (("--require", "60%"), 0, "200 expected, 120 required, 120 ok"),
-        (("--require", "all", "--fail-fast"), 5, "200 expected, 200 required, "),
-        (("--require", "1", "--batch", "10"), 0, "200 expected, 1 required, "),
-        (("--require", "181", "--fail-fast", "--batch", "120"), 5, "200 expected, 181 required, 120 ok"),
+        (("--require", "60%"), {0}, "200 expected, 120 required, 120 ok"),
+        (("--require", "all", "--fail-fast"), {5, 6}, "200 expected, 200 required, "),  # by what comes first
+        (("--require", "1", "--batch", "10"), {0}, "200 expected, 1 required, "),
+        (("--require", "181", "--fail-fast", "--batch", "120"), {5}, "200 expected, 181 required, 120 ok"),
     ],
 )
-def test_a_requirement_ends_the_request_and_the_document_agrees(many, tmp_path, words, code, line):
+def test_a_requirement_ends_the_request_and_the_document_agrees(many, tmp_path, words, codes, line):
     command = ["--timeout", "0", "--json", "--save", str(tmp_path / "saved"), *words]
     out, err, found = ask(many, *command)
-    assert found == code
+    assert found in codes
     assert err[0].startswith(f"remaphore: {line}")
     DOCUMENT.validate(json.loads(out))
     assert json.loads(out)["summary"] == json.loads((tmp_path / "saved").read_text())["summary"]
     summary = json.loads(out)["summary"]
-    assert summary["met"] is (code == 0) is (len(summary["ok"]) >= summary["required"])
+    assert summary["met"] is (found == 0) is (len(summary["ok"]) >= summary["required"])
     kinds = ("ok", "without_code", "failed", "rejected", "missing", "not_asked")
     assert sorted(name for kind in kinds for name in summary[kind]) == sorted(summary["expected"])
     assert sorted(summary["missing"]) == sorted(each["peer"] for each in json.loads(out)["missing"])
