@@ -70,7 +70,6 @@ TARGETS = (
         value=1.0,
         unit=L1,
         at_least=True,
-        documented=0.89,
     ),
     Target(
         key="receive_to_end",
@@ -78,7 +77,6 @@ TARGETS = (
         value=0.95,
         unit=L1,
         at_least=True,
-        documented=0.87,
     ),
     Target(
         key="receive_one_core",
@@ -86,7 +84,6 @@ TARGETS = (
         value=0.65,
         unit=L1,
         at_least=True,
-        documented=0.52,
     ),
     Target(key="receive_acting", what="receive, a plugin acts in the process", value=0.9, unit=L1, at_least=True),
     Target(
@@ -95,28 +92,31 @@ TARGETS = (
         value=0.55,
         unit=L1,
         at_least=True,
-        documented=0.54,
+        documented=0.51,
     ),
     Target(key="one_shot", what="remaphore receive, of 20 senders", value=1.2, unit=L1, at_least=True),
-    Target(key="one_shot_cpu", what="the same: CPU a message", value=1.45, unit="/ L1"),
+    Target(key="one_shot_cpu", what="the same: CPU a message", value=1.45, unit="/ L1", documented=1.54),
     Target(key="one_shot_lost", what="the same: lost of 50,000 in one burst", value=0, unit=""),
-    Target(key="reject_misaddressed", what="drop: for other destinations", value=4, unit=L1, at_least=True),
-    Target(key="reject_unknown", what="drop: of unknown senders", value=4, unit=L1, at_least=True),
-    Target(key="reject_forbidden", what="drop: of verbs not permitted", value=4, unit=L1, at_least=True),
+    Target(key="reject_misaddressed", what="drop: for other destinations", value=8, unit=L1, at_least=True),
+    Target(key="reject_unknown", what="drop: of unknown senders", value=8, unit=L1, at_least=True, documented=6.1),
     Target(
-        key="requester_cpu", what="request: requester's CPU a reply, of 1,000", value=1.5, unit="/ L1", documented=1.58
+        key="reject_forbidden", what="drop: of verbs not permitted", value=8, unit=L1, at_least=True, documented=6.7
+    ),
+    Target(
+        key="requester_cpu", what="request: requester's CPU a reply, of 1,000", value=1.5, unit="/ L1", documented=1.6
     ),
     Target(key="requester_first", what="request: first reply shown at once (1: yes)", value=1, unit="", at_least=True),
     Target(key="send", what="remaphore -s, creds file", value=10.5, unit=L3),
     Target(key="agent_send", what="remaphore -s through the agent", value=1.3, unit=L3),
     Target(key="agent_request", what="remaphore -r through the agent, three receivers", value=1.8, unit=L3),
     Target(key="agent_loop", what="200 sends through the agent in a shell loop", value=350, unit=L3),
-    Target(key="agent_rate", what="sends of the agent for four clients", value=1000, unit="/s", at_least=True),
+    # 1,000 a second where L1 is 24,200/s.
+    Target(key="agent_rate", what="sends of the agent for four clients", value=0.041, unit=L1, at_least=True),
     Target(key="agent_mib", what="idle agent", value=32, unit="MiB"),
     Target(key="once", what="remaphore -o until Ready", value=14, unit=L3),
     Target(key="help", what="remaphore --help", value=4, unit=L3),
     Target(key="example", what="remaphore -C", value=7, unit=L3),
-    Target(key="handler_start", what="message to start of handler, added", value=1.85, unit=L4, documented=1.9),
+    Target(key="handler_start", what="message to start of handler, added", value=1.85, unit=L4, documented=2.3),
     Target(
         key="handler_rate",
         what="handler /bin/true, concurrency 8",
@@ -125,7 +125,7 @@ TARGETS = (
         at_least=True,
         documented=0.36,
     ),
-    Target(key="idle_mib", what="idle daemon, metrics on", value=34.5, unit="MiB", documented=34.9),
+    Target(key="idle_mib", what="idle daemon, metrics on", value=34.5, unit="MiB", documented=35.3),
     Target(key="growth_mib", what="growth, second half of the messages", value=1, unit="MiB"),
     Target(key="load_seconds", what="configuration with 10,000 peers", value=0.5, unit="s"),
     Target(key="lookup", what="look-up, 10,000 peers to 10", value=1.25, unit="x"),
