@@ -27,7 +27,7 @@ def test_a_result_beyond_its_target_fails(key, factor):
     assert results(**{key: BY_KEY[key].value * factor}).failed() == [BY_KEY[key]]
 
 
-@pytest.mark.parametrize(("key", "within", "beyond"), [("reject_unknown", 0.67, 0.66), ("help", 1.49, 1.51)])
+@pytest.mark.parametrize(("key", "within", "beyond"), [("reject_misaddressed", 0.67, 0.66), ("help", 1.49, 1.51)])
 def test_the_floor_is_two_thirds_of_a_target_that_is_reached(key, within, beyond):
     target = BY_KEY[key]
     assert target.documented is None
@@ -64,11 +64,11 @@ def test_a_target_that_was_not_measured_is_not_in_the_table():
     assert BY_KEY["send"].what not in table
 
 
-@pytest.mark.parametrize(("measured", "verdict"), [(4, "ok"), (3, "no"), (2, "FAIL")])
+@pytest.mark.parametrize(("measured", "verdict"), [(8, "ok"), (6, "no"), (5, "FAIL")])
 def test_the_table_shows_target_floor_and_verdict(measured, verdict):
-    target = BY_KEY["reject_unknown"]
-    line = next(line for line in results(reject_unknown=measured).table().splitlines() if target.what in line)
-    assert line.removeprefix(target.what).split()[:6] == [str(measured), "≥", "4", "x", "L1", "2.67"]
+    target = BY_KEY["reject_misaddressed"]
+    line = next(line for line in results(reject_misaddressed=measured).table().splitlines() if target.what in line)
+    assert line.removeprefix(target.what).split()[:6] == [str(measured), "≥", "8", "x", "L1", "5.33"]
     assert f" {verdict} " in line
 
 

@@ -5,12 +5,16 @@ import sys
 
 import pytest
 
+from tests.harness.caller import unmeasured
+
 BEGIN = "import sys; from remaphore.cli import deferred; deferred.begin()\n"
 LOADED = "print([name for name in deferred.MODULES & {*sys.modules} if '__getattr__' not in vars(sys.modules[name])])"
 
 
 def run(code):
-    done = subprocess.run([sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code], env=unmeasured(), capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
 

@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 
+from tests.harness.caller import unmeasured
 from tests.harness.lock_processes import ROOT, Site
 from tests.harness.nats_server import NatsServer
 from tests.harness.processes import SECONDS
@@ -239,5 +240,6 @@ def test_asyncio_is_not_imported_before_the_guardian_is_forked(tmp_path):
         "guardian.fork = lambda command: sys.exit(1 if 'asyncio' in sys.modules or 'threading' in sys.modules else 0)\n"
         "main.command()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, "lock", "deploy", "--", "true"], cwd=ROOT, check=False)
+    words = [sys.executable, "-c", program, "lock", "deploy", "--", "true"]
+    done = subprocess.run(words, cwd=ROOT, env=unmeasured(), check=False)
     assert done.returncode == 0

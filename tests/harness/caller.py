@@ -53,3 +53,8 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     if not _PLAIN.fullmatch(kept.get("TMPDIR", "")):
         kept.pop("TMPDIR", None)
     return kept | _DEFAULTS
+
+
+def unmeasured() -> dict[str, str]:
+    """Return our variables without those of coverage, for a process in which nothing else may be imported."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
