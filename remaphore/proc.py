@@ -21,10 +21,11 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+_SWEEPS = 5  # a process forked during one sweep is found in the next; only a fork bomb outruns five
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -48,6 +49,33 @@ def signal_group(group: int, number: signal.Signals) -> None:
     if group > 1 and group != os.getpgrp():  # to kill(2), 0 is our own group, and -1 every process
         with contextlib.suppress(OSError):
             os.killpg(group, number)
+
+
+def stop_and_kill(
+    signal_all: Callable[[signal.Signals, frozenset[Process]], frozenset[Process]],
+    seen: frozenset[Process] = frozenset(),
+) -> frozenset[Process]:
+    """Stop, then kill all that *signal_all* finds. Return what was stopped and killed.
+
+    signal_all: sends a signal to all that is to be ended, given the processes seen so far, and returns it.
+    seen: those that were found before.
+
+    Why STOP before KILL: a supervisor starts a new worker whenever one dies. If its groups were killed one after the
+    other, then while workers 1 to 3 die, it forks 4, and dies before 4 is seen; 4 survives as a child of init.
+    A stopped process can neither fork nor exit. So all are stopped, in sweeps, until one finds nothing new:
+
+        sweep 1 finds and stops   supervisor, 1, 2, 3   (while 4 is being forked)
+        sweep 2 finds and stops   4
+        sweep 3 finds nothing new: nothing in the tree runs any more, so KILL reaches all of it
+    """
+    stopped: frozenset[Process] = frozenset()
+    for _ in range(_SWEEPS):
+        found = signal_all(signal.SIGSTOP, seen | stopped)
+        if found <= stopped:
+            break
+        stopped |= found
+    signal_all(signal.SIGKILL, seen | stopped)
+    return stopped
 
 
 def process_tree(leader: int, seen: Iterable[Process]) -> frozenset[Process]:

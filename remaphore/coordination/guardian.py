@@ -35,7 +35,6 @@ from remaphore.proc import Process
 # Seconds. poll(2) counts a clock that stands still while the machine sleeps: so the deadline is looked at this often.
 TICK = 0.2
 _MOST = 65_536  # bytes of one order
-_SWEEPS = 5  # as in processes/tree.py of the plugins: a process that is forked during one is found in the next
 _STDIN = 0
 
 # What ends or stops us from a terminal is meant for the command.
@@ -88,35 +87,24 @@ def fork(command: Sequence[str]) -> GuardianProcess:
         os._exit(code)  # nothing of the process that we were forked from is to run here
 
 
-def kill_descendants(*, spare: frozenset[int] = frozenset()) -> bool:
-    """Stop, then kill all that descends from this process but the pids *spare*. Return whether there was anything.
+def kill_descendants() -> bool:
+    """Stop, then kill all that descends from this process. Return whether there was anything."""
+    return bool(proc.stop_and_kill(_signal_descendants))
 
-    What is stopped can neither fork nor exit, so nothing escapes: `kill_tree` of the plugins explains the sweeps.
+
+def _signal_descendants(number: signal.Signals, seen: frozenset[Process]) -> frozenset[Process]:
+    """Send *number* to all that descends from this process or from *seen*, and return it.
+
+    It goes to whole groups, which is atomic, where a group is not our own.
     """
-    seen: frozenset[Process] = frozenset()
-    for _ in range(_SWEEPS):
-        found = _descendants(seen, spare)
-        _signal_all(found - seen, signal.SIGSTOP)
-        if found <= seen:
-            break
-        seen |= found
-    _signal_all(seen, signal.SIGKILL)
-    return bool(seen)
-
-
-def _descendants(seen: frozenset[Process], spare: frozenset[int]) -> frozenset[Process]:
-    return frozenset(found for found in proc.process_tree(os.getpid(), seen) if found.pid not in spare)
-
-
-def _signal_all(processes: frozenset[Process], number: signal.Signals) -> None:
-    """Send *number* to each process: to whole groups, which is atomic, where a group is not our own."""
-    own = os.getpgrp()
-    for group in {process.group for process in processes} - {own}:
+    found, own = proc.process_tree(os.getpid(), seen), os.getpgrp()
+    for group in {process.group for process in found} - {own}:
         proc.signal_group(group, number)
-    for process in processes:
+    for process in found:
         if process.group == own:  # on a terminal, a process of the command may have joined it
             with contextlib.suppress(OSError):
                 os.kill(process.pid, number)
+    return found
 
 
 class Guardian:
@@ -134,7 +122,6 @@ class Guardian:
         self._grace = 0.0
         self._why = ""  # we end the command, because of this
         self._kill_at = float("inf")
-        self._seen: frozenset[Process] = frozenset()
 
     def run(self) -> None:
         """Obey and watch, until the command and all it started have ended and the line is closed."""
@@ -251,9 +238,8 @@ class Guardian:
         self._kill_at = min(self._kill_at, boottime() + self._grace, self._deadline)
         if not self._why:
             self._why = why
-            self._seen = _descendants(self._seen, frozenset())
-            _signal_all(self._seen, signal.SIGTERM)
-            _signal_all(self._seen, signal.SIGCONT)  # what is stopped gets TERM only when it continues
+            found = _signal_descendants(signal.SIGTERM, frozenset())
+            _signal_descendants(signal.SIGCONT, found)  # what is stopped gets TERM only when it continues
 
     def _enforce(self) -> None:
         if not self._started:
@@ -281,7 +267,7 @@ class Guardian:
             elif pid == self._leader:
                 self._leader = 0
                 self._give_terminal(pid, os.getpgrp())
-                left = sorted(process.pid for process in _descendants(frozenset(), frozenset()))
+                left = sorted(process.pid for process in proc.process_tree(os.getpid(), ()))
                 self._tell(exited=os.waitstatus_to_exitcode(status), ended=self._why, left=left)
 
     def _tell(self, **event: object) -> None:

@@ -84,11 +84,11 @@ def judge(history: Sequence[Entry], *, slot: int, terms: Terms) -> Judgement:
     before = history[-2] if len(history) > 1 else None
     last = terms.signed(history[-1])
     problem = _problem(last, before, slot=slot, terms=terms)
-    holder = _holder(history if not problem else history[:-1], slot, terms)
+    if last is not None and not problem and last.text("do") == "hold":
+        return Judgement(quiet=ttl_of(last), holder=last)
+    holder = _holder(history[:-1], slot, terms)
     if last is None or problem:
         return Judgement(quiet=_longest_ttl(history, holder, terms), holder=holder, problem=problem)
-    if last.text("do") == "hold":
-        return Judgement(quiet=ttl_of(last), holder=last)
     if holder is not None and last.text("session") != holder.text("session"):
         quiet = _longest_ttl(history, holder, terms)
         return Judgement(quiet=quiet, holder=holder, problem="it is about another session")

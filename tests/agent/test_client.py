@@ -13,7 +13,7 @@ from remaphore.protocol.drop import DropReason
 from remaphore.requesting.rollout import BatchPlan, Rollout
 from remaphore.tasks import spawn
 from tests.cli.test_fast import answering
-from tests.harness.agent import ROOT_RULE, as_root, listening, start_agent
+from tests.harness.agent import ROOT_RULE, as_root, running_agent
 from tests.harness.fleet import DESTINATIONS, running_fleet
 from tests.harness.waiting import until
 
@@ -30,10 +30,8 @@ def fleet(tmp_path_factory, broker_of_all):
 
 @pytest.fixture(scope="module")
 def agent(fleet):
-    with listening() as (path, listener):
-        process = start_agent(fleet, fleet.config("one", extra=ROOT_RULE), listener)
-        process.path = path
-        yield process
+    with running_agent(fleet, ROOT_RULE) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ from tests.harness.agent import (
     call,
     call_as,
     encode_head,
-    listening,
-    start_agent,
+    running_agent,
 )
 from tests.harness.fleet import DESTINATIONS, running_fleet
 from tests.harness.processes import SECONDS, descriptors, resident_mib
@@ -64,10 +63,8 @@ def fleet(tmp_path_factory, broker_of_all):
 
 @pytest.fixture(scope="module")
 def agent(fleet):
-    with listening() as (path, listener):
-        process = start_agent(fleet, fleet.config("one", extra=RULES), listener)
-        process.path = path
-        yield process
+    with running_agent(fleet, RULES) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")

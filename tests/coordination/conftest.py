@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
@@ -12,7 +11,7 @@ import pytest
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.setup import make_streams
 from remaphore.transport.nats_client import NatsBus
-from tests.harness.nats_server import NatsServer, connected
+from tests.harness.nats_server import NatsServer, connected, running_jetstream
 
 ROOTS = count()
 Site = tuple[JetStream, NatsBus, str]
@@ -21,11 +20,8 @@ Site = tuple[JetStream, NatsBus, str]
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """The server."""
-    folder = tmp_path_factory.mktemp("jetstream")
-    found = NatsServer(folder, f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n')
-    asyncio.run(found.start())
-    yield found
-    found.kill()
+    with running_jetstream(tmp_path_factory.mktemp("jetstream")) as server:
+        yield server
 
 
 @pytest.fixture

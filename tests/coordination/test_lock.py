@@ -33,7 +33,7 @@ from remaphore.tasks import spawn
 from tests.coordination.test_jetstream import StreamsOf
 from tests.harness.factories import make_key
 from tests.harness.locks import lock_config, lock_of, record_of, slot_of
-from tests.harness.nats_server import NatsServer, connected, running
+from tests.harness.nats_server import NatsServer, connected, jetstream_config, running
 from tests.harness.proxies import Proxy, proxied
 from tests.harness.waiting import until
 
@@ -409,7 +409,7 @@ async def test_what_was_stored_for_who_gives_up_is_taken_back(streams_of: Stream
 @asynccontextmanager
 async def site(folder: Path) -> AsyncIterator[tuple[NatsServer, JetStream, JetStream]]:
     """A server that can be killed, and two connections to it."""
-    config = f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n'
+    config = jetstream_config(folder / "data")
     async with running(folder, config) as server, connected(server) as one, connected(server) as two:
         await make_streams(JetStream(one, "remaphore"), "remaphore")
         yield server, JetStream(one, "remaphore", timeout=0.5), JetStream(two, "remaphore", timeout=0.5)

@@ -18,7 +18,7 @@ from remaphore.coordination.setup import make_streams
 from remaphore.errors import CoordinationUnavailableError, LeaseLostError, TransportError
 from remaphore.tasks import spawn
 from tests.harness.locks import lock_of
-from tests.harness.nats_server import NatsServer, connected
+from tests.harness.nats_server import NatsServer, connected, jetstream_config
 from tests.harness.ports import free_port
 from tests.harness.waiting import until
 
@@ -95,7 +95,7 @@ async def run(fleet: Fleet, urls: Sequence[str], seconds: float, trouble: Callab
     ],
 )
 async def test_one_broker_is_killed_again_and_again(seconds: float, slots: int, tmp_path: Path) -> None:
-    server = NatsServer(tmp_path, f'jetstream {{ store_dir: "{tmp_path}/data", sync_interval: always }}\n')
+    server = NatsServer(tmp_path, jetstream_config(tmp_path / "data"))
     fleet = Fleet(slots, slots)
     await server.start()
 
@@ -124,8 +124,7 @@ async def cluster(folder: Path) -> AsyncIterator[list[NatsServer]]:
     for number, port in enumerate(routes):
         others = ", ".join(f"nats://127.0.0.1:{other}" for other in routes if other != port)
         config = (
-            f"server_name: s{number}\n"
-            f'jetstream {{ store_dir: "{folder}/data{number}", sync_interval: always }}\n'
+            f"server_name: s{number}\n{jetstream_config(folder / f'data{number}')}"
             f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{others}] }}\n'
         )
         servers.append(NatsServer(folder / f"s{number}", config))

@@ -14,7 +14,7 @@ import pytest
 from remaphore.agent import client, frames
 from remaphore.cli import fast, main
 from tests.cli.test_fast import SCRIPT
-from tests.harness.agent import ROOT_RULE, as_root, listening, start_agent
+from tests.harness.agent import ROOT_RULE, as_root, listening, running_agent, start_agent
 from tests.harness.fleet import DESTINATIONS, running_fleet
 from tests.harness.processes import SECONDS
 
@@ -34,10 +34,8 @@ def fleet(tmp_path_factory, broker_of_all):
 
 @pytest.fixture(scope="module")
 def agent(fleet):
-    with listening() as (path, listener):
-        process = start_agent(fleet, fleet.config("one", extra=RULES), listener)
-        process.path = path
-        yield process
+    with running_agent(fleet, RULES) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """`remaphore lock` and `remaphore semaphore`: what the command sees, how both end, and what is said about it."""
 
-import asyncio
 import json
 import os
 import pty
@@ -14,7 +13,7 @@ import pytest
 
 from tests.harness.caller import unmeasured
 from tests.harness.lock_processes import ROOT, Site
-from tests.harness.nats_server import NatsServer
+from tests.harness.nats_server import running_jetstream
 from tests.harness.processes import SECONDS
 
 ROOTS = count()
@@ -27,11 +26,8 @@ def long(value):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    found = NatsServer(folder, f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n')
-    asyncio.run(found.start())
-    yield found
-    found.kill()
+    with running_jetstream(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture

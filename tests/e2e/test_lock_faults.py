@@ -14,7 +14,7 @@ from itertools import count
 import pytest
 
 from tests.harness.lock_processes import Site
-from tests.harness.nats_server import NatsServer
+from tests.harness.nats_server import NatsServer, jetstream_config, running_jetstream
 from tests.harness.programs import alive
 
 ROOTS = count()
@@ -24,11 +24,8 @@ SECOND = 10**9
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    found = NatsServer(folder, f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n')
-    asyncio.run(found.start())
-    yield found
-    found.kill()
+    with running_jetstream(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -152,7 +149,7 @@ def test_where_all_of_it_was_frozen_the_token_refuses_what_is_left_of_it(site):
 
 @pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.long)])
 def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the_lease(tmp_path, how):
-    server = NatsServer(tmp_path / "server", f'jetstream {{ store_dir: "{tmp_path}/data", sync_interval: always }}\n')
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
     asyncio.run(server.start())
     site = Site(tmp_path, server, "away")
     try:
@@ -178,7 +175,7 @@ def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the
 
 
 def test_a_broker_that_is_killed_and_starts_again_changes_nothing(tmp_path):
-    server = NatsServer(tmp_path / "server", f'jetstream {{ store_dir: "{tmp_path}/data", sync_interval: always }}\n')
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
     asyncio.run(server.start())
     site = Site(tmp_path, server, "restarted")
     try:

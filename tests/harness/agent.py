@@ -69,6 +69,15 @@ def start_agent(fleet, config, listener, *words, ready="Ready") -> Process:
     return process
 
 
+@contextmanager
+def running_agent(fleet, rules: str) -> Iterator[Process]:
+    """An agent of node one with *rules*, and as its `path` that of its socket."""
+    with listening() as (path, listener):
+        process = start_agent(fleet, fleet.config("one", extra=rules), listener)
+        process.path = path
+        yield process
+
+
 def encode_head(payload: bytes | None = None, /, **head: object) -> bytes:
     """Return the frames of a client: its head, and the payload if the operation has one."""
     head = {"v": frames.VERSION, **head}

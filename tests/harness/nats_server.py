@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -117,6 +118,22 @@ class NatsServer:
         """Write the configuration file for the port that it has."""
         head = f'listen: "{self.host}:{self.port}"\nports_file_dir: "{self.folder}"\n'
         self._config_file.write_text(head + self.config)
+
+
+def jetstream_config(folder: Path) -> str:
+    """Return the configuration of a server that stores records below *folder*, as a broker for locks has to."""
+    return f'jetstream {{ store_dir: "{folder}", sync_interval: always }}\n'
+
+
+@contextmanager
+def running_jetstream(folder: Path) -> Iterator[NatsServer]:
+    """A server with JetStream, for fixtures of a module or a session."""
+    server = NatsServer(folder, jetstream_config(folder / "data"))
+    asyncio.run(server.start())
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 def _launch(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:

@@ -14,7 +14,6 @@ KILLED_SECONDS = 2.0
 GRACE_SECONDS = 2.0  # between TERM and KILL: enough to remove a lock file, not to finish the work
 
 _POLL_SECONDS = 0.02  # how often it is checked whether all have ended before the grace is over
-_SWEEPS = 5  # a process forked during one sweep is found in the next; only a fork bomb outruns five
 
 
 async def kill_tree(
@@ -30,15 +29,7 @@ async def kill_tree(
     signal, because a process whose parent dies of the signal can no longer be attributed afterwards.
     leader: a child of ours whose process group is signalled even if *find* returns nothing, as without /proc.
     exited: done once that child has exited; without one, the caller waits. Being cancelled cuts the grace short, but
-    STOP, KILL and the wait for *exited*, of at most KILLED_SECONDS, still happen.
-
-    Why STOP before KILL: a supervisor starts a new worker whenever one dies. If its groups were killed one after the
-    other, then while workers 1 to 3 die, it forks 4, and dies before 4 is seen; 4 survives as a child of init.
-    A stopped process can neither fork nor exit. So all are stopped, in sweeps, until one finds nothing new:
-
-        sweep 1 finds and stops   supervisor, 1, 2, 3   (while 4 is being forked)
-        sweep 2 finds and stops   4
-        sweep 3 finds nothing new: nothing in the tree runs any more, so KILL reaches all of it
+    STOP, KILL and the wait for *exited*, of at most KILLED_SECONDS, still happen: see `proc.stop_and_kill`.
     """
 
     def signal_all(number: signal.Signals, seen: frozenset[Process]) -> frozenset[Process]:
@@ -48,16 +39,10 @@ async def kill_tree(
         return found
 
     seen = signal_all(signal.SIGTERM, frozenset())  # each group once: a second TERM would run a trap twice
-    stopped: frozenset[Process] = frozenset()
     try:
         await wait_until_gone(seen, grace, exited=exited)
     finally:
-        for _ in range(_SWEEPS):
-            found = signal_all(signal.SIGSTOP, seen | stopped)
-            if found <= stopped:
-                break
-            stopped |= found
-        signal_all(signal.SIGKILL, seen | stopped)
+        stopped = proc.stop_and_kill(signal_all, seen)
         if exited is not None:
             await asyncio.wait({exited}, timeout=KILLED_SECONDS)
     return stopped
