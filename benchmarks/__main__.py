@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import broker, limits, memory, startup
+from benchmarks import broker, limits, locks, memory, startup
 from benchmarks.handlers import Handlers
 from benchmarks.receive import Receiver
 from benchmarks.report import Results, Samples
@@ -25,7 +25,7 @@ from benchmarks.requests import Requester
 ROUNDS = 3
 QUIET = 0.5  # load average of a machine that does nothing else
 ONCE = ("memory",)  # it takes its time, and does not depend on the machine's speed
-GROUPS = ("receive", "one-shot", "drop", "request", "startup", "handlers", "memory", "peers")
+GROUPS = ("receive", "one-shot", "drop", "request", "startup", "handlers", "locks", "memory", "peers")
 
 Group = Callable[[], Samples]
 
@@ -75,6 +75,7 @@ def _groups(folder: Path, *, short: bool) -> Iterator[Mapping[str, Group]]:
     with ExitStack() as stack:
         server = stack.enter_context(broker.running(folder))
         commands = stack.enter_context(startup.prepared(folder))
+        held = stack.enter_context(locks.prepared(folder / "locks"))
         receiver = Receiver(folder, server.url)
         requester = Requester(folder, server.url)
         handlers = Handlers(folder, server.url)
@@ -90,6 +91,7 @@ def _groups(folder: Path, *, short: bool) -> Iterator[Mapping[str, Group]]:
             "request": requester.measure,
             "startup": lambda: commands.measure(runs=5 if short else startup.RUNS),
             "handlers": lambda: handlers.measure(starts=10, requests=300) if short else handlers.measure(),
+            "locks": lambda: held.measure(runs=3, operations=20) if short else held.measure(),
             # Growth takes all of the messages: of fewer, the window has not forgotten the first yet.
             "memory": lambda: memory.daemon_memory(forgetful, messages=0 if short else memory.MESSAGES),
             "peers": peers.measure,

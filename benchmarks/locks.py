@@ -1,30 +1,27 @@
-"""Rows of locks, beside flock(1), and beside etcdctl where etcd is installed: `python -m benchmarks.locks [--short]`.
+"""Rows of locks, beside flock(1), and beside `etcdctl lock` where etcd is installed.
 
-Each row is a median. The broker writes each record to the disk before it confirms (`sync_interval: always`), and etcd
-does so by default. A file on the disk has the lock of flock.
+The broker writes each record to the disk before it confirms (`sync_interval: always`), and so does etcd by default. The
+lock of flock is a file on the disk.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
 import remaphore
-from benchmarks import broker, limits, site, startup
+from benchmarks import broker, limits, site
 from benchmarks.daemon import COMMAND, wait_until
+from benchmarks.report import Samples
 from remaphore.coordination.guardian import boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Lock
@@ -32,16 +29,86 @@ from remaphore.coordination.setup import make_streams
 from remaphore.node import Node
 from remaphore.tasks import spawn
 
+RUNS = 10
 WAITERS = 30
-MOST = {"start_ratio": 1.8, "processes_ms_to_etcdctl": 3.0}  # what docs/performance.md promises
-# Appends when it begins and when it is about to end, on a clock that all processes share.
-COMMAND_BODY = """import sys, time
-file = open(sys.argv[1], "a")
-file.write(f"{time.monotonic()} ")
-file.flush()
-time.sleep(float(sys.argv[2]))
-file.write(f"{time.monotonic()}\\n")
-"""
+OPERATIONS = 100
+SETTLE = 0.5  # seconds after which the second of two commands certainly waits
+# Appends when it begins and when it is about to end: `date` starts faster than an interpreter.
+COMMAND_BODY = 'date +%s.%N >> "$1"; sleep "$2"; date +%s.%N >> "$1"'
+
+
+class Locks:
+    """A broker with the streams of locks, the configuration of a node, and an etcd where it is installed."""
+
+    def __init__(self, folder: Path, url: str, etcdctl: Sequence[str]) -> None:
+        own, *peers = site.nodes(5)
+        self._folder = folder
+        self._config = str(site.write_config(folder, own, peers, name="locks", url=url))
+        self._remaphore = [COMMAND, "lock", "-c", self._config, "bench", "--"]
+        self._flock = ["flock", str(folder / "flock")]
+        self._etcdctl = etcdctl
+
+    def measure(self, runs: int = RUNS, operations: int = OPERATIONS) -> Samples:
+        """Return the rows of one process, and those of whole processes, each the median of *runs*."""
+        rows = asyncio.run(self._in_process(operations))
+        send = [COMMAND, "-s", "-c", self._config, "-v", "note", "x"]
+        free = {"send": send, "lock_free_ms": [*self._remaphore, "true"], "lock_free_flock_ms": [*self._flock, "true"]}
+        if self._etcdctl:
+            free["lock_free_etcdctl_ms"] = [*self._etcdctl, "true"]
+        rows |= starts(free, runs)
+        rows["lock_start"] = rows["lock_free_ms"] / rows.pop("send")
+        rows["lock_hand_over_ms"] = self._between_processes(self._remaphore, runs)
+        bare = statistics.median(limits.interpreter_seconds() for _ in range(runs))
+        rows["lock_hand_over"] = rows["lock_hand_over_ms"] / 1000 / bare
+        rows["lock_hand_over_flock_ms"] = self._between_processes(self._flock, runs)
+        if self._etcdctl:
+            rows["lock_hand_over_etcdctl_ms"] = self._between_processes(self._etcdctl, runs)
+            rows["lock_hand_over_to_etcdctl"] = rows["lock_hand_over_ms"] / rows["lock_hand_over_etcdctl_ms"]
+        return {key: [value] for key, value in rows.items()}
+
+    async def _in_process(self, operations: int) -> dict[str, float]:
+        async with remaphore.connect(self._config) as node:
+            assert isinstance(node, Node)
+            jetstream = JetStream(node.bus, site.ROOT)
+            await make_streams(jetstream, site.ROOT, replicas=1)
+
+            def lock() -> Lock:
+                return Lock(jetstream, node.config, name="bench")
+
+            single = [(await hand_over(lock, 1))[0] for _ in range(max(3, operations // 20))]
+            line, inversions = await hand_over(lock, WAITERS)
+            return {
+                "lock_inversions": inversions,
+                "lock_takes_per_second": await take_and_release(lock, operations),
+                "lock_renewals_per_second": await renewals(lock, operations),
+                "lock_hand_over_in_process_ms": statistics.median(single),
+                f"lock_hand_over_of_{WAITERS}_ms": line,
+            }
+
+    def _between_processes(self, words: Sequence[str], times: int) -> float:
+        """Return the milliseconds from the end of a command to the beginning of the next one, both behind *words*."""
+        taken = []
+        for _ in range(times):
+            file = self._folder / f"times-{time.monotonic_ns()}"
+            body = [*words, "sh", "-c", COMMAND_BODY, "sh", str(file)]
+            with subprocess.Popen([*body, str(SETTLE)]) as first:
+                wait_until(lambda file=file: file.exists() and file.read_text(), "the first command did not begin")
+                with subprocess.Popen([*body, "0"]) as second:
+                    first.wait()
+                    second.wait()
+            _, ended, began, _ = map(float, file.read_text().split())
+            taken.append(1000 * (began - ended))
+        return statistics.median(taken)
+
+
+@contextmanager
+def prepared(folder: Path) -> Iterator[Locks]:
+    """Start the broker with JetStream, and etcd where it is installed; stop them at the end."""
+    folder.mkdir()
+    data = folder / "nats.conf"
+    data.write_text(f'jetstream {{ store_dir: "{folder}/jetstream", sync_interval: always }}\n')
+    with broker.running(folder, "-c", str(data)) as server, etcd(folder) as etcdctl:
+        yield Locks(folder, server.url, etcdctl)
 
 
 async def take_and_release(lock: Callable[[], Lock], times: int) -> float:
@@ -119,30 +186,14 @@ async def in_process(config: Path, times: int) -> dict[str, float]:
         }
 
 
-def between_processes(words: Sequence[str], folder: Path, times: int, *, settle: float) -> float:
-    """Return the milliseconds from the end of a command to the beginning of the next one, both behind *words*.
-
-    settle: seconds after which the second one certainly waits.
-    """
-    taken = []
-    for number in range(times):
-        file = folder / f"times-{time.monotonic_ns()}-{number}"
-        body = [sys.executable, "-S", "-c", COMMAND_BODY, str(file)]
-        with subprocess.Popen([*words, *body, str(2 * settle)]) as first:
-            wait_until(lambda file=file: file.exists() and file.read_text(), "the first command did not begin")
-            with subprocess.Popen([*words, *body, "0"]) as second:
-                first.wait()
-                second.wait()
-        (_, ended), (began, _) = (map(float, line.split()) for line in file.read_text().splitlines())
-        taken.append(1000 * (began - ended))
-    return statistics.median(taken)
-
-
-def starts(words: Sequence[Sequence[str]], times: int) -> list[float]:
-    """Return the milliseconds from start to end of each of the command lines *words*, by turns."""
-    lines = [[str(shutil.which(first)), *rest] for first, *rest in words]
-    taken = [[limits.run_seconds(line) for line in lines] for _ in range(times)]
-    return [1000 * statistics.median(column) for column in zip(*taken, strict=True)]
+def starts(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, float]:
+    """Return the milliseconds from start to end of each of *commands*, by turns."""
+    lines = {name: [str(shutil.which(first)), *rest] for name, (first, *rest) in commands.items()}
+    taken: dict[str, list[float]] = {name: [] for name in lines}
+    for _ in range(times):
+        for name, line in lines.items():
+            taken[name].append(limits.run_seconds(line))
+    return {name: 1000 * statistics.median(values) for name, values in taken.items()}
 
 
 @contextmanager
@@ -177,51 +228,3 @@ def free_port() -> int:
     """Return a port that nothing uses now."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
-
-
-def measure(folder: Path, *, short: bool) -> dict[str, float]:
-    """Return all rows."""
-    startup.compile_all()
-    times, runs = (20, 3) if short else (200, 15)
-    data = folder / "nats.conf"
-    data.write_text(f'jetstream {{ store_dir: "{folder}/jetstream", sync_interval: always }}\n')
-    with broker.running(folder, "-c", str(data)) as server, etcd(folder) as etcdctl:
-        own, *peers = site.nodes(5)
-        config = site.write_config(folder, own, peers, url=server.url)
-        rows = asyncio.run(in_process(config, times))
-        of_lock = [COMMAND, "lock", "-c", str(config), "bench", "--"]
-        flock = ["flock", str(folder / "flock")]
-        send = [COMMAND, "-s", "-c", str(config), "-v", "note", "x"]
-        rows["send_ms"], rows["lock_ms"], rows["flock_ms"] = starts([send, [*of_lock, "true"], [*flock, "true"]], runs)
-        rows["start_ratio"] = rows["lock_ms"] / rows["send_ms"]
-        rows["processes_ms"] = between_processes(of_lock, folder, runs, settle=0.5)
-        rows["processes_flock_ms"] = between_processes(flock, folder, runs, settle=0.1)
-        if etcdctl:
-            (rows["etcdctl_ms"],) = starts([[*etcdctl, "true"]], runs)
-            rows["processes_etcdctl_ms"] = between_processes(etcdctl, folder, runs, settle=0.2)
-            rows["processes_ms_to_etcdctl"] = rows["processes_ms"] / rows["processes_etcdctl_ms"]
-        return rows
-
-
-def main() -> int:
-    """Measure, print the rows; return 1 if one misses what is promised."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.locks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a few runs of each row")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="remaphore-bench-") as name:
-        rows = measure(Path(name), short=options.short)
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        for name, value in rows.items():
-            print(f"{name:<28}{value:>10.2f}")
-    missed = [name for name, most in MOST.items() if rows.get(name, 0.0) > most]
-    missed += ["inversions"] * bool(rows[f"hand_over_{WAITERS}_inversions"])
-    if missed:
-        print(f"missed: {', '.join(missed)}", file=sys.stderr)
-    return bool(missed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

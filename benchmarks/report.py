@@ -125,6 +125,11 @@ TARGETS = (
         at_least=True,
         documented=0.365,
     ),
+    Target(key="lock_start", what="lock: a free lock, start to end", value=1.8, unit="x -s"),
+    # 32 ms where L3 is 10 ms.
+    Target(key="lock_hand_over", what="lock: end of a command to start of the next", value=3.2, unit=L3),
+    Target(key="lock_hand_over_to_etcdctl", what="the same, beside etcdctl lock", value=3, unit="x etcdctl"),
+    Target(key="lock_inversions", what="lock: 30 waiters, pairs out of order", value=0, unit=""),
     Target(key="idle_mib", what="idle daemon, metrics on", value=34.5, unit="MiB", documented=35.3),
     Target(key="growth_mib", what="growth, second half of the messages", value=1, unit="MiB"),
     Target(key="load_seconds", what="configuration with 10,000 peers", value=0.5, unit="s"),

@@ -149,8 +149,8 @@ class Holder:
             holding.TOKEN: str(lease.token),
             holding.NAMES: " ".join([*outer, options.name]),
         }
-        keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
         running = spawn(command.run(variables, deadline=lease.deadline), name="run the command")
+        keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
         try:
             await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
             if keeping.done() and not running.done():

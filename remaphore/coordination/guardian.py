@@ -252,23 +252,28 @@ class Guardian:
 
     def _reap(self) -> None:
         """Note which children have ended or stopped: the command, and the orphans that it left."""
+        exit_code, children = None, True
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                if self._started and not self._leader:
-                    self._started = False
-                    self._tell(gone=True)
-                return
+                children = False
+                break
             if pid == 0:
-                return
+                break
             if pid == self._leader and os.WIFSTOPPED(status):
                 self._on_stopped(pid)
             elif pid == self._leader:
                 self._leader = 0
                 self._give_terminal(pid, os.getpgrp())
-                left = sorted(process.pid for process in proc.process_tree(os.getpid(), ()))
-                self._tell(exited=os.waitstatus_to_exitcode(status), ended=self._why, left=left)
+                exit_code = os.waitstatus_to_exitcode(status)
+        if exit_code is not None:
+            # What it leaves is our child by now: without one, there is no need to read /proc, which takes milliseconds.
+            left = sorted(process.pid for process in proc.process_tree(os.getpid(), ())) if children else []
+            self._tell(exited=exit_code, ended=self._why, left=left)
+        if not children and self._started and not self._leader:
+            self._started = False
+            self._tell(gone=True)
 
     def _tell(self, **event: object) -> None:
         with contextlib.suppress(OSError):  # the lock's process is gone
