@@ -32,13 +32,16 @@ if TYPE_CHECKING:
     from remaphore.errors import TransportError as TransportError
     from remaphore.errors import UsageError as UsageError
     from remaphore.hooks.context import PluginContext as PluginContext
+    from remaphore.hooks.context import PluginLock as PluginLock
     from remaphore.hooks.context import PluginNode as PluginNode
     from remaphore.hooks.context import PluginRequest as PluginRequest
     from remaphore.hooks.dispatch import Outcome as Outcome
     from remaphore.hooks.markers import hookimpl as hookimpl
     from remaphore.hooks.plan import Action as Action
     from remaphore.hooks.plan import Step as Step
+    from remaphore.hooks.stats import LOCK_WAIT_SECONDS as LOCK_WAIT_SECONDS
     from remaphore.hooks.stats import DaemonStats as DaemonStats
+    from remaphore.hooks.stats import LockStats as LockStats
     from remaphore.hooks.stats import QueueState as QueueState
     from remaphore.protocol.drop import Drop as Drop
     from remaphore.protocol.drop import DropReason as DropReason
@@ -53,9 +56,12 @@ _HOME = {
     "DaemonStats": "remaphore.hooks.stats",
     "Drop": "remaphore.protocol.drop",
     "DropReason": "remaphore.protocol.drop",
+    "LOCK_WAIT_SECONDS": "remaphore.hooks.stats",
+    "LockStats": "remaphore.hooks.stats",
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",
     "PluginContext": "remaphore.hooks.context",
+    "PluginLock": "remaphore.hooks.context",
     "PluginNode": "remaphore.hooks.context",
     "PluginRequest": "remaphore.hooks.context",
     "QueueState": "remaphore.hooks.stats",

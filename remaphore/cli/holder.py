@@ -16,11 +16,12 @@ from remaphore.cli.holding import Holding
 from remaphore.cli.main import EXIT_SIGNAL
 from remaphore.config.settings import Config
 from remaphore.coordination.command import Ending, GuardedCommand
-from remaphore.coordination.guardian import GuardianProcess
+from remaphore.coordination.guardian import GuardianProcess, boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Holder as HolderOf
-from remaphore.coordination.lock import Lock, Waiting
+from remaphore.coordination.lock import Lock, LockEvents, Waiting
 from remaphore.interrupts import heeded
+from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import Lease
 from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
@@ -43,6 +44,9 @@ class Holder:
         self._ended_by = 0  # a signal of _ALSO_ENDING, before the command
         self._waiting: Waiting | None = None
         self._lost = ""  # why the lease was lost
+        logs = options.log_format or options.verbose
+        self._events = LockEvents(options.name, log=LibraryLogger() if logs else None)
+        self._connection = ConnectionEvents(self._events) if logs else None
 
     async def hold(self) -> int:
         """Return the exit code: that of the command, or one of ours."""
@@ -59,7 +63,15 @@ class Holder:
         bus: NatsBus | None = None
         try:
             limit = min(options.wait or CONNECT_LIMIT, CONNECT_LIMIT)
-            bus = await NatsBus.connect(config.servers, auth=config.auth, tls=config.tls, limit=limit, on_notice=say)
+            log = self._connection
+            bus = await NatsBus.connect(
+                config.servers,
+                auth=config.auth,
+                tls=config.tls,
+                limit=limit,
+                on_notice=log.lost if log else say,
+                on_reconnect=log.regained if log else None,
+            )
             lock = Lock(
                 JetStream(bus, config.subject),
                 config,
@@ -68,6 +80,7 @@ class Holder:
                 ttl=options.ttl,
                 note=options.note,
                 fair=options.fair,
+                events=self._events,
             )
             left = options.wait and max(0.001, options.wait - (time.monotonic() - since))
             lease = await self._take(lock, wait=left)
@@ -117,8 +130,13 @@ class Holder:
     async def _run(self, lock: Lock, lease: Lease, task: asyncio.Task[object]) -> int:
         """Run the command while *lease* is kept, free the lock; return the exit code. Raise RemaphoreError."""
         options = self._options
-        command = GuardedCommand(self._guardian, grace=options.grace, left=self._announce_left)
-        on_stop(command.signal, *heeded(), *_ALSO_ENDING)
+        command = GuardedCommand(self._guardian, grace=options.grace, left=self._announce_left, ended=self._log_signal)
+
+        def forward(number: int) -> None:
+            self._events.report("debug", "signal_forwarded", signal=signal.Signals(number).name)
+            command.signal(number)
+
+        on_stop(forward, *heeded(), *_ALSO_ENDING)
         try:
             if task.cancelling():  # by a signal that came when the lock did
                 raise asyncio.CancelledError
@@ -142,7 +160,7 @@ class Holder:
     async def _guard(self, lock: Lock, lease: Lease, command: GuardedCommand) -> Ending:
         """Run the command, and end it if the lease is lost."""
         options = self._options
-        outer = os.environ.get(holding.NAMES, "").split()
+        outer, began = os.environ.get(holding.NAMES, "").split(), boottime()
         variables = {
             holding.NAME: options.name,
             holding.SLOT: str(lease.slot),
@@ -156,7 +174,13 @@ class Holder:
             if keeping.done() and not running.done():
                 self._lost = str(keeping.exception())
                 command.end(self._lost)
-            return await running
+            ending = await running
+            if ending.why:  # nothing, if it was reported before
+                reason = "expired" if boottime() >= lease.deadline - options.grace else "guardian-gone"
+                self._events.lost(lease, detail=self._lost or ending.why, reason=reason)
+            seconds = round(boottime() - began, 3)
+            self._events.report("info", "command_ended", exit_code=ending.exit_code, seconds=seconds)
+            return ending
         finally:
             if not keeping.cancel():
                 keeping.exception()  # retrieved
@@ -165,6 +189,31 @@ class Holder:
     def _announce_left(self, pids: Sequence[int]) -> None:
         shown = ", ".join(map(str, pids[:_SHOWN])) + (", ..." if len(pids) > _SHOWN else "")
         say(f"{self._title}: the command has ended; waiting for what it left running: pid {shown}")
+        self._events.report("info", "command_left_processes", pids=shown)
+
+    def _log_signal(self, name: str, why: str) -> None:
+        self._events.report("warning", "command_terminated", signal=name, detail=why)
+
+
+class ConnectionEvents:
+    """Says on stderr what is always said about the connection, and logs it, with each reconnection."""
+
+    def __init__(self, events: LockEvents) -> None:
+        self._events = events
+        self._said = False
+
+    def lost(self, line: str) -> None:
+        """There is no broker, for a second or longer."""
+        self._said = True
+        say(line)
+        self._events.report("warning", "broker_disconnected", detail=line)
+
+    def regained(self, line: str) -> None:
+        """There is a connection again."""
+        if self._said:
+            self._said = False
+            say(line)
+        self._events.report("warning", "broker_reconnected", detail=line)
 
 
 def say(line: str) -> None:
