@@ -187,9 +187,10 @@ class _Sender:
         broker; TransportError.
         """
         from remaphore.coordination.held_lock import Locks
+        from remaphore.receiving.ledger.state import coordination_directory
 
         self._check("lock")
-        self._locks = self._locks or Locks(self.bus)
+        self._locks = self._locks or Locks(self.bus, coordination_directory(self.config, os.environ))
         async with self._locks.hold(self.config, name, wait=wait, slots=slots, ttl=ttl, note=note) as held:
             yield held
 

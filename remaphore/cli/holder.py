@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from remaphore import nodeset
 from remaphore.cli import holding, output
@@ -20,13 +21,18 @@ from remaphore.coordination.guardian import GuardianProcess, boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Holder as HolderOf
 from remaphore.coordination.lock import Lock, LockEvents, Waiting
+from remaphore.errors import with_hint
 from remaphore.interrupts import heeded
 from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import Lease
 from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
 
+if TYPE_CHECKING:
+    from remaphore.coordination.high_water import StreamWatch
+
 CONNECT_LIMIT = 10.0  # seconds
+FINISH_SECONDS = 3.0  # to look whether the data of the broker was set back, when the command has ended before that
 _SHOWN = 4  # holders of a semaphore that are shown one by one
 
 # Beside those that `tasks.run` handles: without a handler they would end this process, and with it the command.
@@ -44,9 +50,11 @@ class Holder:
         self._ended_by = 0  # a signal of _ALSO_ENDING, before the command
         self._waiting: Waiting | None = None
         self._lost = ""  # why the lease was lost
-        logs = options.log_format or options.verbose
-        self._events = LockEvents(options.name, log=LibraryLogger() if logs else None)
-        self._connection = ConnectionEvents(self._events) if logs else None
+        self._jetstream: JetStream | None = None
+        self._watch: StreamWatch | None = None
+        self._log = LibraryLogger() if options.log_format or options.verbose else None
+        self._events = LockEvents(options.name, log=self._log)
+        self._connection = ConnectionEvents(self._events) if self._log else None
 
     async def hold(self) -> int:
         """Return the exit code: that of the command, or one of ours."""
@@ -72,8 +80,9 @@ class Holder:
                 on_notice=log.lost if log else say,
                 on_reconnect=log.regained if log else None,
             )
+            self._jetstream = JetStream(bus, config.subject)
             lock = Lock(
-                JetStream(bus, config.subject),
+                self._jetstream,
                 config,
                 name=options.name,
                 slots=options.slots,
@@ -150,6 +159,8 @@ class Holder:
             ending = Ending(holding.EXIT_NOT_FOUND if error.errno == errno.ENOENT else holding.EXIT_CANNOT_EXECUTE)
         finally:
             released = await lock.release(lease)
+            if self._watch is not None:
+                await self._watch.finish(FINISH_SECONDS)
         if ending.why:
             say(f"error: {self._lost or f'{self._title} lost: {ending.why}'}; the command was ended")
             return holding.EXIT_LOST
@@ -169,6 +180,7 @@ class Holder:
         }
         keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
         running = spawn(command.run(variables, deadline=lease.deadline), name="run the command")
+        asyncio.get_running_loop().call_soon(self._watch_stream, lease)  # when the command has been started
         try:
             await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
             if keeping.done() and not running.done():
@@ -185,6 +197,21 @@ class Holder:
             if not keeping.cancel():
                 keeping.exception()  # retrieved
             await asyncio.wait({keeping})
+
+    def _watch_stream(self, lease: Lease) -> None:
+        """Look whether the broker's data was set back, beside the command."""
+        from remaphore.coordination.high_water import HINT, StreamWatch
+        from remaphore.receiving.ledger.state import coordination_directory
+
+        assert self._jetstream is not None  # it has the lease
+        self._watch = StreamWatch.reporting(
+            coordination_directory(self._config, os.environ),
+            self._jetstream,
+            self._config.servers,
+            log=self._log,
+            say=lambda found: say(with_hint(f"warning: {found}", HINT)),
+        )
+        self._watch.see(lease.last)
 
     def _announce_left(self, pids: Sequence[int]) -> None:
         shown = ", ".join(map(str, pids[:_SHOWN])) + (", ..." if len(pids) > _SHOWN else "")

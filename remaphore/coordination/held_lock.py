@@ -7,10 +7,12 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from remaphore.config.settings import Config
 from remaphore.coordination.guardian import boottime
+from remaphore.coordination.high_water import StreamWatch
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import RELEASE_SECONDS, Lock, LockEvents, Waiting
 from remaphore.coordination.lock_counters import LockCounters
@@ -52,8 +54,12 @@ class HeldLock:
 class Locks:
     """The locks of one node, which are counted together."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, folder: Path | None) -> None:
+        """*folder*: of the high-water marks, None if there is none."""
         self._bus = bus
+        self._folder = folder
+        self._watch: StreamWatch | None = None
+        self._log = LibraryLogger()
         self._counters = LockCounters()
 
     def stats(self) -> dict[str, LockStats]:
@@ -63,9 +69,13 @@ class Locks:
     @asynccontextmanager
     async def hold(self, config: Config, name: str, *, wait: float | None, **options: Any) -> AsyncIterator[HeldLock]:
         """Hold the lock *name* in a block; see `Node.lock`. options: of `Lock`."""
-        events = LockEvents(name, log=LibraryLogger(), counters=self._counters)
-        lock = Lock(JetStream(self._bus, config.subject), config, name=name, events=events, **options)
+        events = LockEvents(name, log=self._log, counters=self._counters)
+        jetstream = JetStream(self._bus, config.subject)
+        lock = Lock(jetstream, config, name=name, events=events, **options)
+        if self._watch is None:
+            self._watch = StreamWatch.reporting(self._folder, jetstream, config.servers, log=self._log)
         async with holding(lock, wait=wait) as held:
+            self._watch.see(held._lease.last)  # noqa: SLF001 - of this module
             yield held
 
 

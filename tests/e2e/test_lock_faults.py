@@ -6,6 +6,7 @@ Each command writes a sign of its life every 20 ms, with its fencing token. docs
 import asyncio
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -198,6 +199,33 @@ def test_a_broker_that_is_killed_and_starts_again_changes_nothing(tmp_path):
         assert waiter.finish()[0] == 0
         assert site.overlaps() == 0
         assert len(site.tokens()) == 2
+    finally:
+        site.end()
+        server.kill()
+
+
+def test_a_restored_backup_of_the_broker_is_said_and_the_command_runs(tmp_path):
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
+    asyncio.run(server.start())
+    site = Site(tmp_path, server, "restored")
+    try:
+        asyncio.run(server.stop())
+        shutil.copytree(tmp_path / "data", tmp_path / "backup")
+        asyncio.run(server.start())
+        done = site.run("left", "lock", "deploy", "--", "true")
+        assert (done.returncode, done.stderr) == (0, "")
+        asyncio.run(server.stop())
+        shutil.rmtree(tmp_path / "data")
+        shutil.copytree(tmp_path / "backup", tmp_path / "data")
+        asyncio.run(server.start())
+        done = site.run("left", "lock", "--log-format", "json", "deploy", "--", "echo", "it runs")
+        assert (done.returncode, done.stdout) == (0, "it runs\n")
+        assert "remaphore: warning: the data of stream restored-coord was set back" in done.stderr
+        assert '"event": "stream_set_back"' in done.stderr
+        listed = site.run("left", "lock", "list")
+        assert listed.returncode == 0
+        assert "coordination init --recreate" in listed.stderr
+        assert site.run("right", "lock", "list").stderr == ""  # it has seen nothing
     finally:
         site.end()
         server.kill()
