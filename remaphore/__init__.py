@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from remaphore.hooks.markers import hookimpl as hookimpl
     from remaphore.hooks.plan import Action as Action
     from remaphore.hooks.plan import Step as Step
-    from remaphore.hooks.stats import LOCK_WAIT_SECONDS as LOCK_WAIT_SECONDS
     from remaphore.hooks.stats import DaemonStats as DaemonStats
     from remaphore.hooks.stats import LockStats as LockStats
     from remaphore.hooks.stats import QueueState as QueueState
@@ -56,7 +55,6 @@ _HOME = {
     "DaemonStats": "remaphore.hooks.stats",
     "Drop": "remaphore.protocol.drop",
     "DropReason": "remaphore.protocol.drop",
-    "LOCK_WAIT_SECONDS": "remaphore.hooks.stats",
     "LockStats": "remaphore.hooks.stats",
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",

@@ -6,10 +6,12 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from remaphore.hooks.stats import LOCK_WAIT_SECONDS, LockStats
+from remaphore.hooks.stats import LockStats
 
 # A program that made names out of what peers send would count without limit. No node has this many locks.
 MAX_NAMES = 100
+# Upper bounds of the buckets of waits, in seconds: from a lock that is free to a command that takes an hour.
+_BOUNDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 600, 3600, float("inf"))
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class _Counts:
     renewals_failed: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     wait_seconds: float = 0.0
-    wait_buckets: list[int] = field(default_factory=lambda: [0] * (len(LOCK_WAIT_SECONDS) + 1))
+    wait_buckets: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))
 
 
 class LockCounters:
@@ -41,7 +43,7 @@ class LockCounters:
                 each.renewals_failed,
                 each.lost.copy(),
                 each.wait_seconds,
-                tuple(each.wait_buckets),
+                dict(zip(_BOUNDS, each.wait_buckets, strict=True)),
             )
             for name, each in self._counts.copy().items()
         }
@@ -56,7 +58,7 @@ class LockCounters:
         counts.held += 1
         counts.acquired += 1
         counts.wait_seconds += seconds
-        counts.wait_buckets[bisect_left(LOCK_WAIT_SECONDS, seconds)] += 1
+        counts.wait_buckets[bisect_left(_BOUNDS, seconds)] += 1
 
     def not_acquired(self, name: str) -> None:
         """Count a try whose time was up."""

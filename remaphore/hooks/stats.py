@@ -26,17 +26,13 @@ class QueueState(NamedTuple):
     oldest_seconds: float
 
 
-# Upper bounds of the buckets of `LockStats.wait_buckets`, in seconds; the last bucket has none.
-LOCK_WAIT_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 600, 3600)
-
-
 class LockStats(NamedTuple):
     """One lock, or semaphore, as one node uses it.
 
     held: leases that it holds now. waiting: tries that wait for one. acquired: leases that it got. not_acquired: tries
     whose time was up. renewals_failed: series of renewals that failed; most of them end well. lost: leases that were
     lost, by reason (evicted, expired, set-back, taken). wait_seconds: the sum of the waits for those that it got.
-    wait_buckets: the number of these waits in each bucket of `LOCK_WAIT_SECONDS`, and those beyond.
+    wait_buckets: the number of these waits in each bucket, by its upper bound in seconds, in order; the last is inf.
     """
 
     held: int
@@ -46,7 +42,7 @@ class LockStats(NamedTuple):
     renewals_failed: int
     lost: Mapping[str, int]
     wait_seconds: float
-    wait_buckets: tuple[int, ...]
+    wait_buckets: Mapping[float, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

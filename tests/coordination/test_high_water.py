@@ -99,6 +99,9 @@ async def test_a_restored_store_is_found_until_the_streams_are_made_again(tmp_pa
         found = await look(site, late)  # it looks only now: the record that it has seen is another one
         assert found is not None
         assert found.known <= found.last
+        assert await take(site, other, times=20) is None  # which pushes out what they had seen
+        for folder in (seen, late):
+            assert (await look(site, folder)) is not None
         async with connected(site.server) as bus:
             await make_streams(JetStream(bus, "remaphore"), "remaphore", recreate=True)
         for folder in (seen, other, late):
@@ -209,7 +212,7 @@ async def test_a_directory_that_cannot_be_used_fails_no_lock(how: str, state_roo
     async with streams_of() as (js, bus, root):
         with capture_logs() as logs:
             async with Node(bus, lock_config(1, root=root)).lock("a"):
-                await until(lambda: "high_water_mark_failed" in names(logs))
+                await until(lambda: "high_water_mark_failed" in names(logs), limit=15)
         marks = HighWaterMarks(folder, js, SERVERS)
         with pytest.raises(MarksError):  # which doctor reports
             await check_and_note(marks)
@@ -251,7 +254,7 @@ def test_what_is_no_mark_counts_as_none_and_is_replaced(content: bytes, tmp_path
 
 
 def test_a_mark_only_grows_and_a_set_back_stays(tmp_path: Path) -> None:
-    for mark in (Mark("r", "c", "s", 7, "d"), Mark("r", "c", "s", 5, "e", set_back=9), Mark("r", "c", "s", 8, "f")):
+    for mark in (Mark("r", "c", "s", 7, "d"), Mark("r", "c", "s", 8, "f"), Mark("r", "c", "s", 5, "e", set_back=9)):
         write(tmp_path, mark)
     (found,) = read(tmp_path)
     assert (found.sequence, found.digest, found.set_back) == (8, "f", 9)

@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from remaphore import LOCK_WAIT_SECONDS, Config, DaemonStats, DropReason, LockStats, Outcome, QueueState, Reply
+from remaphore import Config, DaemonStats, DropReason, LockStats, Outcome, QueueState, Reply
 
 OTHER = "other"  # the label of all verbs that the configuration does not name
 
@@ -243,7 +243,6 @@ def lock_families(locks: Mapping[str, LockStats]) -> Iterator[Metric]:
     lost = CounterMetricFamily("remaphore_lock_losses", "Leases that were lost, by reason.", labels=["lock", "reason"])
     text = "Time until a lease was acquired."
     wait = HistogramMetricFamily("remaphore_lock_wait_seconds", text, labels=["lock"])
-    bounds = [*map(floatToGoString, LOCK_WAIT_SECONDS), "+Inf"]
     for name, stats in locks.items():
         label = name or _OTHER_LOCKS
         held.add_metric([label], stats.held)
@@ -253,7 +252,9 @@ def lock_families(locks: Mapping[str, LockStats]) -> Iterator[Metric]:
         failed.add_metric([label], stats.renewals_failed)
         for reason, number in {**dict.fromkeys(_LOSSES, 0), **stats.lost}.items():
             lost.add_metric([label, reason], number)
-        wait.add_metric([label], list(zip(bounds, accumulate(stats.wait_buckets), strict=True)), stats.wait_seconds)
+        bounds = map(floatToGoString, stats.wait_buckets)
+        buckets = zip(bounds, accumulate(stats.wait_buckets.values()), strict=True)
+        wait.add_metric([label], list(buckets), stats.wait_seconds)
     yield from (held, waiting, acquired, failed, lost, wait)
 
 
