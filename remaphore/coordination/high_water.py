@@ -165,7 +165,7 @@ class StreamWatch:
         self._jetstream = jetstream
         self._on_set_back = on_set_back
         self._on_failure = on_failure
-        self._checked = -1  # the connection whose stream was checked: a store is restored without one
+        self._tried = self._checked = -1  # the connection whose stream was checked: a store is restored without one
         self._due = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
@@ -197,8 +197,8 @@ class StreamWatch:
         """Take note of a record that the stream has."""
         if self._task is not None and not self._task.done():
             return
-        if time.monotonic() >= self._due or self._checked != self._jetstream.reconnects:
-            self._due = time.monotonic() + NOTE_EVERY
+        if time.monotonic() >= self._due or self._tried != self._jetstream.reconnects:
+            self._due, self._tried = time.monotonic() + NOTE_EVERY, self._jetstream.reconnects
             self._task = spawn(self._see(entry), name="watch the stream")
 
     async def finish(self, seconds: float) -> None:

@@ -6,20 +6,36 @@ import asyncio
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from remaphore.coordination import high_water
-from remaphore.coordination.high_water import FILE, MAX_MARKS, HighWaterMarks, Mark, MarksError, SetBack, read, write
+from remaphore.coordination.high_water import (
+    FILE,
+    MAX_MARKS,
+    HighWaterMarks,
+    Mark,
+    MarksError,
+    SetBack,
+    StreamWatch,
+    read,
+    write,
+)
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.setup import make_streams
+from remaphore.errors import NoResponseError, RemaphoreError
 from remaphore.node import Node
+from remaphore.protocol.record import Entry
+from remaphore.trust import UnsafeError
 from tests.coordination.test_jetstream import StreamsOf
 from tests.harness.locks import lock_config
 from tests.harness.nats_server import NatsServer, connected, jetstream_config
@@ -216,6 +232,49 @@ async def test_a_directory_that_cannot_be_used_fails_no_lock(how: str, state_roo
         marks = HighWaterMarks(folder, js, SERVERS)
         with pytest.raises(MarksError):  # which doctor reports
             await check_and_note(marks)
+
+
+async def test_a_watch_that_fails_tries_once_a_second_and_once_for_each_connection() -> None:
+    failures: list[RemaphoreError] = []
+
+    class Disconnected:
+        root, records, reconnects = "r", "r-coord", 0
+
+        async def info(self, _stream: str) -> dict[str, object]:
+            raise NoResponseError("no answer")
+
+    js = cast("JetStream", Disconnected())
+    marks = HighWaterMarks(None, js, SERVERS)
+    watch = StreamWatch(marks, js, on_set_back=lambda _found: None, on_failure=failures.append)
+    began = time.monotonic()
+    for _ in range(100):
+        watch.see(Entry(1, "r", b""))
+        await watch.finish(10)
+    assert len(failures) <= 1 + (time.monotonic() - began) / high_water.NOTE_EVERY
+    before, Disconnected.reconnects = len(failures), 1
+    watch.see(Entry(1, "r", b""))
+    await watch.finish(10)
+    assert len(failures) == before + 1
+
+
+def test_without_room_the_marks_stay_as_they_are(tmp_path: Path) -> None:
+    write(tmp_path, Mark("r", "c", "s", 7))
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+        with pytest.raises(OSError, match="File too large"):
+            write(tmp_path, Mark("r", "c", "s", 8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert [mark.sequence for mark in read(tmp_path)] == [7]
+    write(tmp_path, Mark("r", "c", "s", 8))
+    assert [mark.sequence for mark in read(tmp_path)] == [8]
+
+
+def test_where_no_directory_can_be_made_there_is_no_mark() -> None:
+    with pytest.raises((UnsafeError, OSError)):
+        write(Path("/proc/self/state/_coordination"), Mark("r", "c", "s", 7))
+    assert read(Path("/proc/self/state/_coordination")) == []
 
 
 async def check_and_note(marks: HighWaterMarks) -> None:
