@@ -226,9 +226,13 @@ async def test_a_directory_that_cannot_be_used_fails_no_lock(how: str, state_roo
         pytest.skip("only root can give a file away")
     UNUSABLE[how](folder)
     async with streams_of() as (js, bus, root):
+        node = Node(bus, lock_config(1, root=root))
         with capture_logs() as logs:
-            async with Node(bus, lock_config(1, root=root)).lock("a"):
-                await until(lambda: "high_water_mark_failed" in names(logs), limit=15)
+            async with node.lock("a"):
+                assert node._locks is not None
+                assert node._locks._watch is not None
+                await node._locks._watch.finish(30)
+        assert "high_water_mark_failed" in names(logs)
         marks = HighWaterMarks(folder, js, SERVERS)
         with pytest.raises(MarksError):  # which doctor reports
             await check_and_note(marks)
