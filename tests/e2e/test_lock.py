@@ -166,7 +166,7 @@ def test_without_streams_the_hint_is_how_to_make_them(site):
 
 def test_release_ends_the_command_and_the_next_one_begins(site):
     holder = site.hold("left", "--log-format", "json", ttl=300.0, how=("a secret",))
-    waiter = site.wait_in_line("right", "--log-format", "json", "--verbose", ttl=300.0)
+    waiter = site.wait_in_line("right", "--log-format", "json", ttl=300.0)
     waiter.wait_for("lock_waiting")
     done = site.run("third", "lock", "release", "deploy")
     assert done.returncode == 0

@@ -168,7 +168,7 @@ def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the
             asyncio.run(server.start())
         assert waiter.finish()[0] == 0
         assert holder.finish()[0] == 125
-        assert len(holder.events("lock_renewal_failed")) == 1  # of many
+        assert len(holder.events("lock_renewal_failed")) <= 1  # of many; none, if the guardian is quicker
         (lost,) = holder.events("lock_lost")
         assert lost["reason"] == "expired"
         assert [event["signal"] for event in holder.events("command_terminated")] == ["SIGTERM", "SIGKILL"]
