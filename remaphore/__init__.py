@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remaphore.errors import TransportError as TransportError
     from remaphore.errors import UsageError as UsageError
     from remaphore.hooks.context import PluginContext as PluginContext
+    from remaphore.hooks.context import PluginLock as PluginLock
     from remaphore.hooks.context import PluginNode as PluginNode
     from remaphore.hooks.context import PluginRequest as PluginRequest
     from remaphore.hooks.dispatch import Outcome as Outcome
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from remaphore.hooks.plan import Action as Action
     from remaphore.hooks.plan import Step as Step
     from remaphore.hooks.stats import DaemonStats as DaemonStats
+    from remaphore.hooks.stats import LockStats as LockStats
     from remaphore.hooks.stats import QueueState as QueueState
     from remaphore.protocol.drop import Drop as Drop
     from remaphore.protocol.drop import DropReason as DropReason
@@ -53,9 +55,11 @@ _HOME = {
     "DaemonStats": "remaphore.hooks.stats",
     "Drop": "remaphore.protocol.drop",
     "DropReason": "remaphore.protocol.drop",
+    "LockStats": "remaphore.hooks.stats",
     "Message": "remaphore.protocol.message",
     "Outcome": "remaphore.hooks.dispatch",
     "PluginContext": "remaphore.hooks.context",
+    "PluginLock": "remaphore.hooks.context",
     "PluginNode": "remaphore.hooks.context",
     "PluginRequest": "remaphore.hooks.context",
     "QueueState": "remaphore.hooks.stats",

@@ -66,16 +66,19 @@ class LibraryLogger:
         """Log *event*, which helps to find an error."""
         self._log("debug", event, values)
 
+    def info(self, event: str, **values: object) -> None:
+        """Log *event*, which is normal operation."""
+        self._log("info", event, values)
+
     def warning(self, event: str, **values: object) -> None:
         """Log *event*, which an administrator should know."""
         self._log("warning", event, values)
 
     def _log(self, level: str, event: str, values: Mapping[str, object]) -> None:
-        import structlog
-
-        if structlog.is_configured():
+        structlog = sys.modules.get("structlog")  # what is not imported is not configured; the import takes 40 ms
+        if structlog is not None and structlog.is_configured():
             getattr(structlog.get_logger(), level)(event, **values)
-        else:
+        elif logging.getLogger("remaphore").isEnabledFor(logging.getLevelName(level.upper())):
             fields = "".join(
                 [f" {key}={_quoted(_shortened(value))}" for key, value in values.items() if value is not None]
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,9 @@ from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
 
 if TYPE_CHECKING:
-    from remaphore.coordination.held_lock import HeldLock
+    from remaphore.coordination.held_lock import HeldLock, Locks
     from remaphore.hooks.plugin_tasks import CallGuard
+    from remaphore.hooks.stats import LockStats
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.gate import Filters
     from remaphore.receiving.inline import Inbox
@@ -64,13 +65,14 @@ async def connect(
 
 
 class _Sender:
-    """Sends messages and requests: what `Node` and `DaemonNode` have in common."""
+    """Sends messages and requests, and holds locks: what `Node` and `DaemonNode` have in common."""
 
     def __init__(self, bus: Bus, signer: Signer, *, clock: Clock) -> None:
         self.bus = bus
         self._clock = clock
         self._signer = signer
         self._room: Room | None = None  # of its first request
+        self._locks: Locks | None = None  # from its first one on
 
     @property
     def config(self) -> Config:
@@ -163,6 +165,40 @@ class _Sender:
         finally:
             await request.stop(self.bus, config)
 
+    @asynccontextmanager
+    async def lock(
+        self, name: str, *, wait: float | None = None, slots: int = 1, ttl: float = 30.0, note: str = ""
+    ) -> AsyncIterator[HeldLock]:
+        """Hold the lock *name*, or one of its *slots*, in a block, wherever else others wait for it; yield it.
+
+            async with node.lock("deploy", wait=60) as lease:
+                storage.write(data, token=lease.token)
+
+        wait: seconds to wait for it, None for no limit, 0 for not at all. ttl: seconds that others must hear nothing of
+        us before they may take it. note: what `remaphore lock list` shows of us.
+
+        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or a peer that
+        may has ended our lease, the block is cancelled a sixth of *ttl* before others may have it, and LeaseLostError
+        is raised. Code that does not heed its cancellation cannot be stopped: not this, but the token protects what
+        the lock is for. A cancellation from outside frees the lock and stays CancelledError.
+
+        Raise NotAcquiredError; UsageError, also if others use the lock with another number of slots; NotPermittedError
+        if the default identity has no verb `lock:NAME`; CoordinationUnavailableError if locks cannot be used on this
+        broker; TransportError.
+        """
+        from remaphore.coordination.held_lock import Locks
+        from remaphore.receiving.ledger.state import coordination_directory
+
+        self._check("lock")
+        self._locks = self._locks or Locks(self.bus, coordination_directory(self.config, os.environ))
+        async with self._locks.hold(self.config, name, wait=wait, slots=slots, ttl=ttl, note=note) as held:
+            yield held
+
+    @property
+    def lock_stats(self) -> Mapping[str, LockStats]:
+        """What has happened to the locks of this node, by their names. Any thread may read it."""
+        return self._locks.stats() if self._locks else {}
+
 
 class Node(_Sender):
     """A connected node: sends, requests, receives and replies. Made by `connect`; tests make it on a `MemoryBus`."""
@@ -233,37 +269,6 @@ class Node(_Sender):
             yield Wait(inbox, quorum, deadline)
 
     @asynccontextmanager
-    async def lock(
-        self, name: str, *, wait: float | None = None, slots: int = 1, ttl: float = 30.0, note: str = ""
-    ) -> AsyncIterator[HeldLock]:
-        """Hold the lock *name*, or one of its *slots*, in a block, wherever else others wait for it; yield it.
-
-            async with node.lock("deploy", wait=60) as lease:
-                storage.write(data, token=lease.token)
-
-        wait: seconds to wait for it, None for no limit, 0 for not at all. ttl: seconds that others must hear nothing of
-        us before they may take it. note: what `remaphore lock list` shows of us.
-
-        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or a peer that
-        may has ended our lease, the block is cancelled a sixth of *ttl* before others may have it, and LeaseLostError
-        is raised. Code that does not heed its cancellation cannot be stopped: not this, but the token protects what
-        the lock is for. A cancellation from outside frees the lock and stays CancelledError.
-
-        Raise NotAcquiredError; UsageError, also if others use the lock with another number of slots; NotPermittedError
-        if the default identity has no verb `lock:NAME`; CoordinationUnavailableError if locks cannot be used on this
-        broker; TransportError.
-        """
-        from remaphore.coordination.held_lock import holding
-        from remaphore.coordination.jetstream import JetStream
-        from remaphore.coordination.lock import Lock
-
-        self._check("lock")
-        jetstream = JetStream(self.bus, self.config.subject)
-        lock = Lock(jetstream, self.config, name=name, slots=slots, ttl=ttl, note=note)
-        async with holding(lock, wait=wait) as held:
-            yield held
-
-    @asynccontextmanager
     async def _inbox(
         self,
         filters: Filters,
@@ -317,9 +322,11 @@ class DaemonNode(_Sender):
     def __init__(self, bus: Bus, signer: Signer, clock: Clock, guard: CallGuard) -> None:
         # What `request` imports. A daemon runs for months, in which an upgrade may replace the files.
         import remaphore.requesting.requester
-        import remaphore.requesting.selection  # noqa: F401
+        import remaphore.requesting.selection
 
         super().__init__(bus, signer, clock=clock)
+        if any(verb.startswith("lock:") for identity in signer.config.identities for verb in identity.verbs):
+            import remaphore.coordination.held_lock  # noqa: F401 - for the same reason; others would need memory for it
         self._guard = guard
 
     def _check(self, call: str) -> None:

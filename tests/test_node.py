@@ -204,7 +204,7 @@ async def test_a_requirement_that_cannot_be_met_is_an_error_before_anything_is_s
 
 async def test_a_wait_ends_when_enough_destinations_are_heard(broker):
     async with node(broker, 1).wait("all", sender_pattern="com.t*", verbs=["dumped"], id="x", timeout=10) as wait:
-        assert (wait.expected, wait.needed, wait.met) == (("com.three", "com.two"), 2, False)
+        assert (wait.expected, wait.required, wait.met) == (("com.three", "com.two"), 2, False)
         for sender, verb, uuid in ((2, "ping", "x"), (2, "dumped", "y"), (1, "dumped", "x"), (3, "dumped", "x")):
             await node(broker, sender).send(verb, id=uuid, payload=str(sender))
         assert (await anext(wait)).payload == b"3"

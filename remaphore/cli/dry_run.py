@@ -27,7 +27,7 @@ def dry_run(options: Request, config: Config, plan: BatchPlan | None) -> int:
     batches = plan.batches(destinations) if plan else (destinations,)
     _print_targets(options, config, batches)
     config.sender(options.verb, options.key)
-    required = f", {quorum.needed} must succeed" if quorum else ""
+    required = f", {quorum.required} must succeed" if quorum else ""
     output.notice(f"{len(destinations)} would be asked{f', in batches: {len(batches)}' if plan else ''}{required}")
     return 0
 

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from remaphore import nodeset
 from remaphore.cli import holding, output
@@ -16,16 +17,22 @@ from remaphore.cli.holding import Holding
 from remaphore.cli.main import EXIT_SIGNAL
 from remaphore.config.settings import Config
 from remaphore.coordination.command import Ending, GuardedCommand
-from remaphore.coordination.guardian import GuardianProcess
+from remaphore.coordination.guardian import GuardianProcess, boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Holder as HolderOf
-from remaphore.coordination.lock import Lock, Waiting
+from remaphore.coordination.lock import Lock, LockEvents, Waiting
+from remaphore.errors import with_hint
 from remaphore.interrupts import heeded
+from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import Lease
 from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
 
+if TYPE_CHECKING:
+    from remaphore.coordination.high_water import StreamWatch
+
 CONNECT_LIMIT = 10.0  # seconds
+FINISH_SECONDS = 3.0  # to look whether the data of the broker was set back, when the command has ended before that
 _SHOWN = 4  # holders of a semaphore that are shown one by one
 
 # Beside those that `tasks.run` handles: without a handler they would end this process, and with it the command.
@@ -43,6 +50,11 @@ class Holder:
         self._ended_by = 0  # a signal of _ALSO_ENDING, before the command
         self._waiting: Waiting | None = None
         self._lost = ""  # why the lease was lost
+        self._jetstream: JetStream | None = None
+        self._watch: StreamWatch | None = None
+        self._log = LibraryLogger() if options.log_format or options.verbose else None
+        self._events = LockEvents(options.name, log=self._log)
+        self._connection = ConnectionEvents(self._events) if self._log else None
 
     async def hold(self) -> int:
         """Return the exit code: that of the command, or one of ours."""
@@ -59,15 +71,25 @@ class Holder:
         bus: NatsBus | None = None
         try:
             limit = min(options.wait or CONNECT_LIMIT, CONNECT_LIMIT)
-            bus = await NatsBus.connect(config.servers, auth=config.auth, tls=config.tls, limit=limit, on_notice=say)
+            log = self._connection
+            bus = await NatsBus.connect(
+                config.servers,
+                auth=config.auth,
+                tls=config.tls,
+                limit=limit,
+                on_notice=log.lost if log else say,
+                on_reconnect=log.regained if log else None,
+            )
+            self._jetstream = JetStream(bus, config.subject)
             lock = Lock(
-                JetStream(bus, config.subject),
+                self._jetstream,
                 config,
                 name=options.name,
                 slots=options.slots,
                 ttl=options.ttl,
                 note=options.note,
                 fair=options.fair,
+                events=self._events,
             )
             left = options.wait and max(0.001, options.wait - (time.monotonic() - since))
             lease = await self._take(lock, wait=left)
@@ -117,8 +139,13 @@ class Holder:
     async def _run(self, lock: Lock, lease: Lease, task: asyncio.Task[object]) -> int:
         """Run the command while *lease* is kept, free the lock; return the exit code. Raise RemaphoreError."""
         options = self._options
-        command = GuardedCommand(self._guardian, grace=options.grace, left=self._announce_left)
-        on_stop(command.signal, *heeded(), *_ALSO_ENDING)
+        command = GuardedCommand(self._guardian, grace=options.grace, left=self._announce_left, ended=self._log_signal)
+
+        def forward(number: int) -> None:
+            self._events.report("debug", "signal_forwarded", signal=signal.Signals(number).name)
+            command.signal(number)
+
+        on_stop(forward, *heeded(), *_ALSO_ENDING)
         try:
             if task.cancelling():  # by a signal that came when the lock did
                 raise asyncio.CancelledError
@@ -132,6 +159,8 @@ class Holder:
             ending = Ending(holding.EXIT_NOT_FOUND if error.errno == errno.ENOENT else holding.EXIT_CANNOT_EXECUTE)
         finally:
             released = await lock.release(lease)
+            if self._watch is not None:
+                await self._watch.finish(FINISH_SECONDS)
         if ending.why:
             say(f"error: {self._lost or f'{self._title} lost: {ending.why}'}; the command was ended")
             return holding.EXIT_LOST
@@ -142,7 +171,7 @@ class Holder:
     async def _guard(self, lock: Lock, lease: Lease, command: GuardedCommand) -> Ending:
         """Run the command, and end it if the lease is lost."""
         options = self._options
-        outer = os.environ.get(holding.NAMES, "").split()
+        outer, began = os.environ.get(holding.NAMES, "").split(), boottime()
         variables = {
             holding.NAME: options.name,
             holding.SLOT: str(lease.slot),
@@ -151,20 +180,67 @@ class Holder:
         }
         running = spawn(command.run(variables, deadline=lease.deadline), name="run the command")
         keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
+        asyncio.get_running_loop().call_soon(self._watch_stream, lease)  # when the command has been started
         try:
             await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
             if keeping.done() and not running.done():
                 self._lost = str(keeping.exception())
                 command.end(self._lost)
-            return await running
+            ending = await running
+            if ending.why:  # nothing, if it was reported before
+                reason = "expired" if boottime() >= lease.deadline - options.grace else "guardian-gone"
+                self._events.lost(lease, detail=self._lost or ending.why, reason=reason)
+            seconds = round(boottime() - began, 3)
+            self._events.report("info", "command_ended", exit_code=ending.exit_code, seconds=seconds)
+            return ending
         finally:
             if not keeping.cancel():
                 keeping.exception()  # retrieved
             await asyncio.wait({keeping})
 
+    def _watch_stream(self, lease: Lease) -> None:
+        """Look whether the broker's data was set back, beside the command."""
+        from remaphore.coordination.high_water import HINT, StreamWatch
+        from remaphore.receiving.ledger.state import coordination_directory
+
+        assert self._jetstream is not None  # it has the lease
+        self._watch = StreamWatch.reporting(
+            coordination_directory(self._config, os.environ),
+            self._jetstream,
+            self._config.servers,
+            log=self._log,
+            say=lambda found: say(with_hint(f"warning: {found}", HINT)),
+        )
+        self._watch.see(lease.last)
+
     def _announce_left(self, pids: Sequence[int]) -> None:
         shown = ", ".join(map(str, pids[:_SHOWN])) + (", ..." if len(pids) > _SHOWN else "")
         say(f"{self._title}: the command has ended; waiting for what it left running: pid {shown}")
+        self._events.report("info", "command_left_processes", pids=shown)
+
+    def _log_signal(self, name: str, why: str) -> None:
+        self._events.report("warning", "command_terminated", signal=name, detail=why)
+
+
+class ConnectionEvents:
+    """Says on stderr what is always said about the connection, and logs it, with each reconnection."""
+
+    def __init__(self, events: LockEvents) -> None:
+        self._events = events
+        self._said = False
+
+    def lost(self, line: str) -> None:
+        """There is no broker, for a second or longer."""
+        self._said = True
+        say(line)
+        self._events.report("warning", "broker_disconnected", detail=line)
+
+    def regained(self, line: str) -> None:
+        """There is a connection again."""
+        if self._said:
+            self._said = False
+            say(line)
+        self._events.report("warning", "broker_reconnected", detail=line)
 
 
 def say(line: str) -> None:

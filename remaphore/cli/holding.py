@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from remaphore.cli import output
 from remaphore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ NAME, SLOT, TOKEN, NAMES = "REMAPHORE_LOCK", "REMAPHORE_LOCK_SLOT", "REMAPHORE_L
 class Holding:
     """Options of lock and semaphore. wait: seconds, None for no limit, 0 for not at all. ttl, grace: seconds.
 
-    fair: wait in line. note: what `lock list` shows.
+    fair: wait in line. note: what `lock list` shows. log_format: empty for no log, unless it is *verbose*.
     """
 
     config: str | None = None
@@ -53,6 +54,8 @@ class Holding:
     grace: float = DEFAULT_TTL * GRACE
     fair: bool = True
     note: str = ""
+    log_format: Literal["", "console", "json"] = ""
+    verbose: bool = False
 
     @classmethod
     def from_arguments(
@@ -122,6 +125,13 @@ def add_options(parser: Parser) -> None:
         default=SUPPRESS,
         help="text for lock list (default: the first word of the command)",
     )
+    add(
+        "--log-format",
+        choices=("console", "json"),
+        default=SUPPRESS,
+        help="also log to stderr what happens to the lock, in this format (default: no log)",
+    )
+    add("--verbose", action="store_true", default=SUPPRESS, help="log that, and debug events, such as each renewal")
 
 
 def exit_code(text: str) -> int:
@@ -144,6 +154,8 @@ def run(options: Holding) -> int:
         from remaphore.cli.holder import Holder
         from remaphore.cli.main import enable_gc
 
+        if options.log_format or options.verbose:
+            output.configure_logs(options.log_format or "console", level="DEBUG" if options.verbose else "INFO")
         config = load_config(options.config)
         enable_gc()
         return tasks.run(Holder(options, config, forked).hold(), patient=True)

@@ -8,11 +8,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from remaphore.coordination.holding import RETRY, Holding, end_listening, sequence_of
 from remaphore.coordination.jetstream import TIMEOUT, ApiError
-from remaphore.coordination.lock_records import DEFINITION, Holder, LockRecords, definition_in, holder_of, name_of
+from remaphore.coordination.lock_events import LockEvents, Waiting
+from remaphore.coordination.lock_records import DEFINITION, LockRecords, definition_in, holder_of, name_of
 from remaphore.errors import (
     BrokerUnavailableError,
     CoordinationUnavailableError,
@@ -35,22 +35,15 @@ PATIENCE = 10.0
 WITHDRAW = 2.0  # seconds to take back what may have been stored, when we give up
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Why we wait. ahead: how many wait before us. problems: of slots whose last record is junk."""
-
-    holders: tuple[Holder, ...]
-    ahead: int
-    problems: tuple[str, ...] = ()
-
-
 class Acquisition:
     """One try to take a lock, which may last long. fair: stand in line."""
 
-    def __init__(self, records: LockRecords, *, fair: bool, on_waiting: Callable[[Waiting], None]) -> None:
+    def __init__(
+        self, records: LockRecords, events: LockEvents, *, fair: bool, on_waiting: Callable[[Waiting], None]
+    ) -> None:
         self._records = records
         self._clock = records.clock
-        self._holding = Holding(records)
+        self._holding = Holding(records, events)
         self._fair = fair
         self._on_waiting = on_waiting
         self._session = secrets.token_hex(8)

@@ -29,15 +29,21 @@ class GuardedCommand:
     """A command between `start` and the end of all that it started.
 
     left: called with the pids of what still runs when the command itself has exited; the lock is not free before that
-    has ended, as with flock(1).
+    has ended, as with flock(1). ended: called with the name of each signal that is sent to end the command, and why.
     """
 
     def __init__(
-        self, guardian: GuardianProcess, *, grace: float, left: Callable[[Sequence[int]], None] = lambda _pids: None
+        self,
+        guardian: GuardianProcess,
+        *,
+        grace: float,
+        left: Callable[[Sequence[int]], None] = lambda _pids: None,
+        ended: Callable[[str, str], None] = lambda _signal, _why: None,
     ) -> None:
         self._guardian = guardian
         self._grace = grace
         self._left = left
+        self._ended = ended
         self._deadline = float("inf")
         self._why = ""
         self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -78,15 +84,14 @@ class GuardedCommand:
         while True:
             event = await self._next_event()
             if event is None:
-                # What the guardian can no longer do. Nothing tells the end of processes that are no children of ours.
-                while kill_descendants():  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-                return Ending(ending.exit_code, self._why or ending.why or "the guardian is gone")
+                return await self._end_without_guardian(ending)
             if "failed" in event:
                 raise OSError(event["failed"], os.strerror(event["failed"]))
             if "stopped" in event:
                 os.kill(0, signal.SIGTSTP)  # with the pipeline that we are part of; it returns when we are continued
                 self._order(**{"continue": True})
+            if "sent" in event:
+                self._ended(event["sent"], event["why"])
             if "exited" in event:
                 code = event["exited"]
                 ending = Ending(code if code >= 0 else 128 - code, event["ended"])
@@ -94,6 +99,16 @@ class GuardedCommand:
                     self._left(event["left"])
             if "gone" in event:
                 return Ending(ending.exit_code, ending.why or self._why)
+
+    async def _end_without_guardian(self, ending: Ending) -> Ending:
+        """Do what the guardian can no longer do."""
+        why, killed = self._why or ending.why or "the guardian is gone", False
+        while kill_descendants():  # nothing tells the end of processes that are no children of ours
+            killed = True
+            await asyncio.sleep(0.01)
+        if killed:
+            self._ended("SIGKILL", why)
+        return Ending(ending.exit_code, why)
 
     async def _next_event(self) -> dict[str, Any] | None:
         """Return the next event; None if the guardian is gone, or lets the deadline pass because it is stopped."""

@@ -122,6 +122,7 @@ class Guardian:
         self._grace = 0.0
         self._why = ""  # we end the command, because of this
         self._kill_at = float("inf")
+        self._killed = False
 
     def run(self) -> None:
         """Obey and watch, until the command and all it started have ended and the line is closed."""
@@ -240,6 +241,7 @@ class Guardian:
             self._why = why
             found = _signal_descendants(signal.SIGTERM, frozenset())
             _signal_descendants(signal.SIGCONT, found)  # what is stopped gets TERM only when it continues
+            self._tell(sent="SIGTERM", why=why)
 
     def _enforce(self) -> None:
         if not self._started:
@@ -248,6 +250,9 @@ class Guardian:
             self._end("the lease was not renewed in time")
         if self._why and boottime() >= self._kill_at:
             kill_descendants()
+            if not self._killed:  # once: a line that is not read must not fill
+                self._killed = True
+                self._tell(sent="SIGKILL", why=self._why)
             self._kill_at = boottime() + TICK  # what is forked faster than five sweeps find
 
     def _reap(self) -> None:

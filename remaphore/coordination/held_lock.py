@@ -7,12 +7,21 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
+from remaphore.config.settings import Config
 from remaphore.coordination.guardian import boottime
-from remaphore.coordination.lock import RELEASE_SECONDS, Lock, Waiting
+from remaphore.coordination.high_water import StreamWatch
+from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock import RELEASE_SECONDS, Lock, LockEvents, Waiting
+from remaphore.coordination.lock_counters import LockCounters
 from remaphore.errors import LeaseLostError, NotAcquiredError
+from remaphore.hooks.stats import LockStats
+from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import Lease
 from remaphore.tasks import spawn
+from remaphore.transport.bus import Bus
 
 GRACE = 1 / 6  # of the time to live: how long before the deadline the block is cancelled
 _TICK = 1.0  # seconds; timers stand still while the machine sleeps, and the deadline does not
@@ -42,6 +51,34 @@ class HeldLock:
         return self._lease.deadline
 
 
+class Locks:
+    """The locks of one node, which are counted together."""
+
+    def __init__(self, bus: Bus, folder: Path | None) -> None:
+        """*folder*: of the high-water marks, None if there is none."""
+        self._bus = bus
+        self._folder = folder
+        self._watch: StreamWatch | None = None
+        self._log = LibraryLogger()
+        self._counters = LockCounters()
+
+    def stats(self) -> dict[str, LockStats]:
+        """Return what has happened to them, by name."""
+        return self._counters.stats()
+
+    @asynccontextmanager
+    async def hold(self, config: Config, name: str, *, wait: float | None, **options: Any) -> AsyncIterator[HeldLock]:
+        """Hold the lock *name* in a block; see `Node.lock`. options: of `Lock`."""
+        events = LockEvents(name, log=self._log, counters=self._counters)
+        jetstream = JetStream(self._bus, config.subject)
+        lock = Lock(jetstream, config, name=name, events=events, **options)
+        if self._watch is None:
+            self._watch = StreamWatch.reporting(self._folder, jetstream, config.servers, log=self._log)
+        async with holding(lock, wait=wait) as held:
+            self._watch.see(held._lease.last)  # noqa: SLF001 - of this module
+            yield held
+
+
 @asynccontextmanager
 async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] = boottime) -> AsyncIterator[HeldLock]:
     """Hold *lock* in a block; see `Node.lock`. Raise NotAcquiredError, or LeaseLostError if it is lost meanwhile."""
@@ -55,7 +92,7 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
     assert task is not None
     held, before = HeldLock(lease), task.cancelling()
     keeping = spawn(lock.keep(lease), name="keep the lock")
-    watching = spawn(_watch(keeping, held, task, clock), name="watch the lock")
+    watching = spawn(_watch(lock, keeping, held, task, clock), name="watch the lock")
     try:
         yield held
     except asyncio.CancelledError:
@@ -75,7 +112,7 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
 
 
 async def _watch(
-    keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object], clock: Callable[[], float]
+    lock: Lock, keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object], clock: Callable[[], float]
 ) -> LeaseLostError:
     """Cancel *task* when the lease is lost, or not renewed in time; return the error to raise there."""
     lease = held._lease  # noqa: SLF001 - of this module
@@ -84,6 +121,7 @@ async def _watch(
         left = lease.deadline - lease.terms.ttl * GRACE - clock()
         if left <= 0:
             error = LeaseLostError(f"lock {lease.terms.name} lost: not renewed in time")
+            lock.events.lost(lease, detail=str(error))
             break
         await asyncio.wait({keeping}, timeout=min(left, _TICK))
     else:

@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from remaphore.coordination.lock_events import LockEvents
 from remaphore.coordination.lock_records import LockRecords, name_of
 from remaphore.errors import CoordinationUnavailableError, LeaseLostError, SequenceConflictError, TransportError
-from remaphore.protocol.lease import EVICTED, Lease
+from remaphore.protocol.lease import EVICTED, SET_BACK, Lease
 from remaphore.protocol.record import Entry
 from remaphore.tasks import spawn
 from remaphore.transport.bus import Callback, Incoming
@@ -17,7 +18,6 @@ from remaphore.transport.bus import Callback, Incoming
 RENEW = 1 / 3  # of the time to live, after which it is renewed
 RETRY = 0.1  # seconds after a request without an answer
 LOOK = 0.1  # seconds between two looks at what others write to the slot
-_SET_BACK = "the broker no longer has our record: its data was lost, or set back"
 
 
 def sequence_of(event: Incoming) -> int:
@@ -29,8 +29,9 @@ def sequence_of(event: Incoming) -> int:
 class Holding:
     """Renews and frees the leases of one lock."""
 
-    def __init__(self, records: LockRecords) -> None:
+    def __init__(self, records: LockRecords, events: LockEvents) -> None:
         self._records = records
+        self._events = events
 
     async def keep(self, lease: Lease, *, on_renewed: Callable[[float], None]) -> None:
         """Renew *lease* until this is cancelled. Raise LeaseLostError, at its deadline at the latest.
@@ -49,7 +50,9 @@ class Holding:
                 try:
                     async with asyncio.timeout(left):
                         if changes.gap or clock() >= due:
+                            until = lease.deadline
                             await self.renew(lease)
+                            self._events.renewed(lease, left=until - clock())
                             changes.gap, failure = False, ""
                             due = lease.deadline - ttl * (1 - RENEW)
                             on_renewed(lease.deadline)
@@ -57,11 +60,12 @@ class Holding:
                             lease.review(await self._records.newer(lease.slot, lease.last), now=clock())
                     await changes.wait(due - clock())
                 except TimeoutError:
-                    continue
+                    self._events.renewal_failed(lease, "no answer before the deadline", left=0.0)
                 except LeaseLostError as error:
                     raise self._named(error) from None
                 except (TransportError, CoordinationUnavailableError) as error:
                     failure = f" ({error})"
+                    self._events.renewal_failed(lease, str(error), left=lease.deadline - clock())
                     await asyncio.sleep(RETRY)
 
     async def renew(self, lease: Lease) -> None:
@@ -121,7 +125,7 @@ class Holding:
 
     async def _check(self, lease: Lease) -> None:
         if not await self._records.has(lease.slot, lease.last):
-            raise lease.end(_SET_BACK)
+            raise lease.end(SET_BACK)
 
     async def _follow(self, lease: Lease) -> list[Entry]:
         """Take note of what was stored after our last record, and return it."""

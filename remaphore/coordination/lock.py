@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from remaphore.config.settings import Config
-from remaphore.coordination.acquisition import Acquisition, Waiting
+from remaphore.coordination.acquisition import Acquisition
 from remaphore.coordination.guardian import boottime
 from remaphore.coordination.holding import Holding
 from remaphore.coordination.jetstream import JetStream
-from remaphore.coordination.lock_records import Holder, LockRecords
+from remaphore.coordination.lock_events import LockEvents, Waiting
+from remaphore.coordination.lock_records import Holder, LockRecords, name_of
+from remaphore.errors import LeaseLostError
 from remaphore.protocol.lease import Lease
 
-__all__ = ["Holder", "Lock", "Waiting"]
+__all__ = ["Holder", "Lock", "LockEvents", "Waiting"]
 
 RELEASE_SECONDS = 5.0
 
@@ -25,8 +27,9 @@ class Lock:
     """A lock called *name* with one or several *slots*, as a node with *config* uses it.
 
     ttl: seconds that others must hear nothing of us before they take it. note: what others are shown of us. fair:
-    whether to stand in line. clock: seconds that are never set, which count while the machine sleeps. Raise UsageError,
-    or NotPermittedError if the default identity has no verb `lock:NAME`.
+    whether to stand in line. clock: seconds that are never set, which count while the machine sleeps. events: gets what
+    happens to it, None if nothing does. Raise UsageError, or NotPermittedError if the default identity has no verb
+    `lock:NAME`.
     """
 
     def __init__(
@@ -40,9 +43,12 @@ class Lock:
         note: str = "",
         fair: bool = True,
         clock: Callable[[], float] = boottime,
+        events: LockEvents | None = None,
     ) -> None:
         self._records = LockRecords(jetstream, config, name, slots=slots, ttl=ttl, note=note, clock=clock)
-        self._holding = Holding(self._records)
+        self._config = config
+        self.events = events or LockEvents(name)
+        self._holding = Holding(self._records, self.events)
         self._fair = fair
 
     @property
@@ -59,15 +65,34 @@ class Lock:
         what it raises before we have seen the lock once is TransportError. Raise UsageError if others use the lock with
         another number of slots, CoordinationUnavailableError if locks cannot be used on this broker.
         """
-        return await Acquisition(self._records, fair=self._fair, on_waiting=on_waiting).take(wait)
+        events = self.events
+        with events.waiting() as attempt:
+
+            def note(waiting: Waiting) -> None:
+                attempt.note(waiting)
+                on_waiting(waiting)
+
+            lease = await Acquisition(self._records, events, fair=self._fair, on_waiting=note).take(wait)
+        if lease is None:
+            events.not_acquired(attempt.seconds)
+        else:
+            events.acquired(lease, attempt.seconds)
+        return lease
 
     async def keep(self, lease: Lease, *, on_renewed: Callable[[float], None] = lambda _deadline: None) -> None:
         """Renew *lease* until this is cancelled; call *on_renewed* with each new deadline. Raise LeaseLostError."""
-        await self._holding.keep(lease, on_renewed=on_renewed)
+        try:
+            await self._holding.keep(lease, on_renewed=on_renewed)
+        except LeaseLostError as error:
+            by = name_of(self._config, error.by)[0] if error.by else ""
+            self.events.lost(lease, detail=str(error), by=by)
+            raise
 
     async def release(self, lease: Lease, *, limit: float = RELEASE_SECONDS) -> bool:
         """Free the slot, when nothing uses it any more; return whether that is done within *limit* seconds.
 
         If not, it may be taken after its time to live.
         """
-        return await self._holding.release(lease, limit=limit)
+        done = await self._holding.release(lease, limit=limit)
+        self.events.released(lease, done=done)
+        return done

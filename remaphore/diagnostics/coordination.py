@@ -10,12 +10,14 @@ from typing import Any
 
 from remaphore.config.settings import Config
 from remaphore.coordination import streams
+from remaphore.coordination.high_water import HINT, HighWaterMarks, MarksError
 from remaphore.coordination.jetstream import NOT_ENABLED, STREAM_NOT_FOUND, ApiError, JetStream
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error, quote
 from remaphore.diagnostics.peers import lock_names
 from remaphore.errors import CoordinationUnavailableError, SequenceConflictError, TransportError
 from remaphore.protocol import subject
 from remaphore.protocol.record import name_problem
+from remaphore.receiving.ledger.state import coordination_directory
 from remaphore.transport.nats_client import NatsBus
 
 CAPTURED_LIMIT = 0.5  # seconds for a stream to confirm; without one, the server says at once that there is none
@@ -63,8 +65,12 @@ async def check_coordination(config: Config, url: str, bus: NatsBus) -> AsyncIte
     except TransportError as error:
         yield from_error(Code.COORDINATION_UNAVAILABLE, url, error)
         return
-    for finding in list(_check_streams(config, url, found, clustered=bool(bus.about.get("cluster")))):
-        yield finding
+    of_memory = await _check_marks(config, url, jetstream)
+    set_back = any(finding.code is Code.COORDINATION_SET_BACK for finding in of_memory)
+    of_streams = _check_streams(config, url, found, clustered=bool(bus.about.get("cluster")))
+    for finding in [*of_memory, *of_streams]:
+        if not (set_back and finding.code is Code.COORDINATION_OK):
+            yield finding
 
 
 async def _use(jetstream: JetStream, root: str, names: set[str]) -> None:
@@ -79,6 +85,24 @@ async def _use(jetstream: JetStream, root: str, names: set[str]) -> None:
                 await jetstream.publish(each, b"", after=_NEVER)
             except SequenceConflictError:
                 continue
+
+
+async def _check_marks(config: Config, url: str, jetstream: JetStream) -> list[Finding]:
+    """Return the findings about what this node remembers of the stream of records, and remember its last record."""
+    code, folder = Code.COORDINATION_NOT_REMEMBERED, coordination_directory(config, os.environ)
+    try:
+        marks = HighWaterMarks(folder, jetstream, config.servers)
+        found = await marks.check()
+        await marks.note_last()
+    except MarksError as error:
+        what = f"a broker that was restored from a backup is not recognized: {error}"
+        return [Finding(Level.NOTE, code, url, what, error.hint)]
+    except (CoordinationUnavailableError, TransportError) as error:
+        return [from_error(Code.COORDINATION_UNAVAILABLE, url, error)]
+    if found is None:
+        return []
+    facts = {"known": found.known, "last": found.last}
+    return [Finding(Level.ERROR, Code.COORDINATION_SET_BACK, url, str(found), HINT, facts)]
 
 
 def _check_streams(config: Config, url: str, found: list[dict[str, Any]], *, clustered: bool) -> Iterator[Finding]:

@@ -115,6 +115,8 @@ class Code(StrEnum):
     COORDINATION_SETTINGS = "coordination-settings"
     COORDINATION_SINGLE_REPLICA = "coordination-single-replica"
     COORDINATION_HALF_FULL = "coordination-half-full"
+    COORDINATION_SET_BACK = "coordination-set-back"
+    COORDINATION_NOT_REMEMBERED = "coordination-not-remembered"
     COORDINATION_SERVER_TOO_OLD = "coordination-server-too-old"
     COORDINATION_OK = "coordination-ok"
     IDENTITY_NOT_PERMITTED = "identity-not-permitted"

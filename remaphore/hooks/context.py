@@ -7,7 +7,7 @@ only declares it; `remaphore.node.DaemonNode` does it, and the command `run` bri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from remaphore.protocol.match import ALL
 
 if TYPE_CHECKING:
     from remaphore.config.settings import Config
+    from remaphore.hooks.stats import LockStats
     from remaphore.protocol.drop import Drop
     from remaphore.protocol.exchange import Summary
     from remaphore.protocol.message import Message, Reply
@@ -75,8 +76,26 @@ class PluginRequest(Protocol):
         """Yield verified replies and receipts, in the order of arrival, up to the same end as the iteration."""
 
 
+class PluginLock(Protocol):
+    """A lock that a plugin holds in a block. lost: set as soon as it is lost."""
+
+    lost: asyncio.Event
+
+    @property
+    def token(self) -> int:
+        """The fencing token: a number that only grows, for what the lock protects to refuse smaller ones."""
+
+    @property
+    def slot(self) -> int:
+        """The number of the slot, from 0."""
+
+    @property
+    def deadline(self) -> float:
+        """When the lease ends unless it is renewed, in seconds of CLOCK_BOOTTIME."""
+
+
 class PluginNode(Protocol):
-    """The daemon's node, as a plugin uses it: it sends messages and requests on the daemon's connection.
+    """The daemon's node, as a plugin uses it: it sends messages and requests, and holds locks, on its connection.
 
     Identities, peers and everything else are those of the configuration that is in effect when it is called, also after
     a reload. It can be used until `remaphore_shutdown` has returned, in the daemon's thread. A message to the daemon's
@@ -135,6 +154,31 @@ class PluginNode(Protocol):
         raises. The iteration raises RemaphoreError if more than 64 MiB of replies wait to be read.
         """
 
+    def lock(
+        self, name: str, *, wait: float | None = None, slots: int = 1, ttl: float = 30.0, note: str = ""
+    ) -> AbstractAsyncContextManager[PluginLock]:
+        """Hold the lock *name*, or one of its *slots*, in a block, wherever else others wait for it; yield it.
+
+            async with node.lock("deploy", wait=60) as lease:
+                storage.write(data, token=lease.token)
+
+        wait: seconds to wait for it, None for no limit, 0 for not at all. ttl: seconds that others must hear nothing of
+        us before they may take it. note: what `remaphore lock list` shows of us.
+
+        The lock is freed at the end of the block. If it is lost, because the broker cannot be reached or a peer that
+        may has ended our lease, the block is cancelled a sixth of *ttl* before others may have it, and LeaseLostError
+        is raised. Code that does not heed its cancellation cannot be stopped: not this, but the token protects what
+        the lock is for. A cancellation from outside frees the lock and stays CancelledError.
+
+        Raise NotAcquiredError; UsageError, also if others use the lock with another number of slots; NotPermittedError
+        if the default identity has no verb `lock:NAME`; CoordinationUnavailableError if locks cannot be used on this
+        broker; TransportError.
+        """
+
+    @property
+    def lock_stats(self) -> Mapping[str, LockStats]:
+        """What has happened to the locks of this node, by their names. Any thread may read it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginContext:
@@ -142,7 +186,7 @@ class PluginContext:
 
     name: the plugin's. config: the daemon's configuration at its start. instance: the name given by `--instance`.
     invocation: a random number of this run of the daemon, 16 hexadecimal digits, as in the built-in reply to `ping`.
-    node: sends messages and requests.
+    node: sends messages and requests, and holds locks.
     """
 
     name: str

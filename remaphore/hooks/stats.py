@@ -26,6 +26,25 @@ class QueueState(NamedTuple):
     oldest_seconds: float
 
 
+class LockStats(NamedTuple):
+    """One lock, or semaphore, as one node uses it.
+
+    held: leases that it holds now. waiting: tries that wait for one. acquired: leases that it got. not_acquired: tries
+    whose time was up. renewals_failed: series of renewals that failed; most of them end well. lost: leases that were
+    lost, by reason (evicted, expired, set-back, taken). wait_seconds: the sum of the waits for those that it got.
+    wait_buckets: the number of these waits in each bucket, by its upper bound in seconds, in order; the last is inf.
+    """
+
+    held: int
+    waiting: int
+    acquired: int
+    not_acquired: int
+    renewals_failed: int
+    lost: Mapping[str, int]
+    wait_seconds: float
+    wait_buckets: Mapping[float, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStats:
     """A snapshot of the daemon's counters, counted from its start.
@@ -41,7 +60,8 @@ class DaemonStats:
     including rejections, by result (sent, failed). receipts: confirmations that a request has started, by result
     (sent, failed). queues: the queue of each verb that has messages. connected: whether
     there is a connection to the broker. reconnects: connections after the first one. problem: why nothing can run, such
-    as a ledger that cannot be written; empty if all is well.
+    as a ledger that cannot be written; empty if all is well. locks: those that its plugins use, by name; "" stands for
+    all further ones once there are 100.
     """
 
     received: int = 0
@@ -57,3 +77,4 @@ class DaemonStats:
     connected: bool = False
     reconnects: int = 0
     problem: str = ""
+    locks: Mapping[str, LockStats] = field(default_factory=_none)

@@ -31,7 +31,10 @@ CLOCK_RATE = 1.05  # of two machines' clocks that count the same time; quartz di
 MARGIN = 0.3  # seconds
 MAX_TTL = 3600.0  # seconds: no record blocks a slot longer
 HISTORY = 16  # records that the stream keeps for each slot
-EVICTED = "evicted"  # the cause with which a lease is lost, and yet still to be freed
+# Causes with which a lease is lost. After an eviction, it is still to be freed.
+EVICTED = "evicted"
+TAKEN = "taken"
+SET_BACK = "the broker no longer has our record: its data was lost, or set back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +271,7 @@ class Lease:
                 if found.text("session") == self.session:
                     raise self.end(EVICTED, by=found.sender)
             elif found.text("do") == "hold" and found.text("session") != self.session:
-                raise self.end("taken", by=found.sender)
+                raise self.end(TAKEN, by=found.sender)
 
     def end(self, why: str, *, by: str = "") -> LeaseLostError:
         """Take note that the lease is lost, and return the error to raise."""

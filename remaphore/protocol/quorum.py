@@ -49,7 +49,7 @@ class Requirement:
 
 
 class SenderQuorum:
-    """Counts the destinations that have sent a message, until *needed* of them are heard.
+    """Counts the destinations that have sent a message, until *required* of them are heard.
 
     It keeps their names only: a message has up to 1 MiB.
     """
@@ -58,13 +58,13 @@ class SenderQuorum:
         """*peers*: those that are waited for. Raise UsageError if *requirement* is more than they are."""
         self._keys = {peer.key: peer.destination for peer in peers}
         self.expected = tuple(dict.fromkeys(self._keys.values()))
-        self.needed = requirement.of(len(self.expected))
+        self.required = requirement.of(len(self.expected))
         self.heard: dict[str, None] = {}  # in the order of arrival
 
     @property
     def met(self) -> bool:
         """Whether enough destinations are heard."""
-        return len(self.heard) >= self.needed
+        return len(self.heard) >= self.required
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -101,13 +101,13 @@ def senders(
 
 
 class ReplyQuorum:
-    """Counts the replies to a request until *needed* of *expected* destinations have succeeded, or cannot any more.
+    """Counts the replies to a request until *required* of *expected* destinations have succeeded, or cannot any more.
 
     fail_fast: whether the latter ends the request.
     """
 
-    def __init__(self, needed: int, expected: int, *, fail_fast: bool) -> None:
-        self.needed = needed
+    def __init__(self, required: int, expected: int, *, fail_fast: bool) -> None:
+        self.required = required
         self.timed_out = 0
         self._fail_fast = fail_fast
         self._succeeded = 0
@@ -126,12 +126,12 @@ class ReplyQuorum:
     @property
     def met(self) -> bool:
         """Whether enough destinations have succeeded."""
-        return self._succeeded >= self.needed
+        return self._succeeded >= self.required
 
     @property
     def decided(self) -> bool:
         """Whether nothing that may still arrive matters."""
-        return self.met or (self._fail_fast and self._possible < self.needed)
+        return self.met or (self._fail_fast and self._possible < self.required)
 
     def count(self, reply: Reply) -> None:
         """Count *reply*, the first of its destination."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import structlog
 from remaphore.config.settings import Config
 from remaphore.hooks.context import PluginContext, PluginNode
 from remaphore.hooks.plugin_tasks import CallGuard, PluginTasks
+from remaphore.hooks.stats import LockStats
 from remaphore.protocol.ping import Invocation
 from remaphore.receiving.ledger.state import plugin_directory
 from remaphore.receiving.plugin_errors import PluginErrorReporter
@@ -47,6 +48,11 @@ class PluginContexts:
             _tasks=self._tasks,
             _open_state_dir=self._open_state_dir,
         )
+
+    @property
+    def lock_stats(self) -> Mapping[str, LockStats]:
+        """What has happened to the locks of the plugins, by name."""
+        return self._node.lock_stats
 
     async def end_tasks(self, seconds: float) -> None:
         """Cancel all tasks, and wait for their ends; abandon those that have not ended within *seconds*."""

@@ -136,6 +136,7 @@ class Daemon:
             connected=self._bus.connected,
             reconnects=self._bus.reconnects,
             problem=self._ledger.problem,
+            locks=self._contexts.lock_stats,
         )
 
     def status(self, leave_out: bytes = b"") -> Status:

@@ -39,9 +39,9 @@ class Wait:
         return self._quorum.expected
 
     @property
-    def needed(self) -> int:
-        """How many of them are enough."""
-        return self._quorum.needed
+    def required(self) -> int:
+        """How many of them are required."""
+        return self._quorum.required
 
     @property
     def heard(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,14 @@ from tests.harness.nats_server import NatsServer, connected, running_jetstream
 
 ROOTS = count()
 Site = tuple[JetStream, NatsBus, str]
+
+
+@pytest.fixture(autouse=True)
+def state_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory below which nodes remember streams."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

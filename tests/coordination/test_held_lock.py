@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from remaphore.coordination.guardian import boottime
 from remaphore.coordination.held_lock import HeldLock
@@ -15,9 +17,12 @@ from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock_states import evict
 from remaphore.coordination.setup import make_streams
 from remaphore.errors import CoordinationUnavailableError, LeaseLostError, NotAcquiredError
-from remaphore.node import Node
+from remaphore.hooks.plugin_tasks import CallGuard
+from remaphore.messaging.signer import Signer
+from remaphore.node import DaemonNode, Node
 from remaphore.tasks import spawn
 from remaphore.testing import MemoryBroker, make_config
+from remaphore_plugins.metrics.collector import LockCollector
 from tests.coordination.test_jetstream import StreamsOf
 from tests.harness.locks import lock_config
 from tests.harness.nats_server import connected, running
@@ -38,12 +43,19 @@ async def test_a_block_holds_the_lock_and_frees_it_whatever_it_raises(streams_of
                 1 / 0  # noqa: B018
         async with left.lock("deploy", wait=0, slots=1) as third:
             assert first.token < second.token < third.token
+            assert left.lock_stats["deploy"].held == 1
+        ours, theirs = left.lock_stats["deploy"], right.lock_stats["deploy"]
+        assert (ours.acquired, ours.held, ours.waiting, ours.not_acquired, ours.lost) == (2, 0, 0, 0, {})
+        assert (theirs.acquired, theirs.held, theirs.waiting, theirs.not_acquired) == (1, 0, 0, 1)
+        assert sum(ours.wait_buckets.values()) == 2
 
 
 async def test_an_eviction_cancels_the_block_and_frees_the_lock(streams_of: StreamsOf) -> None:
     async with streams_of() as (js, bus, root):
         config = lock_config(1, root=root)
-        node = Node(bus, config)
+        node = DaemonNode(bus, Signer(config), time.time_ns, CallGuard())  # of plugins; it is the same as of a program
+        registry = CollectorRegistry()
+        registry.register(LockCollector(lambda: node.lock_stats))
         ended: list[str] = []
 
         async def hold() -> None:
@@ -62,7 +74,16 @@ async def test_an_eviction_cancels_the_block_and_frees_the_lock(streams_of: Stre
         assert task.cancelling() == 0
         await asyncio.sleep(0)  # nothing of the cancellation is left
         async with node.lock("a", wait=0):
-            pass
+            value = registry.get_sample_value
+            assert value("remaphore_locks_held", {"lock": "a"}) == 1
+            assert value("remaphore_locks_waiting", {"lock": "a"}) == 0
+            assert value("remaphore_lock_acquisitions_total", {"lock": "a", "result": "acquired"}) == 2
+            assert value("remaphore_lock_acquisitions_total", {"lock": "a", "result": "not-acquired"}) == 0
+            assert value("remaphore_lock_losses_total", {"lock": "a", "reason": "evicted"}) == 1
+            assert value("remaphore_lock_losses_total", {"lock": "a", "reason": "expired"}) == 0
+            assert value("remaphore_lock_renewal_failures_total", {"lock": "a"}) == 0
+            assert value("remaphore_lock_wait_seconds_count", {"lock": "a"}) == 2
+            assert value("remaphore_lock_wait_seconds_bucket", {"lock": "a", "le": "+Inf"}) == 2
 
 
 async def test_a_block_that_does_not_heed_its_end_gets_the_error_after_it(streams_of: StreamsOf) -> None:
@@ -113,12 +134,12 @@ async def test_without_a_broker_the_block_ends_before_others_may_have_the_lock(t
     config = f'jetstream {{ store_dir: "{tmp_path}/data" }}\n'
     async with running(tmp_path, config) as server, connected(server) as bus:
         await make_streams(JetStream(bus, "remaphore"), "remaphore")
+        node = Node(bus, lock_config(1))
         leases: list[HeldLock] = []
-
         ended: list[float] = []
 
         async def work() -> None:
-            async with Node(bus, lock_config(1)).lock("a", ttl=4) as lease:
+            async with node.lock("a", ttl=4) as lease:
                 leases.append(lease)
                 try:
                     await asyncio.Event().wait()
@@ -131,6 +152,7 @@ async def test_without_a_broker_the_block_ends_before_others_may_have_the_lock(t
         with pytest.raises(LeaseLostError, match="not renewed in time"):
             await asyncio.wait_for(task, 30)
         assert leases[0].deadline - 4 / 6 <= ended[0] < leases[0].deadline
+        assert (node.lock_stats["a"].lost, node.lock_stats["a"].held) == ({"expired": 1}, 0)
 
 
 async def test_a_bus_in_memory_has_no_locks() -> None:

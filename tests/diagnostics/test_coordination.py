@@ -1,17 +1,26 @@
 """Every finding about locks, on real servers: provoked, its hint followed, and then gone."""
 
 import asyncio
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from remaphore.coordination import streams
+from remaphore.coordination import high_water, streams
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.setup import make_streams
 from remaphore.diagnostics.coordination import _check_streams, check_captured, check_coordination
 from remaphore.diagnostics.findings import Code, Level
 from remaphore.diagnostics.peers import check_lock_names
-from tests.harness.nats_server import NatsServer, Realm, connected, credentials, running, serving
+from tests.harness.nats_server import (
+    NatsServer,
+    Realm,
+    connected,
+    credentials,
+    jetstream_config,
+    running,
+    serving,
+)
 from tests.harness.nodes import make_config
 
 VERBS = ("ping", "lock:deploy")
@@ -24,6 +33,12 @@ def server(tmp_path_factory):
     asyncio.run(found.start())
     yield found
     found.kill()
+
+
+@pytest.fixture(autouse=True)
+def state_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 def config_of(root, *verbs):
@@ -170,6 +185,58 @@ async def test_a_stream_that_is_half_full_is_a_warning_until_it_is_made_again(se
         assert "% full" in found[0].what
         await make_streams(js, "full", recreate=True)
         only(await found_by(check_coordination, config_of("full"), bus), Code.COORDINATION_OK, Level.OK)
+
+
+async def test_a_restored_backup_is_an_error_until_the_streams_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(high_water, "CONFIRM_AFTER", 0.01)
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
+    config = config_of("back")
+
+    async def examine():
+        async with connected(server) as bus:
+            return await found_by(check_coordination, config, bus)
+
+    async def make(**options):
+        async with connected(server) as bus:
+            await make_streams(JetStream(bus, "back"), "back", **options)
+
+    await server.start()
+    try:
+        await make()
+        await server.stop()
+        shutil.copytree(tmp_path / "data", tmp_path / "backup")
+        await server.start()
+        async with connected(server) as bus:
+            await JetStream(bus, "back").publish("back.coord.lock.deploy.0", b"x")
+        only(await examine(), Code.COORDINATION_OK, Level.OK)
+        await server.stop()
+        shutil.rmtree(tmp_path / "data")
+        shutil.copytree(tmp_path / "backup", tmp_path / "data")
+        await server.start()
+        for _ in range(2):  # it is not forgotten by being reported
+            found = only(await examine(), Code.COORDINATION_SET_BACK, Level.ERROR)
+            assert found.facts["last"] < found.facts["known"]
+            assert "coordination init --recreate" in found.hint
+        await make(recreate=True)
+        only(await examine(), Code.COORDINATION_OK, Level.OK)
+    finally:
+        server.kill()
+
+
+async def test_that_nothing_can_be_remembered_is_a_note(server, state_root):
+    state_root.mkdir()
+    (state_root / "_coordination").write_text("")
+    async with connected(server) as bus:
+        await make_streams(JetStream(bus, "note"), "note")
+        note, found = await found_by(check_coordination, config_of("note"), bus)
+        assert (note.code, note.level, found.code) == (
+            Code.COORDINATION_NOT_REMEMBERED,
+            Level.NOTE,
+            Code.COORDINATION_OK,
+        )
+        assert "Not a directory" in note.what
+        (state_root / "_coordination").unlink()
+        only(await found_by(check_coordination, config_of("note"), bus), Code.COORDINATION_OK, Level.OK)
 
 
 async def test_a_server_that_is_too_old_is_an_error(server, monkeypatch):

@@ -53,6 +53,10 @@ TESTS = {
     Code.COORDINATION_HALF_FULL: (
         f"{COORDINATION}::test_a_stream_that_is_half_full_is_a_warning_until_it_is_made_again"
     ),
+    Code.COORDINATION_SET_BACK: (
+        f"{COORDINATION}::test_a_restored_backup_is_an_error_until_the_streams_are_made_again"
+    ),
+    Code.COORDINATION_NOT_REMEMBERED: f"{COORDINATION}::test_that_nothing_can_be_remembered_is_a_note",
     Code.COORDINATION_SERVER_TOO_OLD: f"{COORDINATION}::test_a_server_that_is_too_old_is_an_error",
     Code.LOCK_NAME_INVALID: f"{COORDINATION}::test_a_permission_for_what_is_no_lock_is_a_warning",
     Code.RUNTIME_LIMITED: "tests/diagnostics/test_runtime.py::test_denied_call_is_a_finding",

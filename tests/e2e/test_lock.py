@@ -165,15 +165,35 @@ def test_without_streams_the_hint_is_how_to_make_them(site):
 
 
 def test_release_ends_the_command_and_the_next_one_begins(site):
-    holder = site.hold("left", ttl=300.0)
-    waiter = site.wait_in_line("right", ttl=300.0)
+    holder = site.hold("left", "--log-format", "json", ttl=300.0, how=("a secret",))
+    waiter = site.wait_in_line("right", "--log-format", "json", ttl=300.0)
+    waiter.wait_for("lock_waiting")
     done = site.run("third", "lock", "release", "deploy")
     assert done.returncode == 0
     assert "ended the lease of com.example.left" in done.stderr
     code, _ = holder.finish()
     assert code == 125
-    assert "evicted by com.example.third; the command was ended" in holder.lines[-1]
+    assert "evicted by com.example.third; the command was ended" in [x for x in holder.lines if x[0] != "{"][-1]
     assert waiter.finish()[0] == 0
+    first, second = site.tokens()
+    lost, sent, ended, released = holder.events()[1:]
+    assert (lost["event"], lost["reason"], lost["by"], lost["level"]) == (
+        "lock_lost",
+        "evicted",
+        "com.example.third",
+        "warning",
+    )
+    assert (sent["event"], sent["signal"], ended["event"]) == ("command_terminated", "SIGTERM", "command_ended")
+    assert (ended["exit_code"], released["event"]) == (128 + signal.SIGTERM, "lock_released")
+    assert {event["lock"] for event in holder.events()} == {"deploy"}
+    assert not any("a secret" in line for line in holder.lines)
+    assert [(event["token"], event["slot"]) for event in holder.events("lock_acquired")] == [(first, 0)]
+    waiting, acquired, *others = waiter.events()
+    assert (waiting["event"], waiting["held_by"], waiting["ahead"]) == ("lock_waiting", "com.example.left", 0)
+    assert (acquired["event"], acquired["token"]) == ("lock_acquired", second)
+    assert acquired["waited_seconds"] >= 1
+    assert [event["event"] for event in others] == ["command_ended", "lock_released"]
+    assert others[1]["held_seconds"] >= others[0]["seconds"] > 0
     assert site.overlaps() == 0
     assert site.run("third", "lock", "release", "deploy").returncode == 1
     assert site.run("third", "lock", "show", "deploy").returncode == 1

@@ -6,6 +6,7 @@ Each command writes a sign of its life every 20 ms, with its fencing token. docs
 import asyncio
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -95,11 +96,12 @@ def test_the_old_command_never_runs_beside_the_next_one(site, fault, how):
 
 
 def test_a_guardian_that_is_killed_frees_the_lock_at_once(site):
-    holder = site.hold("left", ttl=300.0)
+    holder = site.hold("left", "--log-format", "json", ttl=300.0)
     waiter = site.wait_in_line("right", ttl=300.0)
     os.kill(site.family(holder)[0], signal.SIGKILL)
     assert waiter.finish()[0] == 0  # long before the lease would have ended
     assert holder.finish()[0] == 125
+    assert [event["reason"] for event in holder.events("lock_lost")] == ["guardian-gone"]
     assert site.overlaps() == 0
 
 
@@ -153,7 +155,7 @@ def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the
     asyncio.run(server.start())
     site = Site(tmp_path, server, "away")
     try:
-        holder = site.hold("left", ttl=TTL, how=("ignores TERM",))
+        holder = site.hold("left", "--log-format", "json", ttl=TTL, how=("ignores TERM",))
         waiter = site.wait_in_line("right", ttl=TTL)
         since = time.monotonic_ns()
         asyncio.run(server.pause() if how == "stopped" else server.stop(signal.SIGKILL))
@@ -166,6 +168,11 @@ def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the
             asyncio.run(server.start())
         assert waiter.finish()[0] == 0
         assert holder.finish()[0] == 125
+        assert len(holder.events("lock_renewal_failed")) <= 1  # of many; none, if the guardian is quicker
+        (lost,) = holder.events("lock_lost")
+        assert lost["reason"] == "expired"
+        assert [event["signal"] for event in holder.events("command_terminated")] == ["SIGTERM", "SIGKILL"]
+        assert holder.events("lock_acquired", "lock_released") == holder.events()[:1]
         assert site.overlaps() == 0
         assert len(site.tokens()) == 2
         assert site.tokens() == sorted(site.tokens())
@@ -179,16 +186,46 @@ def test_a_broker_that_is_killed_and_starts_again_changes_nothing(tmp_path):
     asyncio.run(server.start())
     site = Site(tmp_path, server, "restarted")
     try:
-        holder = site.hold("left", ttl=20.0)
+        holder = site.hold("left", "--log-format", "json", "--verbose", ttl=20.0)
         waiter = site.wait_in_line("right", ttl=20.0)
         asyncio.run(server.stop(signal.SIGKILL))
         number = len(site.signs())
         site.until(lambda: len(site.signs()) > number + 20)  # it continues meanwhile
         asyncio.run(server.start())
+        holder.wait_for("broker_reconnected")
         assert holder.stop()[0] == 128 + signal.SIGTERM
+        assert [event["signal"] for event in holder.events("signal_forwarded")] == ["SIGTERM"]
+        assert holder.events("lock_lost", "command_terminated") == []
         assert waiter.finish()[0] == 0
         assert site.overlaps() == 0
         assert len(site.tokens()) == 2
+    finally:
+        site.end()
+        server.kill()
+
+
+def test_a_restored_backup_of_the_broker_is_said_and_the_command_runs(tmp_path):
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
+    asyncio.run(server.start())
+    site = Site(tmp_path, server, "restored")
+    try:
+        asyncio.run(server.stop())
+        shutil.copytree(tmp_path / "data", tmp_path / "backup")
+        asyncio.run(server.start())
+        done = site.run("left", "lock", "deploy", "--", "true")
+        assert (done.returncode, done.stderr) == (0, "")
+        asyncio.run(server.stop())
+        shutil.rmtree(tmp_path / "data")
+        shutil.copytree(tmp_path / "backup", tmp_path / "data")
+        asyncio.run(server.start())
+        done = site.run("left", "lock", "--log-format", "json", "deploy", "--", "echo", "it runs")
+        assert (done.returncode, done.stdout) == (0, "it runs\n")
+        assert "remaphore: warning: the data of stream restored-coord was set back" in done.stderr
+        assert '"event": "stream_set_back"' in done.stderr
+        listed = site.run("left", "lock", "list")
+        assert listed.returncode == 0
+        assert "coordination init --recreate" in listed.stderr
+        assert site.run("right", "lock", "list").stderr == ""  # it has seen nothing
     finally:
         site.end()
         server.kill()

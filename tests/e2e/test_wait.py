@@ -140,7 +140,7 @@ def test_json_is_one_object_at_the_end_with_exact_payloads(site, start):
     jsonschema.validate(document, SCHEMA)
     messages = document.pop("messages")
     assert document == {
-        "needed": 2,
+        "required": 2,
         "met": True,
         "expected": ["com.db.1", "com.db.2", "com.db.10"],
         "heard": ["com.db.10", "com.db.1"],

@@ -71,7 +71,7 @@ class Site:
             number,
             f"com.example.{name}",
             servers=servers or (self.server.url,),
-            settings=f'subject = "{self.root}"\n',
+            settings=f'subject = "{self.root}"\nstate_dir = "{self.folder}/state-{name}"\n',
             verbs=verbs,
             peers=peers,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -46,6 +47,11 @@ class Process:
         matching = [line for line in self.lines if text in line]
         assert matching, f"ended without {text!r}:\n{shown}"
         return matching[0]
+
+    def events(self, *names):
+        """Return the events of its JSON log, or those with one of these names."""
+        found = [json.loads(line) for line in self.lines if line.startswith("{")]
+        return [event for event in found if not names or event["event"] in names]
 
     def finish(self):
         """Wait for the end; return exit code and stdout. After twice SECONDS it is killed, and the exit code is -9."""

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from structlog.testing import capture_logs
 
-from remaphore import DaemonStats, DropReason, PluginError, VerbSettings
+from remaphore import DaemonStats, DropReason, LockStats, PluginError, VerbSettings
 from remaphore.extras import install_hint
 from remaphore.hooks import manager
 from remaphore.protocol.peers import Peer
@@ -30,7 +30,7 @@ from remaphore_plugins.metrics.collector import MetricsCollector
 from remaphore_plugins.metrics.server import MetricsServer
 from remaphore_plugins.metrics.settings import Listen, MetricsSettings
 from tests.harness.factories import make_encoded, make_key
-from tests.harness.metrics import fetch, total
+from tests.harness.metrics import fetch, scrape, total
 from tests.harness.nodes import NAMES, make_config
 from tests.plugins import metrics_daemon
 from tests.plugins.metrics_daemon import FREE_PORT
@@ -346,6 +346,32 @@ async def test_a_failed_scrape_is_one_line_in_the_log_and_the_next_one_works(cap
     assert [record.getMessage() for record in caplog.records] == ["a scrape failed: RuntimeError('broken')"]
     assert "remaphore_connected" in await asyncio.to_thread(fetch, plugin.url)
     await plugin.remaphore_shutdown("stopped")
+
+
+async def test_the_locks_of_plugins_are_served_each_by_its_name():
+    buckets = {0.5: 2, float("inf"): 1}
+    first = LockStats(1, 2, 3, 4, 5, {"evicted": 6}, 7.5, buckets)
+    others = LockStats(0, 0, 1, 0, 0, {}, 0.1, buckets)
+    plugin = ready_plugin()
+    await plugin.remaphore_startup(lambda: DaemonStats(locks={"deploy": first, "other": others, "": others}))
+    series = await asyncio.to_thread(scrape, plugin.url)
+    await plugin.remaphore_shutdown("stopped")
+    assert {key: value for key, value in series.items() if "deploy" in key} == {
+        ("remaphore_locks_held", "deploy"): 1,
+        ("remaphore_locks_waiting", "deploy"): 2,
+        ("remaphore_lock_acquisitions_total", "deploy", "acquired"): 3,
+        ("remaphore_lock_acquisitions_total", "deploy", "not-acquired"): 4,
+        ("remaphore_lock_renewal_failures_total", "deploy"): 5,
+        ("remaphore_lock_losses_total", "deploy", "evicted"): 6,
+        ("remaphore_lock_losses_total", "deploy", "expired"): 0,
+        ("remaphore_lock_losses_total", "deploy", "set-back"): 0,
+        ("remaphore_lock_losses_total", "deploy", "taken"): 0,
+        ("remaphore_lock_wait_seconds_bucket", "0.5", "deploy"): 2,
+        ("remaphore_lock_wait_seconds_bucket", "+Inf", "deploy"): 3,
+        ("remaphore_lock_wait_seconds_count", "deploy"): 3,
+        ("remaphore_lock_wait_seconds_sum", "deploy"): 7.5,
+    }
+    assert {key[1] for key in series if key[0] == "remaphore_locks_held"} == {"deploy", "other", "(other)"}
 
 
 def test_without_prometheus_client_the_hint_is_what_to_install(monkeypatch):

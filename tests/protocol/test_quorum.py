@@ -135,7 +135,7 @@ def test_of_a_key_that_is_listed_twice_the_first_entry_counts() -> None:
 def test_a_destination_counts_once_whatever_it_sends_and_with_whichever_key() -> None:
     second = make_peer(3, "com.left")
     quorum = SenderQuorum((LEFT, second, RIGHT), Requirement.parse("all"))
-    assert (quorum.expected, quorum.needed) == (("com.left", "com.right"), 2)
+    assert (quorum.expected, quorum.required) == (("com.left", "com.right"), 2)
     assert quorum.count(make_message(1, payload=b"first"))
     assert not quorum.count(make_message(1, payload=b"again"))
     assert not quorum.count(make_message(3))
@@ -175,7 +175,7 @@ def test_the_quorum_is_met_exactly_when_enough_different_destinations_are_heard(
             name = f"com.n{destinations[key]}"
             assert quorum.count(message) is (name not in heard)
             heard.add(name)
-        assert quorum.met is (len(heard) >= quorum.needed)
+        assert quorum.met is (len(heard) >= quorum.required)
         assert set(quorum.missing) == set(quorum.expected) - heard
         assert quorum.heard.keys() == heard
 
@@ -229,7 +229,7 @@ def test_a_quorum_is_made_of_what_is_required_or_not_at_all() -> None:
     for require in (2, "2", "50%", Requirement(2)):
         quorum = ReplyQuorum.of(require, 4, fail_fast=True)
         assert quorum is not None
-        assert quorum.needed == 2
+        assert quorum.required == 2
     assert ReplyQuorum.of(None, 4, fail_fast=False) is None
     with pytest.raises(UsageError, match="fail_fast needs a requirement"):
         ReplyQuorum.of(None, 4, fail_fast=True)

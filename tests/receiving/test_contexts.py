@@ -15,7 +15,14 @@ import structlog
 
 from remaphore import PluginNode, hookimpl
 from remaphore.config.settings import VerbSettings
-from remaphore.errors import BrokerUnavailableError, NoReceiversError, NotPermittedError, StateError, UsageError
+from remaphore.errors import (
+    BrokerUnavailableError,
+    CoordinationUnavailableError,
+    NoReceiversError,
+    NotPermittedError,
+    StateError,
+    UsageError,
+)
 from remaphore.node import DaemonNode, Node
 from remaphore.protocol import wire
 from remaphore.protocol.drop import DropReason
@@ -101,7 +108,7 @@ def messages(broker):
     return [wire.decode(raw).message() for _, raw in broker.published]
 
 
-@pytest.mark.parametrize("name", ["send", "request"])
+@pytest.mark.parametrize("name", ["send", "request", "lock"])
 def test_its_calls_are_those_of_a_node(name):
     ours, declared = (inspect.signature(getattr(kind, name)) for kind in (Node, PluginNode))
     assert [*ours.parameters] == [*declared.parameters]
@@ -119,6 +126,19 @@ async def test_each_plugin_has_a_context_of_its_own_on_the_node_of_the_daemon(tm
         assert first.context.node is second.context.node
         assert {(context.config.destination, context.instance) for context in contexts} == {("com.two", "main")}
         assert [context.state_dir.name for context in contexts] == ["first", "second"]
+
+
+async def test_the_locks_of_plugins_are_in_the_statistics_of_the_daemon(tmp_path):
+    plugin = Plugin()
+    async with world(tmp_path, 2, node2={"first": plugin}) as daemon:
+        assert daemon.stats().locks == {}
+        with pytest.raises(CoordinationUnavailableError):  # the bus is in memory
+            async with plugin.context.node.lock("deploy", wait=0):
+                pass
+        assert (daemon.stats().locks["deploy"].waiting, daemon.stats().locks["deploy"].acquired) == (0, 0)
+    with pytest.raises(UsageError, match=r"node\.lock was called too late"):
+        async with plugin.context.node.lock("deploy"):
+            pass
 
 
 async def test_at_startup_in_a_message_and_at_shutdown_messages_can_be_sent_and_requested(tmp_path):

@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from remaphore import Config, DaemonStats, DropReason, Outcome, QueueState, Reply
+from remaphore import Config, DaemonStats, DropReason, LockStats, Outcome, QueueState, Reply
 
 OTHER = "other"  # the label of all verbs that the configuration does not name
 
@@ -49,6 +49,8 @@ _REJECTIONS = (
     "verb-not-permitted",
 )
 _REPLIES = ("sent", "failed")
+_OTHER_LOCKS = "(other)"  # no lock can have this name
+_LOSSES = ("evicted", "expired", "set-back", "taken")
 # Handlers are programs: from one that ends immediately to the ten minutes that a verb has by default, and beyond.
 _BUCKETS_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 600, 3600)
 _ANY = "*"  # permits every verb, and is not one
@@ -207,12 +209,53 @@ def _families(now: DaemonStats, labels: VerbLabels) -> Iterator[Metric]:
         for label, value in zip(queues, values, strict=True):
             family.add_metric([label], value)
         yield family
+    yield from lock_families(now.locks)
     yield GaugeMetricFamily("remaphore_connected", "1 with a connection to the broker, 0 without.", int(now.connected))
     yield CounterMetricFamily("remaphore_reconnects", "Connections to the broker after the first.", now.reconnects)
     yield GaugeMetricFamily("remaphore_problem", "1 while nothing can run, 0 otherwise.", int(bool(now.problem)))
     build = GaugeMetricFamily("remaphore_build_info", "Always 1; see the labels.", labels=["version", "python"])
     build.add_metric([version("remaphore"), platform.python_version()], 1)
     yield build
+
+
+class LockCollector:
+    """The metrics of the locks of one node, for a program with a registry of its own. read: `node.lock_stats`.
+
+    REGISTRY.register(LockCollector(lambda: node.lock_stats))
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, LockStats]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics now."""
+        return lock_families(self._read())
+
+
+def lock_families(locks: Mapping[str, LockStats]) -> Iterator[Metric]:
+    """Yield the metrics of *locks*, by name; those of the empty name are of all that were beyond a limit."""
+    held = GaugeMetricFamily("remaphore_locks_held", "Leases that this node holds.", labels=["lock"])
+    waiting = GaugeMetricFamily("remaphore_locks_waiting", "Tries to acquire that wait.", labels=["lock"])
+    acquired = CounterMetricFamily(
+        "remaphore_lock_acquisitions", "Tries that ended: acquired, not-acquired in time.", labels=["lock", "result"]
+    )
+    failed = CounterMetricFamily("remaphore_lock_renewal_failures", "Series of failed renewals.", labels=["lock"])
+    lost = CounterMetricFamily("remaphore_lock_losses", "Leases that were lost, by reason.", labels=["lock", "reason"])
+    text = "Time until a lease was acquired."
+    wait = HistogramMetricFamily("remaphore_lock_wait_seconds", text, labels=["lock"])
+    for name, stats in locks.items():
+        label = name or _OTHER_LOCKS
+        held.add_metric([label], stats.held)
+        waiting.add_metric([label], stats.waiting)
+        acquired.add_metric([label, "acquired"], stats.acquired)
+        acquired.add_metric([label, "not-acquired"], stats.not_acquired)
+        failed.add_metric([label], stats.renewals_failed)
+        for reason, number in {**dict.fromkeys(_LOSSES, 0), **stats.lost}.items():
+            lost.add_metric([label, reason], number)
+        bounds = map(floatToGoString, stats.wait_buckets)
+        buckets = zip(bounds, accumulate(stats.wait_buckets.values()), strict=True)
+        wait.add_metric([label], list(buckets), stats.wait_seconds)
+    yield from (held, waiting, acquired, failed, lost, wait)
 
 
 def _by_reason(name: str, text: str, all_of: Mapping[str, int], exact: Mapping[str, int]) -> Metric:

@@ -168,9 +168,28 @@ async def _asked(config: Config, ask: Callable[[JetStream], Any]) -> Any:
         config.servers, auth=config.auth, tls=config.tls, limit=CONNECT_LIMIT, on_notice=output.notice
     )
     try:
-        return await ask(JetStream(bus, config.subject))
+        jetstream = JetStream(bus, config.subject)
+        answer = await ask(jetstream)
+        await _warn_of_set_back(config, jetstream)
+        return answer
     finally:
         await bus.close()
+
+
+async def _warn_of_set_back(config: Config, jetstream: JetStream) -> None:
+    """Warn if the broker's data was set back; what keeps us from finding that out is a matter of doctor."""
+    import contextlib
+    import os
+
+    from remaphore.coordination.high_water import HINT, HighWaterMarks
+    from remaphore.errors import RemaphoreError, with_hint
+    from remaphore.receiving.ledger.state import coordination_directory
+
+    folder = coordination_directory(config, os.environ)
+    with contextlib.suppress(RemaphoreError):
+        found = await HighWaterMarks(folder, jetstream, config.servers).check()
+        if found is not None:
+            output.notice(with_hint(f"warning: {found}", HINT))
 
 
 def _row(lock: LockState) -> tuple[str, str, str, str]:

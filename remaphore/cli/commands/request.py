@@ -286,7 +286,7 @@ def collector_options(
         "format": options.format,
         "failed": options.failed,
         "expected": destinations,
-        "required": quorum and quorum.needed,
+        "required": quorum and quorum.required,
         "save": save,
         "summary": options.report,
         "progress": options.report and not options.verbose,  # with --verbose the log shows the progress

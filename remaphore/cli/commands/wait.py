@@ -161,7 +161,7 @@ async def _hear(options: Wait, node: Node, waiting: Waiting, rows: list[dict[str
         elif first:
             output.write(to_line(message))
         if first and not waiting.met and output.at_terminal():
-            output.notice(f"{len(waiting.heard)} of {waiting.needed} heard, waiting for {_listed(waiting.missing)}")
+            output.notice(f"{len(waiting.heard)} of {waiting.required} heard, waiting for {_listed(waiting.missing)}")
         if message.wants_reply:  # also to one that does not count: its sender may not know that we have heard it
             reply = spawn(_reply(node, message), name="reply")
             replies.add(reply)
@@ -183,7 +183,7 @@ def describe(options: Wait, config: Config, waiting: Waiting) -> str:
     """Return for which messages of which nodes the command waits, and how to end it."""
     from remaphore.protocol import subject
 
-    number = "all" if waiting.needed == len(waiting.expected) else f"{waiting.needed} of"
+    number = "all" if waiting.required == len(waiting.expected) else f"{waiting.required} of"
     parts = [f"waiting for {number} {_listed(waiting.expected)}"]
     parts += [f"with the id {options.id!r}"] if options.id else []
     parts += [f"with the verb {' or '.join(options.verbs)}"] if options.verbs else []
@@ -201,13 +201,13 @@ def _write_result(options: Wait, waiting: Waiting, rows: list[dict[str, object]]
     if options.json:
         output.write_json(to_document(waiting, rows))
     missing = "" if waiting.met else f"; missing: {_listed(waiting.missing)}"
-    output.notice(f"{len(waiting.heard)} of {waiting.needed} heard{missing}")
+    output.notice(f"{len(waiting.heard)} of {waiting.required} heard{missing}")
 
 
 def to_document(waiting: Waiting, rows: list[dict[str, object]]) -> dict[str, object]:
     """Return the state of *waiting*, and *rows* for its messages, as --json prints them (docs/wait.schema.json)."""
     return {
-        "needed": waiting.needed,
+        "required": waiting.required,
         "met": waiting.met,
         "expected": list(waiting.expected),
         "heard": list(waiting.heard),

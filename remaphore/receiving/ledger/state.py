@@ -22,6 +22,7 @@ PLUGINS = "plugins"  # the directory, in that of an instance, with those of its 
 UNKNOWN_PID = "unknown"  # of a daemon that could not write it, as on a full disk
 
 LOCK = "lock"
+COORDINATION = "_coordination"  # no instance has such a name
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 
@@ -50,6 +51,13 @@ def default_root(environ: Mapping[str, str]) -> Path:
         if (home := Path.home()).is_absolute():
             return home / ".local" / "state" / "remaphore"
     raise StateError("no state directory: this user has no home", hint="set state_dir in the configuration, or HOME")
+
+
+def coordination_directory(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """Return the directory for what all programs of our user remember of streams; None if this user has no home."""
+    with suppress(StateError):
+        return (config.state_dir or default_root(environ)) / COORDINATION
+    return None
 
 
 def check(folder: Path) -> None:
