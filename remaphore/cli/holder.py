@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -124,12 +125,7 @@ class Holder:
                 raise asyncio.CancelledError
             ending = await self._guard(lock, lease, command)
         except OSError as error:
-            word = (
-                "not found" if error.errno == errno.ENOENT else f"cannot be executed: {os.strerror(error.errno or 0)}"
-            )
-            say(f"error: {options.command[0]}: {word}")
-            say("hint: the command after -- is executed without a shell: use sh -c for shell syntax")
-            ending = Ending(holding.EXIT_NOT_FOUND if error.errno == errno.ENOENT else holding.EXIT_CANNOT_EXECUTE)
+            ending = Ending(say_not_executed(options.command[0], error))
         finally:
             released = await lock.release(lease)
         if ending.why:
@@ -171,6 +167,20 @@ def say(line: str) -> None:
     """Write *line* to stderr, if it is still read: the command continues without."""
     with contextlib.suppress(OSError):
         output.notice(line)
+
+
+def say_not_executed(program: str, error: OSError) -> int:
+    """Say why *program* could not be executed; return the exit code."""
+    missing = error.errno == errno.ENOENT
+    what = f"cannot be executed: {os.strerror(error.errno or 0)}"
+    hint = holding.process_hint(error) or "the command after -- is executed without a shell: use sh -c for shell syntax"
+    if missing and shutil.which(program):
+        what, hint = "cannot be executed: its interpreter was not found", "correct its first line, after #!"
+    elif missing:
+        what = "not found"
+    say(f"error: {program}: {what}")
+    say(f"hint: {hint}")
+    return holding.EXIT_NOT_FOUND if missing else holding.EXIT_CANNOT_EXECUTE
 
 
 def holders(found: Sequence[HolderOf]) -> str:

@@ -5,12 +5,13 @@ The guardian is forked first, see `coordination.guardian`: nothing here may impo
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from remaphore.errors import UsageError
+from remaphore.errors import RemaphoreError, UsageError, resource_hint
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -133,11 +134,22 @@ def exit_code(text: str) -> int:
     return int(text)
 
 
+def process_hint(error: OSError) -> str:
+    """Return the hint if *error* means that there is no room for one more process, else an empty string."""
+    if error.errno == errno.EAGAIN:
+        return "end other processes of this user, or raise TasksMax of the unit, the container's limit, or ulimit -u"
+    return resource_hint(error)
+
+
 def run(options: Holding) -> int:
     """Wait for the lock, and run the command; return its exit code, or one of ours."""
     from remaphore.coordination import guardian
 
-    forked = guardian.fork(options.command)
+    try:
+        forked = guardian.fork(options.command)
+    except OSError as error:
+        hint = process_hint(error) or "permit the system calls fork, prctl and socketpair, as container runtimes do"
+        raise RemaphoreError(f"cannot guard the command: {error.strerror}", hint=hint) from None
     try:
         from remaphore import tasks
         from remaphore.cli.configuration import load_config
