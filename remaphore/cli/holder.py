@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Holder as HolderOf
 from remaphore.coordination.lock import Lock, Waiting
 from remaphore.interrupts import heeded
-from remaphore.protocol.lease import Lease
+from remaphore.protocol.lease import CLOCK_RATE, MARGIN, Lease
 from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
 
@@ -103,6 +104,8 @@ class Holder:
             announcement.cancel()
         if lease is None:
             say(f"{self._describe()}; not acquired")
+            if self._waiting and wait is not None and wait < (quiet := quiet_time(self._waiting.holders)):
+                say(f"hint: if its holder is gone, wait for longer than its --ttl: --wait {quiet + 1}s")
         return lease
 
     def _describe(self) -> str:
@@ -181,6 +184,14 @@ def say_not_executed(program: str, error: OSError) -> int:
     say(f"error: {program}: {what}")
     say(f"hint: {hint}")
     return holding.EXIT_NOT_FOUND if missing else holding.EXIT_CANNOT_EXECUTE
+
+
+def quiet_time(found: Sequence[HolderOf]) -> int:
+    """Return the seconds after which a node that waits follows holders that are gone, 0 for none.
+
+    Each try observes them from its own beginning, so no sequence of shorter ones gets the lock.
+    """
+    return math.ceil(max(each.ttl for each in found) * CLOCK_RATE + MARGIN) if found else 0
 
 
 def holders(found: Sequence[HolderOf]) -> str:

@@ -68,7 +68,7 @@ class Holding:
         if not command or not command[0]:
             raise UsageError("no command", hint="write it after --, such as: remaphore lock NAME -- COMMAND")
         if not MIN_TTL <= ttl <= MAX_TTL:
-            raise UsageError(f"--ttl: {ttl:g}s is not from {MIN_TTL:g}s to 1h", hint="the default is 30s")
+            raise UsageError(f"--ttl: {ttl:.10g}s is not from {MIN_TTL:g}s to 1h", hint="the default is 30s")
         if grace is not None and grace > ttl * MAX_GRACE:
             raise UsageError(f"--grace: more than a third of --ttl, {ttl:g}s", hint="use a longer --ttl, or less grace")
         if name in os.environ.get(NAMES, "").split():
