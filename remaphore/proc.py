@@ -107,6 +107,14 @@ def children(parent: int) -> Iterator[tuple[Process, bool]]:
             yield read
 
 
+def is_ours() -> bool:
+    """Return whether /proc is mounted, and has the pids that we have: that of another pid namespace has others."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - it is no path
+    except OSError:
+        return False
+
+
 def set_subreaper(yes: bool, /) -> None:  # noqa: FBT001 - as prctl accepts it
     """Become the parent of all orphans among our descendants, or no longer. Raise OSError."""
     _prctl(_PR_SET_CHILD_SUBREAPER, int(yes))
@@ -122,7 +130,7 @@ def die_with_parent(parent: int) -> None:
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(2) failed")
+        raise OSError(ctypes.get_errno(), f"prctl(2) failed: {os.strerror(ctypes.get_errno())}")
 
 
 def _known(seen: Iterable[Process], living: Mapping[int, Process]) -> set[int]:

@@ -42,6 +42,19 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     return task
 
 
+async def finished(task: asyncio.Task[Any]) -> None:
+    """Wait until *task* is done; if we are cancelled meanwhile, raise that once it is. Its exceptions are its own.
+
+    For what a cancellation must not leave half done, and whose time is limited. A second cancellation is raised at
+    once, and the task continues alone.
+    """
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
     """Run *main* as asyncio.run does; return its result, at most END_SECONDS later than it ended.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from remaphore.coordination.lock import Lock, LockEvents, Waiting
 from remaphore.errors import with_hint
 from remaphore.interrupts import heeded
 from remaphore.logs import LibraryLogger
-from remaphore.protocol.lease import Lease
+from remaphore.protocol.lease import CLOCK_RATE, MARGIN, Lease
 from remaphore.tasks import on_stop, spawn
 from remaphore.transport.nats_client import NatsBus
 
@@ -124,6 +126,8 @@ class Holder:
             announcement.cancel()
         if lease is None:
             say(f"{self._describe()}; not acquired")
+            if self._waiting and wait is not None and wait < (quiet := quiet_time(self._waiting.holders)):
+                say(f"hint: if its holder is gone, wait for longer than its --ttl: --wait {quiet + 1}s")
         return lease
 
     def _describe(self) -> str:
@@ -151,12 +155,7 @@ class Holder:
                 raise asyncio.CancelledError
             ending = await self._guard(lock, lease, command)
         except OSError as error:
-            word = (
-                "not found" if error.errno == errno.ENOENT else f"cannot be executed: {os.strerror(error.errno or 0)}"
-            )
-            say(f"error: {options.command[0]}: {word}")
-            say("hint: the command after -- is executed without a shell: use sh -c for shell syntax")
-            ending = Ending(holding.EXIT_NOT_FOUND if error.errno == errno.ENOENT else holding.EXIT_CANNOT_EXECUTE)
+            ending = Ending(say_not_executed(options.command[0], error))
         finally:
             released = await lock.release(lease)
             if self._watch is not None:
@@ -247,6 +246,28 @@ def say(line: str) -> None:
     """Write *line* to stderr, if it is still read: the command continues without."""
     with contextlib.suppress(OSError):
         output.notice(line)
+
+
+def say_not_executed(program: str, error: OSError) -> int:
+    """Say why *program* could not be executed; return the exit code."""
+    missing = error.errno == errno.ENOENT
+    what = f"cannot be executed: {os.strerror(error.errno or 0)}"
+    hint = holding.process_hint(error) or "the command after -- is executed without a shell: use sh -c for shell syntax"
+    if missing and shutil.which(program):
+        what, hint = "cannot be executed: its interpreter was not found", "correct its first line, after #!"
+    elif missing:
+        what = "not found"
+    say(f"error: {program}: {what}")
+    say(f"hint: {hint}")
+    return holding.EXIT_NOT_FOUND if missing else holding.EXIT_CANNOT_EXECUTE
+
+
+def quiet_time(found: Sequence[HolderOf]) -> int:
+    """Return the seconds after which a node that waits follows holders that are gone, 0 for none.
+
+    Each try observes them from its own beginning, so no sequence of shorter ones gets the lock.
+    """
+    return math.ceil(max(each.ttl for each in found) * CLOCK_RATE + MARGIN) if found else 0
 
 
 def holders(found: Sequence[HolderOf]) -> str:

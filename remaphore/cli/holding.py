@@ -5,13 +5,14 @@ The guardian is forked first, see `coordination.guardian`: nothing here may impo
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from remaphore.cli import output
-from remaphore.errors import UsageError
+from remaphore.errors import RemaphoreError, UsageError, resource_hint
 
 if TYPE_CHECKING:
     from remaphore.cli.arguments import Parser
@@ -70,7 +71,7 @@ class Holding:
         if not command or not command[0]:
             raise UsageError("no command", hint="write it after --, such as: remaphore lock NAME -- COMMAND")
         if not MIN_TTL <= ttl <= MAX_TTL:
-            raise UsageError(f"--ttl: {ttl:g}s is not from {MIN_TTL:g}s to 1h", hint="the default is 30s")
+            raise UsageError(f"--ttl: {ttl:.10g}s is not from {MIN_TTL:g}s to 1h", hint="the default is 30s")
         if grace is not None and grace > ttl * MAX_GRACE:
             raise UsageError(f"--grace: more than a third of --ttl, {ttl:g}s", hint="use a longer --ttl, or less grace")
         if name in os.environ.get(NAMES, "").split():
@@ -143,11 +144,22 @@ def exit_code(text: str) -> int:
     return int(text)
 
 
+def process_hint(error: OSError) -> str:
+    """Return the hint if *error* means that there is no room for one more process, else an empty string."""
+    if error.errno == errno.EAGAIN:
+        return "end other processes of this user, or raise TasksMax of the unit, the container's limit, or ulimit -u"
+    return resource_hint(error)
+
+
 def run(options: Holding) -> int:
     """Wait for the lock, and run the command; return its exit code, or one of ours."""
     from remaphore.coordination import guardian
 
-    forked = guardian.fork(options.command)
+    try:
+        forked = guardian.fork(options.command)
+    except OSError as error:
+        hint = process_hint(error) or "permit the system calls fork, prctl and socketpair, as container runtimes do"
+        raise RemaphoreError(f"cannot guard the command: {error.strerror}", hint=hint) from None
     try:
         from remaphore import tasks
         from remaphore.cli.configuration import load_config

@@ -25,7 +25,7 @@ from remaphore.errors import (
 from remaphore.protocol.lease import HISTORY, Lease, ObservedSlot, Sendings
 from remaphore.protocol.line import REFRESH, TICKET_TTL, Line, turn
 from remaphore.protocol.record import Entry
-from remaphore.tasks import spawn
+from remaphore.tasks import finished, spawn
 from remaphore.transport.bus import Hear, Incoming
 
 POLL = 2.0  # seconds after which a waiter looks, although it has heard nothing
@@ -67,7 +67,7 @@ class Acquisition:
             async with self._listening(None if wait is None else max(wait, TIMEOUT)):
                 lease = await self._take(end, at_once=wait == 0)
         except BaseException:
-            await self._leave(None)
+            await finished(spawn(self._leave(None), name="leave the line"))
             raise
         if lease is None:
             await self._leave(None)

@@ -46,6 +46,7 @@ class GuardedCommand:
         self._ended = ended
         self._deadline = float("inf")
         self._why = ""
+        self._group = 0  # of the command, until that has ended
         self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def run(self, variables: Mapping[str, str], *, deadline: float) -> Ending:
@@ -60,10 +61,13 @@ class GuardedCommand:
         try:
             if os.isatty(0):
                 signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what we say on stderr is said in the background, too
+            if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+                self._heed_stop()
             self._order(start=dict(variables), deadline=deadline, grace=self._grace)
             return await self._wait()
         finally:
             loop.remove_reader(line.fileno())
+            loop.remove_signal_handler(signal.SIGTSTP)
 
     def prolong(self, deadline: float) -> None:
         """Move the deadline."""
@@ -88,11 +92,13 @@ class GuardedCommand:
             if "failed" in event:
                 raise OSError(event["failed"], os.strerror(event["failed"]))
             if "stopped" in event:
-                os.kill(0, signal.SIGTSTP)  # with the pipeline that we are part of; it returns when we are continued
-                self._order(**{"continue": True})
+                self._stop_too()
+            if "started" in event:
+                self._group = event["started"]
             if "sent" in event:
                 self._ended(event["sent"], event["why"])
             if "exited" in event:
+                self._group = 0
                 code = event["exited"]
                 ending = Ending(code if code >= 0 else 128 - code, event["ended"])
                 if event["left"] and not event["ended"]:
@@ -103,7 +109,7 @@ class GuardedCommand:
     async def _end_without_guardian(self, ending: Ending) -> Ending:
         """Do what the guardian can no longer do."""
         why, killed = self._why or ending.why or "the guardian is gone", False
-        while kill_descendants():  # nothing tells the end of processes that are no children of ours
+        while kill_descendants(self._group):  # nothing tells the end of processes that are no children of ours
             killed = True
             await asyncio.sleep(0.01)
         if killed:
@@ -119,6 +125,18 @@ class GuardedCommand:
                 if boottime() > self._deadline + GUARDIAN_LATE:
                     self._why = self._why or "the lease was not renewed in time"
                     return None
+
+    def _stop_too(self) -> None:
+        """Stop with the pipeline that we are part of, and continue the command when we are continued."""
+        heeded = asyncio.get_running_loop().remove_signal_handler(signal.SIGTSTP)
+        os.kill(0, signal.SIGTSTP)  # it returns when we are continued
+        if heeded:
+            self._heed_stop()
+        self._order(**{"continue": True})
+
+    def _heed_stop(self) -> None:
+        """Let Ctrl-Z stop the command first: a lock that stood still alone would lose its lease under the command."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, lambda: self._order(stop=True))
 
     def _hear(self) -> None:
         try:

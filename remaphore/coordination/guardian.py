@@ -12,7 +12,9 @@ kills the command (PR_SET_PDEATHSIG), and the lock's process, a subreaper too, k
 It is forked before asyncio is imported: a process of one thread, with a third of the memory.
 
 On a terminal the command has a process group of its own, in the foreground, as a shell's job has: Ctrl-C reaches the
-command alone, and Ctrl-Z stops the command, then the lock (`stopped`, `continue`). Elsewhere it gets its own session.
+command alone, and Ctrl-Z stops the command, then the lock (`stopped`, `continue`). Where its output goes into a pipe,
+the terminal stays with the pipeline, whose end may be a pager, until the command asks for it. Where stdin is no
+terminal, it gets its own session. There, and in a pipeline, the lock passes Ctrl-C and Ctrl-Z on (`signal`, `stop`).
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from remaphore import proc
+from remaphore.errors import RemaphoreError
 from remaphore.proc import Process
 
 # Seconds. poll(2) counts a clock that stands still while the machine sleeps: so the deadline is looked at this often.
 TICK = 0.2
 _MOST = 65_536  # bytes of one order
-_STDIN = 0
+_STDIN, _STDOUT = 0, 1
+_WANTS_TERMINAL = (signal.SIGTTIN, signal.SIGTTOU)
 
 # What ends or stops us from a terminal is meant for the command.
 _IGNORED = (
@@ -66,8 +70,12 @@ class GuardianProcess:
 def fork(command: Sequence[str]) -> GuardianProcess:
     """Fork the guardian of *command*, which it starts when it is told to.
 
-    Call it before asyncio is imported and before there is a thread.
+    Call it before asyncio is imported and before there is a thread. Raise OSError if it cannot be started, and
+    RemaphoreError if it could not find what the command starts.
     """
+    if not proc.is_ours():
+        hint = "mount /proc (proc(5)), in this pid namespace"
+        raise RemaphoreError("cannot guard the command: /proc does not show its processes", hint=hint)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     proc.set_subreaper(True)
     inherited = {number: signal.getsignal(number) for number in _IGNORED}
@@ -87,18 +95,22 @@ def fork(command: Sequence[str]) -> GuardianProcess:
         os._exit(code)  # nothing of the process that we were forked from is to run here
 
 
-def kill_descendants() -> bool:
-    """Stop, then kill all that descends from this process. Return whether there was anything."""
-    return bool(proc.stop_and_kill(_signal_descendants))
+def kill_descendants(group: int = 0) -> bool:
+    """Stop, then kill all that descends from this process. Return whether there was anything.
+
+    group: a process group of descendants that is known, and reached also if /proc cannot be read; 0 for none.
+    """
+    return bool(proc.stop_and_kill(lambda number, seen: _signal_descendants(number, seen, group)))
 
 
-def _signal_descendants(number: signal.Signals, seen: frozenset[Process]) -> frozenset[Process]:
+def _signal_descendants(number: signal.Signals, seen: frozenset[Process], known: int) -> frozenset[Process]:
     """Send *number* to all that descends from this process or from *seen*, and return it.
 
-    It goes to whole groups, which is atomic, where a group is not our own.
+    It goes to whole groups, which is atomic, where a group is not our own. known: one of them, see `kill_descendants`:
+    on a machine that has no descriptor or memory left, /proc may show nothing for a moment.
     """
     found, own = proc.process_tree(os.getpid(), seen), os.getpgrp()
-    for group in {process.group for process in found} - {own}:
+    for group in {known, *(process.group for process in found)} - {own}:
         proc.signal_group(group, number)
     for process in found:
         if process.group == own:  # on a terminal, a process of the command may have joined it
@@ -116,8 +128,11 @@ class Guardian:
         self._ignored = ignored
         self._open = True
         self._leader = 0  # pid of the command, 0 before its start and after its end
+        self._group = 0  # its process group
         self._terminal = False
         self._started = False
+        self._stopping = False  # the command was stopped because the lock is to stop
+        self._foreground = os.isatty(_STDOUT)  # the command is to have the terminal when the lock is in the foreground
         self._deadline = float("inf")
         self._grace = 0.0
         self._why = ""  # we end the command, because of this
@@ -167,16 +182,22 @@ class Guardian:
                 self._start(order["start"])
             if "end" in order:
                 self._end(order["end"])
-            if "signal" in order and self._leader:
-                proc.signal_group(self._leader, signal.Signals(order["signal"]))
-            if "continue" in order and self._leader:
+            if "signal" in order and self._started:
+                self._signal(signal.Signals(order["signal"]))
+            if "stop" in order and self._started:
+                self._stop()
+            if "continue" in order and self._started:
                 self._continue()
 
     def _start(self, variables: Mapping[str, str]) -> None:
         """Start the command. variables: what its environment has beside ours."""
         self._terminal = os.isatty(_STDIN)
-        read, write = os.pipe()
-        guardian, pid = os.getpid(), os.fork()
+        try:
+            read, write = os.pipe()
+            guardian, pid = os.getpid(), os.fork()
+        except OSError as error:
+            self._tell(failed=error.errno)
+            return
         if pid == 0:
             self._execute({**os.environ, **variables}, guardian=guardian, write=write)
         os.close(write)
@@ -186,7 +207,7 @@ class Guardian:
             os.waitpid(pid, 0)
             self._tell(failed=int(failed))
             return
-        self._leader, self._started = pid, True
+        self._leader, self._group, self._started = pid, pid, True
         self._tell(started=pid)
 
     def _execute(self, environment: Mapping[str, str], *, guardian: int, write: int) -> None:
@@ -195,7 +216,8 @@ class Guardian:
             if self._terminal:
                 own = os.getpgrp()
                 os.setpgid(0, 0)
-                self._give_terminal(own, os.getpid())
+                if self._foreground:
+                    self._give_terminal(own, os.getpid())
             else:
                 os.setsid()
             for number in {*_IGNORED, signal.SIGXFSZ} - (self._ignored - {signal.SIGPIPE}):
@@ -214,19 +236,38 @@ class Guardian:
                 if os.tcgetpgrp(_STDIN) == owner:
                     os.tcsetpgrp(_STDIN, group)
 
+    def _signal(self, number: signal.Signals) -> None:
+        """Send *number* to the command's process group; or, if the command has ended, to all that it left."""
+        if self._leader:
+            proc.signal_group(self._leader, number)
+        else:
+            _signal_descendants(number, frozenset(), self._living_group())
+
+    def _stop(self) -> None:
+        """Stop the command because the lock is to stop, which it does once that is done."""
+        self._stopping = True
+        # The leader of a session has no shell that could continue it, and so does not heed SIGTSTP.
+        self._signal(signal.SIGTSTP if self._leader and self._terminal else signal.SIGSTOP)
+        if not self._leader:
+            self._tell(stopped=True)
+
     def _continue(self) -> None:
-        self._give_terminal(os.getpgrp(), self._leader)
-        proc.signal_group(self._leader, signal.SIGCONT)
+        self._stopping = False
+        if self._foreground and self._leader:
+            self._give_terminal(os.getpgrp(), self._leader)
+        self._signal(signal.SIGCONT)
 
-    def _on_stopped(self, command: int) -> None:
-        """Let the lock stop with its command; unless that only wants a terminal that a shell has given to the lock.
+    def _on_stopped(self, command: int, number: int) -> None:
+        """Let the lock stop with its command; unless that only wants a terminal that is the lock's.
 
-        `fg` of a job that runs in the background makes the lock's group the foreground, and sends no signal.
+        In a pipeline it is, from the start; and `fg` of a job that runs in the background makes the lock's group the
+        foreground, and sends no signal.
         """
-        if not self._terminal or self._why:
+        if self._why or not (self._terminal or self._stopping):
             return
+        self._foreground = self._foreground or number in _WANTS_TERMINAL
         with contextlib.suppress(OSError):
-            if os.tcgetpgrp(_STDIN) == os.getpgrp():
+            if number in _WANTS_TERMINAL and os.tcgetpgrp(_STDIN) == os.getpgrp():
                 self._continue()
                 return
         self._give_terminal(command, os.getpgrp())
@@ -239,9 +280,18 @@ class Guardian:
         self._kill_at = min(self._kill_at, boottime() + self._grace, self._deadline)
         if not self._why:
             self._why = why
-            found = _signal_descendants(signal.SIGTERM, frozenset())
-            _signal_descendants(signal.SIGCONT, found)  # what is stopped gets TERM only when it continues
+            found = _signal_descendants(signal.SIGTERM, frozenset(), self._living_group())
+            # What is stopped gets SIGTERM only when it continues.
+            _signal_descendants(signal.SIGCONT, found, self._living_group())
             self._tell(sent="SIGTERM", why=why)
+
+    def _living_group(self) -> int:
+        """Return the command's process group; 0 if no child of ours is in it, and its number may be of another one."""
+        with contextlib.suppress(ChildProcessError):
+            if self._group:
+                os.waitid(os.P_PGID, self._group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                return self._group
+        return 0
 
     def _enforce(self) -> None:
         if not self._started:
@@ -249,7 +299,7 @@ class Guardian:
         if not self._why and boottime() >= self._deadline - self._grace:
             self._end("the lease was not renewed in time")
         if self._why and boottime() >= self._kill_at:
-            kill_descendants()
+            kill_descendants(self._living_group())
             if not self._killed:  # once: a line that is not read must not fill
                 self._killed = True
                 self._tell(sent="SIGKILL", why=self._why)
@@ -267,7 +317,7 @@ class Guardian:
             if pid == 0:
                 break
             if pid == self._leader and os.WIFSTOPPED(status):
-                self._on_stopped(pid)
+                self._on_stopped(pid, os.WSTOPSIG(status))
             elif pid == self._leader:
                 self._leader = 0
                 self._give_terminal(pid, os.getpgrp())

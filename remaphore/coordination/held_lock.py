@@ -20,7 +20,7 @@ from remaphore.errors import LeaseLostError, NotAcquiredError
 from remaphore.hooks.stats import LockStats
 from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import Lease
-from remaphore.tasks import spawn
+from remaphore.tasks import finished, spawn
 from remaphore.transport.bus import Bus
 
 GRACE = 1 / 6  # of the time to live: how long before the deadline the block is cancelled
@@ -99,16 +99,25 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
         if not held.lost.is_set() or task.uncancel() > before:
             raise  # from outside
         raise await watching from None
+    except BaseException:
+        if held.lost.is_set():  # in place of the cancellation, which is not to be left to the task
+            await _take_back_cancellation(task)
+        raise
     else:
         if held.lost.is_set():  # the block has ended before it was cancelled, or in spite of that
-            task.uncancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
+            await _take_back_cancellation(task)
             raise await watching
     finally:
         watching.cancel()
         keeping.cancel()
-        await lock.release(lease, limit=_LOST_SECONDS if held.lost.is_set() else RELEASE_SECONDS)
+        limit = _LOST_SECONDS if held.lost.is_set() else RELEASE_SECONDS
+        await finished(spawn(lock.release(lease, limit=limit), name="release the lock"))
+
+
+async def _take_back_cancellation(task: asyncio.Task[object]) -> None:
+    task.uncancel()
+    with contextlib.suppress(asyncio.CancelledError):  # of which the task has not heard yet
+        await asyncio.sleep(0)
 
 
 async def _watch(

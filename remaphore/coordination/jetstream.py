@@ -23,11 +23,13 @@ from remaphore.errors import (
 from remaphore.protocol import subject
 from remaphore.protocol.record import Entry
 from remaphore.protocol.status import load_json
+from remaphore.protocol.wire import MAX_MESSAGE_BYTES
 from remaphore.transport.bus import Bus, Callback, Hear, Incoming
 
 TIMEOUT = 2.0  # seconds for one request
 BATCH = 1000  # messages of one answer; the server's own limit is 1,024
 ASK_ADMINISTRATOR = "ask the administrator of the broker to run: remaphore coordination init"
+EMPTY = "examine how full the stream is (remaphore doctor), and end what fills it: docs/coordination.md, Start again"
 PERMIT = "permit what remaphore coordination init --print prints"
 
 # Codes of JetStream's errors (server/errors.json of nats-server).
@@ -40,6 +42,7 @@ _WRONG_SEQUENCE = (10071, 10164)
 _UNAVAILABLE = 503
 _NOT_FOUND = 404
 _END_OF_BATCH = 204
+_TOO_MANY = 413
 
 
 class ApiError(CoordinationUnavailableError):
@@ -129,9 +132,12 @@ class JetStream:
         """
         return await self._direct(self.records, {"seq": max(1, first), "next_by_subj": where, "batch": BATCH})
 
-    async def latest(self, stream: str, pattern: str) -> list[Entry]:
-        """Return the last message of each subject that *pattern* matches, in the order of their sequence numbers."""
-        return await self._direct(stream, {"multi_last": [pattern], "batch": BATCH})
+    async def latest(self, stream: str, *patterns: str) -> list[Entry]:
+        """Return the last message of each subject that *patterns* match, in the order of their sequence numbers.
+
+        Nothing if these are more than 1,024 subjects, of which the server sends none.
+        """
+        return await self._direct(stream, {"multi_last": patterns, "batch": BATCH})
 
     async def last(self, where: str) -> Entry | None:
         """Return the last message on *where*, as the leader has it."""
@@ -187,6 +193,8 @@ class JetStream:
             raise NoResponseError(f"no server answers {where} now", hint=ASK_ADMINISTRATOR) from None
         except SubjectDeniedError as error:
             raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
+        if end.status == _TOO_MANY:
+            return []
         if end.status not in (_END_OF_BATCH, _NOT_FOUND):
             text = f"{where}: {end.status} {end.headers.get('Description', '')}"
             raise CoordinationUnavailableError(text.rstrip())
@@ -203,6 +211,9 @@ def _entry(part: Incoming) -> Entry | None:
 
 def _answer(response: Incoming, where: str) -> dict[str, Any]:
     """Return the JSON object in *response*. Raise what its error means."""
+    if len(response.data) > MAX_MESSAGE_BYTES:  # and cut off there
+        hint = f"{EMPTY}; name one lock until then: remaphore lock show NAME"
+        raise CoordinationUnavailableError(f"{where}: more subjects than a response has room for", hint=hint)
     try:
         answer = load_json(response.data)
     except DecodeError as error:
@@ -221,7 +232,7 @@ def _answer(response: Incoming, where: str) -> dict[str, Any]:
         raise ApiError(f"no stream {where.rpartition('.')[2]} on this broker", hint=ASK_ADMINISTRATOR, code=code)
     if failure.get("code") == _UNAVAILABLE and code != NOT_STORED:
         raise NoResponseError(f"{where}: {text}", hint="wait until the cluster has a leader again")
-    raise ApiError(f"{where}: {text}", code=code)
+    raise ApiError(f"{where}: {text}", hint=EMPTY if code == NOT_STORED else "", code=code)
 
 
 def _off() -> CoordinationUnavailableError:

@@ -13,6 +13,7 @@ from remaphore.coordination.guardian import boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock_records import (
     DEFINITION,
+    MAX_SLOTS,
     Holder,
     check_name,
     definition_in,
@@ -70,9 +71,12 @@ async def states(jetstream: JetStream, config: Config, name: str | None = None) 
 
     Raise UsageError, CoordinationUnavailableError or TransportError.
     """
-    if name is not None:
+    if name is None:
+        found = await jetstream.subjects(f"{jetstream.root}.coord.lock.*.*")
+    else:  # by their subjects: all that there are below the name may be junk, and too many for a response
         check_name(name)
-    found = await jetstream.subjects(f"{jetstream.root}.coord.lock.{name or '*'}.*")
+        lasts = (f"{jetstream.root}.coord.lock.{name}.{last}" for last in (DEFINITION, *range(MAX_SLOTS)))
+        found = [entry.subject for entry in await jetstream.latest(jetstream.records, *lasts)]
     places: dict[str, set[str]] = {}
     for where in found:
         *_, lock, last = where.split(".")

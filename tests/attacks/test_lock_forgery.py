@@ -21,7 +21,7 @@ from remaphore.coordination import streams
 from remaphore.coordination.guardian import boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Lock, Waiting
-from remaphore.coordination.lock_states import evict
+from remaphore.coordination.lock_states import evict, states
 from remaphore.coordination.setup import make_streams
 from remaphore.errors import CoordinationUnavailableError, LeaseLostError, SubjectDeniedError
 from remaphore.protocol.lease import HISTORY, Lease
@@ -198,10 +198,11 @@ async def test_nobody_deletes_records(site: Site) -> None:
     for action in ("DELETE", "UPDATE", "CREATE"):
         with pytest.raises(CoordinationUnavailableError, match="no permission"):
             await site.attacker.api(f"STREAM.{action}.{records}", {})
-    (answer,) = await site.attackers_bus.request(
-        slot_of(site.attacker), b"", inbox=f"{ROOT}.inbox", timeout=5, headers={"Nats-Rollup": "sub"}
-    )
-    assert b"rollup not permitted" in answer.data
+    for headers in ({"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-Incr": "1"}, {"Nats-Schedule": "@every 1s"}):
+        (answer,) = await site.attackers_bus.request(
+            slot_of(site.attacker), b"", inbox=f"{ROOT}.inbox", timeout=5, headers=headers
+        )
+        assert b'"error"' in answer.data, headers
     assert (await site.history())[-1] == lease.last
 
 
@@ -233,6 +234,30 @@ async def test_forged_events_and_tickets_let_nobody_in(site: Site) -> None:
     began = boottime()
     assert await site.is_free()
     assert boottime() < began + 5
+
+
+async def test_more_tickets_than_the_broker_lists_keep_no_node_out(site: Site) -> None:
+    tickets = (f"{ROOT}.queue.lock.a.{number}" for number in range(1025))
+    await asyncio.gather(*(site.attackers_bus.publish(where, b"junk") for where in tickets))
+    lock, lease = await site.held()
+    (state,) = await states(site.admin, lock_config(ADMIN, knows=KNOWN), "a")
+    assert state.slots[0].holder is not None
+    assert await lock.release(lease)
+    assert await site.is_free()
+
+
+async def test_more_junk_than_the_broker_lists_hides_no_holder_and_prevents_no_eviction(site: Site) -> None:
+    lock, lease = await site.held()
+    junk = (f"{ROOT}.coord.lock.a.{number:x>3000}" for number in range(400))  # whose names have more than a mebibyte
+    await asyncio.gather(*(site.attackers_bus.publish(where, b"junk") for where in junk))
+    config = lock_config(ADMIN, knows=KNOWN)
+    (state,) = await states(site.admin, config, "a")
+    assert state.slots[0].holder is not None
+    with pytest.raises(CoordinationUnavailableError, match="more subjects than a response has room for"):
+        await states(site.admin, config)
+    await evict(site.admin, config, "a")
+    with pytest.raises(LeaseLostError, match="evicted"):
+        await lock._holding.renew(lease)
 
 
 async def test_an_administrator_gets_back_a_lock_that_junk_blocks(site: Site) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.programs import alive
+from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
 PROGRAM = Path(__file__).parent / "guarded.py"
@@ -34,14 +35,15 @@ COMMANDS = {
 
 
 class Guarded:
-    """A command under a guardian. pids: of the command and of what it started."""
+    """A command under a guardian. pids: of the command and of what it started. where: Python that runs before it."""
 
-    def __init__(self, tmp_path, body, *, seconds=LONG, grace="0.2", **options):
+    def __init__(self, tmp_path, body, *, seconds=LONG, grace="0.2", where="", **options):
         self._pids = tmp_path / "pids"
         orders, self.orders = os.pipe()
         self._events, events = os.pipe()
         command = ("sh", "-c", body, self._pids) if body else (tmp_path / "nothing",)
-        words = [sys.executable, PROGRAM, seconds, grace, *command]
+        program = ("-c", f"{where}\nimport runpy, sys; runpy.run_path(sys.argv.pop(1))") if where else ()
+        words = [sys.executable, *program, PROGRAM, seconds, grace, *command]
         shell = f'exec "$@" 3<&{orders} 4>&{events}'
         self.process = subprocess.Popen(
             ["bash", "-c", shell, "bash", *map(str, words)],
@@ -173,3 +175,49 @@ def test_a_signal_reaches_the_command(tmp_path):
         guarded.started()
         guarded.order(f"signal {int(signal.SIGUSR1)}")
         assert guarded.next_event() == {"exit_code": 5, "why": ""}
+
+
+def test_a_signal_reaches_what_the_command_left_behind_once_it_has_ended(tmp_path):
+    with Guarded(tmp_path, "(setsid sh -c 'echo $$ >>$0; exec sleep 600' $0 &); exit 3") as guarded:
+        guarded.started()
+        assert "left" in guarded.next_event()
+        guarded.order(f"signal {int(signal.SIGTERM)}")
+        assert guarded.next_event() == {"exit_code": 3, "why": ""}
+
+
+def test_a_command_for_which_there_is_no_process_is_told(tmp_path):
+    where = (
+        "import errno, os\nforks = [os.fork]\n"
+        "def fork(): return forks.pop()() if forks else (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, 'x'))\n"
+        "os.fork = fork"
+    )
+    with Guarded(tmp_path, "true", where=where) as guarded:
+        assert guarded.next_event() == {"errno": errno.EAGAIN}
+
+
+@pytest.mark.parametrize("fault", ["lost", "the guardian is killed"])
+def test_the_group_of_a_command_ends_also_where_proc_shows_nothing(tmp_path, fault):
+    body = "(trap '' TERM; sh -c 'echo $PPID >>$0' $0; while :; do sleep 600; done) & echo $$ >>$0; wait"
+    with Guarded(tmp_path, body, where="from remaphore import proc; proc._pids = lambda: iter(())") as guarded:
+        guarded.started(2)
+        if fault == "lost":
+            guarded.order("end evicted")
+        else:
+            os.kill(guarded.guardian, signal.SIGKILL)
+        guarded.all_gone()
+
+
+PROC = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+OTHER_PIDS = ["unshare", "--pid", "--fork"]
+
+
+@pytest.mark.parametrize("words", [PROC, OTHER_PIDS, (errno.EPERM, "prctl"), (errno.EAGAIN, "clone", "clone3")])
+def test_what_cannot_be_guarded_is_an_error_before_the_lock_is_taken(words):
+    before = denying(*words) if isinstance(words, tuple) else words
+    if before == words and subprocess.run([*words, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make namespaces")
+    line = [*before, sys.executable, "-m", "remaphore", "lock", "deploy", "--", "true"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "remaphore: error: cannot guard the command: " in done.stderr
+    assert "remaphore: hint: " in done.stderr

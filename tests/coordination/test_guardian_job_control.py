@@ -1,4 +1,4 @@
-"""The command of a lock is a job as any other on a terminal: Ctrl-C, Ctrl-Z, fg, bg, and input."""
+"""The command of a lock is a job as any other on a terminal: Ctrl-C, Ctrl-Z, fg, bg, input, and pipelines."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ class Shell:
         os.mkfifo(folder / "orders")
         (folder / "events").touch()
         self.seen = ""
-        self._pid, self._own = pty.fork()
+        self._pid, self.terminal = pty.fork()
         if self._pid == 0:
             os.chdir(folder)
             os.environ.update(PS1="ready> ", TERM="dumb", PYTHONPATH=str(Path(__file__).parents[2]))
@@ -49,7 +49,7 @@ class Shell:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        os.close(self._own)
+        os.close(self.terminal)
 
     def start(self, body, *, seconds=600, after=""):
         """Run *body* in a shell under a guardian, and wait until it has written its pid."""
@@ -57,7 +57,7 @@ class Shell:
         self.until(self.pids)
 
     def type(self, text):
-        os.write(self._own, text.encode())
+        os.write(self.terminal, text.encode())
 
     def wait_for(self, text):
         self.until(lambda: text in self.seen)
@@ -65,8 +65,8 @@ class Shell:
 
     def until(self, condition):
         def read():
-            while select.select([self._own], [], [], 0)[0]:
-                self.seen += os.read(self._own, 4096).decode()
+            while select.select([self.terminal], [], [], 0)[0]:
+                self.seen += os.read(self.terminal, 4096).decode()
             return condition()
 
         asyncio.run(until(read, limit=SECONDS))
@@ -167,3 +167,30 @@ def test_a_command_reads_from_the_terminal(shell):
     shell.type("word\n")
     shell.wait_for("got word")
     assert shell.ending() == (0, "")
+
+
+def test_in_a_pipeline_the_terminal_is_the_pagers_until_the_command_asks_for_it(shell):
+    pager = "read line </dev/tty; echo paged $line; exec cat"
+    body = 'echo $$ >command; read go <go; read line; echo "got $line"; exec sleep 600'
+    os.mkfifo(shell.folder / "go")
+    shell.start(body, after=f"| sh -c {quoted(pager)}")
+    shell.type("word\n")
+    shell.wait_for("paged word")
+    (shell.folder / "go").write_text("go\n")
+    shell.until(lambda: os.tcgetpgrp(shell.terminal) == shell.pids()[0])
+    shell.type("answer\n")
+    shell.wait_for("got answer")
+    shell.type("\x03")
+    assert shell.ending() == (128 + signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("wiring", ["</dev/zero", "| cat", ">/dev/null"])
+def test_ctrl_z_stops_the_command_also_where_the_terminal_is_not_its_own(shell, wiring):
+    shell.start(WAIT, after=wiring)
+    shell.type("\x1a")
+    shell.wait_for("Stopped")
+    assert shell.state() == "T"
+    shell.type("fg\n")
+    shell.until(lambda: shell.state() != "T")
+    os.kill(shell.pids()[0], signal.SIGINT)
+    assert shell.ending() == (4, "")

@@ -25,7 +25,7 @@ from remaphore.testing import MemoryBroker, make_config
 from remaphore_plugins.metrics.collector import LockCollector
 from tests.coordination.test_jetstream import StreamsOf
 from tests.harness.locks import lock_config
-from tests.harness.nats_server import connected, running
+from tests.harness.nats_server import NatsServer, connected, running
 from tests.harness.waiting import until
 
 
@@ -118,6 +118,51 @@ async def test_a_cancellation_from_outside_stays_one_and_frees_the_lock(streams_
             await task
         async with node.lock("a", wait=0):
             pass
+
+
+@pytest.mark.parametrize("when", ["it waits", "it holds", "it frees"])
+async def test_no_cancellation_leaves_a_lock_that_no_block_holds(
+    when: str, streams_of: StreamsOf, server: NatsServer
+) -> None:
+    async with streams_of() as (_, bus, root), connected(server) as other:
+        left, right = (Node(each, lock_config(number, root=root)) for number, each in ((1, bus), (2, other)))
+
+        async def work(holds: asyncio.Event) -> None:
+            async with left.lock("a"):
+                holds.set()
+                await asyncio.sleep(30 if when == "it holds" else 0)
+
+        for delay in range(6):
+            holds = asyncio.Event()
+            task = spawn(work(holds), name="work")
+            if when != "it waits":
+                await holds.wait()
+            for _ in range(2):  # the second one while it frees the lock
+                await asyncio.sleep(0.0007 * delay)
+                task.cancel()
+            await asyncio.wait({task})
+            async with right.lock("a", wait=5):
+                pass
+
+
+async def test_an_error_in_place_of_the_cancellation_is_raised_and_the_task_is_not_cancelled(
+    streams_of: StreamsOf,
+) -> None:
+    async with streams_of() as (js, bus, root):
+
+        async def hold() -> None:
+            async with Node(bus, lock_config(1, root=root)).lock("a"):
+                await evict(js, lock_config(3, root=root), "a")
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    raise ZeroDivisionError from None
+
+        with pytest.raises(ZeroDivisionError):
+            await hold()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
 
 
 async def test_a_time_limit_around_a_block_stays_one(streams_of: StreamsOf) -> None:

@@ -475,11 +475,15 @@ async def test_data_that_was_set_back_ends_a_lease_before_it_is_renewed_over_ano
         second = await until_held(lock_of(two, 2, ttl=20))
         assert second.last.sequence == lease.last.sequence  # compare-and-set on it would succeed
         with pytest.raises(LeaseLostError, match="set back"):
-            while True:  # its connection may still be away
-                with suppress(TransportError):
-                    await first._holding.renew(lease)
+            await until_renewed(first, lease)
         assert not await first.release(lease)
         assert (await two.history(slot_of(two)))[-1] == second.last
+
+
+async def until_renewed(lock: Lock, lease: Lease) -> None:
+    while True:  # the connection may still be away
+        with suppress(TransportError):
+            return await lock._holding.renew(lease)
 
 
 async def until_held(lock: Lock) -> Lease:

@@ -201,7 +201,7 @@ def test_the_crontabs_do_under_cron_what_the_page_says(programs):
     assert re.fullmatch(r"remaphore send --verb backed-up \d{4}-\d\d-\d\d", called[-1])
     (job,) = crontab.jobs(one_of_several)
     assert job.run(programs).returncode == 0
-    line = f"remaphore lock nightly --no-wait -E 0 -- sh -c {programs}/backup 2>&1; sleep 60"
+    line = f"remaphore lock nightly --wait 40s -E 0 -- sh -c {programs}/backup 2>&1; sleep 90"
     assert (programs / "called").read_text().splitlines()[-1] == line
     (job,) = crontab.jobs(watch)
     assert job.run(programs).stdout == job.run(programs).stderr == ""  # cron mails what is printed

@@ -232,11 +232,11 @@ def test_a_restored_backup_of_the_broker_is_said_and_the_command_runs(tmp_path):
 
 
 def test_release_now_frees_the_lock_of_a_machine_that_is_off(site):
-    holder = site.hold("left", ttl=30.0)
+    holder = site.hold("left", ttl=600.0)  # no test waits for its end
     guardian, command = site.family(holder)
     for pid in (holder.popen.pid, guardian, command):  # nothing of it answers, as if it were off
         os.kill(pid, signal.SIGSTOP)
-    waiter = site.wait_in_line("right", ttl=30.0)
+    waiter = site.wait_in_line("right", ttl=600.0)
     assert site.run("third", "lock", "release", "deploy").returncode == 0
     assert site.state().slots[0].holder.who == "com.example.left"  # it could not end its command
     assert site.run("third", "lock", "release", "--now", "deploy").returncode == 0

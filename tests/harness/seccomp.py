@@ -18,9 +18,9 @@ _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD+W+ABS, BPF_JMP+JEQ+K
 _ERRNO, _ALLOW = 0x0005_0000, 0x7FFF_0000
 _NUMBERS = {
     "x86_64": {"pidfd_open": 434, "close_range": 436, "faccessat2": 439, "clone3": 435, "prctl": 157, "waitid": 247}
-    | {"setgroups": 116, "vfork": 58, "socket": 41, "kill": 62, "wait4": 61, "sched_getaffinity": 204},
+    | {"setgroups": 116, "vfork": 58, "clone": 56, "socket": 41, "kill": 62, "wait4": 61, "sched_getaffinity": 204},
     "aarch64": {"pidfd_open": 434, "close_range": 436, "faccessat2": 439, "clone3": 435, "prctl": 167, "waitid": 95}
-    | {"setgroups": 159, "socket": 198, "kill": 129, "wait4": 260, "sched_getaffinity": 123},
+    | {"setgroups": 159, "clone": 220, "socket": 198, "kill": 129, "wait4": 260, "sched_getaffinity": 123},
 }
 
 
