@@ -50,6 +50,7 @@ class Acquisition:
         self._sendings = Sendings()
         self._slots = [ObservedSlot(index, records.terms) for index in range(records.terms.slots)]
         self._line = Line(records.terms)
+        self._missed = False  # whether there may be tickets that we have not heard
         self._place = 0  # in the line, 0 without a ticket
         self._refresh = 0.0  # when the ticket is due
         self._changed = set(range(len(self._slots)))  # slots to look at
@@ -119,6 +120,10 @@ class Acquisition:
             self._changed.clear()
             self._ready = True
         else:
+            if self._missed:
+                self._missed = False
+                with contextlib.suppress(NoResponseError):  # order is all that depends on it
+                    await self._read_line()
             await self._look_again()
         for slot in self._slots:
             lease = self._found(slot)
@@ -154,8 +159,9 @@ class Acquisition:
 
     async def _read_line(self) -> None:
         if self._fair:
-            for entry in await self._records.jetstream.latest(self._records.jetstream.queue, self._records.tickets()):
-                self._line.note(entry, now=self._clock())
+            records, asked = self._records, self._clock()
+            stored = await records.jetstream.latest(records.jetstream.queue, records.tickets())
+            self._line.reconcile(stored, asked=asked, now=self._clock())
 
     async def _look(self, slot: ObservedSlot) -> None:
         self._changed.discard(slot.index)
@@ -204,7 +210,8 @@ class Acquisition:
 
     async def _take_free(self) -> Lease | None:
         now = self._clock()
-        free = [slot for slot in self._slots if slot.may_take(now)]
+        # While we looked, others may have taken a slot and left the line: who counts it as free goes before its turn.
+        free = [slot for slot in self._slots if slot.index not in self._changed and slot.may_take(now)]
         ahead = self._ahead()
         self._turn = float("inf")
         for number in range(len(free)):
@@ -214,8 +221,8 @@ class Acquisition:
                 self._turn = min(self._turn, due)
                 continue
             lease = await self._try(slot)
-            if lease is not None:
-                return lease
+            self._turn = now  # if another node was faster: look at once what is free now, and who is before us
+            return lease
         return None
 
     async def _try(self, slot: ObservedSlot) -> Lease | None:
@@ -330,6 +337,7 @@ class Acquisition:
 
     def _hear_gap(self) -> None:
         self._line.after_gap(self._clock())
+        self._missed = True
         self._changed.update(range(len(self._slots)))
         self._refresh = 0.0
         self._wake.set()

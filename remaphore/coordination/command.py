@@ -14,7 +14,8 @@ from typing import Any
 
 from remaphore.coordination.guardian import TICK, GuardianProcess, boottime, kill_descendants
 
-GUARDIAN_LATE = 1.0  # seconds after the deadline at which we do what a stopped guardian does not do
+# Seconds after the deadline at which we do what a stopped guardian does not do: others wait lease.MARGIN, at least.
+GUARDIAN_LATE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,11 @@ class GuardedCommand:
     async def _next_event(self) -> dict[str, Any] | None:
         """Return the next event; None if the guardian is gone, or lets the deadline pass because it is stopped."""
         while True:
+            left = self._deadline + GUARDIAN_LATE - boottime()
             try:
-                return await asyncio.wait_for(self._heard.get(), TICK)
+                return await asyncio.wait_for(self._heard.get(), max(0.001, min(TICK, left)))
             except TimeoutError:
-                if boottime() > self._deadline + GUARDIAN_LATE:
+                if boottime() >= self._deadline + GUARDIAN_LATE:
                     self._why = self._why or "the lease was not renewed in time"
                     return None
 

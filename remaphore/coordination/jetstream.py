@@ -38,6 +38,7 @@ NOT_ENABLED = 10076
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
 NOT_STORED = 10077  # mostly because the stream is full
+TOO_OLD = -1  # not of JetStream: the server is older than locks need
 _WRONG_SEQUENCE = (10071, 10164)
 _UNAVAILABLE = 503
 _NOT_FOUND = 404
@@ -83,11 +84,9 @@ class JetStream:
         where = f"$JS.API.{name}"
         data = b"" if body is None else json.dumps(body).encode()
         try:
-            response, *_ = await self._bus.request(where, data, inbox=self._inbox, timeout=timeout or self._timeout)
+            response, *_ = await self._request(where, data, timeout=timeout or self._timeout)
         except NoRespondersError:
             raise _off() from None
-        except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         return _answer(response, where)
 
     async def info(self, stream: str) -> dict[str, Any]:
@@ -111,13 +110,9 @@ class JetStream:
         if ttl is not None:
             headers["Nats-TTL"] = str(ttl)
         try:
-            response, *_ = await self._bus.request(
-                where, raw, inbox=self._inbox, timeout=self._timeout, headers=headers or None
-            )
+            response, *_ = await self._request(where, raw, timeout=self._timeout, headers=headers or None)
         except NoRespondersError:
             raise NoResponseError(f"no stream stores {where} now", hint=ASK_ADMINISTRATOR) from None
-        except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         sequence = _answer(response, where).get("seq")
         if not isinstance(sequence, int):
             raise NoResponseError(
@@ -169,6 +164,19 @@ class JetStream:
         except SubjectDeniedError as error:
             raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
 
+    async def _request(self, where: str, data: bytes, **options: Any) -> list[Incoming]:
+        """Return the responses; see `Bus.request`. Raise CoordinationUnavailableError if the broker cannot, or denies.
+
+        An old server is refused before each request: it ignores settings and fields that it does not know, so that
+        streams could be made there on which no lock is safe.
+        """
+        if problem := streams.version_problem(self._bus.about.get("version", "")):
+            raise ApiError(problem, hint="upgrade nats-server", code=TOO_OLD)
+        try:
+            return await self._bus.request(where, data, inbox=self._inbox, **options)
+        except SubjectDeniedError as error:
+            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
+
     async def _get(self, query: Mapping[str, object]) -> Entry | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{self.records}", query)
@@ -182,17 +190,14 @@ class JetStream:
     async def _direct(self, stream: str, query: Mapping[str, object]) -> list[Entry]:
         where = f"$JS.API.DIRECT.GET.{stream}"
         try:
-            *parts, end = await self._bus.request(
+            *parts, end = await self._request(
                 where,
                 json.dumps(query).encode(),
-                inbox=self._inbox,
                 timeout=self._timeout,
                 complete=lambda responses: bool(responses) and responses[-1].status != 0,
             )
         except NoRespondersError:
             raise NoResponseError(f"no server answers {where} now", hint=ASK_ADMINISTRATOR) from None
-        except SubjectDeniedError as error:
-            raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
         if end.status == _TOO_MANY:
             return []
         if end.status not in (_END_OF_BATCH, _NOT_FOUND):

@@ -18,6 +18,7 @@ MAX_STORED_BYTES = 1024  # of one message with its headers; see record.MAX_RECOR
 MAX_BYTES = 64 * 1024 * 1024  # of all records: 200,000, more than 12,000 locks with a full history
 MAX_QUEUE_BYTES = 16 * 1024 * 1024
 OLDEST_SERVER = (2, 11, 0)  # of nats-server: reads several messages in one request, and has a time to live for each
+_LONGEST_VERSION = 20  # characters that are read
 _DAY = 86_400 * 10**9  # nanoseconds
 _SECOND = 10**9
 # A first sequence below this was not made from a time: the stream was made by other means.
@@ -35,6 +36,14 @@ def records(root: str) -> str:
 def queue(root: str) -> str:
     """Return the name of the stream of waiters."""
     return f"{root.replace('.', '-')}-queue"
+
+
+def version_problem(version: str) -> str:
+    """Return why locks cannot work on a nats-server of this *version*; empty if they can, or if it is unknown."""
+    parts = version[:_LONGEST_VERSION].partition("-")[0].split(".")[: len(OLDEST_SERVER)]
+    if not all(part.isascii() and part.isdigit() for part in parts) or tuple(map(int, parts)) >= OLDEST_SERVER:
+        return ""
+    return f"nats-server {'.'.join(parts)}: locks need {'.'.join(map(str, OLDEST_SERVER))} or newer"
 
 
 def definitions(root: str, *, replicas: int, first_sequence: int) -> tuple[dict[str, Any], ...]:

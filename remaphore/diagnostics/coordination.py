@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from remaphore.config.settings import Config
 from remaphore.coordination import streams
 from remaphore.coordination.high_water import HINT, HighWaterMarks, MarksError
-from remaphore.coordination.jetstream import NOT_ENABLED, STREAM_NOT_FOUND, ApiError, JetStream
+from remaphore.coordination.jetstream import NOT_ENABLED, STREAM_NOT_FOUND, TOO_OLD, ApiError, JetStream
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error, quote
 from remaphore.diagnostics.peers import lock_names
 from remaphore.errors import CoordinationUnavailableError, SequenceConflictError, TransportError
@@ -24,7 +23,11 @@ CAPTURED_LIMIT = 0.5  # seconds for a stream to confirm; without one, the server
 # A sequence number that no record follows: a write after it changes nothing, and is refused only if it is permitted.
 _NEVER = 2**53
 _DIGEST_BYTES = 32
-_CODES = {NOT_ENABLED: Code.JETSTREAM_OFF, STREAM_NOT_FOUND: Code.COORDINATION_NO_STREAM}
+_CODES = {
+    NOT_ENABLED: Code.JETSTREAM_OFF,
+    STREAM_NOT_FOUND: Code.COORDINATION_NO_STREAM,
+    TOO_OLD: Code.COORDINATION_SERVER_TOO_OLD,
+}
 _INIT = "remaphore coordination init, with the login of an administrator of the broker"
 
 
@@ -46,13 +49,6 @@ async def check_coordination(config: Config, url: str, bus: NatsBus) -> AsyncIte
     """Yield what keeps the locks from working that the configuration names; nothing if it names none."""
     names = lock_names(config)
     if not names:
-        return
-    version = str(bus.about.get("version", ""))
-    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
-    if numbers and numbers < streams.OLDEST_SERVER:
-        oldest = ".".join(map(str, streams.OLDEST_SERVER))
-        what = f"nats-server {version}: locks need {oldest} or newer"
-        yield Finding(Level.ERROR, Code.COORDINATION_SERVER_TOO_OLD, url, what, "upgrade nats-server")
         return
     jetstream = JetStream(bus, config.subject)
     try:

@@ -38,6 +38,10 @@ class Bus(Protocol):
         """The number of connections after the first."""
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """What the broker reports about itself, such as its version; empty if nothing is known."""
+
+    @property
     def max_payload(self) -> int:
         """The largest size of one message in bytes."""
 

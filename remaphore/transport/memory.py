@@ -39,6 +39,11 @@ class MemoryBus:
         return not self._closed
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """Nothing: there is no server."""
+        return {}
+
+    @property
     def max_payload(self) -> int:
         """The largest size of one message in bytes."""
         return self._broker.max_payload

@@ -249,7 +249,6 @@ EXPRESSIONS = {
     "remaphore/protocol/quorum.py": "at most 10 characters are looked at",
     "remaphore/protocol/record.py": "at most 65 characters are looked at",
     "remaphore/protocol/message.py": SCANNERS["lines"],
-    "remaphore/diagnostics/coordination.py": "the version of a server, digits and dots, without overlap",
     "remaphore/diagnostics/folding.py": "a name of the configuration, without classes",
     "remaphore/logs.py": SCANNERS["log line"],
     "remaphore/nodeset.py": SCANNERS["node set"],

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from remaphore.coordination import streams
 from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock_states import evict, states
 from remaphore.coordination.setup import make_streams
 from remaphore.errors import (
     CoordinationUnavailableError,
@@ -20,6 +21,7 @@ from remaphore.errors import (
     SequenceConflictError,
 )
 from remaphore.transport.nats_client import NatsBus
+from tests.harness.locks import lock_config, lock_of
 from tests.harness.nats_server import NatsServer, connected, running
 
 StreamsOf = Callable[..., AbstractAsyncContextManager[tuple[JetStream, NatsBus, str]]]
@@ -42,6 +44,40 @@ async def test_what_is_stored_is_read_back(streams_of: StreamsOf) -> None:
             (first + 1, other, b"\0\r\n"),
             (second, where, b"two"),
         ]
+
+
+@pytest.mark.parametrize("what", ["make the streams", "take", "list", "release"])
+async def test_a_server_that_is_too_old_is_the_one_error_of_all_that_uses_locks(
+    what: str, streams_of: StreamsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = lock_config(1, root="r")
+    async with streams_of(made=False) as (js, _, root):
+        uses = {
+            "make the streams": lambda: make_streams(js, root),
+            "take": lambda: lock_of(js, 1).take(wait=0),
+            "list": lambda: states(js, config),
+            "release": lambda: evict(js, config, "a"),
+        }
+        monkeypatch.setattr(streams, "OLDEST_SERVER", (99, 1, 0))
+        with pytest.raises(
+            CoordinationUnavailableError, match=r"^nats-server \d+\.\d+\.\d+: locks need 99\.1\.0 or newer$"
+        ):
+            await uses[what]()
+        monkeypatch.undo()
+        with pytest.raises(CoordinationUnavailableError, match="no stream"):  # nothing was made
+            await js.check()
+
+
+@pytest.mark.parametrize(
+    ("version", "too_old"),
+    [
+        *[(version, True) for version in ("2.9.10", "2.10.29", "1.4.1", "0.9", "2.10.0-beta.1", "2", "2.10.9.9")],
+        *[(version, False) for version in ("2.11.0", "2.11.0-RC.1", "2.12", "3", "10.0.0", "2.111.0")],
+        *[(version, False) for version in ("", "unknown", "v2", "2.x.1", "2.9.", "\N{SUPERSCRIPT TWO}.1", "\n")],
+    ],
+)
+def test_the_version_decides_and_an_unknown_one_does_not(version: str, too_old: bool) -> None:
+    assert bool(streams.version_problem(version)) is too_old
 
 
 async def test_a_record_is_stored_only_after_the_one_that_it_follows(streams_of: StreamsOf) -> None:

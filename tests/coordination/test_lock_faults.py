@@ -15,11 +15,11 @@ from remaphore.coordination.held_lock import holding
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Lock
 from remaphore.coordination.setup import make_streams
-from remaphore.errors import CoordinationUnavailableError, LeaseLostError, TransportError
+from remaphore.errors import LeaseLostError
 from remaphore.tasks import spawn
 from tests.harness.locks import lock_of
+from tests.harness.nats_cluster import cluster, leader
 from tests.harness.nats_server import NatsServer, connected, jetstream_config
-from tests.harness.ports import free_port
 from tests.harness.waiting import until
 
 WORKERS = 8
@@ -114,45 +114,6 @@ async def test_one_broker_is_killed_again_and_again(seconds: float, slots: int, 
     finally:
         await server.stop(signal.SIGKILL)
     assert len(fleet.tokens) > seconds / 4
-
-
-@asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[list[NatsServer]]:
-    """Three servers, with streams of three replicas."""
-    routes = [free_port() for _ in range(3)]
-    servers = []
-    for number, port in enumerate(routes):
-        others = ", ".join(f"nats://127.0.0.1:{other}" for other in routes if other != port)
-        config = (
-            f"server_name: s{number}\n{jetstream_config(folder / f'data{number}')}"
-            f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{others}] }}\n'
-        )
-        servers.append(NatsServer(folder / f"s{number}", config))
-    try:
-        for server in servers:
-            await server.start()
-        async with connected(*servers) as bus, asyncio.timeout(60):
-            while True:
-                with suppress(TransportError, CoordinationUnavailableError):
-                    await make_streams(JetStream(bus, "r", timeout=10), "r", replicas=3)
-                    break
-                await asyncio.sleep(0.2)
-        yield servers
-    finally:
-        for server in servers:
-            await server.stop(signal.SIGKILL)
-
-
-async def leader(servers: Sequence[NatsServer]) -> NatsServer:
-    """Return the server that leads the stream of records."""
-    while True:
-        with suppress(TransportError, CoordinationUnavailableError):
-            async with connected(*servers) as bus:
-                info = await JetStream(bus, "r").info("r-coord")
-                name = info.get("cluster", {}).get("leader", "")
-                if name:
-                    return servers[int(name.removeprefix("s"))]
-        await asyncio.sleep(0.1)
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import pytest
 from remaphore.protocol import line as lines
 from remaphore.protocol import record
 from remaphore.protocol.lease import Terms
-from remaphore.protocol.line import HANDOVER, MAX_TURN, TICKET_TTL, Line, turn
+from remaphore.protocol.line import HANDOVER, MAX_TURN, REFRESH, TICKET_TTL, Line, turn
 from remaphore.protocol.record import Entry
 from tests.harness.factories import make_key
 
@@ -51,7 +51,36 @@ def test_a_ticket_ends_by_leaving_and_when_it_is_not_repeated(line):
 def test_nobody_is_out_of_the_line_because_the_broker_was_away(line):
     line.note(ticket(1, 10), now=0.0)
     line.after_gap(100.0)
+    line.reconcile([], asked=100.0, now=100.1)  # it has expired meanwhile, and may be repeated every moment
     assert line.ahead("2", 20, now=100.0) == 1
+    line.note(ticket(1, 10, count=2), now=101.0)
+    line.after_gap(200.0)
+    assert line.ahead("2", 20, now=200.0) == 1
+
+
+@pytest.mark.parametrize("gaps", [(1.0,), (14.0, 18.0), range(100)])
+def test_a_ticket_that_is_not_repeated_ends_however_often_the_connection_is_lost(line, gaps):
+    line.note(ticket(1, 10), now=0.0)
+    for gap in gaps:
+        line.after_gap(gap)
+    assert line.ahead("2", 20, now=gaps[0]) == 1
+    assert line.ahead("2", 20, now=TICKET_TTL + REFRESH) == 0
+
+
+def test_a_ticket_that_ended_before_the_connection_was_lost_does_not_count_again(line):
+    line.note(ticket(1, 10), now=0.0)
+    line.note(ticket(2, 20), now=TICKET_TTL)
+    line.after_gap(TICKET_TTL + 1)
+    assert [each.session for each in line.waiting(TICKET_TTL + 1)] == ["2"]
+
+
+def test_who_left_unheard_is_out_of_the_line_as_soon_as_it_is_read_again(line):
+    for number in (1, 2, 3, 4):
+        line.note(ticket(number, 10 * number), now=0.0)
+    line.after_gap(5.0)
+    line.note(ticket(4, 40, count=2), now=6.0)  # heard after we asked, so not yet in the answer
+    line.reconcile([ticket(2, 20), ticket(3, 30, do="leave", count=2)], asked=5.5, now=6.1)
+    assert [each.session for each in line.waiting(6.1)] == ["2", "4"]
 
 
 @pytest.mark.parametrize(
