@@ -291,7 +291,7 @@ class Node(_Sender):
         admission = InlineAdmission(gate, on_accept=inbox.extend, on_drop=on_drop, clock=self._clock)
         try:
             async with asyncio.timeout_at(deadline):
-                await self.bus.subscribe(where, admission.deliver)
+                await self.bus.subscribe_batches(where, admission.deliver)
         except TimeoutError:
             what = f"the broker did not confirm the subscription to {where} in time"
             raise BrokerUnavailableError(what) from None

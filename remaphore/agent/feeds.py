@@ -123,7 +123,7 @@ class Feed:
 
     def _deliver(self, raw: bytes) -> None:
         for _, admission in self._admissions.values():
-            admission.deliver(raw)
+            admission.deliver((raw,))
 
 
 async def close_when_done(admission: InlineAdmission) -> None:

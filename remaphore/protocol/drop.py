@@ -66,3 +66,19 @@ class Drop(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+
+class DropKind:
+    """What drops have in common that differ in nothing but their size: one object for each, compared by identity."""
+
+    __slots__ = ("detail", "exact", "reason", "subject")
+
+    def __init__(self, reason: DropReason, detail: str, subject: str, *, exact: bool) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.subject = subject
+        self.exact = exact
+
+    def drop(self, size: int, count: int = 1) -> Drop:
+        """Return the drop of a message of *size* bytes, or of *count* messages of which it is the last."""
+        return Drop(self.reason, self.detail, size, self.subject, count, self.exact)

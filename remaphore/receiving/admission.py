@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from remaphore.config.settings import Config
 from remaphore.errors import describe
 from remaphore.messaging.signer import Clock
 from remaphore.protocol import subject
-from remaphore.protocol.drop import Drop, DropReason
-from remaphore.protocol.gate import Filters
+from remaphore.protocol.drop import Drop, DropKind, DropReason
+from remaphore.protocol.gate import Filters, Gate
 from remaphore.protocol.message import Message
+from remaphore.protocol.wire import Frame
 from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.gates import make_gate
 from remaphore.receiving.ledger.ledger import Ledger
+from remaphore.receiving.throttle import DropGroups
 from remaphore.receiving.verifier import FULL, Verified, Verifier
 
 
@@ -25,15 +27,15 @@ class OnDrop(Protocol):
     """A callback for drops."""
 
     def __call__(self, drop: Drop, arrival: Arrival | None, *, verified: bool = False) -> None:
-        """React to *drop*. *verified*: whether the signature of the message is valid; False if it was not checked."""
+        """React to *drop*, which may stand for several. *verified*: whether its signature was found valid."""
 
 
 class Admission:
     """Passes what arrives through the gate, and its signature through the verifier.
 
     Each arrival ends in exactly one place, in the event loop: *on_accept* gets it as a verified message that the replay
-    window has recorded, or *on_drop* gets the reason and the arrival, which is None if the bytes are malformed. Neither
-    may wait or raise. Accepted messages are passed on in the order of arrival, by batches: all of a batch had arrived
+    window has recorded, or *on_drop* gets the reason and the arrival, which is None if no field is needed. Neither may
+    wait or raise. Accepted messages are passed on in the order of arrival, by batches: all of a batch had arrived
     before *on_accept* is called with its iterator, and each is accepted when it is asked for. *may_reject*: whether a
     dropped message gets a rejection if its signature is valid, which is then verified before *on_drop* is called.
     """
@@ -56,6 +58,7 @@ class Admission:
         self._may_reject = may_reject
         self._clock = clock
         self._gate = make_gate(config, Filters(), subject=self.subject, window=ledger.window)
+        self._dropped = DropGroups(self._count_dropped)
         self._verifier = Verifier(lambda arrivals: on_accept(self._commit(arrivals)))
 
     @property
@@ -68,35 +71,57 @@ class Admission:
         self._ledger.window.allow(config.allow_skew_ns)
         self._gate = make_gate(config, Filters(), subject=self.subject, window=self._ledger.window)
 
-    def deliver(self, raw: bytes) -> None:
-        """Check *raw*, which arrives now."""
-        now = self._clock()
-        self._counters.received += 1
-        arrival: Arrival | None = None
+    def deliver(self, messages: Iterable[bytes]) -> None:
+        """Check *messages*, which arrive now. If it raises, it is to be called again with those that are left."""
+        gate, now = self._gate, self._clock()
+        judge = gate.judge
         try:
-            gate = self._gate
-            frame = gate.decode(raw)
-            if isinstance(frame, Drop):
-                drop = frame
-            else:
-                passed = gate.precheck(frame, now)
-                if isinstance(passed, Drop):
-                    failed, arrival = passed, Arrival(gate, frame, now, b"", passed)
-                else:
-                    failed, arrival = None, Arrival(gate, frame, now, passed)
-                full = "" if failed is not None and not self._may_reject(failed, arrival) else self._verify(arrival)
-                if full is None:
-                    return
-                drop = failed or Drop(DropReason.BUSY, full, len(raw), self.subject, exact=gate.is_exact(frame))
-        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-            drop = self._lost(error, raw)
-        self._on_drop(drop, arrival)
+            for raw in messages:
+                arrival: Arrival | None = None
+                try:
+                    judged = judge(raw, now)
+                    if isinstance(judged, DropKind):
+                        self._dropped.add(judged, len(raw))
+                        continue
+                    arrival, drop = self._arrive(gate, raw, now) if judged is None else self._pass(gate, judged, now)
+                except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+                    drop = self._lost(error, raw)
+                self._counters.received += 1
+                if drop is not None:
+                    self._on_drop(drop, arrival)
+        finally:
+            self._dropped.flush()
 
-    def _verify(self, arrival: Arrival) -> str | None:
-        """Let the signature of *arrival* be verified; return why there is no room for that, None if there is."""
+    def _arrive(self, gate: Gate, raw: bytes, now: int) -> tuple[Arrival | None, Drop | None]:
+        """Check *raw* in full; return it with its fields if they can be read, and its drop if that is due."""
+        frame = gate.decode(raw)
+        if isinstance(frame, Drop):
+            return None, frame
+        passed = gate.precheck(frame, now)
+        if not isinstance(passed, Drop):
+            return self._pass(gate, (frame, passed), now)
+        arrival = Arrival(gate, frame, now, b"", passed)
+        return arrival, self._verify(arrival) if self._may_reject(passed, arrival) else passed
+
+    def _pass(self, gate: Gate, passed: tuple[Frame, bytes], now: int) -> tuple[Arrival, Drop | None]:
+        """Let the signature of a message be verified that has *passed* the prechecks: its fields and its digest."""
+        arrival = Arrival(gate, passed[0], now, passed[1])
+        return arrival, self._verify(arrival)
+
+    def _count_dropped(self, drop: Drop) -> None:
+        self._counters.received += drop.count
+        self._on_drop(drop, None)
+
+    def _verify(self, arrival: Arrival) -> Drop | None:
+        """Let the signature of *arrival* be verified; return its drop if there is no room for that."""
         if self._ledger.behind:
-            return "too many messages are waiting to be recorded"
-        return None if self._verifier.put(arrival) else FULL
+            full = "too many messages are waiting to be recorded"
+        elif self._verifier.put(arrival):
+            return None
+        else:
+            full = FULL
+        gate, frame = arrival.gate, arrival.frame
+        return arrival.drop or Drop(DropReason.BUSY, full, len(frame.raw), self.subject, exact=gate.is_exact(frame))
 
     def _commit(self, arrivals: Verified) -> Iterator[Message]:
         verdict: Message | Drop

@@ -175,7 +175,7 @@ class Daemon:
         """
         expiring = spawn(self._expire_old(), name="expire")
         try:
-            subscribing = self._bus.subscribe(self._admission.subject, self._admission.deliver)
+            subscribing = self._bus.subscribe_batches(self._admission.subject, self._admission.deliver)
             if await self._unless_stopped(subscribing) and await self._unless_stopped(self._start_plugins()):
                 self._receiving = True
                 ready()

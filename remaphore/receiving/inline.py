@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from remaphore.messaging.signer import Clock
-from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.drop import Drop, DropKind, DropReason
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Message
 from remaphore.receiving.batches import Arrival
+from remaphore.receiving.throttle import DropGroups
 from remaphore.receiving.verifier import FULL as VERIFIER_FULL
 from remaphore.receiving.verifier import Verified, Verifier
 
@@ -40,21 +41,25 @@ class InlineAdmission:
         self._gate = gate
         self._on_drop = on_drop
         self._clock = clock
+        self._dropped = DropGroups(on_drop)
         self._verifier = Verifier(lambda arrivals: on_accept(self._commit(arrivals)))
 
-    def deliver(self, raw: bytes) -> None:
-        """Check *raw*, which arrives now."""
+    def deliver(self, messages: Iterable[bytes]) -> None:
+        """Check *messages*, which arrive now. If it raises, it is to be called again with those that are left."""
         gate, now = self._gate, self._clock()
-        frame = gate.decode(raw)
-        if isinstance(frame, Drop):
-            self._on_drop(frame)
-            return
-        passed = gate.precheck(frame, now)
-        if isinstance(passed, Drop):
-            self._on_drop(passed)
-        elif not self._verifier.put(Arrival(gate, frame, now, passed)):
-            drop = Drop(DropReason.BUSY, VERIFIER_FULL, len(raw), gate.policy.subject, exact=gate.is_exact(frame))
-            self._on_drop(drop)
+        judge = gate.judge
+        try:
+            for raw in messages:
+                judged = judge(raw, now) or gate.check(raw, now)
+                if isinstance(judged, DropKind):
+                    self._dropped.add(judged, len(raw))
+                elif isinstance(judged, Drop):
+                    self._on_drop(judged)
+                elif not self._verifier.put(Arrival(gate, judged[0], now, judged[1])):
+                    exact = gate.is_exact(judged[0])
+                    self._on_drop(Drop(DropReason.BUSY, VERIFIER_FULL, len(raw), gate.policy.subject, exact=exact))
+        finally:
+            self._dropped.flush()
 
     async def join(self) -> None:
         """Return when every arrival has ended in one of the two callbacks."""

@@ -163,7 +163,7 @@ class Receiver:
             self._errors.report(admitted, blocking=True)
 
     async def _receive(self, ready: Callable[[], None]) -> None:
-        await self._bus.subscribe(self._subject, self._admission.deliver)
+        await self._bus.subscribe_batches(self._subject, self._admission.deliver)
         ready()
         while True:
             message = await self._inbox.get()

@@ -133,7 +133,8 @@ class Responses:
     def drop(self, drop: Drop, arrival: Arrival | None, *, verified: bool = False) -> None:
         """Count *drop*. It becomes a rejection if the sender is to be notified, or repeats a recorded reply.
 
-        *arrival*: what was dropped, None if it is malformed. *verified*: whether its signature was found valid.
+        *arrival*: what was dropped, None if its fields are not needed, or cannot be read; then *drop* may stand for
+        several. *verified*: whether its signature was found valid.
         """
         rejected = None
         try:
@@ -144,9 +145,9 @@ class Responses:
         if rejected is not None:
             self._reject(rejected, NOT_PERMITTED, str(drop.reason), drop.detail)
         else:
-            self._counters.dropped[drop.reason] += 1
+            self._counters.dropped[drop.reason] += drop.count
             if drop.exact:
-                self._counters.dropped_exact[drop.reason] += 1
+                self._counters.dropped_exact[drop.reason] += drop.count
             if drop.reason is DropReason.DUPLICATE and arrival is not None and arrival.frame.wants_reply:
                 self._repeat(arrival)
         self._drops.add(drop)  # after it is counted: a hook may read the numbers while the drop is shown to it

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from remaphore.protocol.drop import Drop
+from remaphore.protocol.drop import Drop, DropKind
 
 # Four lines a minute and kind: enough to see that a flood continues, too few to fill a disk.
 INTERVAL_SECONDS = 15.0
@@ -38,15 +38,16 @@ class Throttle(Generic[T]):
         self._burst = burst
         self._intervals: dict[Hashable, _Interval[T]] = {}  # by kind: one look-up for each event of a flood
 
-    def add(self, event: T) -> None:
-        """Pass on *event*, now or counted later."""
+    def add(self, event: T, count: int = 1) -> None:
+        """Pass on *event*, now or counted later. *count*: of how many of its kind it is the last."""
         kind = self._kind(event)
         interval = self._intervals.get(kind) or self._start_interval(kind)
-        if interval.passed < self._burst:
+        at_once = min(count, self._burst - interval.passed)
+        for _ in range(at_once):
             interval.passed += 1
             self._emit(event, 1)
-        else:
-            interval.held += 1
+        if count > at_once:
+            interval.held += count - at_once
             interval.last = event
 
     def close(self) -> None:
@@ -83,3 +84,27 @@ class DropThrottle(Throttle[Drop]):
         super().__init__(
             lambda drop, count: emit(drop._replace(count=count)), kind=lambda drop: (drop.reason, drop.exact)
         )
+
+    def add(self, drop: Drop, count: int = 0) -> None:
+        """Pass on *drop*, which stands for as many as it says, now or counted later."""
+        super().add(drop, count or drop.count)
+
+
+class DropGroups:
+    """Counts the drops of messages that arrive together: *on_drop* gets one of each kind, with their number."""
+
+    def __init__(self, on_drop: Callable[[Drop], object]) -> None:
+        self._on_drop = on_drop
+        self._groups: dict[DropKind, tuple[int, int]] = {}  # how many, and the size of the last
+
+    def add(self, kind: DropKind, size: int) -> None:
+        """Count a drop of *kind* of *size* bytes."""
+        group = self._groups.get(kind)
+        self._groups[kind] = (1 if group is None else group[0] + 1), size
+
+    def flush(self) -> None:
+        """Pass on what was counted. If *on_drop* raises, the other kinds are left for the next call."""
+        while self._groups:
+            kind = next(iter(self._groups))
+            count, size = self._groups.pop(kind)
+            self._on_drop(kind.drop(size, count))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 Deliver = Callable[[bytes], None]
+DeliverBatch = Callable[[Iterator[bytes]], None]
 
 
 class Incoming(NamedTuple):
@@ -59,6 +60,12 @@ class Bus(Protocol):
         Return once the broker has confirmed. The subscription outlives reconnects; messages that are published while
         there is no connection are lost, as always with core NATS. Raise SubjectDeniedError. A broker that does not
         permit the subscription any more when there is a new connection is not used, unless it is *optional*: it ends.
+        """
+
+    async def subscribe_batches(self, subject: str, deliver: DeliverBatch) -> None:
+        """Call *deliver* with the messages on *subject* that arrive together, in their order. Otherwise as `subscribe`.
+
+        If it raises, that costs the message that it had got last: it is called again with the rest.
         """
 
     async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from remaphore.errors import ConnectionLostError, NoRespondersError, PayloadTooLargeError
-from remaphore.transport.bus import Callback, Deliver, Hear, Incoming, is_first
+from remaphore.transport.bus import Callback, Deliver, DeliverBatch, Hear, Incoming, is_first
 
 MAX_PAYLOAD = 1024 * 1024  # the default of nats-server
 
@@ -66,6 +66,10 @@ class MemoryBus:
         """Call *deliver* with every message on *subject* from now on."""
         self._check_open()
         self._broker.subscribers[subject].append((self, deliver))
+
+    async def subscribe_batches(self, subject: str, deliver: DeliverBatch) -> None:
+        """Call *deliver* with every message on *subject* from now on, each of which arrives alone."""
+        await self.subscribe(subject, lambda data: deliver(iter((data,))))
 
     async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:  # noqa: ARG002 - nothing is lost here
         """Call *hear* with every message on *subject* from now on; return the function that ends that."""

@@ -24,7 +24,7 @@ from remaphore.errors import (
     with_hint,
 )
 from remaphore.tasks import spawn
-from remaphore.transport.bus import Callback, Deliver, Hear, Incoming, is_first
+from remaphore.transport.bus import Callback, Deliver, DeliverBatch, Hear, Incoming, is_first
 from remaphore.transport.dialer import Dialer
 from remaphore.transport.nats_connection import CLOSE_LIMIT, Connection
 from remaphore.transport.nats_reader import Handle
@@ -61,7 +61,7 @@ class NatsBus:
         self._wake = asyncio.Event()
         self._closed = False
         self._tries = 0  # connections that did not last
-        self._first: asyncio.Future[None] = self._future()
+        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = spawn(self._run(), name="nats-bus")
 
     @classmethod
@@ -150,7 +150,7 @@ class NatsBus:
 
     async def publish(self, subject: str, data: bytes, *, timeout: float | None = None) -> None:
         """Return once the broker has *data*; see `Bus`."""
-        operation = PendingOperation(subject, self._future(), data=data)
+        operation = PendingOperation(subject, data=data)
         self._add(operation)
         if timeout is not None:
             await asyncio.wait({operation.done}, timeout=timeout)
@@ -161,11 +161,15 @@ class NatsBus:
 
     async def subscribe(self, subject: str, deliver: Deliver, *, optional: bool = False) -> None:
         """Call *deliver* with every message on *subject* from now on; see `Bus`."""
-        await self._subscribe(PendingOperation(subject, self._future(), deliver=deliver, optional=optional))
+        await self._subscribe(PendingOperation(subject, deliver=deliver, optional=optional))
+
+    async def subscribe_batches(self, subject: str, deliver: DeliverBatch) -> None:
+        """Call *deliver* with the messages on *subject* that arrive together; see `Bus`."""
+        await self._subscribe(PendingOperation(subject, deliver=deliver, batches=True))
 
     async def listen(self, subject: str, hear: Hear, *, on_gap: Callback = lambda: None) -> Callback:
         """Call *hear* with every message on *subject*, with its headers; see `Bus`."""
-        operation = PendingOperation(subject, self._future(), deliver=hear, optional=True, whole=True, on_gap=on_gap)
+        operation = PendingOperation(subject, deliver=hear, optional=True, whole=True, on_gap=on_gap)
         await self._subscribe(operation)
         return lambda: self._leave(operation)
 
@@ -203,9 +207,6 @@ class NatsBus:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=2 * CLOSE_LIMIT + 1)
         self._stop(ConnectionLostError(_CLOSED, hint=_CLOSED_HINT))
-
-    def _future(self) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().create_future()
 
     def _add(self, operation: PendingOperation) -> None:
         if self._closed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -199,18 +199,22 @@ class Connection:
         except errors.BadSubjectError:
             raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT) from None
 
-    async def subscribe(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
+    async def subscribe(self, subject: str, deliver: Callable[[Iterator[Any]], None], *, whole: bool = False) -> Handle:
         """Write one subscription, and return its handle. It is in effect only once `confirm` has returned.
 
-        whole: *deliver* is called with an `Incoming`, in place of bytes.
+        *deliver* gets what arrives together; if it raises, that costs the message that it had got last: it is called
+        again with the rest. whole: each is an `Incoming`, in place of bytes.
         """
 
-        def receive(data: Any) -> None:
-            try:
-                deliver(data)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it would end the reader
-                context = {"message": f"delivery of a message on {subject} failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+        def receive(messages: Sequence[Any]) -> None:
+            left = iter(messages)
+            for _ in range(len(messages) + 1):  # as often as one of them can raise
+                try:
+                    deliver(left)
+                    break
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it would end the reader
+                    context = {"message": f"delivery of a message on {subject} failed", "exception": error}
+                    asyncio.get_running_loop().call_exception_handler(context)
 
         if subject.split() != [subject]:
             raise SubjectDeniedError(f"not a NATS subject: {subject!r}", hint=_CORRECT_SUBJECT)

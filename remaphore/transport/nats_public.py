@@ -8,7 +8,7 @@ since nats-py would send the login in clear text to a server that offers no TLS 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,10 +68,10 @@ class PublicClient(Client):
         others = [uri.netloc for uri in self.discovered_servers]
         return {"version": f"{found.major}.{found.minor}.{found.patch}", "connect_urls": others[:MAX_DISCOVERED]}
 
-    async def listen(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
-        """Write a subscription, and return its handle. *deliver* must not raise.
+    async def listen(self, subject: str, deliver: Callable[[Sequence[Any]], None], *, whole: bool = False) -> Handle:
+        """Write a subscription, and return its handle. *deliver* gets one message at a time, and must not raise.
 
-        whole: it is called with an `Incoming`, in place of bytes.
+        whole: as an `Incoming`, in place of bytes.
         """
         self._number += 1
         handle = Handle(self._number, subject)
@@ -84,9 +84,9 @@ class PublicClient(Client):
             data = message.data[: MAX_MESSAGE_BYTES + 1]
             if whole:
                 number = int(status) if status and status.isdigit() else 0
-                deliver(Incoming(message.subject, number, message.headers or {}, data))
+                deliver([Incoming(message.subject, number, message.headers or {}, data)])
             else:
-                deliver(data)
+                deliver([data])
 
         # No limits (0): this never waits, so its queue is short, and nats-py would drop the newest messages.
         self._listening[handle.sid] = await self.subscribe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nats import errors
@@ -73,7 +73,7 @@ class ReadingClient(Client):
         self._stream = stream
         self._ended = ended
         self._report = report
-        self._receivers: dict[int, Callable[[Any], None]] = {}
+        self._receivers: dict[int, Callable[[Sequence[Any]], None]] = {}
         self._whole: set[int] = set()  # the subscriptions that get an `Incoming`
         self._last_sid = 0
         self.server_info: Mapping[str, Any] = {}
@@ -93,10 +93,10 @@ class ReadingClient(Client):
             info.pop("max_payload", None)
         self.server_info = _useful(info)
 
-    async def listen(self, subject: str, deliver: Callable[[Any], None], *, whole: bool = False) -> Handle:
-        """Write a subscription, and return its handle. *deliver* must not raise.
+    async def listen(self, subject: str, deliver: Callable[[Sequence[Any]], None], *, whole: bool = False) -> Handle:
+        """Write a subscription, and return its handle. *deliver* gets what arrives together, and must not raise.
 
-        whole: it is called with an `Incoming`, in place of bytes.
+        whole: it gets `Incoming`, in place of bytes.
         """
         self._last_sid += 1
         if whole:
@@ -127,8 +127,7 @@ class ReadingClient(Client):
                         self.delivered += len(event.payloads)
                         # Not silent: a PONG that is late is queued behind these messages.
                         self._pings_outstanding = 0
-                        for payload in event.payloads:
-                            deliver(payload)
+                        deliver(event.payloads)
                     elif isinstance(event, Whole):
                         self._deliver_whole(event)
                     elif isinstance(event, Flaw):
@@ -149,7 +148,7 @@ class ReadingClient(Client):
             self.delivered += 1
             self._pings_outstanding = 0
             status, fields = headers.parse(event.headers)
-            deliver(Incoming(event.subject.decode(errors="replace"), status, fields, event.payload))
+            deliver([Incoming(event.subject.decode(errors="replace"), status, fields, event.payload)])
 
     async def _handle_control(self, line: Control) -> None:
         """React to a control line. Raise errors.Error for an error of the server that ends the connection."""

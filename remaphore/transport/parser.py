@@ -44,7 +44,7 @@ _CRLF = b"\r\n"
 # The line of a message without headers, up to its size: subject, sid and perhaps a reply subject. Neither subject has a
 # byte that could be a blank or the end of the line.
 _PLAIN = re.compile(rb"MSG [^ \t\r\n]{1,4096} ([0-9]{1,19}) (?:[^ \t\r\n]{1,4096} )?")
-_PLAIN_SIZE = 8  # digits of its size
+_PLAIN_SIZE = re.compile(rb"([0-9]{1,8})\r\n")
 _CONTROL = (b"PING", b"PONG", b"INFO", b"-ERR", b"+OK")
 _MAX_DIGITS = 19  # of a number; more is never right, and not worth converting
 # Bytes of the headers of one message that is delivered whole; JetStream writes less than 1 KiB.
@@ -164,30 +164,44 @@ class Parser:
         the buffer then begins with HMSG.
         """
         found: list[Delivery] = []
-        payloads: list[bytes] = []
-        buffer, start, head = bytes(self._buffer), 0, _CRLF  # no line begins so
-        while True:
-            if not buffer.startswith(head, start):
-                plain = _PLAIN.match(buffer, start)
-                if plain is None or int(plain[1]) in self._whole:
-                    break
-                head, payloads = plain[0], []
-                found.append(Delivery(int(plain[1]), payloads))
-            after_head = start + len(head)
-            line_end = buffer.find(_CRLF, after_head, after_head + _PLAIN_SIZE + len(_CRLF))
-            size = buffer[after_head : max(line_end, 0)]
-            if not size.isdigit():
+        buffer, start = bytes(self._buffer), 0  # start: of the first message that is not in `found`
+        while (plain := _PLAIN.match(buffer, start)) is not None and int(plain[1]) not in self._whole:
+            payloads, start = self._of_one_head(buffer, start, plain[0])
+            if not payloads:
                 break
-            begin = line_end + len(_CRLF)
-            end = begin + int(size)
-            if end - begin > self._max_message or not buffer.startswith(_CRLF, end):
-                break
-            payloads.append(buffer[begin:end])
-            start = end + len(_CRLF)
-        if found and not payloads:
-            found.pop()
+            found.append(Delivery(int(plain[1]), payloads))
         del self._buffer[:start]
         return found
+
+    def _of_one_head(self, buffer: bytes, start: int, head: bytes) -> tuple[list[bytes], int]:
+        """Return the complete messages from *start* on whose lines begin with *head*, and where the next line begins.
+
+        At least the first line begins with it. Of `MSG a 1 2|hi|MSG a 1 3|you|MSG b ...` and the head `MSG a 1 ` these
+        are hi and you. Sizes repeat: one that was read is recognized by its digits, with the end of the line.
+        """
+        payloads: list[bytes] = []
+        sizes: dict[bytes, int] = {}
+        digits = 0  # bytes of the last size and the end of its line
+        next_head = _CRLF + head
+        after_head = start + len(head)
+        while True:
+            size = sizes.get(buffer[after_head : after_head + digits])
+            if size is None:
+                found = _PLAIN_SIZE.match(buffer, after_head)
+                if found is None or int(found[1]) > self._max_message:
+                    return payloads, start
+                digits = len(found[0])
+                size = sizes[found[0]] = int(found[1])
+            begin = after_head + digits
+            end = begin + size
+            followed = buffer.startswith(next_head, end)
+            if not followed and not buffer.startswith(_CRLF, end):
+                return payloads, start
+            payloads.append(buffer[begin:end])
+            start = end + len(_CRLF)
+            if not followed:
+                return payloads, start
+            after_head = end + len(next_head)
 
     def _line(self) -> Event | None:
         """Read one line; return its event, None if the line is not complete yet."""

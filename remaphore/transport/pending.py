@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from remaphore.errors import BrokerUnavailableError, TransportError
@@ -15,24 +15,26 @@ from remaphore.transport.servers import Failure, hints, summary
 class PendingOperation:
     """A message to publish, or, with *deliver*, a subscription; *done* is the future that its caller waits for.
 
-    optional: of a subscription, whether a connection is of use without it. whole: of a subscription, whether
+    batches: of a subscription, whether *deliver* gets what arrives together, and not one message at a time. optional:
+    of a subscription, whether a connection is of use without it. whole: of a subscription, whether
     *deliver* is called with an `Incoming`, in place of bytes. on_gap: of a subscription, called after each
     reconnect. reply, headers: of a message. late: the second since the start of the machine after which a message
     must not be written; None: never. written: whether it may have been written.
     """
 
     __slots__ = (
-        *("data", "deliver", "done", "ended", "handle", "headers"),
+        *("batches", "data", "deliver", "done", "ended", "handle", "headers"),
         *("late", "on_gap", "optional", "reply", "subject", "whole", "written"),
     )
 
     def __init__(
         self,
         subject: str,
-        done: asyncio.Future[None],
+        done: asyncio.Future[None] | None = None,
         *,
         data: bytes = b"",
         deliver: Callable[[Any], None] | None = None,
+        batches: bool = False,
         optional: bool = False,
         whole: bool = False,
         on_gap: Callable[[], None] = lambda: None,
@@ -41,9 +43,10 @@ class PendingOperation:
         late: float | None = None,
     ) -> None:
         self.subject = subject
-        self.done = done
+        self.done = done or asyncio.get_running_loop().create_future()
         self.data = data
         self.deliver = deliver
+        self.batches = batches
         self.optional = optional
         self.whole = whole
         self.on_gap = on_gap
@@ -64,10 +67,14 @@ class PendingOperation:
         """Whether the caller got an error; a caller that was cancelled does not count."""
         return self.done.done() and not self.done.cancelled() and self.done.exception() is not None
 
-    def receive(self, data: Any) -> None:
-        """Deliver a message, unless the subscription has ended."""
-        if self.deliver is not None and not self.ended:
-            self.deliver(data)
+    def receive(self, messages: Iterator[Any]) -> None:
+        """Deliver *messages*, together or one by one, unless the subscription has ended."""
+        if self.deliver is not None and self.batches and not self.ended:
+            self.deliver(messages)
+        else:
+            for message in messages:
+                if self.deliver is not None and not self.ended:
+                    self.deliver(message)
 
     def settle(self, error: TransportError | None = None) -> None:
         """End the caller's wait, with *error* if there is one; only the first call has an effect."""

@@ -127,8 +127,8 @@ async def test_a_receiver_accepts_nothing_twice_while_its_clock_steps_back_and_f
     sent = make_encoded(destination="com.two")
     for now in (NOW, NOW + step, NOW):
         clock.now = now
-        admission.deliver(sent)
-        admission.deliver(make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now))
+        admission.deliver([sent])
+        admission.deliver([make_encoded(destination="com.two", payload=b"%d" % now, time_ns=now)])
         await admission.join()
     assert [message.payload for message in accepted] == [b"", b"%d" % NOW, b"%d" % (NOW + step)]
     assert len(dropped) == 3

@@ -13,12 +13,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from remaphore.protocol import wire
-from remaphore.protocol.drop import Drop, DropReason
+from remaphore.protocol.drop import Drop, DropKind, DropReason
 from remaphore.protocol.gate import CHECKS as OF_THE_GATE
-from remaphore.protocol.gate import PRECHECKS, Filters, Gate, Precheck
+from remaphore.protocol.gate import Filters, Gate
 from remaphore.protocol.message import Message
 from remaphore.protocol.payloads import PayloadRule
-from remaphore.protocol.peers import Peer
 from tests.harness.factories import (
     NOW,
     OWN,
@@ -123,19 +122,14 @@ def test_each_fault_alone_is_rejected_for_its_own_reason(name: str) -> None:
 @pytest.mark.places
 @pytest.mark.parametrize("first", [name for name in NAMES if name != "filters"])
 def test_a_gate_without_filters_such_as_a_daemons_has_the_same_order(first: str) -> None:
-    # Without filters, `precheck` decides by one expression: that must leave out no check, nor change the order.
     for second in NAMES[NAMES.index(first) :]:
         gate, raw = build({first, second} - {"filters"}, filters=Filters())
         verdict = gate.admit(raw, NOW)
         assert isinstance(verdict, Drop), f"tests/protocol/test_gate_order.py: a gate without filters ignores {first}"
         assert verdict.reason is REASONS[first]
-
-
-def test_a_check_that_the_expression_lacks_decides_for_a_gate_without_filters(monkeypatch: pytest.MonkeyPatch) -> None:
-    added = Precheck("added", DropReason.BUSY, lambda *_: "added")
-    monkeypatch.setattr("remaphore.protocol.gate.UNEXPRESSED", (added,))
-    gate, raw = build((), filters=Filters())
-    assert dropped(gate.admit(raw, NOW)).reason is DropReason.BUSY
+        judged = gate.judge(raw, NOW)
+        assert not isinstance(judged, DropKind) or judged.reason is REASONS[first]
+        assert not isinstance(judged, tuple) or first in NAMES[NAMES.index("signature") :]
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(NAMES, 2)))
@@ -238,73 +232,6 @@ def test_what_was_not_verified_is_not_taken() -> None:
     verdict = gate.commit(frame, NOW, digest=digest, verified=False)
     assert dropped(verdict).reason is DropReason.BAD_SIGNATURE
     assert isinstance(gate.admit(raw, NOW), Message)
-
-
-# `precheck` says at once what most messages get to hear; the list is the one truth.
-
-DESTINATIONS = st.sampled_from(["", OWN, "com.**", "**", "com.crypto.us.le*", "com.crypto.eu.left", "org.**", "com.*"])
-FILTERS = st.builds(
-    Filters,
-    pattern=st.sampled_from([None, "com.**", OWN]),
-    any_destination=st.booleans(),
-    uuid=st.sampled_from([None, b"wanted"]),
-    verbs=st.sampled_from([None, frozenset({"ping"}), frozenset()]),
-    sender=st.sampled_from([None, make_key(1).public]),
-)
-# Peer 1 may send all, 2 `ping` only, 3 nothing, 4 all, but `ping` with one payload only; 100 is this node, with and
-# without an entry of its own; 9 is unknown.
-PEERS = (
-    *(make_peer(1), make_peer(2, None, "ping"), replace(make_peer(3), verbs=frozenset())),
-    replace(make_peer(4), only={"ping": PayloadRule.of(payloads=["a"])}),
-)
-EDGES = st.sampled_from([0, 1, SKEW - 1, SKEW, SKEW + 1, 10 * SKEW]).flatmap(lambda at: st.sampled_from([at, -at]))
-
-
-@bounded
-@given(
-    number=st.sampled_from([1, 1, 1, 2, 3, 4, 9, OWN_NUMBER]),
-    destination=DESTINATIONS,
-    verb=st.sampled_from(["ping", "deploy", "*", ""]),
-    payload=st.sampled_from([b"a", b"b"]),
-    skew=EDGES,
-    uuid=st.sampled_from([b"wanted", b"other"]),
-    wants_reply=st.booleans(),
-    peers=st.sampled_from([PEERS, (*PEERS, make_peer(OWN_NUMBER)), PEERS[1:]]),
-    filters=st.one_of(st.just(Filters()), FILTERS),
-    allow_skew_ns=st.sampled_from([SKEW, 0]),
-    repeated=st.booleans(),
-)
-def test_precheck_is_the_list_of_checks_whatever_arrives(
-    number: int,
-    destination: str,
-    verb: str,
-    payload: bytes,
-    skew: int,
-    uuid: bytes,
-    wants_reply: bool,
-    peers: tuple[Peer, ...],
-    filters: Filters,
-    allow_skew_ns: int,
-    repeated: bool,
-) -> None:
-    fields = {"destination": destination, "verb": verb, "payload": payload, "uuid": uuid, "wants_reply": wants_reply}
-    raw = make_encoded(number, time_ns=NOW - skew, **fields)
-    gate = make_gate(*peers, filters=filters, allow_skew_ns=allow_skew_ns)
-    if repeated:
-        gate.window.restore(make_key(number).public, bytes(32), digest=wire.digest(raw), time_ns=NOW)
-    frame = wire.decode(raw)
-    failures = ((check.reason, check.test(gate, frame, NOW)) for check in PRECHECKS)
-    first = next((failure for failure in failures if failure[1] is not None), None)
-    verdict = gate.precheck(frame, NOW)
-    if first is None:
-        assert verdict == wire.digest(raw)
-        # What is left, with a signature that is valid: the payload, whose rule peer 4 alone has.
-        ruled_out = number == 4 and verb == "ping" and payload == b"b"
-        reason = getattr(gate.admit(raw, NOW), "reason", None)
-        assert reason is (DropReason.PAYLOAD_NOT_PERMITTED if ruled_out else None)
-    else:
-        exact = destination == OWN
-        assert verdict == Drop(*first, size=len(raw), subject="remaphore.all", exact=exact)  # type: ignore[arg-type]
 
 
 # What a drop tells.

@@ -16,6 +16,7 @@ from remaphore.messaging.signer import Signer
 from remaphore.node import Node
 from remaphore.protocol.gate import Gate
 from remaphore.protocol.message import Reply
+from remaphore.protocol.shortcut import Shortcut
 from remaphore.receiving import processor
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.store import Store
@@ -234,7 +235,7 @@ def breaking(monkeypatch, owner, name, error):
 # Where a message can be lost, and the reply of its requester: the exit code, None for no reply.
 PLACES = {
     "decode": (Gate, "decode", None),
-    "precheck": (Gate, "precheck", None),
+    "the shortcut": (Shortcut, "judge", None),
     "the memory of the verifier": (Verifier, "put", None),
     "commit": (Gate, "commit", None),
     "the journal": (Ledger, "accepted", None),

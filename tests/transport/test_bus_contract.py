@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -221,6 +221,32 @@ async def test_a_receiver_that_raises_disturbs_neither_the_sender_nor_what_comes
     await until(lambda: got)
     assert got == [END]
     assert [str(error) for error in told] == ["a bug"]
+
+
+async def test_of_messages_that_arrive_together_an_error_costs_one(
+    connect: Connect,
+) -> None:
+    sender, receiver = await connect(), await connect()
+    told: list[str] = []
+    got: list[bytes] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(str(context["exception"])))
+
+    def picky(messages: Iterator[bytes]) -> None:
+        for data in messages:
+            if data.endswith(b"5"):
+                raise ValueError(data.decode())
+            got.append(data)
+
+    await receiver.subscribe_batches("a", picky)
+    await asyncio.gather(*(sender.publish("a", b"%d" % number) for number in range(20)))
+    await sender.publish("a", END)
+    await until(lambda: got[-1:] == [END])
+    assert got == [b"%d" % number for number in range(20) if number % 10 != 5] + [END]
+    assert told == ["5", "15"]
+    await receiver.unsubscribe("a")
+    await sender.publish("a", b"late")
+    await sender.publish("a", b"later")
+    assert got[-1] == END
 
 
 async def test_a_receiver_can_answer_on_another_subject(connect: Connect) -> None:
