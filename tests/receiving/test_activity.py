@@ -187,6 +187,7 @@ PLACES = {
     "the start": (Ledger, "started"),
     "the write": (Store, "apply"),
     "the processor": (processor.MessageProcessor, "start"),
+    "the result, in the task": (processor.MessageProcessor, "_result"),
     "the task of the reply": (execution, "spawn"),
     "the completion": (Ledger, "done"),
     "the note of the completion": (Ledger, "note_done"),

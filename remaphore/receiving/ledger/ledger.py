@@ -102,10 +102,7 @@ class Ledger:
         await self.close()
 
     def started(self, message: Message) -> asyncio.Future[bool]:
-        """Record that *message* may have started; the future is done once that is durable.
-
-        If it has a LedgerError, the message must not be started.
-        """
+        """Return what is done once it is durable that *message* may have started: not after a LedgerError."""
         return self._write((statements.START, (self._numbers.unfinished(message.digest),)))
 
     async def done(self, digest: bytes, reply: Reply) -> None:
