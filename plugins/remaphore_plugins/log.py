@@ -84,8 +84,12 @@ class Log:
         if not outcomes and reply is None:  # nothing acts on it, as on most messages of a flood
             self._lines.passed(*self._fields_of(message))
             return
-        replied = next((outcome for outcome in outcomes if isinstance(outcome.result, Reply)), None)
-        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        replied, failed = None, []
+        for outcome in outcomes:
+            if outcome.error is not None:
+                failed.append(outcome)
+            elif replied is None and isinstance(outcome.result, Reply):
+                replied = outcome
         for number, outcome in enumerate(failed):
             event = "plugin_failed" if replied or number else "message_failed"
             how = {"plugin": outcome.plugin, "seconds": round(outcome.seconds, 3), "error": _shown(outcome.error)}

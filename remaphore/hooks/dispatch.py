@@ -20,10 +20,10 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remaphore.protocol.message import Reply
 from remaphore.tasks import spawn
@@ -49,6 +49,20 @@ class Outcome:
     error: BaseException | None = None
 
 
+class _OutcomeDraft:
+    """An `Outcome` that is being made, as `MessageDraft`: one is made for each message on which a plugin acts."""
+
+    __slots__ = Outcome.__slots__
+
+    def __init__(self, hook: str, plugin: str, seconds: float, result: object, error: BaseException | None) -> None:
+        self.hook = hook
+        self.plugin = plugin
+        self.seconds = seconds
+        self.result = result
+        self.error = error
+        self.__class__ = Outcome  # type: ignore[assignment]
+
+
 async def emit(hook: pluggy.HookCaller, *, timeout: float | None, **event: object) -> list[Outcome]:
     """Call every implementation of *hook* with *event*; return one outcome for each, in the order of the plugins.
 
@@ -68,16 +82,24 @@ async def emit_each(
     return await _finish_all(calls, started, timeout) if _any_waits(calls) else calls  # type: ignore[return-value]
 
 
-async def emit_prepared(hook: PreparedHook, *values: object, timeout: float | None) -> list[Outcome]:
-    """Do as `emit`, with a hook that is called for each message: what no plugin waits for needs no task."""
+def emit_prepared(
+    hook: PreparedHook, *values: object, timeout: float | None, in_task: bool = True
+) -> list[Outcome] | Coroutine[Any, Any, list[Outcome]]:
+    """Do as `emit`, with a hook that is called for each message; return the outcomes, or what has them later.
+
+    What no plugin waits for needs no task, and no coroutine. in_task: as for `PreparedHook.call`.
+    """
+    called = hook.call(values, slow=ALL, in_task=in_task)
+    for outcome in called:
+        if outcome.result is not None and type(outcome.result) is not Reply:
+            return _finish_called(called, timeout)
+    return called
+
+
+async def _finish_called(called: Sequence[Outcome], timeout: float | None) -> list[Outcome]:
+    # The coroutines of plugins begin here: whoever has no task for this has not begun anything.
     started = time.monotonic()
-    calls: list[Outcome | asyncio.Task[Outcome]] = []
-    waits = False
-    for outcome in hook.call(values, slow=ALL):
-        run = outcome if outcome.result is None or type(outcome.result) is Reply else _started(outcome)
-        waits = waits or run is not outcome
-        calls.append(run)
-    return await _finish_all(calls, started, timeout) if waits else calls  # type: ignore[return-value]
+    return await _finish_all([_started(outcome) for outcome in called], started, timeout)
 
 
 async def emit_failures(hook: PreparedHook, *values: object, timeout: float | None) -> list[Outcome]:
@@ -85,11 +107,8 @@ async def emit_failures(hook: PreparedHook, *values: object, timeout: float | No
 
     An implementation that returns None, as nearly all do, needs no Outcome here, which would cost as much as its call.
     """
-    started = time.monotonic()
     called = hook.call(values, slow=math.inf)
-    if not called:
-        return []
-    outcomes = await _finish_all([_started(outcome) for outcome in called], started, timeout)
+    outcomes = await _finish_called(called, timeout) if called else []
     return [outcome for outcome in outcomes if outcome.error is not None]
 
 
@@ -130,7 +149,8 @@ class PreparedHook:
                     error = exc
                 after = time.monotonic()
                 if result is not None or error is not None or after - before > slow:
-                    outcomes.append(Outcome(self.name, plugin, after - before, result, error))
+                    outcome = _OutcomeDraft(self.name, plugin, after - before, result, error)
+                    outcomes.append(outcome)  # type: ignore[arg-type] # it has become one
                 before = after
         finally:
             if loop and host:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,13 +14,13 @@ from remaphore.errors import LedgerError, describe, hint_of
 from remaphore.hooks.dispatch import PreparedHook
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message, Reply
-from remaphore.protocol.peers import by_key
+from remaphore.protocol.peers import Peer, by_key
 from remaphore.receiving.activity import REPLYING, RUNNING, Activity
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
 from remaphore.receiving.processor import PASSED, MessageProcessor, Result
-from remaphore.receiving.queues import AfterTurn, VerbQueues
+from remaphore.receiving.queues import EndTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.tasks import spawn
 
@@ -64,7 +65,7 @@ class Execution:
         self._processor = MessageProcessor(plugins, errors, default_reply=default_reply)
         self._queues = VerbQueues(
             lambda verb: self._config.verb(verb),  # noqa: PLW0108 - of the configuration at the time
-            on_message=self._run,
+            on_message=self._start,
             on_expired=lambda message: responses.reject(
                 message,
                 BUSY,
@@ -160,38 +161,66 @@ class Execution:
         await self._queues.join()
         await self._processor.join()
 
-    async def _run(self, message: Message) -> AfterTurn | None:
-        """Let the plugins act on *message*; return what is to be done after its turn, None if they did not act."""
+    def _start(self, message: Message, end: EndTurn) -> None:
+        """Record the start of *message*; once that is durable, let the plugins act on it. *end*: ends its turn."""
         peer = self._peers.get(message.sender)
         # The configuration may have changed while it waited.
         permitted = peer is not None and peer.may_send(message.verb)
         if peer is None or not permitted or not peer.may_send_payload(message.verb, message.payload):
             detail = f"no longer among the {'payloads' if permitted else 'verbs'} of this peer"
             self._responses.reject(message, NOT_PERMITTED, "not-permitted", detail)
-            return None
-        limit = self._config.verb(message.verb).timeout_seconds
+            end(None)
+            return
         try:
             self._activity.begin(message)
-            await self._ledger.started(message)
-            self._activity.advance(message, RUNNING)
-        except BaseException as error:  # whatever it is, the message is counted and its sender is notified
+            durable = self._ledger.started(message)
+            durable.add_done_callback(partial(self._act, message, peer, end))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is counted and its sender is notified
             self._reject_for(error, message)
-            if not isinstance(error, Exception):
-                raise
-            return None
-        self._responses.receipts.begin(message, legacy=peer.legacy)
+            end(None)
+
+    def _act(self, message: Message, peer: Peer, end: EndTurn, durable: asyncio.Future[bool]) -> None:
+        """Let the plugins act on *message*, unless its start is not *durable*. The loop calls this, in no task."""
         try:
-            result = await self._processor.run(message, timeout=limit + GRACE_SECONDS)
+            durable.result()
+            self._activity.advance(message, RUNNING)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, as in `_start`
+            self._reject_for(error, message)
+            end(None)
+            return
+        self._responses.receipts.begin(message, legacy=peer.legacy)
+        result: Result | None = None
+        try:
+            limit = self._config.verb(message.verb).timeout_seconds + GRACE_SECONDS
+            acting = self._processor.start(message, timeout=limit, in_task=False)
+            if not isinstance(acting, Result):
+                spawn(self._wait(message, acting, end), name=f"verb {message.verb}")
+                return
+            result = acting
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
-            _log_failure("message_lost", message, error)
-            result = Result((), Reply(-1) if message.wants_reply else None)
-        except BaseException:
-            self._activity.interrupted(message)
-            raise
+            result = self._lost(message, error)
+        self._end_turn(message, result, end, in_task=False)
+
+    async def _wait(self, message: Message, acting: Awaitable[Result], end: EndTurn) -> None:
+        result: Result | None = None
+        try:
+            result = await acting
+        except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
+            result = self._lost(message, error)
         finally:
-            self._counters.count_handled(message.verb)
+            if result is None:
+                self._activity.interrupted(message)
+            self._end_turn(message, result, end, in_task=True)
+
+    @staticmethod
+    def _lost(message: Message, error: Exception) -> Result:
+        _log_failure("message_lost", message, error)
+        return Result((), Reply(-1) if message.wants_reply else None)
+
+    def _end_turn(self, message: Message, result: Result | None, end: EndTurn, *, in_task: bool) -> None:
+        self._counters.count_handled(message.verb)
         # After the turn: until then this message counts as running, and it is counted as handled already.
-        return lambda: self._end(message, result)
+        end(None if result is None else lambda: self._end(message, result, in_task=in_task))
 
     def _reject_for(self, error: BaseException, message: Message, *, admitted: bool = True) -> None:
         """Reject *message*, which cannot be started because of *error*. *admitted*: whether it was queued before."""
@@ -202,7 +231,7 @@ class Execution:
             _log_failure("message_lost", message, error)
         self._responses.reject(message, BUSY, why, detail, admitted=admitted)
 
-    def _end(self, message: Message, result: Result) -> Awaitable[object] | None:
+    def _end(self, message: Message, result: Result, *, in_task: bool) -> asyncio.Task[None] | None:
         """Complete *message*; return what its verb's queue need not wait for before the next message."""
         if message.wants_reply and result.reply is not None:
             self._activity.advance(message, REPLYING)
@@ -218,7 +247,7 @@ class Execution:
             self._ledger.note_done(message.digest)
         except Exception as error:  # noqa: BLE001 - the hook is called all the same
             _log_failure("completion_not_recorded", message, error)
-        return self._processor.notify_handled(message, result, sent=False)
+        return self._processor.notify_handled(message, result, sent=False, in_task=in_task)
 
     async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
         sent = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -79,7 +79,23 @@ class MessageProcessor:
 
     async def run(self, message: Message, *, timeout: float | None) -> Result:
         """Let the plugins act on *message*, for *timeout* seconds at most, and choose the reply."""
-        called = await emit_prepared(self._message, message, timeout=timeout)
+        acting = self.start(message, timeout=timeout)
+        return acting if isinstance(acting, Result) else await acting
+
+    def start(
+        self, message: Message, *, timeout: float | None, in_task: bool = True
+    ) -> Result | Coroutine[Any, Any, Result]:
+        """Do as `run`, but if no plugin waits for anything, return the result at once: that needs no task.
+
+        in_task: as for `PreparedHook.call`.
+        """
+        called = emit_prepared(self._message, message, timeout=timeout, in_task=in_task)
+        return self._result(message, called) if isinstance(called, list) else self._result_later(message, called)
+
+    async def _result_later(self, message: Message, called: Awaitable[list[Outcome]]) -> Result:
+        return self._result(message, await called)
+
+    def _result(self, message: Message, called: list[Outcome]) -> Result:
         outcomes = tuple(map(validate_outcome, called))
         return Result(
             outcomes, choose_reply(outcomes) or (self._default_reply(message) if message.wants_reply else None)

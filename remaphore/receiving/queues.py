@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from remaphore.config.settings import VerbSettings
 from remaphore.hooks.stats import QueueState
 from remaphore.protocol.message import Message
-from remaphore.tasks import spawn
 
 # Messages that may wait or run in all, and the bytes of their payloads, so that no permitted peer can fill the memory.
 MAX_WAITING = 10_000
@@ -31,8 +30,8 @@ MAX_WORKERS_PER_SENDER = 500
 OVERHEAD_BYTES = 1024
 
 
-T = TypeVar("T")
-AfterTurn = Callable[[], "Awaitable[object] | None"]
+AfterTurn = Callable[[], asyncio.Future[Any] | None]
+EndTurn = Callable[[AfterTurn | None], None]
 
 
 class Waiting(NamedTuple):
@@ -56,15 +55,16 @@ class VerbQueues:
         self,
         settings: Callable[[str], VerbSettings],
         *,
-        on_message: Callable[[Message], Awaitable[AfterTurn | None]],
+        on_message: Callable[[Message, EndTurn], None],
         on_expired: Callable[[Message], None],
         on_evicted: Callable[[Message], None],
     ) -> None:
         """*on_evicted* gets a message that was queued and had to make room.
 
-        *on_message* may return a function that is called once the message's turn is over and the message no longer
-        counts as running. That may return what is left to do, such as sending the reply. The worker takes the next
-        message meanwhile, but only that one: if replies cannot be sent, handling stops too.
+        *on_message* begins the turn of a message, and calls the function that it gets once when the turn is over, at
+        once or later; if it raises, the turn is over. It may give that a function, which is called when the message no
+        longer counts as running, and may return what is left to do, such as sending the reply. The worker takes the
+        next message meanwhile, but only that one: if replies cannot be sent, handling stops too.
         """
         self._settings = settings
         self._on_message = on_message
@@ -96,8 +96,8 @@ class VerbQueues:
                 break
             if not self._make_room(queue, settings, message):
                 return full
-        if another:  # first, because nothing may have changed if this raises; it begins to run after this
-            spawn(self._work(verb, queue, sender), name=f"verb {verb}")
+        if another:  # first, because nothing may have changed if this raises; it begins to work after this
+            asyncio.get_running_loop().call_soon(_Worker(self, verb, queue, sender).work)
             queue.workers += 1
             self._workers[sender] += 1
         self._queues[verb] = queue
@@ -170,6 +170,13 @@ class VerbQueues:
         self._on_evicted(evicted.message)
         return True
 
+    def _begin(self, message: Message, since: float, end: EndTurn) -> None:
+        if time.monotonic() - since > self._settings(message.verb).max_wait_seconds:
+            self._on_expired(message)
+            end(None)
+        else:
+            self._on_message(message, end)
+
     def _count(self, message: Message, change: int) -> None:
         self._waiting += change
         self._bytes += change * len(message.payload)
@@ -177,58 +184,94 @@ class VerbQueues:
         if not self._held[message.sender]:
             del self._held[message.sender]
 
-    async def _work(self, verb: str, queue: _Queue, woken_by: str) -> None:
-        rest: Awaitable[object] | None = None
+    def _retire(self, worker: _Worker) -> None:
+        worker.queue.workers -= 1
+        self._workers[worker.woken_by] -= 1
+        if not self._workers[worker.woken_by]:
+            del self._workers[worker.woken_by]
+        if not worker.queue.workers and not worker.queue.waiting:
+            self._queues.pop(worker.verb, None)
+        if not self._queues:
+            self._idle.set()
+
+
+class _Worker:
+    """Handles messages of one verb, one at a time, until none waits.
+
+    It is no task: a message that a plugin ends at once would pay more for that than for all the rest of its turn.
+    Whatever is raised costs its message only: a worker that ended would leave its queue without one.
+    """
+
+    __slots__ = ("_before", "_message", "_queues", "_rest", "_working", "queue", "verb", "woken_by")
+
+    def __init__(self, queues: VerbQueues, verb: str, queue: _Queue, woken_by: str) -> None:
+        self.verb = verb
+        self.queue = queue
+        self.woken_by = woken_by
+        self._queues = queues
+        self._message: Message | None = None  # whose turn it is
+        self._rest: asyncio.Future[Any] | None = None  # what is left to do of the last message
+        self._before: asyncio.Future[Any] | None = None  # what is waited for before the next one
+        self._working = False
+
+    def work(self) -> None:
+        """Begin the turn of the next message, or end if none waits."""
+        if self._working:  # a turn was over at once: the loop below continues
+            return
+        self._working = True
+        while self._message is None and self._before is None:
+            if self.queue.waiting:
+                self._begin(*self.queue.waiting.popleft())
+            elif self._rest is not None:
+                rest, self._rest = self._rest, None
+                self._wait_for(rest)
+            else:
+                self._queues._retire(self)  # noqa: SLF001 - they are one
+                break
+        self._working = False
+
+    def _begin(self, message: Message, since: float) -> None:
+        self._message = message
+        self.queue.running += 1
         try:
-            while queue.waiting or rest is not None:
-                before, rest = rest, await self._handle_next(verb, queue) if queue.waiting else None
-                if before is not None:
-                    await self._guard(verb, before)
-        finally:
-            queue.workers -= 1
-            self._workers[woken_by] -= 1
-            if not self._workers[woken_by]:
-                del self._workers[woken_by]
-            if not queue.workers and not queue.waiting:
-                self._queues.pop(verb, None)
-            if not self._queues:
-                self._idle.set()
+            self._queues._begin(message, since, self._end)  # noqa: SLF001 - the same
+        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+            self._report(error)
+            self._end(None)
 
-    async def _handle_next(self, verb: str, queue: _Queue) -> Awaitable[object] | None:
-        message, since = queue.waiting.popleft()
-        queue.running += 1
-        after: AfterTurn | None = None
+    def _end(self, after: AfterTurn | None) -> None:
+        message, self._message = self._message, None
+        if message is None:
+            return
+        self.queue.running -= 1
+        self._queues._count(message, -1)  # noqa: SLF001 - the same
+        before, self._rest = self._rest, None
         try:
-            after = await self._guard(verb, self._take_turn(message, since))
-        finally:
-            queue.running -= 1
-            self._count(message, -1)
+            self._rest = None if after is None else after()
+        except Exception as error:  # noqa: BLE001 - the same
+            self._report(error)
+        if before is not None:
+            self._wait_for(before)
+        self.work()
+
+    def _wait_for(self, before: asyncio.Future[Any]) -> None:
+        self._before = before
+        if before.done():
+            self._note_done(before)
+        else:
+            before.add_done_callback(self._continue)
+
+    def _continue(self, before: asyncio.Future[Any]) -> None:
+        self._note_done(before)
+        self.work()
+
+    def _note_done(self, before: asyncio.Future[Any]) -> None:
+        self._before = None
         try:
-            return None if after is None else after()
-        except Exception as error:  # noqa: BLE001 - see `_guard`
-            _report(verb, error)
-            return None
+            before.result()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the same
+            self._report(error)
 
-    async def _take_turn(self, message: Message, since: float) -> AfterTurn | None:
-        if time.monotonic() - since > self._settings(message.verb).max_wait_seconds:
-            self._on_expired(message)
-            return None
-        return await self._on_message(message)
-
-    async def _guard(self, verb: str, work: Awaitable[T]) -> T | None:
-        """Return the result of *work*, None if it raises: a worker that ends would leave its queue without one."""
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():  # the worker is cancelled, not only what it waits for
-                raise
-            _report(verb, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the messages behind it are to be handled
-            _report(verb, error)
-        return None
-
-
-def _report(verb: str, error: BaseException) -> None:
-    context = {"message": f"handling a message of the verb {verb!r} failed", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(context)
+    def _report(self, error: BaseException) -> None:
+        context = {"message": f"handling a message of the verb {self.verb!r} failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

@@ -270,7 +270,8 @@ def test_a_prepared_hook_has_the_outcomes_of_the_ordinary_one(kinds):
         plugins = Kinds()
         hook = plugin_manager(**{f"p{n}": plugins.make(kind) for n, kind in enumerate(kinds)}).hook.remaphore_message
         if prepared:
-            called = await emit_prepared(PreparedHook(hook), "m", timeout=60)
+            called = emit_prepared(PreparedHook(hook), "m", timeout=60)
+            called = called if isinstance(called, list) else await called
         else:
             called = await emit(hook, timeout=60, message="m")
         shown = [(each.hook, each.plugin, each.result, type(each.error)) for each in called]

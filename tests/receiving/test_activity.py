@@ -186,7 +186,8 @@ PLACES = {
     "nowhere": None,
     "the start": (Ledger, "started"),
     "the write": (Store, "apply"),
-    "the processor": (processor.MessageProcessor, "run"),
+    "the processor": (processor.MessageProcessor, "start"),
+    "the result, in the task": (processor.MessageProcessor, "_result"),
     "the task of the reply": (execution, "spawn"),
     "the completion": (Ledger, "done"),
     "the note of the completion": (Ledger, "note_done"),
@@ -194,7 +195,10 @@ PLACES = {
     "the notification": (processor.MessageProcessor, "notify_handled"),
     "the rejection": (Responses, "_reject"),
 }
-PLAIN = ("the note of the completion", "the notification", "the task of the reply", "the rejection")
+PLAIN = (
+    *("the start", "the processor", "the note of the completion", "the notification"),
+    *("the task of the reply", "the rejection"),
+)
 WHATS = ["ok", "raise", "cancel", "exit", "none"]
 
 

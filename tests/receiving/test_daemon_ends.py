@@ -178,7 +178,7 @@ async def test_what_waits_is_rejected_at_the_stop(world):
 
 @pytest.mark.parametrize(("error", "reason"), [(LedgerError("disk"), "ledger"), (ValueError("odd"), "error")])
 async def test_what_cannot_be_recorded(world, monkeypatch, error, reason):
-    async def fail(_ledger, _message):
+    def fail(_ledger, _message):
         raise error
 
     monkeypatch.setattr(Ledger, "started", fail)

@@ -205,12 +205,12 @@ async def test_a_ledger_that_cannot_record_a_completion_costs_no_reply_and_no_me
 
 
 async def test_a_processor_that_raises_costs_its_message_and_not_those_behind_it(running, monkeypatch):
-    async def fail(_processor, message, *, timeout):
+    def fail(_processor, message, **_how):
         handled.append(message.payload)
         raise UnshowableError
 
     handled = []
-    monkeypatch.setattr(processor.MessageProcessor, "run", fail)
+    monkeypatch.setattr(processor.MessageProcessor, "start", fail)
     broker = MemoryBroker()
     with structlog.testing.capture_logs() as logs:
         async with running(broker, echo=Echo) as own:
@@ -242,7 +242,7 @@ PLACES = {
     "the queue": (VerbQueues, "put", 75),
     "the start": (Ledger, "started", 75),
     "the write of the start": (Store, "apply", 75),
-    "the plugins": (processor.MessageProcessor, "run", -1),
+    "the plugins": (processor.MessageProcessor, "start", -1),
     "the choice of the reply": (processor, "choose_reply", -1),
     "the completion": (Ledger, "done", 0),
     "composing the reply": (Signer, "reply", -1),

@@ -34,10 +34,23 @@ class Handler:
         self.expired.append(message.payload)
 
 
+def in_task(handle):
+    """Return what begins the turn of a message with a task that runs *handle*, whose result it gives to the queue."""
+
+    async def run(message, end):
+        after = None
+        try:
+            after = await handle(message)
+        finally:
+            end(after)
+
+    return lambda message, end: spawn(run(message, end), name="turn")
+
+
 def make_queues(handler, **settings):
     return VerbQueues(
         lambda verb: settings.get(verb, ONE),
-        on_message=handler.handle,
+        on_message=in_task(handler.handle),
         on_expired=handler.expire,
         on_evicted=lambda message: handler.evicted.append(message.payload),
     )
@@ -85,7 +98,7 @@ class Unfinished(Handler):
 
     async def handle(self, message):
         await super().handle(message)
-        return lambda: self.rest(message)
+        return lambda: spawn(self.rest(message), name="rest")
 
     async def rest(self, message):
         await self.finish.wait()
@@ -116,11 +129,13 @@ async def test_whatever_fails_costs_its_message_and_not_the_worker(error, part):
     def after_turn():
         if part == "after its turn":
             raise RuntimeError("broken on purpose")
-        return fail()
+        return spawn(fail(), name="rest")
 
-    async def handle(message):
+    def handle(message, end):
         handled.append(message.payload)
-        return await fail() if part == "handling" else after_turn
+        if part == "handling":
+            raise RuntimeError("broken on purpose")
+        end(after_turn)
 
     handled, reported = [], []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
@@ -136,9 +151,9 @@ async def test_whatever_fails_costs_its_message_and_not_the_worker(error, part):
 async def test_after_its_turn_a_message_does_not_count_as_running():
     states = []
 
-    async def handle(_message):
+    def handle(_message, end):
         states.append(own.state()["a"].running)
-        return lambda: states.append(own.state()["a"].running)
+        end(lambda: states.append(own.state()["a"].running))
 
     own = VerbQueues(lambda _verb: ONE, on_message=handle, on_expired=print, on_evicted=print)
     put(own, "a", b"1")

@@ -104,7 +104,9 @@ class HandlerRuns:
         """Count one message."""
         self.results[verb, plugin, result] += 1
         self.seconds[verb, plugin] += seconds
-        buckets = self.buckets.setdefault((verb, plugin), [0] * (len(_BUCKETS_SECONDS) + 1))
+        buckets = self.buckets.get((verb, plugin))
+        if buckets is None:
+            buckets = self.buckets[verb, plugin] = [0] * (len(_BUCKETS_SECONDS) + 1)
         buckets[bisect_left(_BUCKETS_SECONDS, seconds)] += 1
 
     def families(self) -> list[Metric]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,6 +14,8 @@ from remaphore.receiving.ledger.statements import RAISE_LOW_WATER_MARK, START, S
 # Rows and statements that could not be written and are retried with the next ones. Beyond this only low-water marks are
 # kept.
 MAX_UNWRITTEN = 10_000
+
+_NOT_PENDING = LedgerError("message is no longer pending in the ledger", hint="send it again")
 
 
 class Write(NamedTuple):
@@ -49,14 +50,22 @@ class Batch:
             yield Batch(writes=[write])
 
     def settle(self, outcome: Sequence[bool] | LedgerError) -> None:
-        """Give each future of the writes whether its statement changed a row, or an error object of its own."""
-        for number, write in enumerate(self.writes):
-            if write.durable is not None and not write.durable.done():
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits there, but the others count
-                    if isinstance(outcome, LedgerError):
-                        write.durable.set_exception(copy_error(outcome))
-                    else:
-                        write.durable.set_result(outcome[number])
+        """Give each future of the writes whether its statement changed a row, or an error object of its own.
+
+        A start that changed no row is an error.
+        """
+        for number, (statement, durable) in enumerate(self.writes):
+            if durable is None or durable.done():
+                continue
+            try:
+                if isinstance(outcome, LedgerError):
+                    durable.set_exception(copy_error(outcome))
+                elif statement[0] == START and not outcome[number]:
+                    durable.set_exception(copy_error(_NOT_PENDING))
+                else:
+                    durable.set_result(outcome[number])
+            except RuntimeError:  # the loop is closed: nothing waits there, but the others count
+                continue
 
     def worth_keeping(self) -> Batch:
         """Return what is retried later: all of this, or, if that is too much, the low-water marks that replace it.

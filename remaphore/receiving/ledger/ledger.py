@@ -101,11 +101,9 @@ class Ledger:
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
-    async def started(self, message: Message) -> None:
-        """Return once it is durable that *message* may have started. After a LedgerError it must not be started."""
-        number = self._numbers.unfinished(message.digest)
-        if not await self._write((statements.START, (number,))):
-            raise LedgerError("message is no longer pending in the ledger", hint="send it again")
+    def started(self, message: Message) -> asyncio.Future[bool]:
+        """Return what is done once it is durable that *message* may have started: not after a LedgerError."""
+        return self._write((statements.START, (self._numbers.unfinished(message.digest),)))
 
     async def done(self, digest: bytes, reply: Reply) -> None:
         """Return once the completion of a message is durable, with its reply. Raise LedgerError."""
@@ -262,13 +260,15 @@ class Ledger:
             self._pending.writes.extend(map(Write, changes))
             self._wake()
 
-    async def _write(self, statement: Statement) -> bool:
-        if self._store is None:
-            raise copy_error(self._failure)
+    def _write(self, statement: Statement) -> asyncio.Future[bool]:
+        """Write *statement*; the future has whether it changed a row, once that is durable, or a LedgerError."""
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pending.writes.append(Write(statement, durable))
-        self._wake()
-        return await durable
+        if self._store is None:
+            durable.set_exception(copy_error(self._failure))
+        else:
+            self._pending.writes.append(Write(statement, durable))
+            self._wake()
+        return durable
 
     def _wake(self) -> None:
         """Start to write what is pending, unless that is being done, or the file is still being opened."""

@@ -23,7 +23,6 @@ from remaphore.receiving.ledger import batch, statements, store
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.rows import DONE, ENTERED, REJECTED, STARTED
-from remaphore.tasks import spawn
 from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
 from tests.harness.ledgers import WAL, crashed, make_ledger, no_room, state, states
 
@@ -369,7 +368,7 @@ async def test_a_write_that_comes_while_another_one_fails_fails_too(tmp_path, mo
 
     def failing(self, batch):
         if not late:  # in the thread, while the loop runs
-            loop.call_soon_threadsafe(lambda: late.append(spawn(ledger.started(second), name="late")))
+            loop.call_soon_threadsafe(lambda: late.append(ledger.started(second)))
             while not late:
                 pass
         return apply(self, batch)
@@ -453,7 +452,7 @@ async def test_an_unexpected_exception_costs_one_message_and_never_hangs_the_oth
             else:
                 starts = [await asyncio.gather(ledger.started(message), return_exceptions=True) for message in messages]
                 starts = [start for (start,) in starts]
-            assert [type(start) for start in starts] == [type(None), LedgerError, type(None)]
+            assert [type(start) for start in starts] == [bool, LedgerError, bool]
             await ledger.started(take(ledger, payload=b"later")[0])
         assert ledger.problem == ""
         assert [state(tmp_path, message) for message in messages] == [STARTED, ENTERED, STARTED]
@@ -496,7 +495,7 @@ async def test_whatever_breaks_between_a_batch_and_its_result_hangs_no_message_a
                 ended = asyncio.gather(ledger.rejected(b"another"), return_exceptions=True)
                 results = [*await starts, *await ended]
         if place == "the statements":  # one by one they can be written
-            assert results == [None] * 4
+            assert results == [True, True, True, None]
             return
         assert {type(result) for result in results} == {LedgerError}
         assert bool(ledger.problem) is reported
@@ -601,9 +600,9 @@ async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_pa
         messages = [take(ledger, payload=b"%d" % number)[0] for number in range(3)]
         await flush(ledger)
         monkeypatch.setattr(module.Store, "apply", slow)
-        first = spawn(ledger.started(messages[0]), name="in the batch")
+        first = ledger.started(messages[0])
         await asyncio.to_thread(writing.wait, 20)
-        second = spawn(ledger.started(messages[1]), name="pending")
+        second = ledger.started(messages[1])
         await asyncio.sleep(0)
         ledger._writing.cancel()
         async with asyncio.timeout(20):
