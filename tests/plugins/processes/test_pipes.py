@@ -81,17 +81,15 @@ def stand_still_until_exit(pid: int) -> None:
 
 
 async def test_no_more_is_read_than_was_written_before_the_exit(monkeypatch):
-    read_end, write_end = os.pipe()
-    os.write(write_end, b"before")
-    output = Output(os.fdopen(read_end, "rb", buffering=0), CAP)
-    read = os.read
+    output, read = Output(CAP), os.read
+    os.write(output.program_end, b"before")
 
     def read_and_refill(descriptor: int, size: int) -> bytes:
         chunk = read(descriptor, size)
-        os.write(write_end, b"after")
+        os.write(output.program_end, b"after")
         return chunk
 
     monkeypatch.setattr(os, "read", read_and_refill)
     output.close()
-    os.close(write_end)
+    output.give()
     assert bytes(output.kept) == b"before"
