@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from remaphore_plugins.processes import run as module
+from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.pipes import Output
 from remaphore_plugins.processes.run import run
 from tests.harness.processes import own_children
@@ -73,6 +75,24 @@ async def test_all_that_was_written_before_the_exit_is_read():
         await asyncio.sleep(0)
     stand_still_until_exit(started.pop())
     assert (await task).output_bytes == 500_000
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+async def test_what_is_written_after_term_has_room_although_nothing_was_read_before(how, tmp_path, monkeypatch):
+    """A program that waited for room in its pipe would be killed in the middle of what it does at its end."""
+    monkeypatch.setattr(module, "SOON_SECONDS", 1000.0)
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 30.0)
+    stop = asyncio.get_running_loop().create_future()
+    body = "trap 'head -c 300000 /dev/zero; touch $1/done; exit' TERM; sleep 600 & echo $$ >$1/pid; wait"
+    running = run_sh(body, str(tmp_path), stop=stop, timeout=600)
+    task = asyncio.get_running_loop().create_task(running)
+    await pid_in(tmp_path / "pid")
+    if how == "cancelled":
+        task.cancel()
+    else:
+        stop.set_result(None)
+    await asyncio.wait({task}, timeout=60)
+    assert (tmp_path / "done").exists()
 
 
 def stand_still_until_exit(pid: int) -> None:
