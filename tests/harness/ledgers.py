@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ def make_ledger(folder: Path, *, now: int = NOW - 1, allow_skew_ns: int = SKEW) 
 
 def crashed(ledger: Ledger, folder: Path, into: Path) -> Path:
     """Return *into*, with what the file system would hold if the process of *ledger* were killed now."""
-    ledger._thread.submit(int).result()  # a file that is being written cannot be copied as it is at one moment
+    idle = threading.Event()  # a file that is being written cannot be copied as it is at one moment
+    ledger._thread.submit(idle.set)
+    idle.wait()
     into.mkdir()
     for name in (FILE, WAL):
         if (folder / name).exists():

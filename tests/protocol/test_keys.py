@@ -89,6 +89,13 @@ def test_every_value_survives_its_text(raw: bytes) -> None:
     assert keys.decode_exact(keys.encode_base58(raw[:32]), 32) == raw[:32]
 
 
+@bounded
+@given(st.integers(0, 3), st.binary(max_size=70))
+def test_a_text_is_the_same_as_that_of_the_library(zeros: int, rest: bytes) -> None:
+    raw = bytes(zeros) + rest
+    assert keys.encode_base58(raw) == base58.b58encode(raw)
+
+
 @pytest.mark.parametrize("end", [" ", "\n", "\t", "\r", "\0", "1"])
 def test_a_public_key_with_something_behind_it_is_refused(end: str) -> None:
     with pytest.raises(KeyFormatError, match=r"bytes instead of 32|not base58"):

@@ -79,25 +79,33 @@ def scan(verb: str, hooks: Sequence[str]) -> Scan | None:
 
     Raise OSError for one that exists and cannot be read.
     """
-    having = [hook for hook in hooks if _is_there(f"{hook}/{verb}")] if is_verb(verb) else []
-    if not having:
+    listed = [(hook, _list(verb, f"{hook}/{verb}")) for hook in hooks] if is_verb(verb) else []
+    if all(names is None for _, names in listed):
         return None
     folders: list[str] = []
     entries: dict[str, Entry] = {}
-    for hook in filter(_is_there, hooks):
-        folders.append(hook)
-        if hook not in having:
-            continue
+    for hook, names in listed:
         folder = f"{hook}/{verb}"
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 - paths are text here, as handlers get them
-        except NotADirectoryError:
-            hint = f"move it into a directory of this name, as {folder}/50-name"
-            entries[verb] = _skip(verb, folder, "not a directory", hint)
-            continue
-        folders.append(folder)
-        entries |= {name: _classify(name, f"{folder}/{name}") for name in names}
+        if names is None:
+            folders += [hook] if _is_there(hook) else []
+        elif isinstance(names, Entry):
+            folders.append(hook)
+            entries[verb] = names
+        else:
+            folders += hook, folder
+            entries |= {name: _classify(name, f"{folder}/{name}") for name in names}
     return Scan(folders=tuple(folders), entries=tuple(entries[name] for name in sorted(entries, key=os.fsencode)))
+
+
+def _list(verb: str, folder: str) -> list[str] | Entry | None:
+    """Return the names in *folder*, None if it does not exist, or the entry of a file in its place. Raise OSError."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - paths are text here, as handlers get them
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        os.stat(folder)  # noqa: PTH116 - it raises the same if the hook directory itself is none
+        return _skip(verb, folder, "not a directory", f"move it into a directory of this name, as {folder}/50-name")
 
 
 def find_verbs(hooks: Iterable[str]) -> tuple[list[str], list[Entry]]:

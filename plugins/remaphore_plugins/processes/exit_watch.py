@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 
 from remaphore import PluginError
@@ -35,7 +36,9 @@ class ExitWatch:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self.exited: asyncio.Future[None] = self._loop.create_future()
+        self._waiter: asyncio.Future[None] | None = None
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
         try:
@@ -44,6 +47,34 @@ class ExitWatch:
         except OSError:
             self.close()
             self._poll(_FIRST_POLL_SECONDS)
+
+    async def wait(self, stop: asyncio.Future[None] | None, until: float) -> bool:
+        """Return whether it has exited, as soon as it has, *stop* is done, or the loop's clock is at *until*.
+
+        One caller at a time.
+
+        `asyncio.wait` does the same, one iteration of the loop later.
+        """
+        if self.exited.done() or (stop is not None and stop.done()):
+            return self.exited.done()
+        self._waiter = waiter = self._loop.create_future()
+
+        def wake(_stop: asyncio.Future[None] | None = None) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        timer = None if until == math.inf else self._loop.call_at(until, wake)
+        if stop is not None:
+            stop.add_done_callback(wake)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+            if stop is not None:
+                stop.remove_done_callback(wake)
+        return self.exited.done()
 
     def close(self) -> None:
         """Watch no longer."""
@@ -63,6 +94,8 @@ class ExitWatch:
     def _on_exit(self) -> None:
         self.close()
         self.exited.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def has_exited(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""The two pipes of a running program, read and written by the event loop."""
+"""The two pipes of a program, read and written by the event loop.
+
+Each is made before the program is started, which gets its `program_end`; `give` closes that end here afterwards.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,32 @@ import fcntl
 import os
 import sys
 import termios
-from typing import IO
 
 _CHUNK = 65_536  # the default capacity of a pipe
 
 
 class Output:
-    """The read end of the one pipe for stdout and stderr. The first *cap* bytes are kept, all bytes are counted."""
+    """The one pipe for stdout and stderr. The first *cap* bytes are kept, all bytes are counted."""
 
-    def __init__(self, pipe: IO[bytes], cap: int) -> None:
+    def __init__(self, cap: int) -> None:
+        """Make the pipe. Raise OSError."""
         self.kept = bytearray()
         self.total = 0
-        self._pipe = pipe
         self._cap = cap
         self._loop = asyncio.get_running_loop()
-        os.set_blocking(pipe.fileno(), False)
-        self._loop.add_reader(pipe.fileno(), self._read)
+        self._watched = False
+        self._pipe, self.program_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+
+    def give(self) -> None:
+        """Close the program's end here."""
+        os.close(self.program_end)
+
+    def watch(self) -> None:
+        """Read from now on, as the program writes. Raise OSError if that cannot be watched."""
+        if not self._watched:
+            self._loop.add_reader(self._pipe, self._read)
+            self._watched = True
 
     def close(self) -> None:
         """Read what is in the pipe now, and close it.
@@ -33,42 +46,60 @@ class Output:
         waiting = int.from_bytes(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
         while waiting > 0 and (got := self._read()):
             waiting -= got
-        self._loop.remove_reader(self._pipe.fileno())
-        self._pipe.close()
+        self._unwatch()
+        os.close(self._pipe)
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._loop.remove_reader(self._pipe)
+            self._watched = False
 
     def _read(self) -> int:
         try:
-            chunk = os.read(self._pipe.fileno(), _CHUNK)
+            chunk = os.read(self._pipe, _CHUNK)
         except BlockingIOError:
             return 0
         if not chunk:
-            self._loop.remove_reader(self._pipe.fileno())
+            self._unwatch()
         self.kept += chunk[: self._cap - len(self.kept)]
         self.total += len(chunk)
         return len(chunk)
 
 
 class Input:
-    """The write end of a pipe for stdin: written as the program reads; closed at the end or when it stops reading."""
+    """The pipe for stdin: written as the program reads; closed at the end of *data*, or when it stops reading."""
 
-    def __init__(self, pipe: IO[bytes], data: bytes) -> None:
-        self._pipe = pipe
+    def __init__(self, data: bytes) -> None:
+        """Make the pipe, and write to it what it can hold: all of most payloads. Raise OSError."""
         self._left = memoryview(data)
         self._loop = asyncio.get_running_loop()
-        os.set_blocking(pipe.fileno(), False)
-        self._write()  # most payloads fit into the pipe
-        if not pipe.closed:
-            self._loop.add_writer(pipe.fileno(), self._write)
+        self._watched = False
+        self.program_end, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._write()
+
+    def give(self) -> None:
+        """Close the program's end here."""
+        os.close(self.program_end)
+
+    def watch(self) -> None:
+        """Write the rest, if there is any, from now on. Raise OSError if that cannot be watched."""
+        if self._pipe >= 0:
+            self._loop.add_writer(self._pipe, self._write)
+            self._watched = True
 
     def close(self) -> None:
         """Close the pipe, whether or not all was written."""
-        if not self._pipe.closed:
-            self._loop.remove_writer(self._pipe.fileno())
-            self._pipe.close()
+        if self._watched:
+            self._loop.remove_writer(self._pipe)
+            self._watched = False
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
 
     def _write(self) -> None:
         try:
-            self._left = self._left[os.write(self._pipe.fileno(), self._left) :]
+            self._left = self._left[os.write(self._pipe, self._left) :]
         except BlockingIOError:
             return
         except BrokenPipeError:

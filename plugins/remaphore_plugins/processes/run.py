@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +29,8 @@ from remaphore_plugins.processes.subreaper import HandlerRun, Subreaper, leaders
 
 _SIGNALLED = 128  # added to the number of the signal, as shells do
 _LOST = ("exit status was lost", "look for a plugin that waits for all children (waitpid -1), or that ignores SIGCHLD")
+# For how long its output is not read as it comes. A program that fills its pipe within this waits for the rest of it.
+SOON_SECONDS = 0.005
 # kill(2) is denied for processes of another user, and one that waits for a file system ends when that answers.
 _UNKILLED = "pid {} still runs, because it cannot be killed"
 _UNKILLED_HINT = "end it as root; it is another user's (sudo, setuid), or waits for a disk or a network file system"
@@ -82,27 +85,44 @@ async def run(
         return RunResult(exit_code=None, stopped=True, error="not started: shutting down")
     handler_run = None if subreaper is None else subreaper.prepare()
     env = env if handler_run is None else {**env, **handler_run.env}
+    output = given = None
     try:
-        process = _start(argv, env=env, cwd=cwd, umask=umask, piped=stdin is not None, account=account)
+        output = Output(cap)
+        given = Input(stdin) if stdin else None
+        process = _start(argv, env=env, cwd=cwd, umask=umask, stdin=given, output=output, account=account)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
+        _close(output, given)
         reason, hint = explain_failure(argv, error, env=env, account=account, cwd=cwd)
         return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(argv[0])!r}: {reason}", hint=hint)
     try:
-        child = _Child(process, stdin=stdin, cap=cap, handler_run=handler_run)
+        child = _Child(process, given, output, handler_run)
     except OSError as error:
-        what = f"started, then killed, because it could not be watched: {error.strerror}"
-        return RunResult(exit_code=None, error=what, hint=_UNWATCHED_HINT)
+        return _unwatched(error)
+    return await _follow(child, stop, timeout)
+
+
+async def _follow(child: _Child, stop: asyncio.Future[None] | None, timeout: float | None) -> RunResult:
+    """Return the result of *child* when it has ended, or was ended because of *stop* or *timeout*."""
+    now = child.time()
+    deadline = math.inf if timeout is None else now + timeout
+    unwatched: OSError | None = None
     try:
         try:
-            awaited = {child.exited} if stop is None else {child.exited, stop}
-            await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            ended = child.exited.done()
-            stopped = not ended and stop is not None and stop.done()
+            # Most programs write little and end soon: then it is enough to read once, after their end.
+            ended = await child.wait(stop, min(now + SOON_SECONDS, deadline))
+            if not ended:
+                child.output.watch()
+                ended = await child.wait(stop, deadline)
+        except OSError as error:
+            unwatched, ended = error, False
         finally:
+            stopped = not child.exited.done() and stop is not None and stop.done()
             if not child.exited.done():
                 await child.end()
     finally:
         status = child.close()
+    if unwatched is not None:
+        return _unwatched(unwatched)
     return _result(child, status, stopped=stopped, timed_out=not ended and not stopped)
 
 
@@ -112,24 +132,31 @@ def _start(
     env: Mapping[str, bytes],
     cwd: str | None,
     umask: int,
-    piped: bool,
+    stdin: Input | None,
+    output: Output,
     account: Account | None,
 ) -> subprocess.Popen[bytes]:
-    with default_signals():
-        return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
-            argv,
-            bufsize=0,
-            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd=cwd,
-            umask=umask,
-            start_new_session=True,
-            user=None if account is None else account.uid,
-            group=None if account is None else account.gid,
-            extra_groups=None if account is None else account.groups,  # setgroups(2): none of ours remain
-        )
+    # Pipes of our own: the file objects that Popen makes cost a fifth of it.
+    try:
+        with default_signals():
+            return subprocess.Popen(  # noqa: S603 - no shell, and the caller has decided what may run
+                argv,
+                bufsize=0,
+                stdin=subprocess.DEVNULL if stdin is None else stdin.program_end,
+                stdout=output.program_end,
+                stderr=output.program_end,
+                env=env,
+                cwd=cwd,
+                umask=umask,
+                start_new_session=True,
+                user=None if account is None else account.uid,
+                group=None if account is None else account.gid,
+                extra_groups=None if account is None else account.groups,  # setgroups(2): none of ours remain
+            )
+    finally:
+        output.give()
+        if stdin is not None:
+            stdin.give()
 
 
 def _result(child: _Child, status: int | None, *, stopped: bool, timed_out: bool) -> RunResult:
@@ -150,36 +177,51 @@ def _result(child: _Child, status: int | None, *, stopped: bool, timed_out: bool
     )
 
 
+def _unwatched(error: OSError) -> RunResult:
+    what = f"started, then killed, because it could not be watched: {error.strerror}"
+    return RunResult(exit_code=None, error=what, hint=_UNWATCHED_HINT)
+
+
+def _close(*pipes: Input | Output | None) -> None:
+    for pipe in pipes:
+        if pipe is not None:
+            pipe.close()
+
+
 class _Child:
     """A started program. It is reaped last: until then, no other process can get its pid, which is also its group's."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], *, stdin: bytes | None, cap: int, handler_run: HandlerRun | None = None
+        self, process: subprocess.Popen[bytes], given: Input | None, output: Output, handler_run: HandlerRun | None
     ) -> None:
+        """Watch *process* and its pipes. If that raises OSError, it was ended and reaped."""
         self._process = process
+        self._input = given
         self._handler_run = handler_run
-        self._input: Input | None = None
+        self._watch: ExitWatch | None = None
         self._status: int | None = None
+        self.output = output
         self.pid = process.pid
         self.survived = False
         leaders.add(process.pid)
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._abandon)
+        try:
             self._watch = ExitWatch(process.pid)
-            undo.callback(self._watch.close)
-            assert process.stdout is not None
-            self.output = Output(process.stdout, cap)
-            undo.callback(self.output.close)
-            if process.stdin is not None and stdin is not None:
-                self._input = Input(process.stdin, stdin)
-            undo.pop_all()
+            if given is not None:
+                given.watch()
+        except BaseException:
+            self._abandon()
+            raise
         self.exited = self._watch.exited
+        self.wait, self.time = self._watch.wait, self._watch.time
 
     def _abandon(self) -> None:
         """End and reap a program that cannot be watched."""
-        with self._process:  # closes its pipes and reaps it
-            proc.signal_group(self._process.pid, signal.SIGKILL)
-        leaders.discard(self._process.pid)
+        proc.signal_group(self.pid, signal.SIGKILL)
+        _close(self.output, self._input)
+        self._process.wait()
+        if self._watch is not None:
+            self._watch.close()
+        leaders.discard(self.pid)
 
     async def end(self) -> None:
         """End it and all its descendants; return when it has exited, or cannot be killed.
@@ -191,6 +233,8 @@ class _Child:
             orphans = frozenset() if self._handler_run is None else self._handler_run.orphans()
             return proc.process_tree(self.pid, seen | orphans)
 
+        with contextlib.suppress(OSError):  # it may write, and wait for room, before it ends
+            self.output.watch()
         await tree.kill_tree(find, tree.GRACE_SECONDS, leader=self.pid, exited=self.exited)
 
     def close(self) -> int | None:
@@ -202,9 +246,7 @@ class _Child:
         if not self.exited.done():
             proc.signal_group(self.pid, signal.SIGKILL)
             until += _MOMENT
-        if self._input is not None:
-            self._input.close()
-        self.output.close()
+        _close(self.output, self._input)
         while not self._reap():
             if time.monotonic() > until:
                 self.survived = True
@@ -224,7 +266,8 @@ class _Child:
             if not pid:
                 return False
             self._status = self._process.returncode = os.waitstatus_to_exitcode(status)
-        self._watch.close()
+        if self._watch is not None:
+            self._watch.close()
         leaders.discard(self.pid)
         if self._handler_run is not None:
             self._handler_run.finish()

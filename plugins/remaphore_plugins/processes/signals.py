@@ -21,6 +21,8 @@ except ImportError:
 
 # Popen itself resets SIGPIPE and SIGXFSZ, which Python ignores; the first two cannot be ignored.
 _RESET = [*map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ})]
+# Plain numbers: to compare a member of an enum costs five times as much.
+_IGNORE, _DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 
 @contextmanager
@@ -33,14 +35,18 @@ def default_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    actions = [*map(_getsignal, _RESET)]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if not blocked and _IGNORE not in actions:  # as nearly always
+        yield
+        return
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        actions[_RESET.index(signal.SIGCHLD)] = _DEFAULT
     replaced = {}
-    for number in _RESET:
-        action = _getsignal(number)
+    for number, action in zip(_RESET, actions, strict=True):
         # A pending signal that is let through for a moment must not end us by its default action.
-        if action == signal.SIG_IGN or (action == signal.SIG_DFL and number in blocked):
+        if action == _IGNORE or (action == _DEFAULT and number in blocked):
             replaced[number] = action
             signal.signal(number, _do_nothing)
     try:

@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -30,7 +30,7 @@ from remaphore.receiving.ledger.row_numbers import RowNumbers
 from remaphore.receiving.ledger.rows import ENTERED, STARTED, Row
 from remaphore.receiving.ledger.statements import Statement
 from remaphore.receiving.ledger.store import Store
-from remaphore.receiving.threads import start_threads
+from remaphore.receiving.threads import CallThread
 from remaphore.tasks import spawn
 
 FILE = "ledger.sqlite3"
@@ -53,7 +53,6 @@ MAX_RECENT = 10_000
 
 _log = structlog.get_logger()
 
-A = TypeVar("A")
 R = TypeVar("R")
 
 
@@ -79,8 +78,7 @@ class Ledger:
         self._pending = Batch()
         self._numbers = RowNumbers()
         self._writing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        start_threads(self._thread, 1)
+        self._thread = CallThread("ledger")
         self._recent: OrderedDict[bytes, float] = OrderedDict()
         # Bytes of the recorded outputs by number, the oldest first.
         self._recorded: OrderedDict[int, int] = OrderedDict()
@@ -156,7 +154,7 @@ class Ledger:
         if number is None:
             return None
         try:
-            found = await self._in_thread(self._store.recorded, number)
+            found = await self._in_thread(partial(self._store.recorded, number))
             if found is None or found.resent >= RESENDS:
                 return None
             await self._write((statements.RESEND, (number,)))
@@ -192,10 +190,10 @@ class Ledger:
             await asyncio.wait({self._writing})
         if self._store is not None:
             await self._write_all(self._store)  # what an earlier write failed to store
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
+            await self._thread.submit(self._store.close).wait()
             closed = LedgerError("ledger is closed: the daemon is stopping", hint="send the message again later")
             self._store, self._failure = None, closed
-        self._thread.shutdown()
+        self._thread.close()
 
     def _load(self, opened: Store, allow_skew_ns: int, now: int) -> Store:
         try:
@@ -299,7 +297,8 @@ class Ledger:
     async def _write_batch(self, opened: Store, batch: Batch) -> bool:
         """Write *batch*; return False if the disk fails, and what is left waits for the next write."""
         try:
-            changed = await self._in_thread(opened.apply, batch)
+            # While no other message waits or runs, the loop has nothing to do before this is written.
+            changed = await self._in_thread(partial(opened.apply, batch), alone=self._numbers.running <= 1)
         except LedgerError as error:
             self._fail(error)
             batch.settle(error)
@@ -320,7 +319,7 @@ class Ledger:
         """Write a batch that failed unexpectedly row by row, statement by statement, and give up what fails again."""
         for part in batch.singly():
             try:
-                part.settle(await self._in_thread(opened.apply, part))
+                part.settle(await self._in_thread(partial(opened.apply, part)))
             except LedgerError as failure:  # the disk: all of it waits, as in `_write_batch`; to repeat it is harmless
                 self._fail(failure)
                 batch.settle(failure)
@@ -331,13 +330,13 @@ class Ledger:
                 _log.error("ledger_write_lost", error=repr(failure), statement=what)
                 part.settle(LedgerError(f"ledger {opened.path}: {failure!r}"))
 
-    async def _in_thread(self, function: Callable[[A], R], argument: A) -> R:
+    async def _in_thread(self, function: Callable[[], R], *, alone: bool = False) -> R:
         """Return the result of a function of the store. Raise LedgerError, also if there is no thread."""
         try:
-            result = asyncio.get_running_loop().run_in_executor(self._thread, function, argument)
+            call = self._thread.submit(function)
         except (RuntimeError, MemoryError) as error:
             raise LedgerError(f"ledger: no thread can use the file: {error!r}") from error
-        return await result
+        return await call.wait(alone=alone)
 
 
 def _log_abandoned(rows: Sequence[Row]) -> None:

@@ -16,6 +16,11 @@ class RowNumbers:
         self._remembered: dict[bytes, int] = {}
         self._unfinished: dict[bytes, int] = {}
 
+    @property
+    def running(self) -> int:
+        """The number of messages that have not ended."""
+        return len(self._unfinished)
+
     def add(self, digest: bytes) -> int:
         """Return the number of the row of a new message."""
         self.last += 1

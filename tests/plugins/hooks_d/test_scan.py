@@ -46,11 +46,21 @@ def test_no_path_is_ever_made_of_another_verb(verb, tmp_path, monkeypatch):
     assert found is None
 
 
-def test_watching_the_calls_sees_a_good_verb(tmp_path, monkeypatch):
-    touched, stat = [], os.stat
-    monkeypatch.setattr(os, "stat", lambda path, **options: (touched.append(path), stat(path, **options))[1])
+@pytest.fixture
+def touched(monkeypatch):
+    """The paths that stat(2) and getdents(2) are called with, in order."""
+    paths = []
+    for name in ("stat", "listdir"):
+        call = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda path, *, call=call, **options: (paths.append(path), call(path, **options))[1]
+        )
+    return paths
+
+
+def test_watching_the_calls_sees_a_good_verb(tmp_path, touched):
     scan("deploy", [str(make_hooks(tmp_path))])
-    assert touched == [f"{tmp_path}/hooks.d/deploy", f"{tmp_path}/hooks.d"]
+    assert touched == [f"{tmp_path}/hooks.d/deploy"]
 
 
 def test_hooks_directory_without_the_verb_is_one_that_decides_and_hides_nothing(tmp_path):
@@ -62,12 +72,18 @@ def test_hooks_directory_without_the_verb_is_one_that_decides_and_hides_nothing(
     assert [entry.name for entry in found.runs] == ["1"]
 
 
-def test_verb_without_a_directory_costs_one_stat(tmp_path, monkeypatch):
+def test_verb_without_a_directory_costs_one_call(tmp_path, touched):
     hooks = str(make_hooks(tmp_path))
-    touched, stat = [], os.stat
-    monkeypatch.setattr(os, "stat", lambda path, **options: (touched.append(path), stat(path, **options))[1])
     assert scan("other", [hooks]) is None
     assert touched == [f"{hooks}/other"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_in_place_of_a_hooks_directory_is_an_error_and_hides_no_verb(tmp_path, first):
+    (tmp_path / "file").touch()
+    hooks = [str(tmp_path / "file"), str(make_hooks(tmp_path, _1=""))]
+    with pytest.raises(NotADirectoryError):
+        scan("deploy", hooks if first else hooks[::-1])
 
 
 def test_order_is_that_of_the_bytes(tmp_path):

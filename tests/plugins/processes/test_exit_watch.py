@@ -12,7 +12,7 @@ import pytest
 from remaphore import PluginError
 from remaphore_plugins.processes import exit_watch
 from remaphore_plugins.processes.exit_watch import ExitWatch, check_exit_watch
-from remaphore_plugins.processes.pipes import Output
+from remaphore_plugins.processes.pipes import Input, Output
 from tests.harness.programs import held, run_sh
 from tests.harness.seccomp import denying
 
@@ -101,15 +101,16 @@ async def test_program_that_cannot_be_watched_was_started_then_killed_and_leaves
     assert held() == before
 
 
-async def test_pipe_that_cannot_be_watched_ends_the_program_too(monkeypatch):
+@pytest.mark.parametrize("kind", [Input, Output])
+async def test_pipe_that_cannot_be_watched_ends_the_program_too(monkeypatch, kind):
     """As epoll_ctl(2) fails at the limit of watches of the user."""
     before = held()
 
-    def fail(self, pipe, cap):
+    def fail(_pipe):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Output, "__init__", fail)
-    result = await run_sh("exec sleep 600")
+    monkeypatch.setattr(kind, "watch", fail)
+    result = await run_sh("exec sleep 600", stdin=bytes(1_000_000))
     assert result.error.startswith("started, then killed, ")
     assert held() == before
 

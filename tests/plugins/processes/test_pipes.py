@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from remaphore_plugins.processes import run as module
+from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.pipes import Output
 from remaphore_plugins.processes.run import run
 from tests.harness.processes import own_children
@@ -75,23 +77,39 @@ async def test_all_that_was_written_before_the_exit_is_read():
     assert (await task).output_bytes == 500_000
 
 
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+async def test_what_is_written_after_term_has_room_although_nothing_was_read_before(how, tmp_path, monkeypatch):
+    """A program that waited for room in its pipe would be killed in the middle of what it does at its end."""
+    monkeypatch.setattr(module, "SOON_SECONDS", 1000.0)
+    monkeypatch.setattr(tree, "GRACE_SECONDS", 30.0)
+    stop = asyncio.get_running_loop().create_future()
+    body = "trap 'head -c 300000 /dev/zero; touch $1/done; exit' TERM; sleep 600 & echo $$ >$1/pid; wait"
+    running = run_sh(body, str(tmp_path), stop=stop, timeout=600)
+    task = asyncio.get_running_loop().create_task(running)
+    await pid_in(tmp_path / "pid")
+    if how == "cancelled":
+        task.cancel()
+    else:
+        stop.set_result(None)
+    await asyncio.wait({task}, timeout=60)
+    assert (tmp_path / "done").exists()
+
+
 def stand_still_until_exit(pid: int) -> None:
     """Block the event loop until *pid* has exited: it then sees the exit and all of the output at once."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 async def test_no_more_is_read_than_was_written_before_the_exit(monkeypatch):
-    read_end, write_end = os.pipe()
-    os.write(write_end, b"before")
-    output = Output(os.fdopen(read_end, "rb", buffering=0), CAP)
-    read = os.read
+    output, read = Output(CAP), os.read
+    os.write(output.program_end, b"before")
 
     def read_and_refill(descriptor: int, size: int) -> bytes:
         chunk = read(descriptor, size)
-        os.write(write_end, b"after")
+        os.write(output.program_end, b"after")
         return chunk
 
     monkeypatch.setattr(os, "read", read_and_refill)
     output.close()
-    os.close(write_end)
+    output.give()
     assert bytes(output.kept) == b"before"

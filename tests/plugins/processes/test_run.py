@@ -45,11 +45,12 @@ async def test_name_without_a_slash_is_looked_up_in_the_given_path_only(tmp_path
     assert found.output == b"found\n"
 
 
-async def test_stdin_is_dev_null_and_not_ours_unless_bytes_are_given():
+@pytest.mark.parametrize("stdin", [None, b""])
+async def test_stdin_is_dev_null_and_not_ours_unless_bytes_are_given(stdin):
     ours, kept = os.memfd_create("ours"), os.dup(0)
     os.dup2(ours, 0)
     try:
-        assert (await run_sh("readlink /proc/$$/fd/0; cat")).output == b"/dev/null\n"
+        assert (await run_sh("readlink /proc/$$/fd/0; cat", stdin=stdin)).output == b"/dev/null\n"
     finally:
         os.dup2(kept, 0)
         os.close(kept)

@@ -7,7 +7,6 @@ import functools
 import itertools
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -23,6 +22,7 @@ from remaphore.receiving.ledger import batch, statements, store
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
 from remaphore.receiving.ledger.rows import DONE, ENTERED, REJECTED, STARTED
+from remaphore.receiving.threads import CallThread
 from tests.harness.factories import NOW, SKEW, make_encoded, make_gate, make_peer, sign_again
 from tests.harness.ledgers import WAL, crashed, make_ledger, no_room, state, states
 
@@ -471,7 +471,7 @@ def broken_once(function):
 BREAKS = {
     "the statements": (store, "merged", False),
     "single statements too": (store, "one_by_one", False),
-    "the thread": (ThreadPoolExecutor, "submit", True),
+    "the thread": (CallThread, "submit", True),
     "the disk": (module.Store, "apply", False),
     "what follows a write": (batch.Batch, "settle", False),
 }

@@ -13,7 +13,6 @@ import enum
 import functools
 import tempfile
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from remaphore.protocol.rejection import RejectionPolicy
 from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger.ledger import RESENDS, Ledger
+from remaphore.receiving.threads import Call
 from tests.harness.factories import NOW, bounded, make_encoded, make_gate, make_peer, sign_again
 from tests.harness.ledgers import crashed, no_room
 
@@ -54,16 +54,16 @@ class Disk(enum.Enum):
 FAILING = st.sampled_from([Disk.FAILS, Disk.UNHEARD])
 
 
-class Inline(ThreadPoolExecutor):
+class Inline:
     """Writes at once, so that the same steps leave the same behind: a thread could be anywhere."""
 
-    def submit(self, function, /, *args):
-        future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:  # noqa: BLE001 - what an executor does
-            future.set_exception(error)
-        return future
+    def submit(self, function):
+        call = Call(function, quick=False)
+        call.run()
+        return call
+
+    def close(self) -> None:
+        pass
 
 
 class History(RuleBasedStateMachine):
@@ -100,6 +100,7 @@ class History(RuleBasedStateMachine):
         assert self.ledger.problem == ""
         # No test cuts the power, so what the file system has need not be on the disk; this takes a quarter of the time.
         self.ledger._store._database.execute("PRAGMA synchronous = OFF")
+        self.ledger._thread.close()
         self.ledger._thread = Inline()
         self.disk, self.apply, self.ledger._store.apply = Disk.GOOD, self.ledger._store.apply, self.write
         self.rejections = RejectionPolicy()
