@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import base58
-from nacl import bindings
-from nacl.exceptions import BadSignatureError
 
 from remaphore.errors import KeyFormatError
 from remaphore.protocol.verifier_worker import ALPHABET, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, decode_base58, find_verify
@@ -36,7 +34,7 @@ class PrivateKey:
 
     def __init__(self, seed: bytes) -> None:
         """Derive the key pair from a 32-byte *seed*."""
-        raw_public, self._secret = bindings.crypto_sign_seed_keypair(seed)
+        raw_public, self._secret = _make_pair(seed)
         self.public = base58.b58encode(raw_public).decode()
 
     @classmethod
@@ -62,7 +60,7 @@ class PrivateKey:
 
     def sign(self, body: bytes) -> bytes:
         """Return the 64-byte signature of *body*. Use `wire.encode`, which signs only a `Message`."""
-        return bindings.crypto_sign(body, self._secret)[:SIGNATURE_BYTES]
+        return _sign(body, self._secret)
 
     def __repr__(self) -> str:
         return f"<PrivateKey of {self.public}>"
@@ -114,6 +112,8 @@ def choose_verify() -> Callable[[bytes, bytes], bool]:
     try:
         return find_verify()
     except (ImportError, AttributeError):
+        from nacl import bindings
+        from nacl.exceptions import BadSignatureError
 
         def verify_signed(signed: bytes, public: bytes) -> bool:
             try:
@@ -125,7 +125,41 @@ def choose_verify() -> Callable[[bytes, bytes], bool]:
         return verify_signed
 
 
+def choose_signing() -> tuple[Callable[[bytes], tuple[bytes, bytes]], Callable[[bytes, bytes], bytes]]:
+    """Return two functions of libsodium: one makes a public and a private key of a seed, one signs with the latter.
+
+    As in `find_verify`, they are those of PyNaCl's compiled module, without the 0.4 MiB of its package `bindings`, and
+    those of this package if there is no such module.
+    """
+    try:
+        from nacl._sodium import ffi, lib  # type: ignore[import-not-found]  # a compiled module
+
+        lib.sodium_init()
+        new, buffer, derive, sign_attached = ffi.new, ffi.buffer, lib.crypto_sign_seed_keypair, lib.crypto_sign
+    except (ImportError, AttributeError):
+        from nacl import bindings
+
+        return bindings.crypto_sign_seed_keypair, lambda body, secret: bindings.crypto_sign(body, secret)[
+            :SIGNATURE_BYTES
+        ]
+
+    def make_pair(seed: bytes) -> tuple[bytes, bytes]:
+        if len(seed) != SEED_BYTES:  # libsodium reads as many in any case
+            raise ValueError(f"seed of {len(seed)} bytes instead of {SEED_BYTES}")
+        public, secret = new("unsigned char[]", PUBLIC_KEY_BYTES), new("unsigned char[]", PRIVATE_KEY_BYTES)
+        derive(public, secret, seed)  # it cannot fail, and neither can the other one
+        return buffer(public)[:], buffer(secret)[:]
+
+    def sign(body: bytes, secret: bytes) -> bytes:
+        signed = new("unsigned char[]", SIGNATURE_BYTES + len(body))
+        sign_attached(signed, ffi.NULL, body, len(body), secret)
+        return bytes(buffer(signed, SIGNATURE_BYTES)[:])
+
+    return make_pair, sign
+
+
 _verify_signed = choose_verify()
+_make_pair, _sign = choose_signing()
 
 
 def library_folders() -> tuple[str, ...]:
@@ -133,8 +167,8 @@ def library_folders() -> tuple[str, ...]:
 
     They are those of a virtual environment, of `pip --target`, or of a distribution.
     """
-    files = (Path(str(sys.modules[name].__file__)).absolute() for name in ("nacl.bindings", "_cffi_backend"))
-    return tuple(dict.fromkeys(str(file.parents[2] if file.stem == "__init__" else file.parent) for file in files))
+    files = (Path(str(sys.modules[name].__file__)).absolute() for name in ("nacl", "_cffi_backend"))
+    return tuple(dict.fromkeys(str(file.parents[1] if file.stem == "__init__" else file.parent) for file in files))
 
 
 class NatsKey:

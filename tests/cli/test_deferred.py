@@ -23,7 +23,36 @@ def test_what_sending_and_the_daemon_import_uses_none_of_them():
     imported = "import remaphore.transport.nats_client, remaphore.cli.commands.run, http.server, importlib.metadata\n"
     used = "importlib.metadata.version('nats-py'); remaphore.transport.servers.parse('nats://127.0.0.1')\n"
     used += "from remaphore.cli import arguments; arguments.make_parser('run').format_help()\n"
-    assert run(imported + used + "print(*sorted(deferred.MODULES - {*sys.modules}))\n" + LOADED) == "bz2 lzma\n[]"
+    used += "import structlog; deferred.forget_used()\n"
+    assert (
+        run(imported + used + "print(*sorted(deferred.MODULES - {*sys.modules}))\n" + LOADED) == "bz2 locale lzma\n[]"
+    )
+
+
+PARSED = """
+import gc, types
+from remaphore.cli import arguments, output
+from remaphore.cli.commands import {command}
+arguments.read([{command!r}])
+output.configure_logs("console", level="INFO")
+del arguments
+def parts():
+    classes = {{each.__module__ for each in gc.get_objects() if isinstance(each, type)}}
+    return sorted(classes & {{"argparse", "gettext", "pickle", "remaphore.cli.arguments"}})
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "agent"])
+def test_what_is_used_once_leaves_the_process_of_a_service_and_can_be_loaded_again(command):
+    code = PARSED.format(command=command) + "print(*parts()); deferred.forget_used(); print(parts())\n"
+    code += "import argparse, locale, pickle, subprocess; from remaphore.cli import arguments\n"
+    code += f"print(arguments.read([{command!r}]).verbose, pickle.loads(pickle.dumps(locale.CODESET)) > 0)"
+    assert run(code) == "argparse gettext pickle remaphore.cli.arguments\n[]\nFalse True"
+
+
+def test_a_process_that_is_not_only_ours_keeps_its_modules():
+    code = "sys.meta_path.remove(deferred._DeferringFinder); import argparse\n"
+    assert run(code + "deferred.forget_used(); print(sys.modules['argparse'] is argparse)") == "True"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +70,13 @@ def test_what_sending_and_the_daemon_import_uses_none_of_them():
         ("import html, inspect; print(html.escape('<'), 'def escape' in inspect.getsource(html))", "&lt; True"),
         ("from ipaddress import *; print(ip_address('::1'))", "::1"),
         ("import zipfile; print(hasattr(zipfile, 'nothing'), zipfile.Path.__name__)", "False Path"),
+        ("import csv; print(next(csv.reader(['a,b'])))", "['a', 'b']"),
+        (
+            "import mimetypes, calendar; print(mimetypes.guess_type('a.html')[0], calendar.isleap(2000))",
+            "text/html True",
+        ),
+        ("import asyncio.sslproto as tls; print(tls.SSLProtocol.__name__)", "SSLProtocol"),
+        ("from structlog import threadlocal; print(threadlocal.tmp_bind.__name__)", "tmp_bind"),
         ("import json, html.entities; print(html.unescape('&lt;'), html.entities.__name__)", "< html.entities"),
     ],
 )

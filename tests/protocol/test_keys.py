@@ -31,6 +31,9 @@ def verify(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     if request.param == "bindings":
         monkeypatch.setitem(sys.modules, "nacl._sodium", None)
     monkeypatch.setattr(keys, "_verify_signed", keys.choose_verify())
+    make_pair, sign = keys.choose_signing()
+    monkeypatch.setattr(keys, "_make_pair", make_pair)
+    monkeypatch.setattr(keys, "_sign", sign)
     return keys.verify
 
 
@@ -170,6 +173,13 @@ def test_a_public_key_of_small_order_verifies_nothing(verify: Callable[..., bool
     # With the neutral element as key, R = that element and S = 0 would satisfy the equation for every body.
     neutral = (1).to_bytes(32, "little")
     assert not verify(neutral, neutral + bytes(32), b"anything")
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+@pytest.mark.usefixtures("verify")
+def test_a_seed_of_another_size_makes_no_key(size: int) -> None:
+    with pytest.raises(ValueError, match=r"[Ss]eed"):
+        PrivateKey(bytes(size))
 
 
 def test_a_private_key_survives_its_text() -> None:

@@ -63,11 +63,13 @@ def run(options: Agent) -> int:
 
     from remaphore import tasks
     from remaphore.agent import listener
+    from remaphore.cli import deferred
     from remaphore.cli.main import enable_gc
 
     if options.whoami:
         return print_whoami(options)
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
+    deferred.forget_used()
     config = _load_config(options)
     passed = listener.activated(os.environ, pid=os.getpid())
     enable_gc(collect=True)

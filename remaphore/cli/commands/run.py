@@ -72,11 +72,13 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Run) -> int:
     """Run until SIGTERM or SIGINT; return 0. With --check, only report whether the daemon would start."""
     from remaphore import tasks
+    from remaphore.cli import deferred
     from remaphore.cli.main import enable_gc
     from remaphore.hooks.manager import configure, load
     from remaphore.receiving.ledger import state
 
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
+    deferred.forget_used()
     config = _load_config(options)
     plugins = load((*PLUGINS, *config.enabled_plugins))
     configure(plugins, config)
