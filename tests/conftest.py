@@ -24,10 +24,23 @@ from tests.harness.fleet import DESTINATIONS, Fleet, running_fleet
 from tests.harness.nats_server import NatsServer, running
 
 forget_the_caller()
-# Coverage measures the workers, and not the processes that tests start: that would double their time. It starts with
-# this variable in each process, workers included, so only they may remove it.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def _measure_no_children() -> None:
+    """Let coverage measure the workers, and not the processes that tests start: that would double their time.
+
+    It starts with this variable in each process, workers included, so only they may remove it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def _measure_again(measured: coverage.Coverage) -> None:
+    measured.start()
+    _measure_no_children()  # each start sets the variable again
+
+
+_measure_no_children()
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
@@ -74,7 +87,7 @@ def pytest_collection() -> Iterator[None]:
     try:
         return (yield)
     finally:
-        measured.start()
+        _measure_again(measured)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +104,7 @@ def _coverage_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
         measured.stop()
     yield
     if measured is not None and interrupted:
-        measured.start()
+        _measure_again(measured)
 
 
 @pytest.fixture(autouse=True)
