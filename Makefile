@@ -18,7 +18,9 @@ demo: $(VENV)/installed
 
 # Compiled beforehand: the tests start processes by the thousand, and not every environment lets them keep the bytecode.
 # Only the lines of the protocol are counted, all of which must run: `make coverage` counts all, which takes a third longer.
-test: $(VENV)/installed
+# pytest keeps the bytecode of its assertions likewise: else each worker would make all of it.
+test: export PYTHONDONTWRITEBYTECODE =
+test: $(VENV)/installed $(VENV)/assertions
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m compileall -q remaphore plugins
 	$(BIN)/coverage run $(MEASURED) -m pytest -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS) </dev/null
@@ -82,6 +84,10 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
+
+# With those of the test files that have changed, by two processes. What cannot be imported is a matter of the tests.
+$(VENV)/assertions: $(VENV)/installed $(shell find tests -name 'test_*.py')
+	@printf '%s\n' $(filter %.py,$?) | xargs -n 180 -P 2 $(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1; touch $@
 
 $(BENCH)/installed: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
+import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,30 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from remaphore import logs
+from remaphore import logs, protocol
 from remaphore.embedded.broker import Broker
 from tests.harness.caller import forget_the_caller
 from tests.harness.fleet import DESTINATIONS, Fleet, running_fleet
 from tests.harness.nats_server import NatsServer, running
 
 forget_the_caller()
-# Coverage measures the workers, and not the processes that tests start: that would double their time. It starts with
-# this variable in each process, workers included, so only they may remove it.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def _measure_no_children() -> None:
+    """Let coverage measure the workers, and not the processes that tests start: that would double their time.
+
+    It starts with this variable in each process, workers included, so only they may remove it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def _measure_again(measured: coverage.Coverage) -> None:
+    measured.start()
+    _measure_no_children()  # each start sets the variable again
+
+
+_measure_no_children()
 
 # A busy machine is no reason to fail; the long profile is for `make test-long`.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
@@ -56,6 +71,25 @@ def _is_grouped(file: Path) -> bool:
     return "xdist_group(" in file.read_text()
 
 
+def _measures_the_protocol_only(measured: coverage.Coverage | None) -> bool:
+    return measured is not None and bool(measured.get_option("run:source"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Interrupt the coverage of the protocol while the tests are collected: it doubles the time of their imports."""
+    measured = coverage.Coverage.current()
+    if not _measures_the_protocol_only(measured):
+        return (yield)
+    for module in pkgutil.iter_modules(protocol.__path__, f"{protocol.__name__}."):
+        importlib.import_module(module.name)  # the lines of a module itself count, too
+    measured.stop()
+    try:
+        return (yield)
+    finally:
+        _measure_again(measured)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _coverage_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
     """Interrupt coverage in tests that are not needed for its result: it multiplies the time of what computes.
@@ -64,13 +98,13 @@ def _coverage_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     measured = coverage.Coverage.current()
     folder = request.path.relative_to(Path(__file__).parent).parts[0]
-    of_protocol = measured is not None and bool(measured.get_option("run:source"))
-    interrupted = folder in {"attacks", "faults"} or (of_protocol and folder not in {"protocol", "receiving"})
+    elsewhere = folder not in {"protocol", "receiving"} or request.path.name == "test_lease_simulation.py"
+    interrupted = folder in {"attacks", "faults"} or (_measures_the_protocol_only(measured) and elsewhere)
     if measured is not None and interrupted:
         measured.stop()
     yield
     if measured is not None and interrupted:
-        measured.start()
+        _measure_again(measured)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def classes() -> dict[str, bool]:
     }
     known = {name: bool(cls.default_hint or cls.no_hint) for name, cls in found.items()}
     definitions = [node for file in FILES for node in ast.walk(tree(file)) if isinstance(node, ast.ClassDef)]
-    for _ in definitions:  # until no class has a base that is not known yet
+    before = -1
+    while before != len(known):  # until no class has a base that is not known yet
+        before = len(known)
         for node in definitions:
             bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
             if node.name not in known and any(base in known for base in bases):
@@ -46,6 +49,7 @@ def targets(node: ast.stmt) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else []
 
 
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 

@@ -1,6 +1,7 @@
 """`remaphore explain`, as an administrator types it. It needs no broker, and starts nothing."""
 
 import base64
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from remaphore.cli import main as cli
 from remaphore.cli.commands.hooks import format_steps
 from remaphore.protocol.gate import CHECKS
 from remaphore.receiving.default_reply import BUILT_IN
@@ -45,9 +47,21 @@ def message(tmp_path):
     return write
 
 
-def explain(*words, stdin=b"", **options):
+def in_a_process(*words):
     command = [sys.executable, "-m", "remaphore", "explain", *map(str, words)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=SECONDS, check=False, **options)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+
+
+def explain(*words, stdin=b""):
+    """Do the same in this process, in a tenth of the time."""
+    streams = [io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8") for raw in (stdin, b"", b"")]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            patch.setattr(sys, name, stream)
+        code = cli.main(["explain", *map(str, words)])
+    for stream in streams[1:]:
+        stream.flush()
+    return subprocess.CompletedProcess(words, code, *(stream.buffer.getvalue() for stream in streams[1:]))
 
 
 def rows(done):
@@ -61,7 +75,7 @@ def checks(done):
 
 
 def test_an_accepted_message_passes_every_check_and_exits_0(config, message):
-    done = explain("-c", config, *AT, message())
+    done = in_a_process("-c", config, *AT, message())
     assert (done.returncode, done.stderr) == (0, b"")
     assert [check[:2] for check in checks(done)] == [(name, "passed") for name in NAMES]
     assert done.stdout.decode().splitlines()[0].endswith("bytes: accepted")
@@ -327,8 +341,9 @@ def test_a_question_is_answered_as_the_daemon_acts(fleet):
         (("--base64", "-"), "stdin: empty"),
     ],
 )
-def test_mistakes_exit_2_with_one_line(config, tmp_path, words, part):
-    done = explain("-c", config, *words, cwd=tmp_path)
+def test_mistakes_exit_2_with_one_line(config, tmp_path, monkeypatch, words, part):
+    monkeypatch.chdir(tmp_path)
+    done = explain("-c", config, *words)
     lines = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (2, b"")
     assert [line.split(": ")[1] for line in lines] == ["error", "hint"]

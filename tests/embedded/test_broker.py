@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -71,7 +72,10 @@ async def test_a_client_without_its_login_is_rejected(broker: Broker) -> None:
 
 def listening(process: int) -> list[str]:
     """Return the addresses, in the kernel's hexadecimal, on which *process* accepts TCP connections."""
-    held = {str(entry.readlink()) for entry in Path(f"/proc/{process}/fd").iterdir()}
+    held = set()
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.add(str(entry.readlink()))
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     rows = [row.split() for table in tables for row in table]
     return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held]

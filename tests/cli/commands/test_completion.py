@@ -90,58 +90,87 @@ def offered(folder, script):
     return offered
 
 
+# What the words of a line offer next.
+OFFERS = {
+    "remaphore re": {"request", "receive"},
+    "remaphore completion ": {"bash", "zsh", "fish"},
+    "remaphore ver": {"version"},
+    "remaphore help req": {"request"},
+    "remaphore help pe": {"peer"},
+    "remaphore help peer ": {"add", "permit", "remove", "list", "show"},
+    "remaphore help config c": {"convert"},
+    "remaphore help send ": set(),
+    "remaphore run --lo": {"--log-format"},
+    "remaphore send --verb ": {"ping", "deploy"},
+    "remaphore receive --verb ": {"ping", "deploy", "status", "restart"},
+    "remaphore receive --verb ping,st": {"ping,status"},
+    "remaphore hooks re": {"restart"},
+    "remaphore request --to com.example.": {"com.example.**", "com.example.us.two", "com.example.us.**"},
+    "remaphore send --to com.a,com.example.us.t": {"com.a,com.example.us.two"},
+    "remaphore request --except com.example.us.t": {"com.example.us.two"},
+    "remaphore request --to com.[1,": set(),
+    "remaphore request --retry o": {"one.toml", "one.key"},
+    "remaphore request --save one.k": {"one.key"},
+    "remaphore send --to-file one.k": {"one.key"},
+    "remaphore send --from ": {ONE},
+    "remaphore receive --from ": {TWO},
+    "remaphore wait --from com.example.": {"com.example.us.two", "com.example.us.**", "com.example.**"},
+    "remaphore wait --verb ping,re": {"ping,restart"},
+    "remaphore wait --count ": {"all"},
+    "remaphore request --require a": {"all"},
+    "remaphore request --batch ": set(),
+    "remaphore wait --timeout ": set(),
+    "remaphore explain --from ": {TWO, "com.example.us.two"},
+    "remaphore send --config o": {"one.toml", "one.key"},
+    "remaphore run --hooks h": {"hooks.d/"},
+    "remaphore -s -v ": {"ping", "deploy"},
+    "remaphore -r -D com.example.u": {"com.example.us.two", "com.example.us.**"},
+    "remaphore -s -p ": {ONE},
+    "remaphore -p ": {TWO},
+    "remaphore -c one.t": {"one.toml"},
+    "remaphore peer ": {"add", "permit", "remove", "list", "show"},
+    "remaphore peer permit com.example.us.two --allow ping,re": {"ping,restart"},
+    "remaphore identity default ": {ONE},
+    "remaphore peer remove com": {"com.example.us.two"},
+    "remaphore peer add --verbs ping,re": {"ping,restart"},
+    "remaphore ping com.example.us.t": {"com.example.us.two"},
+    "remaphore config convert one.k": {"one.key"},
+    "remaphore send --timeout ": set(),
+}
+
+
 @pytest.mark.parametrize(
-    ("line", "some"),
-    [
-        ("remaphore re", {"request", "receive"}),
-        ("remaphore completion ", {"bash", "zsh", "fish"}),
-        ("remaphore ver", {"version"}),
-        ("remaphore help req", {"request"}),
-        ("remaphore help pe", {"peer"}),
-        ("remaphore help peer ", {"add", "permit", "remove", "list", "show"}),
-        ("remaphore help config c", {"convert"}),
-        ("remaphore help send ", set()),
-        ("remaphore run --lo", {"--log-format"}),
-        ("remaphore send --verb ", {"ping", "deploy"}),
-        ("remaphore receive --verb ", {"ping", "deploy", "status", "restart"}),
-        ("remaphore receive --verb ping,st", {"ping,status"}),
-        ("remaphore hooks re", {"restart"}),
-        ("remaphore request --to com.example.", {"com.example.**", "com.example.us.two", "com.example.us.**"}),
-        ("remaphore send --to com.a,com.example.us.t", {"com.a,com.example.us.two"}),
-        ("remaphore request --except com.example.us.t", {"com.example.us.two"}),
-        ("remaphore request --to com.[1,", set()),
-        ("remaphore request --retry o", {"one.toml", "one.key"}),
-        ("remaphore request --save one.k", {"one.key"}),
-        ("remaphore send --to-file one.k", {"one.key"}),
-        ("remaphore send --from ", {ONE}),
-        ("remaphore receive --from ", {TWO}),
-        ("remaphore wait --from com.example.", {"com.example.us.two", "com.example.us.**", "com.example.**"}),
-        ("remaphore wait --verb ping,re", {"ping,restart"}),
-        ("remaphore wait --count ", {"all"}),
-        ("remaphore request --require a", {"all"}),
-        ("remaphore request --batch ", set()),
-        ("remaphore wait --timeout ", set()),
-        ("remaphore explain --from ", {TWO, "com.example.us.two"}),
-        ("remaphore send --config o", {"one.toml", "one.key"}),
-        ("remaphore run --hooks h", {"hooks.d/"}),
-        ("remaphore -s -v ", {"ping", "deploy"}),
-        ("remaphore -r -D com.example.u", {"com.example.us.two", "com.example.us.**"}),
-        ("remaphore -s -p ", {ONE}),
-        ("remaphore -p ", {TWO}),
-        ("remaphore -c one.t", {"one.toml"}),
-        ("remaphore peer ", {"add", "permit", "remove", "list", "show"}),
-        ("remaphore peer permit com.example.us.two --allow ping,re", {"ping,restart"}),
-        ("remaphore identity default ", {ONE}),
-        ("remaphore peer remove com", {"com.example.us.two"}),
-        ("remaphore peer add --verbs ping,re", {"ping,restart"}),
-        ("remaphore ping com.example.us.t", {"com.example.us.two"}),
-        ("remaphore config convert one.k", {"one.key"}),
-        ("remaphore send --timeout ", set()),
-    ],
+    "line", ["remaphore re", "remaphore request --to com.[1,", "remaphore -s -v ", "remaphore send --config o"]
 )
-def test_bash_offers_what_can_come_next(line, some, offered, folder):
+def test_bash_offers_what_can_come_next(line, offered, folder):
     (folder / "one.key").touch()
-    assert offered(line) == some
+    assert offered(line) == OFFERS[line]
+
+
+# One process for all lines: each is completed in a copy of it, in which all modules have been imported.
+COMPLETE_EACH = """
+import os, sys
+import argcomplete
+from remaphore.cli import arguments, completers
+from remaphore.cli.commands import completion
+from remaphore.cli.legacy import description
+completers.attach(arguments.make_tree())
+completers.load(None, os.environ)
+for number, line in enumerate(sys.argv[1:]):
+    if not os.fork():
+        os.environ |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": f"{number}.out"}
+        completion.complete()
+    os.wait()
+"""
+
+
+def test_each_place_of_a_line_offers_what_can_come_next(folder):
+    (folder / "one.key").touch()
+    shell = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_SHELL": "bash", "IFS": "\013"}
+    typed([sys.executable, "-c", COMPLETE_EACH, *OFFERS], folder, **shell)
+    said = [(folder / f"{number}.out").read_text() for number in range(len(OFFERS))]
+    words = [{word.strip().replace("\\", "") for word in text.split("\013") if word.strip()} for text in said]
+    assert dict(zip(OFFERS, words, strict=True)) == OFFERS
 
 
 def until(terminal, wanted):
