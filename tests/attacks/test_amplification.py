@@ -24,8 +24,10 @@ from tests.harness.waiting import until
 HITS = 300
 
 
-async def failing(_message):
-    raise LedgerError("broken on purpose")
+def failing(_message):
+    durable = asyncio.get_running_loop().create_future()
+    durable.set_exception(LedgerError("broken on purpose"))
+    return durable
 
 
 def knowing(count, *verbs):

@@ -11,7 +11,7 @@ from tests.docs.test_blocks import READERS
 NOT_TYPED = {
     "CONTRIBUTING.md": ["it makes this environment, and runs the tests"],
     "README.md": ["the tests are what types this; CI runs both", "it installs; CI does it, see .ci/run"],
-    "docs/coordination.md": ["the tests of the command type it on a broker of a site"] * 2,
+    "docs/coordination.md": ["it needs jq", *["the tests of the command type it on a broker of a site"] * 2],
     "docs/explain.md": ["it needs the command `nats`"],
     "docs/running.md": ["it needs a machine that systemd runs", "it makes a user", "it installs"],
     "docs/tutorial.md": [

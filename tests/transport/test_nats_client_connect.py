@@ -106,7 +106,7 @@ async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause:
 
 async def test_a_server_that_has_too_many_connections_is_quoted(tmp_path: Path) -> None:
     async with running(tmp_path, "max_connections: 1") as full, connected(full):
-        assert "maximum connections exceeded" in str(await unavailable(full.url))
+        assert "maximum connections exceeded" in str(await unavailable(full.url, limit=2.0))
 
 
 @pytest.mark.parametrize(
