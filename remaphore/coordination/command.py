@@ -110,7 +110,9 @@ class GuardedCommand:
     async def _end_without_guardian(self, ending: Ending) -> Ending:
         """Do what the guardian can no longer do."""
         why, killed = self._why or ending.why or "the guardian is gone", False
-        while kill_descendants(self._group):  # nothing tells the end of processes that are no children of ours
+        while kill_descendants(
+            self._group, lock_group=os.getpgrp()
+        ):  # nothing tells the end of processes that are no children of ours
             killed = True
             await asyncio.sleep(0.01)
         if killed:

@@ -81,49 +81,60 @@ def fork(command: Sequence[str]) -> GuardianProcess:
     inherited = {number: signal.getsignal(number) for number in _IGNORED}
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    lock_group, pid = os.getpgrp(), os.fork()
     if pid:
         theirs.close()
         return GuardianProcess(pid, ours)
     code = 1
     try:
+        # What kills or stops the process group of the lock, as `timeout -s KILL` does, must not reach the guardian.
+        os.setpgid(0, 0)
         ours.close()
         ignored = {number for number, action in inherited.items() if action is signal.SIG_IGN}
-        Guardian(theirs, command, ignored=ignored).run()
+        Guardian(theirs, command, ignored=ignored, lock_group=lock_group).run()
         code = 0
     finally:
         os._exit(code)  # nothing of the process that we were forked from is to run here
 
 
-def kill_descendants(group: int = 0) -> bool:
+def kill_descendants(group: int = 0, *, lock_group: int) -> bool:
     """Stop, then kill all that descends from this process. Return whether there was anything.
 
     group: a process group of descendants that is known, and reached also if /proc cannot be read; 0 for none.
+    lock_group: that of the lock's process.
     """
-    return bool(proc.stop_and_kill(lambda number, seen: _signal_descendants(number, seen, group)))
+    return bool(proc.stop_and_kill(lambda number, seen: _signal_descendants(number, seen, group, lock_group)))
 
 
-def _signal_descendants(number: signal.Signals, seen: frozenset[Process], known: int) -> frozenset[Process]:
+def _signal_descendants(
+    number: signal.Signals, seen: frozenset[Process], known: int, lock_group: int
+) -> frozenset[Process]:
     """Send *number* to all that descends from this process or from *seen*, and return it.
 
-    It goes to whole groups, which is atomic, where a group is not our own. known: one of them, see `kill_descendants`:
-    on a machine that has no descriptor or memory left, /proc may show nothing for a moment.
+    It goes to whole groups, which is atomic, where a group is not our own, or the lock's. known: one of them, see
+    `kill_descendants`: on a machine that has no descriptor or memory left, /proc may show nothing for a moment.
     """
-    found, own = proc.process_tree(os.getpid(), seen), os.getpgrp()
-    for group in {known, *(process.group for process in found)} - {own}:
+    found, own = proc.process_tree(os.getpid(), seen), {os.getpgrp(), lock_group}
+    for group in {known, *(process.group for process in found)} - own:
         proc.signal_group(group, number)
     for process in found:
-        if process.group == own:  # on a terminal, a process of the command may have joined it
+        if process.group in own:  # on a terminal, a process of the command may have joined it
             with contextlib.suppress(OSError):
                 os.kill(process.pid, number)
     return found
 
 
 class Guardian:
-    """What the forked process does. ignored: the signals that were ignored when the command line was started."""
+    """What the forked process does.
 
-    def __init__(self, line: socket.socket, command: Sequence[str], *, ignored: set[signal.Signals]) -> None:
+    ignored: the signals that were ignored when the command line was started. lock_group: the process group of the lock.
+    """
+
+    def __init__(
+        self, line: socket.socket, command: Sequence[str], *, ignored: set[signal.Signals], lock_group: int
+    ) -> None:
         self._line = line
+        self._lock_group = lock_group
         self._command = command
         self._ignored = ignored
         self._open = True
@@ -214,10 +225,9 @@ class Guardian:
         """Become the command, in the forked child."""
         try:
             if self._terminal:
-                own = os.getpgrp()
                 os.setpgid(0, 0)
                 if self._foreground:
-                    self._give_terminal(own, os.getpid())
+                    self._give_terminal(self._lock_group, os.getpid())
             else:
                 os.setsid()
             for number in {*_IGNORED, signal.SIGXFSZ} - (self._ignored - {signal.SIGPIPE}):
@@ -241,7 +251,7 @@ class Guardian:
         if self._leader:
             proc.signal_group(self._leader, number)
         else:
-            _signal_descendants(number, frozenset(), self._living_group())
+            self._signal_all(number)
 
     def _stop(self) -> None:
         """Stop the command because the lock is to stop, which it does once that is done."""
@@ -254,7 +264,7 @@ class Guardian:
     def _continue(self) -> None:
         self._stopping = False
         if self._foreground and self._leader:
-            self._give_terminal(os.getpgrp(), self._leader)
+            self._give_terminal(self._lock_group, self._leader)
         self._signal(signal.SIGCONT)
 
     def _on_stopped(self, command: int, number: int) -> None:
@@ -267,10 +277,10 @@ class Guardian:
             return
         self._foreground = self._foreground or number in _WANTS_TERMINAL
         with contextlib.suppress(OSError):
-            if number in _WANTS_TERMINAL and os.tcgetpgrp(_STDIN) == os.getpgrp():
+            if number in _WANTS_TERMINAL and os.tcgetpgrp(_STDIN) == self._lock_group:
                 self._continue()
                 return
-        self._give_terminal(command, os.getpgrp())
+        self._give_terminal(command, self._lock_group)
         self._tell(stopped=True)
 
     def _end(self, why: str) -> None:
@@ -280,10 +290,12 @@ class Guardian:
         self._kill_at = min(self._kill_at, boottime() + self._grace, self._deadline)
         if not self._why:
             self._why = why
-            found = _signal_descendants(signal.SIGTERM, frozenset(), self._living_group())
-            # What is stopped gets SIGTERM only when it continues.
-            _signal_descendants(signal.SIGCONT, found, self._living_group())
+            found = self._signal_all(signal.SIGTERM)
+            self._signal_all(signal.SIGCONT, found)  # what is stopped gets SIGTERM only when it continues
             self._tell(sent="SIGTERM", why=why)
+
+    def _signal_all(self, number: signal.Signals, seen: frozenset[Process] = frozenset()) -> frozenset[Process]:
+        return _signal_descendants(number, seen, self._living_group(), self._lock_group)
 
     def _living_group(self) -> int:
         """Return the command's process group; 0 if no child of ours is in it, and its number may be of another one."""
@@ -299,7 +311,7 @@ class Guardian:
         if not self._why and boottime() >= self._deadline - self._grace:
             self._end("the lease was not renewed in time")
         if self._why and boottime() >= self._kill_at:
-            kill_descendants(self._living_group())
+            kill_descendants(self._living_group(), lock_group=self._lock_group)
             if not self._killed:  # once: a line that is not read must not fill
                 self._killed = True
                 self._tell(sent="SIGKILL", why=self._why)
@@ -320,7 +332,7 @@ class Guardian:
                 self._on_stopped(pid, os.WSTOPSIG(status))
             elif pid == self._leader:
                 self._leader = 0
-                self._give_terminal(pid, os.getpgrp())
+                self._give_terminal(pid, self._lock_group)
                 exit_code = os.waitstatus_to_exitcode(status)
         if exit_code is not None:
             # What it leaves is our child by now: without one, there is no need to read /proc, which takes milliseconds.

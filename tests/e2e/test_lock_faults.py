@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -52,12 +53,22 @@ def all_gone(site, pids):
     site.until(lambda: not any(map(alive, pids)))
 
 
-FAULTS = ("the lock is killed", "the guardian is killed", "both are killed", "the lock is stopped", "it is evicted")
+FAULTS = (
+    "the lock is killed",
+    "the guardian is killed",
+    "both are killed",
+    "its process group is killed",
+    "the lock is stopped",
+    "its process group is stopped",
+    "it is evicted",
+)
 SAMPLES = {
     ("the lock is killed", "a child in a session of its own"),
     ("the guardian is killed", "one that ignores TERM"),
     ("both are killed", "a command"),
+    ("its process group is killed", "a child in a session of its own"),
     ("the lock is stopped", "a child in a session of its own"),
+    ("its process group is stopped", "one that ignores TERM"),
     ("it is evicted", "one that ignores TERM"),
 }
 # Where both are killed, the kernel kills the command, and nothing is left that could find what it has started.
@@ -81,18 +92,33 @@ def test_the_old_command_never_runs_beside_the_next_one(site, fault, how):
         os.kill(guardian, signal.SIGKILL)
     if fault == "the lock is stopped":
         holder.popen.send_signal(signal.SIGSTOP)
+    if fault == "its process group is killed":
+        os.killpg(holder.popen.pid, signal.SIGKILL)
+    if fault == "its process group is stopped":
+        os.killpg(holder.popen.pid, signal.SIGSTOP)
     if fault == "it is evicted":
         assert site.run("third", "lock", "release", "deploy").returncode == 0
     all_gone(site, pids)
     assert waiter.finish()[0] == 0
-    if fault == "the lock is stopped":
-        holder.popen.send_signal(signal.SIGCONT)
-    if fault in ("the lock is stopped", "the guardian is killed", "it is evicted"):
+    if "stopped" in fault:
+        os.killpg(holder.popen.pid, signal.SIGCONT)
+    if fault in ("the lock is stopped", "its process group is stopped", "the guardian is killed", "it is evicted"):
         assert holder.finish()[0] == 125
         assert "the command was ended" in holder.lines[-1]
     assert site.overlaps() == 0
     assert len(site.tokens()) == 2
     assert site.tokens() == sorted(site.tokens())
+
+
+def test_a_stopped_guardian_whose_lock_is_killed_continues_and_ends_the_command(site):
+    holder = site.hold("left", "--grace", "1s", ttl=300.0, how=("leaves a child",))
+    site.until(lambda: len(site.pids()) == 2)
+    pids, (guardian, _) = site.pids(), site.family(holder)
+    os.kill(guardian, signal.SIGSTOP)
+    status = Path(f"/proc/{guardian}/status")
+    site.until(lambda: "T (stopped)" in status.read_text())
+    holder.popen.kill()
+    all_gone(site, pids)  # long before the end of the lease: the kernel continues an orphaned process group
 
 
 def test_a_guardian_that_is_killed_frees_the_lock_at_once(site):

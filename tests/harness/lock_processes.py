@@ -91,9 +91,13 @@ class Site:
         return subprocess.run(line, capture_output=True, text=True, timeout=2 * SECONDS, check=False, **options)
 
     def hold(self, node: str, *words: object, name: str = "deploy", ttl: float = 2.0, how: tuple[str, ...] = ()):
-        """Start a command that writes signs until it is ended, and wait for its first one."""
+        """Start a command that writes signs until it is ended, and wait for its first one.
+
+        The lock has a process group and a session of its own, as under cron.
+        """
         already = len(self.signs())
-        process = self.start(node, "lock", "--ttl", f"{ttl}s", *words, name, "--", *self.writer(*how))
+        line = ("lock", "--ttl", f"{ttl}s", *words, name, "--", *self.writer(*how))
+        process = self.start(node, *line, start_new_session=True)
         self.until(lambda: len(self.signs()) > already)
         return process
 
