@@ -138,6 +138,7 @@ class Holder:
         parts = [f"held by {holders(waiting.holders)}"] if waiting.holders else []
         parts += [f"not free: {problem}" for problem in waiting.problems]
         parts += [f"{waiting.ahead} before us"] if waiting.ahead else []
+        parts += [f"cannot be examined now: {waiting.failure}"] if waiting.failure else []
         return f"{self._title}: {', '.join(parts or ['held'])}"
 
     async def _run(self, lock: Lock, lease: Lease, task: asyncio.Task[object]) -> int:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from remaphore.coordination.holding import RETRY, Holding, end_listening, sequence_of
 from remaphore.coordination.jetstream import TIMEOUT, ApiError
@@ -95,6 +96,7 @@ class Acquisition:
                     raise failure
                 return None
             if failure is not None:
+                self._tell(replace(self._told or Waiting((), 0), failure=str(failure)))
                 await asyncio.sleep(RETRY)
             else:
                 await self._pause(end if self._clock() < end else self._turn)
@@ -132,7 +134,7 @@ class Acquisition:
         lease = await self._take_free()
         if lease is None:
             await self._stand_in_line()
-            self._tell()
+            self._tell(self._reason())
         return lease
 
     async def _define(self) -> None:
@@ -278,15 +280,14 @@ class Acquisition:
                     await self._records.jetstream.publish(self._records.tickets(self._session), raw, ttl=1)
                     self._place = 0
 
-    def _tell(self) -> None:
-        """Say why we wait, if that is new."""
+    def _reason(self) -> Waiting:
+        """Return why we wait."""
         holders = [slot.judgement.holder for slot in self._slots if not slot.judgement.free]
         problems = (f"slot {slot.index}: {slot.judgement.problem}" for slot in self._slots if slot.judgement.problem)
-        told = Waiting(
-            tuple(holder_of(self._records.config, holder) for holder in holders if holder),
-            self._ahead(),
-            tuple(problems),
-        )
+        found = tuple(holder_of(self._records.config, holder) for holder in holders if holder)
+        return Waiting(found, self._ahead(), tuple(problems))
+
+    def _tell(self, told: Waiting) -> None:
         if told != self._told:
             self._told = told
             self._on_waiting(told)

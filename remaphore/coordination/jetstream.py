@@ -13,6 +13,7 @@ from typing import Any
 
 from remaphore.coordination import streams
 from remaphore.errors import (
+    ConnectionLostError,
     CoordinationUnavailableError,
     DecodeError,
     NoRespondersError,
@@ -25,6 +26,7 @@ from remaphore.protocol.record import Entry
 from remaphore.protocol.status import load_json
 from remaphore.protocol.wire import MAX_MESSAGE_BYTES
 from remaphore.transport.bus import Bus, Callback, Hear, Incoming
+from remaphore.transport.requests import UNDECIDED
 
 TIMEOUT = 2.0  # seconds for one request
 BATCH = 1000  # messages of one answer; the server's own limit is 1,024
@@ -44,6 +46,9 @@ _UNAVAILABLE = 503
 _NOT_FOUND = 404
 _END_OF_BATCH = 204
 _TOO_MANY = 413
+
+# Requests that change nothing: without an answer, there is nothing to be undecided about.
+_READS = ("$JS.API.STREAM.INFO.", "$JS.API.STREAM.MSG.GET.", "$JS.API.DIRECT.GET.")
 
 
 class ApiError(CoordinationUnavailableError):
@@ -176,6 +181,11 @@ class JetStream:
             return await self._bus.request(where, data, inbox=self._inbox, **options)
         except SubjectDeniedError as error:
             raise CoordinationUnavailableError(str(error), hint=self._denied_hint) from None
+        except (NoResponseError, ConnectionLostError) as error:
+            if not where.startswith(_READS):
+                raise
+            hint = "wait until the broker, or the cluster, answers again"
+            raise type(error)(str(error).removesuffix(f": {UNDECIDED}"), hint=hint) from None
 
     async def _get(self, query: Mapping[str, object]) -> Entry | None:
         try:

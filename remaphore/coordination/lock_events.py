@@ -28,11 +28,15 @@ _EXPIRED = "expired"
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why we wait. ahead: how many wait before us. problems: of slots whose last record is junk."""
+    """Why we wait. ahead: how many wait before us. problems: of slots whose last record is junk.
+
+    failure: why we cannot look now, such as a cluster without a leader; empty if we can. The rest is of the last look.
+    """
 
     holders: tuple[Holder, ...]
     ahead: int
     problems: tuple[str, ...] = ()
+    failure: str = ""
 
 
 class LockEvents:
@@ -178,12 +182,13 @@ class Attempt:
             held_by=_names(waiting.holders) or None,
             ahead=waiting.ahead,
             problem="; ".join(waiting.problems) or None,
+            failure=waiting.failure or None,
         )
 
 
 def _state(waiting: Waiting) -> object:
     """Return what has to change for another line."""
-    return tuple((holder.who, holder.session) for holder in waiting.holders), waiting.problems
+    return tuple((holder.who, holder.session) for holder in waiting.holders), waiting.problems, waiting.failure
 
 
 def _names(holders: tuple[Holder, ...]) -> str:

@@ -459,16 +459,22 @@ async def test_without_a_broker_a_lease_is_lost_at_its_deadline_and_the_next_one
     async with site(tmp_path) as (server, one, two):
         lock = lock_of(one, 1, ttl=1.5)
         lease = await held(lock)
-        waiter = spawn(held(lock_of(two, 2, ttl=30), wait=None), name="waiter")
+        heard: list[Waiting] = []
+        waiter = spawn(lock_of(two, 2, ttl=30).take(wait=None, on_waiting=heard.append), name="waiter")
         keeping = spawn(lock.keep(lease), name="keep")
+        await until(lambda: heard)
         await server.stop(signal.SIGKILL)
         with pytest.raises(LeaseLostError, match="lock a lost: not renewed in time"):
             await asyncio.wait_for(keeping, 30)
         assert boottime() == pytest.approx(lease.deadline, abs=1)
         assert not waiter.done()
         assert not await lock.release(lease, limit=0.3)
+        await until(lambda: heard[-1].failure)
+        assert heard[-1].holders == heard[0].holders != ()
         await server.start()
-        assert (await asyncio.wait_for(waiter, 60)).token > lease.token
+        second = await asyncio.wait_for(waiter, 60)
+        assert second is not None
+        assert second.token > lease.token
 
 
 async def test_data_that_was_set_back_ends_a_lease_before_it_is_renewed_over_another_one(tmp_path: Path) -> None:

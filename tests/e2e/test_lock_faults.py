@@ -17,6 +17,7 @@ import pytest
 
 from tests.harness.lock_processes import Site
 from tests.harness.nats_server import NatsServer, jetstream_config, running_jetstream
+from tests.harness.ports import free_port
 from tests.harness.programs import alive
 
 ROOTS = count()
@@ -119,6 +120,32 @@ def test_a_stopped_guardian_whose_lock_is_killed_continues_and_ends_the_command(
     site.until(lambda: "T (stopped)" in status.read_text())
     holder.popen.kill()
     all_gone(site, pids)  # long before the end of the lease: the kernel continues an orphaned process group
+
+
+class Leaderless(Site):
+    """On a cluster without a leader, which makes no streams."""
+
+    async def _make_streams(self):
+        pass
+
+
+def test_who_waits_on_a_cluster_without_a_leader_is_told_so(tmp_path):
+    routes = ", ".join(f"nats://127.0.0.1:{free_port()}" for _ in range(2))
+    config = f"server_name: s0\n{jetstream_config(tmp_path / 'data')}"
+    server = NatsServer(
+        tmp_path / "alone", f'{config}cluster {{ name: c, listen: "127.0.0.1:{free_port()}", routes: [{routes}] }}\n'
+    )
+    asyncio.run(server.start())
+    try:
+        alone = Leaderless(tmp_path, server, "leaderless")
+        waiter = alone.start("left", "lock", "--log-format", "json", "deploy", "--", "true")
+        assert "or may not" not in waiter.wait_for("lock deploy: cannot be examined now: ")
+        alone.until(lambda: waiter.events("lock_waiting"))
+        (event,) = waiter.events("lock_waiting")
+        assert event["failure"]
+        alone.end()
+    finally:
+        server.kill()
 
 
 def test_a_guardian_that_is_killed_frees_the_lock_at_once(site):
