@@ -136,7 +136,7 @@ class Fleet:
                 number + 1,
                 f"com.example.node{number}",
                 servers=servers(number),
-                settings='subject = "r"\n',
+                settings=f'subject = "r"\nstate_dir = "{folder}/state{number}"\n',
                 peers=[Entry(f"com.example.node{other}", other + 1) for other in numbers if other != number],
             )
 
