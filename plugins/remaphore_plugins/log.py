@@ -50,9 +50,9 @@ class Log:
         self._fields: tuple[str | None, ...] = ()
 
     def _fields_of(self, message: Message) -> tuple[str | None, ...]:
-        """Return the values of its `log_fields`: made once for the two lines of a message that ends where it begins."""
+        """Return its `log_values`: made once for the two lines of a message that ends where it begins."""
         if not message.digest or message.digest != self._digest:
-            self._digest, self._fields = message.digest, tuple(message.log_fields.values())
+            self._digest, self._fields = message.digest, message.log_values
         return self._fields
 
     @cached_property

@@ -9,14 +9,20 @@ import base64
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
 import base58
 
 from remaphore.errors import KeyFormatError
-from remaphore.protocol.verifier_worker import ALPHABET, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, decode_base58, find_verify
+from remaphore.protocol.verifier_worker import (
+    ALPHABET,
+    PUBLIC_KEY_BYTES,
+    SIGNATURE_BYTES,
+    decode_base58,
+    find_verify,
+    make_verify,
+)
 
 __all__ = ["PUBLIC_KEY_BYTES", "SIGNATURE_BYTES"]
 
@@ -69,7 +75,6 @@ class PrivateKey:
         raise TypeError("a private key cannot be pickled")
 
 
-@lru_cache(maxsize=16_384)  # the keys of known peers are decoded for each message; errors are not kept
 def decode_public(text: str) -> bytes:
     """Return the 32 bytes of a public key. Raise KeyFormatError for any text that no encoder produces.
 
@@ -100,11 +105,6 @@ def encode_base58(raw: bytes) -> bytes:
     digits.reverse()
     significant = bytes(digits).translate(_LETTERS).lstrip(b"1")
     return b"1" * (len(raw) - len(raw.lstrip(b"\0"))) + significant
-
-
-def verify(public: bytes, signature: bytes, body: bytes) -> bool:
-    """Return whether *signature* (64 bytes) over *body* was made with the private key of *public* (32 bytes)."""
-    return _verify_signed(signature + body, public)
 
 
 def choose_verify() -> Callable[[bytes, bytes], bool]:
@@ -158,7 +158,7 @@ def choose_signing() -> tuple[Callable[[bytes], tuple[bytes, bytes]], Callable[[
     return make_pair, sign
 
 
-_verify_signed = choose_verify()
+verify = make_verify(choose_verify())  # gets a message as it arrived
 _make_pair, _sign = choose_signing()
 
 

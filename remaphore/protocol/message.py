@@ -16,6 +16,10 @@ REPLY_VERB = "reply"
 REJECTED = b"remaphore: refused: "  # how the output of a rejection begins
 NO_DATA = b"NO_DATA"  # the payload of a reply from a receiver that runs nothing
 
+# Bytes of which no text consists that is shown as it is: control characters, and what UTF-8 never has. Nearly every
+# random uuid has one of them, and need not be decoded.
+_NEVER_SHOWN = bytes([*range(32), 127, 192, 193, *range(245, 256)])
+
 # The characters that Go's strings.TrimFunc(unicode.IsSpace) trims; Python's str.strip would also trim U+001C to U+001F.
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 # An exit code is that of a process, or -1; more digits are ordinary text.
@@ -59,12 +63,17 @@ class Message:
 
         The id is None if it is unknown: a ledger of an older version had none.
         """
-        shown = show_id(self.uuid) if self.uuid else None
-        return {"verb": self.verb, "peer": self.sender_name, "id": shown, "digest": self.digest[:8].hex()}
+        verb, peer, shown, digest = self.log_values
+        return {"verb": verb, "peer": peer, "id": shown, "digest": digest}
+
+    @property
+    def log_values(self) -> tuple[str, str, str | None, str]:
+        """The values of `log_fields`, in their order: for what logs each message."""
+        return self.verb, self.sender_name, show_id(self.uuid) if self.uuid else None, self.digest[:8].hex()
 
 
 class MessageDraft:
-    """A `Message` that is being made from what arrived.
+    """A `Message` that is being made from what arrived, which it is from the end of `__init__` on.
 
     `Message.__init__` takes four times as long, since a frozen dataclass sets each field through `object.__setattr__`.
     The class of an object with the same slots can be changed instead: nothing has seen it before it is frozen.
@@ -95,11 +104,7 @@ class MessageDraft:
         self.digest = digest
         self.sender_name = sender_name
         self.own_destination = own_destination
-
-    def freeze(self) -> Message:
-        """Turn this into the message and return it."""
         self.__class__ = Message  # type: ignore[assignment]
-        return self  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,8 @@ def show_id(uuid: bytes) -> str:
     not show all of it as it is, or if its first or last character is a blank. Examples: `release-42`, `a b`,
     `hex:00ff`, and `hex:6865783a61` for the text `hex:a`.
     """
+    if len(uuid.translate(None, _NEVER_SHOWN)) != len(uuid):
+        return HEX_MARK + uuid.hex()
     text = uuid.decode(errors="replace")  # raising takes as long as all the rest, for each random uuid in the log
     if "\ufffd" in text and text.encode() != uuid:
         text = ""

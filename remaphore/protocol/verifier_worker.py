@@ -81,9 +81,11 @@ def find_verify() -> Callable[[bytes, bytes], bool]:
     return verify
 
 
-def make_verify() -> Callable[[bytes], bool]:
-    """Return the function that says whether the signature of a message, as it arrived, is valid."""
-    verify_signed = find_verify()
+def make_verify(verify_signed: Callable[[bytes, bytes], bool]) -> Callable[[bytes], bool]:
+    """Return the function that says whether the signature of a message, as it arrived, is valid.
+
+    *verify_signed*: what `find_verify` returns.
+    """
     keys: dict[bytes, bytes] = {}
 
     def verify(raw: bytes) -> bool:
@@ -104,7 +106,7 @@ def make_verify() -> Callable[[bytes], bool]:
 
 def serve(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
     """Answer batches until *read* returns less than was asked for. *read* waits for the bytes, *write* writes all."""
-    verify = make_verify()
+    verify = make_verify(find_verify())
     while len(head := read(BATCH_HEAD.size)) == BATCH_HEAD.size:
         version, name, count, total = BATCH_HEAD.unpack(head)
         if version != VERSION:

@@ -14,7 +14,6 @@ from remaphore.protocol import subject
 from remaphore.protocol.drop import Drop, DropKind, DropReason
 from remaphore.protocol.gate import Filters, Gate
 from remaphore.protocol.message import Message
-from remaphore.protocol.wire import Frame
 from remaphore.receiving.batches import Arrival
 from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.gates import make_gate
@@ -59,6 +58,7 @@ class Admission:
         self._clock = clock
         self._gate = make_gate(config, Filters(), subject=self.subject, window=ledger.window)
         self._dropped = DropGroups(self._count_dropped)
+        self._behind = False
         self._verifier = Verifier(lambda arrivals: on_accept(self._commit(arrivals)))
 
     @property
@@ -74,7 +74,8 @@ class Admission:
     def deliver(self, messages: Iterable[bytes]) -> None:
         """Check *messages*, which arrive now. If it raises, it is to be called again with those that are left."""
         gate, now = self._gate, self._clock()
-        judge = gate.judge
+        judge, verify = gate.judge, self._verify
+        self._behind = self._ledger.behind  # nothing is recorded before all of these are checked
         try:
             for raw in messages:
                 arrival: Arrival | None = None
@@ -83,7 +84,11 @@ class Admission:
                     if isinstance(judged, DropKind):
                         self._dropped.add(judged, len(raw))
                         continue
-                    arrival, drop = self._arrive(gate, raw, now) if judged is None else self._pass(gate, judged, now)
+                    if judged is None:
+                        arrival, drop = self._arrive(gate, raw, now)
+                    else:
+                        arrival = Arrival.passed(gate, judged, now)
+                        drop = verify(arrival)
                 except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
                     drop = self._lost(error, raw)
                 self._counters.received += 1
@@ -99,14 +104,10 @@ class Admission:
             return None, frame
         passed = gate.precheck(frame, now)
         if not isinstance(passed, Drop):
-            return self._pass(gate, (frame, passed), now)
+            arrival = Arrival.passed(gate, (frame, passed), now)
+            return arrival, self._verify(arrival)
         arrival = Arrival(gate, frame, now, b"", passed)
         return arrival, self._verify(arrival) if self._may_reject(passed, arrival) else passed
-
-    def _pass(self, gate: Gate, passed: tuple[Frame, bytes], now: int) -> tuple[Arrival, Drop | None]:
-        """Let the signature of a message be verified that has *passed* the prechecks: its fields and its digest."""
-        arrival = Arrival(gate, passed[0], now, passed[1])
-        return arrival, self._verify(arrival)
 
     def _count_dropped(self, drop: Drop) -> None:
         self._counters.received += drop.count
@@ -114,7 +115,7 @@ class Admission:
 
     def _verify(self, arrival: Arrival) -> Drop | None:
         """Let the signature of *arrival* be verified; return its drop if there is no room for that."""
-        if self._ledger.behind:
+        if self._behind:
             full = "too many messages are waiting to be recorded"
         elif self._verifier.put(arrival):
             return None
@@ -126,12 +127,11 @@ class Admission:
     def _commit(self, arrivals: Verified) -> Iterator[Message]:
         verdict: Message | Drop
         for arrival, verified in arrivals:
+            gate, frame, now, digest, drop = arrival
             try:
-                verdict = arrival.drop or arrival.gate.commit(
-                    arrival.frame, arrival.now, digest=arrival.digest, verified=verified
-                )
+                verdict = drop or gate.commit(frame, now, digest=digest, verified=verified)
             except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-                verdict = self._lost(error, arrival.frame.raw)
+                verdict = self._lost(error, frame.raw)
             if isinstance(verdict, Drop):
                 self._on_drop(verdict, arrival, verified=verified)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop
@@ -25,6 +25,11 @@ class Arrival(NamedTuple):
     now: int
     digest: bytes = b""
     drop: Drop | None = None
+
+    @classmethod
+    def passed(cls, gate: Gate, passed: tuple[wire.Frame, bytes], now: int) -> Self:
+        """Return the arrival of a message that has *passed* the prechecks: its fields and its digest."""
+        return tuple.__new__(cls, (gate, passed[0], now, passed[1], None))  # `Arrival(...)` takes twice as long
 
 
 class SignatureBatch:

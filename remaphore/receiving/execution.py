@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -96,7 +97,9 @@ class Execution:
 
         Those for which there is no room are rejected, and all of them if the daemon stops.
         """
-        acting: dict[str, bool] = {}  # by verb; asked after the arrival of all, so that a new handler gets its message
+        # Asked after the arrival of all, so that a new handler gets its message.
+        acts, may_send = functools.cache(self._processor.acts), functools.cache(self._may_send)
+        waiting = self._queues.verbs
         in_task = asyncio.current_task() is not None
         # In this iteration of the loop, the ledger cannot change, and hooks that pile up do so here.
         may_pass = not self._ledger.problem and not self._processor.notifying_too_much
@@ -105,7 +108,8 @@ class Execution:
                 self._responses.reject(message, BUSY, "stopping", "shutting down", admitted=False)
                 continue
             try:
-                passed = may_pass and self._may_pass(message, acting)
+                passed = may_pass and not message.wants_reply and message.verb not in waiting
+                passed = passed and not acts(message.verb) and may_send(message.sender, message.verb)
                 if passed:
                     self._pass(message)
                 full = None if passed else self._queues.put(message)
@@ -122,24 +126,13 @@ class Execution:
                 wait_for = self._processor.notify_handled(message, PASSED, sent=False, in_task=in_task)
                 may_pass = wait_for is None
 
-    def _may_pass(self, message: Message, acting: dict[str, bool]) -> bool:
-        """Return whether *message* can end at once: nothing acts on it, it wants no reply, and its sender may send it.
+    def _may_send(self, sender: str, verb: str) -> bool:
+        """Return whether *sender* may send *verb*, with any payload; the queue checks the others.
 
-        Everything else is a matter of the queue. *acting*: the verbs that have been asked for, and will be.
+        The configuration may have changed while the signature was verified.
         """
-        verb = message.verb
-        if message.wants_reply or verb in self._queues:  # the order within a verb is kept
-            return False
-        acts = acting.get(verb)
-        if acts is None:
-            acts = acting[verb] = self._processor.acts(verb)
-        peer = self._peers.get(message.sender)
-        return (
-            not acts
-            and peer is not None  # the configuration may have changed while the signature was verified
-            and peer.may_send(verb)
-            and peer.may_send_payload(verb, message.payload)
-        )
+        peer = self._peers.get(sender)
+        return peer is not None and peer.may_send(verb) and not peer.only
 
     def _pass(self, message: Message) -> None:
         """Record that *message* is handled, on which nothing acts; all of it or nothing."""

@@ -55,7 +55,7 @@ class InlineAdmission:
                     self._dropped.add(judged, len(raw))
                 elif isinstance(judged, Drop):
                     self._on_drop(judged)
-                elif not self._verifier.put(Arrival(gate, judged[0], now, judged[1])):
+                elif not self._verifier.put(Arrival.passed(gate, judged, now)):
                     exact = gate.is_exact(judged[0])
                     self._on_drop(Drop(DropReason.BUSY, VERIFIER_FULL, len(raw), gate.policy.subject, exact=exact))
         finally:
@@ -70,8 +70,9 @@ class InlineAdmission:
         self._verifier.close()
 
     def _commit(self, arrivals: Verified) -> Iterator[Message]:
-        for arrival, verified in arrivals:
-            verdict = self._gate.commit(arrival.frame, arrival.now, digest=arrival.digest, verified=verified)
+        commit = self._gate.commit
+        for (_, frame, now, digest, _), verified in arrivals:
+            verdict = commit(frame, now, digest=digest, verified=verified)
             if isinstance(verdict, Drop):
                 self._on_drop(verdict)
             else:

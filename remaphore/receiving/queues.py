@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -106,9 +106,10 @@ class VerbQueues:
         self._count(message, 1)
         return None
 
-    def __contains__(self, verb: str) -> bool:
-        """Return whether messages of *verb* wait or run."""
-        return verb in self._queues
+    @property
+    def verbs(self) -> KeysView[str]:
+        """The verbs of which messages wait or run: a view, which changes with them."""
+        return self._queues.keys()
 
     @property
     def held(self) -> int:

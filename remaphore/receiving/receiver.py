@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -134,14 +135,14 @@ class Receiver:
 
     def _accept(self, messages: Iterable[Message]) -> None:
         """Queue *messages*, or end those at once on which nothing acts, while nothing is before them."""
-        acting: dict[str, bool] = {}  # by verb
+        acts = functools.cache(self._processor.acts)
         in_task = asyncio.current_task() is not None
         # In this iteration of the loop, only this method changes it.
         may_pass = not (self._once or self._busy or self._processor.notifying_too_much) and self._inbox.empty
         for message in messages:
             if self._ending:
                 self._rejections.add(message, "stopping", _ENDING, admitted=False)
-            elif may_pass and not message.wants_reply and not self._acts(message.verb, acting):
+            elif may_pass and not message.wants_reply and not acts(message.verb):
                 self.handled += 1
                 self._notify_admitted(message, in_task=in_task)
                 wait_for = self._processor.notify_handled(message, PASSED, sent=False, in_task=in_task)
@@ -149,13 +150,6 @@ class Receiver:
             else:
                 may_pass = False
                 self._inbox.put(message)
-
-    def _acts(self, verb: str, acting: dict[str, bool]) -> bool:
-        """Return whether a plugin may act on *verb*. *acting*: the verbs that have been asked for, and will be."""
-        acts = acting.get(verb)
-        if acts is None:
-            acts = acting[verb] = self._processor.acts(verb)
-        return acts
 
     def _notify_admitted(self, message: Message, *, in_task: bool = True) -> None:
         admitted = self._admitted.call((message,), slow=BLOCKED_SECONDS, in_task=in_task)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from operator import length_hint
 
 from remaphore.receiving.batches import Arrival, SignatureBatch
 from remaphore.receiving.verifying_processes import VerifyingProcesses
@@ -37,14 +38,15 @@ class Verifier:
     """Hands over every arrival and whether its signature is valid, in the order in which they were put, by batches.
 
     *on_verified* is called with an iterator, which it exhausts. If it raises, that costs the arrival that it had got
-    last: it is called again with the rest. waiting: how many have been put and not handed over yet.
+    last: it is called again with the rest.
     """
 
     def __init__(self, on_verified: Callable[[Verified], None]) -> None:
         self._on_verified = on_verified
         self._batches: deque[SignatureBatch] = deque()  # all that have not been handed over
         self._unsent: deque[SignatureBatch] = deque()  # those of them that neither a process has nor have results
-        self.waiting = 0
+        self._waiting = 0  # in these
+        self._in_hand: Iterator[Arrival] = iter(())  # what is left of the batch that is being handed over
         self._bytes = 0
         self._per_key: dict[str, int] = {}
         self._forged: dict[str, float] = {}  # when a bad signature of each key was found last
@@ -52,21 +54,29 @@ class Verifier:
         self._handed_over = asyncio.Event()
         self._processes = VerifyingProcesses(self._advance, _report)
 
+    @property
+    def waiting(self) -> int:
+        """How many arrivals have been put, and not been handed over yet."""
+        return self._waiting + length_hint(self._in_hand)
+
     def put(self, arrival: Arrival) -> bool:
         """Accept *arrival*, or return False if too much waits already."""
-        sender = arrival.frame.sender
-        size = _size(arrival)
+        frame = arrival.frame
+        sender = frame.sender
+        size = OVERHEAD_BYTES + len(frame.raw)
         of_key = self._per_key.get(sender, 0) + size
-        if self._bytes + size > MAX_BYTES or of_key > self._limit(sender):
+        most = self._limit(sender) if sender in self._forged else MAX_BYTES_PER_KEY
+        if self._bytes + size > MAX_BYTES or of_key > most:
             return False
         if not self._scheduled:
             self._schedule()
-        if not self._unsent or self._unsent[-1].full:
+        unsent = self._unsent
+        if not unsent or unsent[-1].full:
             batch = SignatureBatch()
             self._batches.append(batch)
-            self._unsent.append(batch)
-        self._unsent[-1].add(arrival)
-        self.waiting += 1
+            unsent.append(batch)
+        unsent[-1].add(arrival)
+        self._waiting += 1
         self._bytes += size
         self._per_key[sender] = of_key
         return True
@@ -82,13 +92,10 @@ class Verifier:
         self._processes.close()
         for left in (self._batches, self._unsent, self._per_key):
             left.clear()
-        self.waiting = self._bytes = 0
+        self._waiting = self._bytes = 0
 
     def _limit(self, sender: str) -> int:
-        forged_at = self._forged.get(sender)
-        if forged_at is None:
-            return MAX_BYTES_PER_KEY
-        if time.monotonic() - forged_at < FORGED_SECONDS:
+        if time.monotonic() - self._forged[sender] < FORGED_SECONDS:
             return MAX_BYTES_FORGED_KEY
         del self._forged[sender]
         return MAX_BYTES_PER_KEY
@@ -122,7 +129,9 @@ class Verifier:
             self._schedule()
 
     def _hand_over(self, batch: SignatureBatch, results: bytes | bytearray) -> None:
-        verified = self._release(batch, results)
+        self._release(batch, results)
+        self._in_hand = iter(batch.arrivals)
+        verified = zip(self._in_hand, map(bool, results), strict=True)
         for _ in range(len(batch.arrivals) + 1):  # as often as one of them can raise
             try:
                 self._on_verified(verified)
@@ -131,22 +140,19 @@ class Verifier:
                 _report(error)
         self._handed_over.set()
 
-    def _release(self, batch: SignatureBatch, results: bytes | bytearray) -> Verified:
+    def _release(self, batch: SignatureBatch, results: bytes | bytearray) -> None:
+        """Free the room of *batch*, which is handed over in this turn; note whose signatures are not valid."""
+        number, per_key = len(batch.arrivals), self._per_key
+        self._waiting -= number
+        self._bytes -= batch.size + number * OVERHEAD_BYTES
         for arrival, verified in zip(batch.arrivals, results, strict=True):
-            sender = arrival.frame.sender
-            size = _size(arrival)
-            self.waiting -= 1
-            self._bytes -= size
-            left = self._per_key.pop(sender) - size
-            if left:
-                self._per_key[sender] = left
+            frame = arrival.frame
+            sender = frame.sender
+            per_key[sender] -= OVERHEAD_BYTES + len(frame.raw)
+            if not per_key[sender]:
+                del per_key[sender]
             if not verified:
                 self._forged[sender] = time.monotonic()
-            yield arrival, bool(verified)
-
-
-def _size(arrival: Arrival) -> int:
-    return OVERHEAD_BYTES + len(arrival.frame.raw)
 
 
 def _report(error: Exception) -> None:
