@@ -165,7 +165,9 @@ def run(options: Holding) -> int:
         from remaphore.cli.configuration import load_config
         from remaphore.cli.holder import Holder
         from remaphore.cli.main import enable_gc
+        from remaphore.cli.writer import continue_unread
 
+        continue_unread()
         if options.log_format or options.verbose:
             output.configure_logs(options.log_format or "console", level="DEBUG" if options.verbose else "INFO")
         config = load_config(options.config)

@@ -61,7 +61,10 @@ def command() -> NoReturn:
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
     interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["agent"], ["broker"]))
-    os._exit(main())
+    code = main()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()  # it may have lines that wait for their reader, see `writer.continue_unread`
+    os._exit(code)
 
 
 def _use_utf8() -> None:

@@ -1,9 +1,10 @@
 """Writing to a stream that may not be read: a full pipe, a terminal that has been stopped.
 
 Such a write blocks until the reader reads, and would block the event loop: replies that arrive meanwhile would be
-checked too late and their senders reported as missing, and neither --timeout nor Ctrl-C would have an effect. So a
-thread does the writes that may block, in order, while the loop continues. All others, which is nearly every write, are
-done at once: handing one to the thread costs as much as checking a signature.
+checked too late and their senders reported as missing, and neither --timeout nor Ctrl-C would have an effect. A daemon
+would handle nothing, and a lock would be lost, because their log is not read. So a thread does the writes that may
+block, in order, while the loop continues. All others, which is nearly every write, are done at once: handing one to the
+thread costs as much as checking a signature.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TextIO, cast
+
+from remaphore.logs import LibraryLogger
 
 # Bytes that wait for a reader, and beyond which notices, log lines and the progress line are dropped, and results are
 # not added before the reader has read.
 MAX_BEHIND = 8 * 1024 * 1024
+
+# How long the end of the process waits for a reader that does not read.
+END_SECONDS = 1.0
 
 _PIECE = 4096  # bytes that the thread writes at a time
 
@@ -41,8 +47,11 @@ class Writer:
     `drained`, or until there is a notice. A write for each reply would cost a tenth of its signature.
     """
 
-    def __init__(self, *, gathers: bool = False) -> None:
+    def __init__(self, *, gathers: bool = False, on_lost: Callable[[int], None] = lambda _lines: None) -> None:
+        """*on_lost*: gets the number of lines for stderr that were dropped, before the next one that is written."""
         self._gathers = gathers
+        self._on_lost = on_lost
+        self._lost = 0  # lines
         self._gathered = bytearray()
         self._stdout: TextIO | None = None  # the stream of what was gathered
         self._waiting: deque[_Write] = deque()
@@ -112,8 +121,14 @@ class Writer:
             self._write_gathered()
         if self._error is not None:
             return  # `drained` raises it; a summary of lost output would be wrong
+        if self.behind >= MAX_BEHIND:
+            self._lost += text.count("\n")
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._on_lost(lost)
         data = text.encode(stream.encoding or "utf-8", "backslashreplace")
-        if self.behind < MAX_BEHIND and not self._hand_over(stream, data, result=False):
+        if not self._hand_over(stream, data, result=False):
             stream.write(text)
             stream.flush()
 
@@ -121,8 +136,8 @@ class Writer:
         """Hand *data* to the thread if the write may block; return whether it was handed over."""
         try:
             self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return False  # no event loop that must not be blocked
+        except RuntimeError:  # no event loop that must not be blocked
+            return not self.finish()
         if not data or not (self.behind or may_wait(stream, len(data))) or not self._started():
             return False
         with self._changed:
@@ -130,6 +145,15 @@ class Writer:
             self._accepted += len(data)
             self._changed.notify()
         return True
+
+    def finish(self) -> bool:
+        """Wait until the thread has written all; return False if nothing is read for END_SECONDS."""
+        with self._changed:
+            done = -1
+            while self.behind and done != self._done:
+                done = self._done
+                self._changed.wait(END_SECONDS)
+            return not self.behind
 
     def _started(self) -> bool:
         if self._thread is None:
@@ -153,10 +177,25 @@ class Writer:
             except OSError as error:
                 if write.result:
                     self._error = error
-            self._done += len(write.data)
+            with self._changed:
+                self._done += len(write.data)
+                self._changed.notify_all()
             assert self._loop is not None  # set before anything is handed over
             with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
                 self._loop.call_soon_threadsafe(self._written.set)
+
+
+def continue_unread() -> None:
+    """Let this process continue while its stderr is not read, until it ends: for one that others depend on.
+
+    Up to MAX_BEHIND bytes wait for a reader. What is dropped beyond that is logged as `log_lines_lost`.
+    """
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", _Stderr(sys.stderr, Writer(on_lost=_log_lost)))
+
+
+def _log_lost(lines: int) -> None:
+    LibraryLogger().warning("log_lines_lost", count=lines, cause="stderr was not read")
 
 
 class _StandIn:
@@ -174,6 +213,11 @@ class _StandIn:
 
 
 class _Stderr(_StandIn):
+    def flush(self) -> None:
+        """Once there is no event loop any more, wait for the reader of what was written, as long as it reads."""
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented, despite its name
+            self._writer.finish()
+
     def write(self, text: str) -> int:
         self._writer.write_notice(self._stream, text)
         return len(text)

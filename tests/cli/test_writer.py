@@ -96,6 +96,42 @@ async def test_notices_are_dropped_while_too_much_waits_and_results_are_not(pipe
     assert source.read(5) == b"after"
 
 
+async def test_lines_that_are_dropped_are_counted_and_told_before_the_next_one(pipe, monkeypatch):
+    source, stream = pipe
+    monkeypatch.setattr(module, "MAX_BEHIND", 10_000)
+    lost = []
+    writer = Writer(on_lost=lost.append)
+    for _ in range(30):
+        writer.write_notice(stream, "n" * 999 + "\n")
+    read = asyncio.to_thread(read_exactly, source, 10_000)
+    assert (await read).count(b"\n") == 10
+    await writer.drained()
+    writer.write_notice(stream, "after")
+    writer.write_notice(stream, " that")
+    left = await asyncio.to_thread(source.read, 10_000)
+    assert lost == [30 - 10 - left.count(b"\n")]
+    assert left.endswith(b"after that")
+
+
+def test_the_end_of_the_process_waits_for_a_reader_that_reads(pipe, monkeypatch):
+    source, stream = pipe
+    writer = Writer()
+
+    async def write():
+        writer.write_notice(stream, "n" * 100_000)
+
+    asyncio.run(write())
+    monkeypatch.setattr(module, "END_SECONDS", 0.01)
+    assert not writer.finish()
+    monkeypatch.setattr(module, "END_SECONDS", 60)
+    reader = threading.Thread(target=read_exactly, args=(source, 100_000))
+    reader.start()
+    assert writer.finish()
+    reader.join()
+    writer.write_notice(stream, "last")
+    assert source.read(4) == b"last"
+
+
 async def test_without_a_thread_everything_is_written_too(pipe, monkeypatch):
     source, stream = pipe
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -14,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -22,7 +20,7 @@ from tests.faults.conftest import MakeSite
 from tests.faults.fault_site import FaultSite, said
 from tests.faults.test_broker_away import manager
 from tests.harness.nats_server import NatsServer
-from tests.harness.processes import SECONDS, Process
+from tests.harness.processes import Process
 from tests.harness.waiting import until
 
 # The installed command after FIRST, which stands for what its caller or this machine has done.
@@ -35,8 +33,6 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.
 """
 # A resolver that does not answer for an hour.
 NO_RESOLVER = "socket.getaddrinfo = lambda *_arguments, **_options: time.sleep(3600)"
-# Blocked for half a second, not three, is blocked.
-IMPATIENT = "from remaphore import tasks; tasks.BLOCKED_SECONDS = 0.5"
 # A signal arrives while the configuration is read, before there is an event loop.
 EARLY = """
 import remaphore.cli.configuration as module
@@ -192,32 +188,6 @@ async def first_child(process: Process) -> list[int]:
 def caught(pid: int) -> int:
     """Return the mask of the signals for which a process has handlers."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0], 16)
-
-
-async def test_receivers_whose_log_is_not_read_end_at_term(server: NatsServer, sites: MakeSite) -> None:
-    site = sites(server.url)
-    reading, writing = os.pipe()
-    os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)))  # full
-    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as log:
-        processes = [unread(word, site.config(), log) for word in ("run", "receive")]
-        try:
-            await asyncio.gather(*(blocked_and_ended(process) for process in processes))
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-
-
-def unread(word: str, config: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
-    """Start a receiver that logs to *log*."""
-    return subprocess.Popen([sys.executable, "-c", LAUNCH.format(first=IMPATIENT), word, "-c", config], stderr=log)
-
-
-async def blocked_and_ended(process: subprocess.Popen[bytes]) -> None:
-    """Fail unless *process*, once it writes to a full pipe, ends at SIGTERM."""
-    await until(lambda: Path(f"/proc/{process.pid}/wchan").read_text().endswith("pipe_write"))
-    process.terminate()
-    assert await asyncio.to_thread(process.wait, SECONDS) == 143
 
 
 @pytest.mark.parametrize("words", ["run", "run --check"])

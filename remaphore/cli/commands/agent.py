@@ -65,9 +65,11 @@ def run(options: Agent) -> int:
     from remaphore.agent import listener
     from remaphore.cli import deferred
     from remaphore.cli.main import enable_gc
+    from remaphore.cli.writer import continue_unread
 
     if options.whoami:
         return print_whoami(options)
+    continue_unread()
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     deferred.forget_used()
     config = _load_config(options)

@@ -105,6 +105,7 @@ def run(options: Receive) -> int:
     from remaphore import tasks
     from remaphore.cli.main import enable_gc
     from remaphore.cli.route import choose
+    from remaphore.cli.writer import continue_unread
     from remaphore.hooks.manager import configure, load
 
     requests.check_names(key=options.key, subject_name=options.subject)
@@ -112,6 +113,7 @@ def run(options: Receive) -> int:
     config = route.config
     if not route.agent:
         config.identity().load()  # a receiver that cannot sign its replies fails here and not at the first message
+    continue_unread()
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     plugins = load(("log", "script") if options.script else ("log",))
     configure(plugins, config, options={"script": {"argv": options.script}})

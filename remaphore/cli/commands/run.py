@@ -74,9 +74,11 @@ def run(options: Run) -> int:
     from remaphore import tasks
     from remaphore.cli import deferred
     from remaphore.cli.main import enable_gc
+    from remaphore.cli.writer import continue_unread
     from remaphore.hooks.manager import configure, load
     from remaphore.receiving.ledger import state
 
+    continue_unread()
     output.configure_logs(options.log_format, level="DEBUG" if options.verbose else "INFO")
     deferred.forget_used()
     config = _load_config(options)
