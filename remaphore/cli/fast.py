@@ -26,13 +26,10 @@ EXTRA_SECONDS = 5.0
 BROKER_SECONDS = 10.0
 
 _VERSION = 1  # of the protocol, whose frames are described in `remaphore.agent.frames`
-_MAX_HEAD_BYTES = 64 * 1024
-_MAX_PAYLOAD_BYTES = 1024 * 1024
-_READ_BYTES = 256 * 1024
+_MAX_HEAD_BYTES, _MAX_PAYLOAD_BYTES, _READ_BYTES = 64 * 1024, 1024 * 1024, 256 * 1024
 _KINDS, _MAX_FRAME_BYTES = b"MRNE", 16 * 1024 * 1024  # of frames that answer what is asked here
 
-_BOOLS = ("r", "s")
-_TEXTS = ("D", "agent", "t", "u", "v")
+_BOOLS, _TEXTS = ("r", "s"), ("D", "agent", "t", "u", "v")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # What Go's strings.TrimFunc(unicode.IsSpace) trims, as in `remaphore.protocol.message`.
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -59,6 +56,10 @@ def command() -> NoReturn:
         code = run(sys.argv[1:], os.environ)
     except _Stopped as stopped:
         code = 128 + stopped.number
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        from remaphore.cli.main import report_defect
+
+        code = report_defect(error)
     if code is None:
         from remaphore.cli.main import command as full
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from remaphore import interrupts
 from remaphore.cli import deferred
-from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError, resource_hint
+from remaphore.errors import ConfigError, PluginError, RemaphoreError, UsageError, describe, resource_hint
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -61,7 +61,10 @@ def command() -> NoReturn:
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions
         import_module("remaphore.cli.commands.completion").complete()
     interrupts.begin(reloads=sys.argv[1:2] in (["run"], ["agent"], ["broker"]))
-    code = main()
+    try:
+        code = main()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        code = report_defect(error)
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()  # it may have lines that wait for their reader, see `writer.continue_unread`
     os._exit(code)
@@ -138,6 +141,19 @@ def _run_and_report(arguments: list[str]) -> int:
             raise
         return fail(RemaphoreError(what, hint=hint), EXIT_ERROR)
     return code
+
+
+def report_defect(error: Exception) -> int:
+    """Write *error*, which nothing expected, with its traceback; return the exit code of other errors.
+
+    That of Python is 1, which is a result: for `lock`, that others have it; for `wait`, that nothing arrived.
+    """
+    import traceback
+
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    hint = "report this defect of remaphore with all of these lines"
+    return fail(RemaphoreError(f"unexpected error: {describe(error)}", hint=hint), EXIT_ERROR)
 
 
 def _errno(error: OSError | MemoryError) -> int:

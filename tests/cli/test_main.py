@@ -41,6 +41,25 @@ def test_help_and_version_go_to_stdout_and_exit_0():
     assert (run("version").stdout, run("help").stdout) == (version.stdout, shown.stdout)
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("remaphore.cli.fast.parse", ["-s"]),
+        ("remaphore.cli.main.run_command", ["lock", "x", "--", "true"]),
+        ("remaphore.cli.commands.check.run", ["check"]),
+    ],
+)
+def test_an_unexpected_error_has_an_exit_code_that_is_no_result(where, words):
+    module, _, name = where.rpartition(".")
+    code = f"import sys, {module} as it\ndef broken(*_): raise KeyError('on purpose')\nit.{name} = broken\n"
+    start = "from remaphore.cli.fast import command\ncommand()"
+    done = subprocess.run([sys.executable, "-c", code + start, *words], capture_output=True, text=True, check=False)
+    *trace, error, hint = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, trace[0]) == (3, "", "Traceback (most recent call last):")
+    assert error == "remaphore: error: unexpected error: KeyError('on purpose')"
+    assert hint == "remaphore: hint: report this defect of remaphore with all of these lines"
+
+
 def test_help_imports_no_command_and_nothing_heavy():
     heavy = "{'nats', 'nacl', 'asyncio', 'argparse', 'remaphore.cli.commands.send'} & set(sys.modules)"
     code = f"import sys; from remaphore.cli.main import main; main(['--help']); print({heavy})"
