@@ -67,7 +67,9 @@ class Stream(Transport):
             try:
                 sock.setblocking(False)  # noqa: FBT003
                 await loop.sock_connect(sock, self._address.sockaddr)
-                reader, writer = await asyncio.open_connection(sock=sock, limit=buffer_size)
+                reader = asyncio.StreamReader(limit=buffer_size)
+                transport, protocol = await loop.create_connection(lambda: _Protocol(reader, sock), sock=sock)
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             except BaseException:
                 sock.close()
                 raise
@@ -187,6 +189,25 @@ class Stream(Transport):
         if transport is None:
             raise ConnectionResetError("connection lost during the TLS handshake")
         self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """asyncio's, which also has the last words of a server that has closed the connection on *sock*.
+
+    A server that is full says so and closes at once. On a busy machine, our login is written before that is read, its
+    write fails, and asyncio reads no more; what has arrived is still there.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, sock: socket.socket) -> None:
+        super().__init__(reader)
+        self._last_words = reader.feed_data
+        self._socket = sock
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ConnectionError):
+            with contextlib.suppress(OSError):
+                self._last_words(self._socket.recv(_RECEIVE_BYTES))
+        super().connection_lost(exc)
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):

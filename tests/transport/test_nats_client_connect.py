@@ -106,13 +106,9 @@ async def test_a_server_that_may_recover_is_tried_again(fake: FakeServer, cause:
 
 async def test_a_server_that_has_too_many_connections_is_quoted(tmp_path: Path) -> None:
     async with running(tmp_path, "max_connections: 1") as full, connected(full):
-        # The server closes the connection right after it has said so: on a busy machine, the login that is written
-        # meanwhile can fail before that line has arrived.
-        causes = [str(await unavailable(full.url))]
-        while "maximum connections exceeded" not in causes[-1] and len(causes) < 20:
-            causes.append(str(await unavailable(full.url)))
-        assert "maximum connections exceeded" in causes[-1]
-        assert all("connection lost" in cause for cause in causes[:-1])
+        # The server closes the connection right after it has said so, and the login may be written before that is read.
+        for _ in range(3):
+            assert "maximum connections exceeded" in str(await unavailable(full.url))
 
 
 @pytest.mark.parametrize(

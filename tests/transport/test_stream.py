@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
 from remaphore.config.settings import Tls
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError, TransportError
 from remaphore.transport import dialer, nats_connection, stream
+from remaphore.transport.addresses import Address
 from remaphore.transport.nats_client import NatsBus
 from tests.harness.fake_server import FakeServer, fake_server
 from tests.harness.nats_server import CA_FILE, NO_LOGIN, TLS_FILES, NatsServer, connected
@@ -236,3 +240,26 @@ async def test_the_end_of_a_tls_handshake_logs_nothing(
 
     await asyncio.gather(*map(attempt, ["time limit", "cancelled", "closed by the server", "reset", "garbage"]))
     await quiet()
+
+
+@pytest.mark.parametrize("words", [b"-ERR 'maximum connections exceeded'\r\n", b"-ERR 'Authorization Violation'\r\n"])
+@pytest.mark.parametrize("ends", ["reset", "closed"])
+async def test_the_last_words_of_a_server_are_read_although_a_write_fails(words: bytes, ends: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address(socket.AF_INET, listener.getsockname())
+        own = stream.Stream(address, tls_name="", context=None, handshake_first=None)
+        await own.connect(urlparse(f"nats://127.0.0.1:{address.sockaddr[1]}"), 4096, 10)
+        theirs, _ = listener.accept()
+        with theirs:
+            theirs.sendall(words)
+            if ends == "reset":
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The login, before the loop has read: its first write is answered with a reset, so the second fails.
+        own.write(b"CONNECT {}\r\n")
+        own.write(b"PING\r\n")
+        seen = b""
+        with contextlib.suppress(ConnectionError):
+            while line := await own.readline():
+                seen += line
+        own.abort()
+        assert words.strip() in seen + own.unread_line()
