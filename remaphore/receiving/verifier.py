@@ -129,7 +129,12 @@ class Verifier:
             self._schedule()
 
     def _hand_over(self, batch: SignatureBatch, results: bytes | bytearray) -> None:
-        self._release(batch, results)
+        self._waiting -= len(batch.arrivals)
+        self._bytes -= batch.size + len(batch.arrivals) * OVERHEAD_BYTES
+        try:
+            self._release(batch, results)
+        except Exception as error:  # noqa: BLE001 - it costs the room of a key, and none of the messages
+            _report(error)
         self._in_hand = iter(batch.arrivals)
         verified = zip(self._in_hand, map(bool, results), strict=True)
         for _ in range(len(batch.arrivals) + 1):  # as often as one of them can raise
@@ -141,10 +146,8 @@ class Verifier:
         self._handed_over.set()
 
     def _release(self, batch: SignatureBatch, results: bytes | bytearray) -> None:
-        """Free the room of *batch*, which is handed over in this turn; note whose signatures are not valid."""
-        number, per_key = len(batch.arrivals), self._per_key
-        self._waiting -= number
-        self._bytes -= batch.size + number * OVERHEAD_BYTES
+        """Free the room that the keys of *batch* have, which is handed over in this turn; note bad signatures."""
+        per_key = self._per_key
         for arrival, verified in zip(batch.arrivals, results, strict=True):
             frame = arrival.frame
             sender = frame.sender

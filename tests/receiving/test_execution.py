@@ -237,6 +237,7 @@ PLACES = {
     "decode": (Gate, "decode", None),
     "the shortcut": (Shortcut, "judge", None),
     "the memory of the verifier": (Verifier, "put", None),
+    "the room of the verifier": (Verifier, "_release", 0),
     "commit": (Gate, "commit", None),
     "the journal": (Ledger, "accepted", None),
     "the queue": (VerbQueues, "put", 75),
