@@ -222,11 +222,7 @@ class Node(_Sender):
         """
         from remaphore.protocol.gate import Filters
 
-        filters = Filters(
-            verbs=None if verbs is None else frozenset(verbs),
-            uuid=None if id is None else uuid_from_text(id),
-            sender=sender,
-        )
+        filters = Filters(verbs=verb_set(verbs), uuid=None if id is None else uuid_from_text(id), sender=sender)
         async with self._inbox(filters, subject_name, on_drop) as inbox:
             while True:
                 yield await inbox.get()
@@ -261,7 +257,7 @@ class Node(_Sender):
         from remaphore.requesting.selection import expect_senders
 
         self._check("wait")
-        wanted = None if verbs is None else frozenset(verbs)
+        wanted = verb_set(verbs)
         quorum = SenderQuorum(expect_senders(self.config, sender_pattern, wanted), Requirement.parse(count))
         filters = Filters(verbs=wanted, uuid=None if id is None else uuid_from_text(id))
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
@@ -336,6 +332,11 @@ class DaemonNode(_Sender):
 def as_bytes(text: str | bytes) -> bytes:
     """Return *text* in UTF-8, or the bytes as they are."""
     return text.encode(errors="surrogateescape") if isinstance(text, str) else text
+
+
+def verb_set(verbs: Iterable[str] | None) -> frozenset[str] | None:
+    """Return the verbs that are accepted, None for all. A text is one of them, not one for each of its letters."""
+    return None if verbs is None else frozenset((verbs,) if isinstance(verbs, str) else verbs)
 
 
 def _checked(subject_name: str) -> str:

@@ -45,7 +45,7 @@ async def first(receiving):
 
 async def responder(broker, number, code, output):
     own = node(broker, number)
-    async with aclosing(own.receive(verbs=["status"])) as messages:
+    async with aclosing(own.receive(verbs="status")) as messages:
         async for message in messages:
             await own.reply(message, code, output)
 

@@ -16,7 +16,7 @@ from remaphore.agent.connection import ANSWER_SECONDS, Connection
 from remaphore.agent.requests import AgentRequest
 from remaphore.config.settings import Auth, Config, Identity
 from remaphore.errors import ConnectionLostError, DecodeError, PayloadTooLargeError, UsageError
-from remaphore.node import CONNECT_SECONDS, REQUEST_SECONDS, Node, as_bytes
+from remaphore.node import CONNECT_SECONDS, REQUEST_SECONDS, Node, as_bytes, verb_set
 from remaphore.protocol.drop import Drop
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.match import ALL
@@ -181,7 +181,7 @@ class AgentNode(Node):
         once the replies to them are sent; 0: never. on_ready: called once the broker has confirmed.
         """
         filters = {
-            "verbs": None if verbs is None else sorted(verbs),
+            "verbs": None if (wanted := verb_set(verbs)) is None else sorted(wanted),
             "id": id or "",
             "sender": sender or "",
             "pattern": pattern,

@@ -43,7 +43,7 @@ def responders(fleet):
 async def test_a_message_is_the_same_as_one_that_is_sent_without_an_agent(agent, fleet):
     async with remaphore.connect(fleet.config("two")) as two, remaphore.connect(agent=agent.path) as node:
         assert node.config.destination == ONE
-        async with aclosing(two.receive(verbs=["note"])) as arriving:
+        async with aclosing(two.receive(verbs="note")) as arriving:
             first = spawn(anext(arriving), name="first")
             await asyncio.sleep(0)
             while not first.done():
