@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,19 @@ async def test_an_agent_whose_log_is_not_read_continues(server: NatsServer, site
         finally:
             agent.kill()
             agent.wait()
+
+
+async def test_a_broker_whose_notices_are_not_read_continues(tmp_path: Path, log: Pipe) -> None:
+    broker = start(log, "broker", "--port", "0", "--data", tmp_path / "broker")
+    try:
+        await until(lambda: list((tmp_path / "broker").glob("*.ports")))
+        broker.send_signal(signal.SIGHUP)
+        await until(lambda: "Reloaded" in (tmp_path / "broker" / "nats-server.log").read_text())
+        broker.terminate()
+        assert await asyncio.to_thread(broker.wait, SECONDS) == 0
+    finally:
+        broker.kill()
+        broker.wait()
 
 
 def test_a_lock_whose_log_is_not_read_is_not_lost(tmp_path: Path, log: Pipe) -> None:

@@ -120,6 +120,7 @@ def run(options: Broker) -> int:
     from pathlib import Path
 
     from remaphore import tasks
+    from remaphore.cli.writer import continue_unread
     from remaphore.config import checks
     from remaphore.embedded import server_config
     from remaphore.embedded.logins import Logins
@@ -144,6 +145,7 @@ def run(options: Broker) -> int:
     elif options.print_config:
         output.write_exact(server_config.render(settings, logins.server_config(now=now, create=False)))
     else:
+        continue_unread()
         tasks.run(serve(folder, settings, subject=options.subject), patient=True)
     return 0
 
