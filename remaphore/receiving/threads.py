@@ -52,11 +52,14 @@ class Call(Generic[T]):
         self._future: asyncio.Future[None] | None = None
 
     def run(self) -> None:
-        """Call the function, and wake what waits for its result."""
+        """Call the function."""
         try:
             self._result = self._function()
         except BaseException as error:  # noqa: BLE001 - the thread must not end
             self._error = error
+
+    def end(self) -> None:
+        """Wake what waits for the result."""
         self._done.release()
         # After the release: `wait` looks once more whether this is done after it has made the future.
         if self._future is not None:
@@ -110,7 +113,8 @@ class CallThread:
         while (call := self._calls.get()) is not None:
             began = time.monotonic()
             call.run()
-            self._last_seconds = time.monotonic() - began
+            self._last_seconds = time.monotonic() - began  # before its end, after which the next one may be submitted
+            call.end()
             del call  # else the last one, and what it returned, is kept until the next
 
 

@@ -60,6 +60,7 @@ class Inline:
     def submit(self, function):
         call = Call(function, quick=False)
         call.run()
+        call.end()
         return call
 
     def close(self) -> None:
