@@ -63,6 +63,10 @@ class Activity:
         """Seconds since this was created."""
         return self._monotonic() - self._created
 
+    def __contains__(self, digest: bytes) -> bool:
+        """Return whether the message with *digest* is being handled."""
+        return digest in self._runs
+
     def begin(self, message: Message) -> None:
         """Note that *message* has left its queue, to be started."""
         self.changes += 1

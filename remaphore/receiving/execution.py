@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -178,42 +178,47 @@ class Execution:
             durable.result()
             self._activity.advance(message, RUNNING)
         except BaseException as error:  # noqa: BLE001 - whatever it is, as in `_start`
-            self._reject_for(error, message)
-            end(None)
+            try:
+                self._reject_for(error, message)
+            finally:
+                end(None)
             return
-        self._responses.receipts.begin(message, legacy=peer.legacy)
         result: Result | None = None
         try:
+            self._responses.receipts.begin(message, legacy=peer.legacy)
             limit = self._config.verb(message.verb).timeout_seconds + GRACE_SECONDS
             acting = self._processor.start(message, timeout=limit, in_task=False)
             if not isinstance(acting, Result):
-                spawn(self._wait(message, acting, end), name=f"verb {message.verb}")
+                # Not at the end of the task's own code: a task that is cancelled before it begins runs none of it.
+                spawn(acting, name=f"verb {message.verb}").add_done_callback(partial(self._acted, message, end))
                 return
             result = acting
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
             result = self._lost(message, error)
-        self._end_turn(message, result, end, in_task=False)
+        self._end_turn(message, result, end)
 
-    async def _wait(self, message: Message, acting: Awaitable[Result], end: EndTurn) -> None:
+    def _acted(self, message: Message, end: EndTurn, acting: asyncio.Task[Result]) -> None:
         result: Result | None = None
         try:
-            result = await acting
+            result = acting.result()
+        except asyncio.CancelledError:
+            self._activity.interrupted(message)
         except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
             result = self._lost(message, error)
         finally:
-            if result is None:
-                self._activity.interrupted(message)
-            self._end_turn(message, result, end, in_task=True)
+            self._end_turn(message, result, end)
 
     @staticmethod
     def _lost(message: Message, error: Exception) -> Result:
         _log_failure("message_lost", message, error)
         return Result((), Reply(-1) if message.wants_reply else None)
 
-    def _end_turn(self, message: Message, result: Result | None, end: EndTurn, *, in_task: bool) -> None:
-        self._counters.count_handled(message.verb)
-        # After the turn: until then this message counts as running, and it is counted as handled already.
-        end(None if result is None else lambda: self._end(message, result, in_task=in_task))
+    def _end_turn(self, message: Message, result: Result | None, end: EndTurn) -> None:
+        try:
+            self._counters.count_handled(message.verb)
+        finally:
+            # After the turn: until then this message counts as running, and it is counted as handled already.
+            end(None if result is None else lambda: self._end(message, result))
 
     def _reject_for(self, error: BaseException, message: Message, *, admitted: bool = True) -> None:
         """Reject *message*, which cannot be started because of *error*. *admitted*: whether it was queued before."""
@@ -224,23 +229,25 @@ class Execution:
             _log_failure("message_lost", message, error)
         self._responses.reject(message, BUSY, why, detail, admitted=admitted)
 
-    def _end(self, message: Message, result: Result, *, in_task: bool) -> asyncio.Task[None] | None:
-        """Complete *message*; return what its verb's queue need not wait for before the next message."""
+    def _end(self, message: Message, result: Result) -> asyncio.Task[None] | None:
+        """Complete *message*, in no task; return what its verb's queue need not wait for before the next message."""
         if message.wants_reply and result.reply is not None:
             self._activity.advance(message, REPLYING)
             try:
                 # In a separate task, so that the completion of this message and the start of the next are one write.
-                return spawn(self._complete(message, result, result.reply), name="complete")
+                completing = spawn(self._complete(message, result, result.reply), name="complete")
             except BaseException:
                 self._activity.interrupted(message)
                 raise
+            completing.add_done_callback(partial(self._completed, message))
+            return completing
         self._activity.handled(message, None if result.reply is None else result.reply.exit_code, sent=False)
         self._responses.receipts.end(message.digest)  # a plugin that ended the run may leave it without a reply
         try:
             self._ledger.note_done(message.digest)
         except Exception as error:  # noqa: BLE001 - the hook is called all the same
             _log_failure("completion_not_recorded", message, error)
-        return self._processor.notify_handled(message, result, sent=False, in_task=in_task)
+        return self._processor.notify_handled(message, result, sent=False, in_task=False)
 
     async def _complete(self, message: Message, result: Result, reply: Reply) -> None:
         sent = False
@@ -259,6 +266,10 @@ class Execution:
         pending = self._processor.notify_handled(message, result, sent=sent)
         if pending is not None:
             await pending
+
+    def _completed(self, message: Message, completing: asyncio.Task[None]) -> None:
+        if completing.cancelled() and message.digest in self._activity:  # before it began
+            self._activity.interrupted(message)
 
 
 def _log_failure(event: str, message: Message, error: BaseException) -> None:

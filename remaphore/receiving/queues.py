@@ -220,16 +220,21 @@ class _Worker:
         if self._working:  # a turn was over at once: the loop below continues
             return
         self._working = True
-        while self._message is None and self._before is None:
-            if self.queue.waiting:
-                self._begin(*self.queue.waiting.popleft())
-            elif self._rest is not None:
-                rest, self._rest = self._rest, None
-                self._wait_for(rest)
-            else:
-                self._queues._retire(self)  # noqa: SLF001 - they are one
-                break
-        self._working = False
+        try:
+            while self._message is None and self._before is None:
+                if self.queue.waiting:
+                    self._begin(*self.queue.waiting.popleft())
+                elif self._rest is not None:
+                    rest, self._rest = self._rest, None
+                    self._wait_for(rest)
+                else:
+                    self._queues._retire(self)  # noqa: SLF001 - they are one
+                    break
+        except BaseException:  # such as no memory for a step of our own
+            asyncio.get_running_loop().call_soon(self.work)
+            raise
+        finally:
+            self._working = False
 
     def _begin(self, message: Message, since: float) -> None:
         self._message = message
@@ -244,23 +249,25 @@ class _Worker:
         message, self._message = self._message, None
         if message is None:
             return
-        self.queue.running -= 1
-        self._queues._count(message, -1)  # noqa: SLF001 - the same
-        before, self._rest = self._rest, None
         try:
-            self._rest = None if after is None else after()
-        except Exception as error:  # noqa: BLE001 - the same
-            self._report(error)
-        if before is not None:
-            self._wait_for(before)
-        self.work()
+            self.queue.running -= 1
+            self._queues._count(message, -1)  # noqa: SLF001 - the same
+            before, self._rest = self._rest, None
+            try:
+                self._rest = None if after is None else after()
+            except Exception as error:  # noqa: BLE001 - the same
+                self._report(error)
+            if before is not None:
+                self._wait_for(before)
+        finally:
+            self.work()
 
     def _wait_for(self, before: asyncio.Future[Any]) -> None:
-        self._before = before
         if before.done():
             self._note_done(before)
         else:
             before.add_done_callback(self._continue)
+            self._before = before  # last: without the callback, nothing would end the wait
 
     def _continue(self, before: asyncio.Future[Any]) -> None:
         self._note_done(before)

@@ -290,6 +290,31 @@ def unaccounted(stats):
     return stats.received - stats.checking - sum(sum(place.values()) for place in places) - queued
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a coroutine that was never awaited
+@pytest.mark.parametrize("cancelled", ["MessageProcessor._result_later", "_finish", "Execution._complete"])
+async def test_a_task_that_is_cancelled_before_it_begins_costs_one_message(running, cancelled):
+    def make(loop, coroutine, **how):
+        task = asyncio.Task(coroutine, loop=loop, **how)
+        if coroutine.__qualname__ == cancelled and not done:
+            done.append(task.cancel())  # then none of its code runs, not even a `finally`
+        return task
+
+    done, broker = [], MemoryBroker()
+    async with running(broker, echo=Echo) as own:
+        asyncio.get_running_loop().set_task_factory(make)
+        asked = [spawn(ask(sender(broker), payload), name="asked") for payload in FIVE]
+        await until(lambda: own.stats().handled == {"echo": 5} and not own.stats().queues)
+        asyncio.get_running_loop().set_task_factory(None)
+        assert done == [True]
+        assert await ask(sender(broker), b"after") == [b"after"]
+        await until(lambda: not own.status().running and not own.stats().queues)
+        assert unaccounted(own.stats()) == 0
+        replied = await asyncio.wait(asked, timeout=0.1)
+        assert len(replied[0]) >= 4
+        for each in asked:
+            each.cancel()
+
+
 class Accountant:
     """Compares in each hook what has arrived with the places that `DaemonStats` counts."""
 

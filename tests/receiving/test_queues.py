@@ -105,6 +105,31 @@ class Unfinished(Handler):
         self.finished.append(message.payload)
 
 
+@pytest.mark.parametrize("step", ["_count", "_retire", "_wait_for"])
+async def test_no_memory_for_a_step_of_a_worker_leaves_no_queue_without_one(monkeypatch, step):
+    owner = queues._Worker if step == "_wait_for" else VerbQueues
+    original, failing = getattr(owner, step), [b"2"]
+
+    def fail(self, *arguments):
+        if failing and handler.done[-1:] == [("a", b"2")]:
+            failing.clear()
+            raise MemoryError
+        return original(self, *arguments)
+
+    monkeypatch.setattr(owner, step, fail)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    handler = Unfinished()
+    handler.finish.set()
+    own = make_queues(handler)
+    put(own, "a", b"1", b"2", *([] if step == "_retire" else [b"3"]))
+    await until(lambda: len(handler.done) == (2 if step == "_retire" else 3))
+    put(own, "a", b"4")
+    async with asyncio.timeout(10):
+        await own.join()
+    assert handler.done[-1] == ("a", b"4")
+    assert not failing
+
+
 async def test_while_a_message_is_completed_one_more_is_handled_and_not_all():
     handler = Unfinished()
     own = make_queues(handler)

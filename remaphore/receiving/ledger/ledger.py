@@ -248,13 +248,9 @@ class Ledger:
             _log.error("ledger_failed", error=str(error), effect=effect, hint=error.hint)
         self._failure = error
 
-    @property
-    def _has_no_file(self) -> bool:
-        """Whether there will be no file before the next start, so that nothing must pile up for it."""
-        return self._store is None and self._failure is not None
-
     def _record(self, *changes: Statement) -> None:
-        if not self._has_no_file:
+        # Without a file, and none before the next start, nothing must pile up for it.
+        if self._store is not None or self._failure is None:
             self._pending.writes.extend(map(Write, changes))
             self._wake()
 
@@ -272,6 +268,11 @@ class Ledger:
         """Start to write what is pending, unless that is being done, or the file is still being opened."""
         if self._store is not None and (self._writing is None or self._writing.done()):
             self._writing = spawn(self._write_all(self._store), name="ledger")
+            self._writing.add_done_callback(self._end_writing)
+
+    def _end_writing(self, writing: asyncio.Task[None]) -> None:
+        if writing.cancelled() and any(write.durable for write in self._pending.writes):  # before it began
+            self._wake()
 
     async def _write_all(self, opened: Store) -> None:
         """Write what is pending, batch by batch, until nothing is pending or a write fails.

@@ -617,6 +617,17 @@ async def test_writing_that_is_cancelled_hangs_no_message_and_starts_none(tmp_pa
         assert [state(tmp_path, message) for message in messages] == [REJECTED, REJECTED, STARTED]
 
 
+async def test_writing_that_is_cancelled_before_it_begins_begins_again(tmp_path):
+    async with make_ledger(tmp_path) as ledger:
+        message, _ = take(ledger)
+        await flush(ledger)
+        started = ledger.started(message)
+        ledger._writing.cancel()
+        async with asyncio.timeout(20):
+            await started
+        assert state(tmp_path, message) == STARTED
+
+
 async def test_after_it_was_closed_nothing_starts(tmp_path):
     async with make_ledger(tmp_path) as ledger:
         message, _ = take(ledger)
