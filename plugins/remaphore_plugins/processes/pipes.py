@@ -28,8 +28,10 @@ class Output:
         os.set_blocking(self._pipe, False)
 
     def give(self) -> None:
-        """Close the program's end here."""
-        os.close(self.program_end)
+        """Close the program's end here, once."""
+        if self.program_end >= 0:
+            os.close(self.program_end)
+            self.program_end = -1
 
     def watch(self) -> None:
         """Read from now on, as the program writes. Raise OSError if that cannot be watched."""
@@ -79,8 +81,10 @@ class Input:
         self._write()
 
     def give(self) -> None:
-        """Close the program's end here."""
-        os.close(self.program_end)
+        """Close the program's end here, once."""
+        if self.program_end >= 0:
+            os.close(self.program_end)
+            self.program_end = -1
 
     def watch(self) -> None:
         """Write the rest, if there is any, from now on. Raise OSError if that cannot be watched."""

@@ -90,8 +90,10 @@ async def run(
         output = Output(cap)
         given = Input(stdin) if stdin else None
         process = _start(argv, env=env, cwd=cwd, umask=umask, stdin=given, output=output, account=account)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except BaseException as error:
         _close(output, given)
+        if not isinstance(error, OSError | ValueError | subprocess.SubprocessError):
+            raise
         reason, hint = explain_failure(argv, error, env=env, account=account, cwd=cwd)
         return RunResult(exit_code=None, error=f"cannot start {os.fsdecode(argv[0])!r}: {reason}", hint=hint)
     try:
@@ -185,6 +187,7 @@ def _unwatched(error: OSError) -> RunResult:
 def _close(*pipes: Input | Output | None) -> None:
     for pipe in pipes:
         if pipe is not None:
+            pipe.give()
             pipe.close()
 
 

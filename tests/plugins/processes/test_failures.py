@@ -124,6 +124,31 @@ async def test_no_free_descriptor_names_the_limit():
     assert "LimitNOFILE=" in result.hint
 
 
+@pytest.mark.parametrize("error", [None, MemoryError()])
+async def test_a_program_that_cannot_be_started_costs_no_descriptor(monkeypatch, error):
+    """Whichever of its descriptors is the first for which there is no room, or whatever else prevents the start."""
+    before, failed = held(), []
+    if error is not None:
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(error))
+    for free in range(12):
+        taken = []
+        with limited(resource.RLIMIT_NOFILE, 200):
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
+            for descriptor in taken[:free]:
+                os.close(descriptor)
+            try:
+                failed.append((await run([b"true"], env=ENV, stdin=b"x" * 100_000, timeout=30, cap=CAP)).error)
+            except MemoryError as raised:
+                failed.append(repr(raised))
+        for descriptor in taken[free:]:
+            os.close(descriptor)
+        assert held() == before
+    assert failed[0]
+    assert error is not None or not failed[-1]
+
+
 async def test_limit_of_processes_of_the_account_is_named():
     """Checked by execve(2) since Linux 3.1, and not when the user is set."""
     if os.geteuid() != 0:
