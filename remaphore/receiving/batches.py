@@ -11,6 +11,7 @@ from remaphore.protocol.gate import Gate
 # A batch is worth its way to a process and back, and is verified within 4 ms; with 256, throughput was a tenth less.
 BATCH_MESSAGES = 64
 BATCH_BYTES = 1024 * 1024
+_NONE_VALID = [bytes(number) for number in range(BATCH_MESSAGES + 1)]
 
 
 class Arrival(NamedTuple):
@@ -54,8 +55,13 @@ class SignatureBatch:
 
         What cannot be verified is not valid.
         """
-        self.results = results = bytearray(len(self.arrivals))  # at once: whatever happens, nothing waits for them
         first: Exception | None = None
+        # At once, and without memory: whatever happens, nothing waits for them, nor for the batches behind this one.
+        self.results = _NONE_VALID[len(self.arrivals)]
+        try:
+            self.results = results = bytearray(self.results)
+        except MemoryError:
+            return None
         for index, arrival in enumerate(self.arrivals):
             try:
                 results[index] = wire.verify(arrival.frame)

@@ -127,9 +127,9 @@ class MessageProcessor:
             self._noting.discard(task)
             self._noting_bytes -= size
 
-        self._noting.add(noting)
         self._noting_bytes += size
         noting.add_done_callback(done)
+        self._noting.add(noting)  # last: what is never removed would be waited for at the end
         return noting if self.notifying_too_much else None
 
     async def join(self, *, timeout: float | None = None) -> None:

@@ -211,8 +211,8 @@ class Responses:
 
     def _start(self, sending: Coroutine[Any, Any, None]) -> None:
         task = spawn(sending, name="response")
-        self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+        self._pending.add(task)  # last, as what is never removed would be waited for at the end
 
     async def _send_rejection(self, message: Message, reply: Reply) -> None:
         # While the ledger cannot be written nothing is started, so the message cannot run later either.

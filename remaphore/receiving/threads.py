@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,8 @@ _HINT = "raise the limit that is reached: TasksMax of the unit, pids.max of the 
 # For how long the event loop itself waits for a call if it has nothing else to do, and if the call before was quicker
 # than this: it gets the result 0.2 ms sooner. A disk that becomes slow, or hangs, holds it up once, for this long.
 BLOCKING_SECONDS = 0.002
+
+NO_MEMORY_SECONDS = 0.01  # after which what waits for a call is woken again
 
 T = TypeVar("T")
 
@@ -62,9 +63,15 @@ class Call(Generic[T]):
         """Wake what waits for the result."""
         self._done.release()
         # After the release: `wait` looks once more whether this is done after it has made the future.
-        if self._future is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits there
+        while self._future is not None:
+            try:
                 self._future.get_loop().call_soon_threadsafe(_wake, self._future)
+            except MemoryError:  # nothing else would wake what waits, and the thread must not end
+                time.sleep(NO_MEMORY_SECONDS)
+                continue
+            except RuntimeError:  # the loop is closed: nothing waits there
+                pass
+            break
 
     async def wait(self, *, alone: bool = False) -> T:
         """Return the result, or raise the error of the call. *alone*: whether the loop has nothing else to do."""

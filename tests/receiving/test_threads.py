@@ -126,3 +126,21 @@ async def test_only_the_write_of_the_only_message_is_waited_for(tmp_path, monkey
         accept(ledger, third)
         await ledger.started(third)
     assert waits[:4] == [False, True, True, True]
+
+
+async def test_without_memory_what_waits_for_a_call_is_woken_later(thread, monkeypatch):
+    loop, failed, go = asyncio.get_running_loop(), [], threading.Event()
+    wake = loop.call_soon_threadsafe
+
+    def no_memory(*arguments):
+        if len(failed) < 3:
+            failed.append(arguments)
+            raise MemoryError
+        return wake(*arguments)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", no_memory)
+    loop.call_soon(go.set)
+    async with asyncio.timeout(10):
+        assert await thread.submit(lambda: go.wait(10)).wait()
+        assert await thread.submit(lambda: 1).wait() == 1
+    assert len(failed) == 3

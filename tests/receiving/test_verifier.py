@@ -8,10 +8,11 @@ import tracemalloc
 import pytest
 
 from remaphore.protocol import wire
+from remaphore.receiving import batches
 from remaphore.receiving import verifier as module
 from remaphore.receiving.batches import Arrival
 from remaphore.receiving.verifier import Verifier
-from remaphore.receiving.verifying_processes import VerifyingProcesses
+from remaphore.receiving.verifying_processes import VerifyingProcess, VerifyingProcesses
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.processes import own_children
 from tests.harness.verifying import for_each
@@ -132,6 +133,30 @@ async def test_an_error_that_was_not_expected_is_reported_once_a_batch(settled, 
     own.close()
     assert settled == [False] * 200
     assert [type(each) for each in reported] == [error] * count
+
+
+@pytest.mark.parametrize("where", ["the loop", "a process that is lost", "a process that cannot be asked"])
+async def test_no_memory_for_the_results_of_a_batch_keeps_nothing_behind_it_waiting(settled, monkeypatch, where):
+    def no_memory(results):
+        if not asked:
+            asked.append(results)
+            raise MemoryError
+        return bytearray(results)
+
+    asked = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(1 if where == "the loop" else 2)))
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    monkeypatch.setattr(batches, "bytearray", no_memory, raising=False)
+    if where != "the loop":
+        step = "transfer" if where == "a process that is lost" else "send"
+        monkeypatch.setattr(VerifyingProcess, step, lambda *_: (_ for _ in ()).throw(OSError("broken on purpose")))
+    own = Verifier(for_each(lambda arrived, verified: settled.append(verified)))
+    for number in range(256):
+        own.put(arrival(payload=b"%d" % number))
+    async with asyncio.timeout(20):
+        await own.join()
+    own.close()
+    assert (settled.count(False), settled.count(True)) == (64, 192)
 
 
 async def test_what_is_broken_in_the_loop_is_reported_and_keeps_no_message_waiting(settled, monkeypatch):
