@@ -36,8 +36,8 @@ def crashed(ledger: Ledger, folder: Path, into: Path) -> Path:
 
 @contextmanager
 def no_room(folder: Path, size: int | None = None) -> Iterator[None]:
-    """Let no file of this process grow beyond *size* bytes, or beyond where the ledger's write-ahead log ends now."""
-    size = (folder / WAL).stat().st_size if size is None else size
+    """Let this process write no file beyond *size* bytes, or beyond where the next commit of the ledger would begin."""
+    size = end_of_commits(folder) if size is None else size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -55,3 +55,10 @@ def states(folder: Path) -> dict[bytes, str]:
 def state(folder: Path, message: Message) -> str | None:
     """Return the state of *message* in the file."""
     return states(folder).get(message.digest)
+
+
+def end_of_commits(folder: Path) -> int:
+    """Return where the last frame of the write-ahead log ends. What follows are zeros, or frames with another salt."""
+    log = (folder / WAL).read_bytes()  # sqlite.org/fileformat2.html, "WAL File Format"
+    frames = range(32, len(log), 24 + 4096)
+    return next((frame for frame in frames if log[frame + 8 : frame + 16] != log[16:24]), len(log))

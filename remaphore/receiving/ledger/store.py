@@ -5,6 +5,7 @@ The tables are those of `schema`. A `Store` is used in the ledger's one thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -22,8 +23,13 @@ from remaphore.receiving.ledger.schema import VERSION
 
 # Bytes that the write-ahead log keeps on the disk after a large transaction has been copied into the file.
 WAL_BYTES = 16 * 1024 * 1024
+# Bytes that it has from the start, zeros at first: about as many as it uses until SQLite begins again at its front. A
+# commit that makes the file longer takes half as long again, as the file system records its new length as well.
+WAL_FIRST_BYTES = 4 * 1024 * 1024
 # Free pages (of 4 KiB) that stay in the file to be used again.
 MAX_FREE_PAGES = 4096
+
+_PIECE = 64 * 1024  # bytes of zeros in one buffer
 
 # By the primary result code of SQLite. Anything else is damage.
 _HINTS = {
@@ -92,6 +98,7 @@ class Store:
                 hint="install that version, or stop the daemon and move the file away",
             )
         self._shrink()
+        self._extend_log()
 
     @staticmethod
     def inspect(path: Path) -> Inspection:
@@ -174,6 +181,19 @@ class Store:
                 self._database.execute("VACUUM")
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def _extend_log(self) -> None:
+        """Make the write-ahead log WAL_FIRST_BYTES long, if there is room for that.
+
+        What follows its last valid frame is not read: each frame has the salt of the header and a checksum, as the log
+        is written again from its front after each checkpoint (sqlite.org/fileformat2.html, "The Write-Ahead Log").
+        """
+        with suppress(sqlite3.Error, OSError):
+            self._database.execute("BEGIN IMMEDIATE")  # no other process, such as sqlite3, writes to it meanwhile
+            try:
+                _extend(Path(f"{self.path}-wal"), WAL_FIRST_BYTES)
+            finally:
+                self._database.execute("ROLLBACK")
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
@@ -184,3 +204,22 @@ class Store:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # only errors that SQLite itself found have one
         hint = _HINTS.get(code, "stop the daemon and move the file away")
         return LedgerError(f"ledger {self.path}: {error}", hint=hint)
+
+
+def _extend(path: Path, size: int) -> None:
+    """Append zeros to the file *path* until it has *size* bytes, or nothing if they do not fit. Raise OSError."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        before = os.fstat(file).st_size
+        pieces = [bytes(min(_PIECE, size - start)) for start in range(before, size, _PIECE)]
+        if not pieces:
+            return
+        try:
+            if os.pwritev(file, pieces, before) < size - before:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, before)
+            raise
+    finally:
+        os.close(file)

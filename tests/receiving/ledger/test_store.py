@@ -26,8 +26,8 @@ from remaphore.receiving.ledger.statements import (
     START,
     SWEEP,
 )
-from remaphore.receiving.ledger.store import Store
-from tests.harness.ledgers import no_room
+from remaphore.receiving.ledger.store import WAL_FIRST_BYTES, Store
+from tests.harness.ledgers import end_of_commits, no_room
 
 PAGE = 4096
 REPLY = (0, b"output")
@@ -383,3 +383,56 @@ def test_an_inspection_states_why_a_file_is_no_ledger(path, content, damage):
 def test_an_inspection_finds_damage(path, full):
     path.write_bytes(full[: 2 * PAGE] + b"x" * PAGE + full[3 * PAGE :])
     assert Store.inspect(path).damage
+
+
+def log_of(path):
+    return path.with_name(path.name + "-wal")
+
+
+def test_a_commit_does_not_make_the_write_ahead_log_longer(opened, path):
+    for name in range(20):
+        apply(opened, enter(str(name)))
+    assert log_of(path).stat().st_size == WAL_FIRST_BYTES
+    assert end_of_commits(path.parent) > 20 * PAGE  # each has written to it
+
+
+def test_what_was_committed_into_the_zeros_is_found_after_a_kill(opened, path, tmp_path):
+    apply(opened, enter("1"))
+    left = tmp_path / "left"
+    left.mkdir()
+    for each in (path, log_of(path)):
+        (left / each.name).write_bytes(each.read_bytes())
+    with closing(Store(left / path.name, now=9000)) as again:
+        assert found(again) == {digest("1"): ENTERED}
+        assert log_of(left / path.name).stat().st_size == WAL_FIRST_BYTES  # as long as it was
+        apply(again, enter("2"))
+        assert found(again) == {digest("1"): ENTERED, digest("2"): ENTERED}
+
+
+@pytest.mark.parametrize("room", [WAL_FIRST_BYTES - 1, WAL_FIRST_BYTES // 2])
+def test_without_room_for_the_zeros_none_are_written_and_all_else_is(path, tmp_path, room):
+    with no_room(tmp_path, room), closing(Store(path, now=1000)) as opened:
+        assert log_of(path).stat().st_size == end_of_commits(tmp_path)
+        apply(opened, enter("1"))
+        assert found(opened) == {digest("1"): ENTERED}
+
+
+def test_no_zeros_are_written_while_another_process_writes(path, monkeypatch):
+    Store(path, now=1000).close()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **options, timeout=0.0))
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("PRAGMA user_version = 4")
+        with closing(Store(path, now=2000)):
+            assert log_of(path).stat().st_size < WAL_FIRST_BYTES
+
+
+def test_zeros_are_not_written_through_a_link(path, tmp_path):
+    with closing(Store(path, now=1000)):
+        log, other = log_of(path), tmp_path / "other"
+        log.rename(other)
+        log.symlink_to(other)
+        with pytest.raises(OSError, match="symbolic"):
+            store._extend(log, 2 * WAL_FIRST_BYTES)
+        assert other.stat().st_size == WAL_FIRST_BYTES
