@@ -259,7 +259,7 @@ async def test_rejections_of_queued_messages_are_ends_and_others_are_not(tmp_pat
         await one.send("old", payload="ok")
         await until(lambda: ends() == [("old", "expired")])
         await one.send("full", payload="hang")
-        await until(lambda: own.status().running)
+        await until(lambda: [row.state for row in own.status().running] == ["running"])
         for _ in range(3):  # two wait, and one finds no room
             await one.send("full", payload="hang")
         await until(lambda: own.stats().rejected.get("busy") == 1)

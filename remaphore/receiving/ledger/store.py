@@ -5,7 +5,6 @@ The tables are those of `schema`. A `Store` is used in the ledger's one thread.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -211,15 +210,14 @@ def _extend(path: Path, size: int) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         before = os.fstat(file).st_size
-        pieces = [bytes(min(_PIECE, size - start)) for start in range(before, size, _PIECE)]
-        if not pieces:
-            return
+        zeros = memoryview(bytes(_PIECE))
+        pieces = [zeros[: size - start] for start in range(before, size, _PIECE)]
+        fits = not pieces
         try:
-            if os.pwritev(file, pieces, before) < size - before:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fits = fits or os.pwritev(file, pieces, before) == size - before
             os.fsync(file)
-        except OSError:
-            os.ftruncate(file, before)
-            raise
+        finally:
+            if not fits:
+                os.ftruncate(file, before)
     finally:
         os.close(file)
