@@ -91,6 +91,7 @@ class Execution:
         """Use *config* for waiting messages and for later ones."""
         self._config = config
         self._peers = by_key(config.peers)
+        self._queues.apply_settings()
 
     def accept(self, messages: Iterable[Message]) -> None:
         """Queue *messages*, which had all arrived before this, or end them at once if nothing acts on them.

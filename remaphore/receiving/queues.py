@@ -83,8 +83,7 @@ class VerbQueues:
         verb, sender = message.verb, message.sender
         settings = self._settings(verb)
         queue = self._queues.get(verb) or _Queue()
-        another = queue.workers < settings.concurrency
-        another = another and self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
+        another = queue.workers < settings.concurrency and self._may_wake(sender)
         if not queue.workers and not another:
             return "too many verbs are already being handled"
         while True:
@@ -97,9 +96,7 @@ class VerbQueues:
             if not self._make_room(queue, settings, message):
                 return full
         if another:  # first, because nothing may have changed if this raises; it begins to work after this
-            asyncio.get_running_loop().call_soon(_Worker(self, verb, queue, sender).work)
-            queue.workers += 1
-            self._workers[sender] += 1
+            self._wake(verb, queue, sender)
         self._queues[verb] = queue
         self._idle.clear()
         queue.waiting.append(Waiting(message, time.monotonic()))
@@ -124,6 +121,17 @@ class VerbQueues:
             for verb, queue in self._queues.items()
         }
 
+    def apply_settings(self) -> None:
+        """Wake the workers that new settings permit for what waits. Those that they no longer permit end by themselves.
+
+        Without this, a verb of which no more messages arrive would keep its old concurrency.
+        """
+        for verb, queue in self._queues.items():
+            missing = self._settings(verb).concurrency - queue.workers
+            for waiting in tuple(queue.waiting)[: max(0, missing)]:
+                if self._may_wake(waiting.message.sender):
+                    self._wake(verb, queue, waiting.message.sender)
+
     def pop_all(self) -> list[Message]:
         """Remove all messages that wait, and return them."""
         popped = [waiting.message for queue in self._queues.values() for waiting in queue.waiting]
@@ -136,6 +144,14 @@ class VerbQueues:
     async def join(self) -> None:
         """Return when no message waits or runs, and what was left to do of each is done."""
         await self._idle.wait()
+
+    def _may_wake(self, sender: str) -> bool:
+        return self._workers.total() < MAX_WORKERS and self._workers[sender] < MAX_WORKERS_PER_SENDER
+
+    def _wake(self, verb: str, queue: _Queue, sender: str) -> None:
+        asyncio.get_running_loop().call_soon(_Worker(self, verb, queue, sender).work)
+        queue.workers += 1
+        self._workers[sender] += 1
 
     def _make_room(self, queue: _Queue, settings: VerbSettings, message: Message) -> bool:
         """Evict the latest message of the sender with the most waiting; return False if that would not be fair.
@@ -197,7 +213,7 @@ class VerbQueues:
 
 
 class _Worker:
-    """Handles messages of one verb, one at a time, until none waits.
+    """Handles messages of one verb, one at a time, until none waits, or fewer workers are permitted by new settings.
 
     It is no task: a message that a plugin ends at once would pay more for that than for all the rest of its turn.
     Whatever is raised costs its message only: a worker that ended would leave its queue without one.
@@ -222,13 +238,13 @@ class _Worker:
         self._working = True
         try:
             while self._message is None and self._before is None:
-                if self.queue.waiting:
+                if self.queue.waiting and self.queue.workers <= self._queues._settings(self.verb).concurrency:  # noqa: SLF001 - they are one
                     self._begin(*self.queue.waiting.popleft())
                 elif self._rest is not None:
                     rest, self._rest = self._rest, None
                     self._wait_for(rest)
                 else:
-                    self._queues._retire(self)  # noqa: SLF001 - they are one
+                    self._queues._retire(self)  # noqa: SLF001 - the same
                     break
         except BaseException:  # such as no memory for a step of our own
             asyncio.get_running_loop().call_soon(self.work)

@@ -120,7 +120,8 @@ class Verifier:
     def _verify_here(self) -> None:
         ends = time.monotonic() + TURN_SECONDS
         while self._unsent:
-            error = self._unsent.popleft().verify()
+            error = self._unsent[0].verify()
+            self._unsent.popleft()  # after it: if it raised, it is verified again
             if error is not None:
                 _report(error)
             if time.monotonic() >= ends:

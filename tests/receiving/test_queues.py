@@ -105,6 +105,44 @@ class Unfinished(Handler):
         self.finished.append(message.payload)
 
 
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (4, 2)])
+async def test_another_concurrency_applies_to_what_waits_already(before, after):
+    settings = {"a": replace(ONE, concurrency=before)}
+    handler = Handler()
+    own = VerbQueues(settings.get, on_message=in_task(handler.handle), on_expired=print, on_evicted=print)
+    gate = handler.gates["a"] = asyncio.Event()
+    put(own, "a", *(b"%d" % number for number in range(12)))
+    await until(lambda: len(handler.started) == before)
+    settings["a"] = replace(ONE, concurrency=after)
+    own.apply_settings()
+    await until(lambda: len(handler.started) == max(before, after))
+    handler.gates["a"] = asyncio.Event()
+    gate.set()
+    await until(lambda: len(handler.started) - len(handler.done) == after and len(handler.done) == max(before, after))
+    handler.gates.pop("a").set()
+    async with asyncio.timeout(10):
+        await own.join()
+    assert handler.most == max(before, after)
+    assert sorted(handler.done) == sorted(handler.started)
+
+
+async def test_new_settings_wake_no_more_workers_than_one_sender_may_have(monkeypatch):
+    monkeypatch.setattr(queues, "MAX_WORKERS_PER_SENDER", 2)
+    settings = {"a": ONE}
+    handler = Handler()
+    handler.gates["a"] = asyncio.Event()
+    own = VerbQueues(settings.get, on_message=in_task(handler.handle), on_expired=print, on_evicted=print)
+    put(own, "a", b"1", b"2", b"3", b"4")
+    await until(lambda: len(handler.started) == 1)
+    settings["a"] = replace(ONE, concurrency=8)
+    own.apply_settings()
+    await until(lambda: len(handler.started) == 2)
+    await asyncio.sleep(0)
+    assert own.state()["a"].running == 2
+    handler.gates["a"].set()
+    await own.join()
+
+
 @pytest.mark.parametrize("step", ["_count", "_retire", "_wait_for"])
 async def test_no_memory_for_a_step_of_a_worker_leaves_no_queue_without_one(monkeypatch, step):
     owner = queues._Worker if step == "_wait_for" else VerbQueues
