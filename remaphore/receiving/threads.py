@@ -18,6 +18,7 @@ _HINT = "raise the limit that is reached: TasksMax of the unit, pids.max of the 
 # than this: it gets the result 0.2 ms sooner. A disk that becomes slow, or hangs, holds it up once, for this long.
 BLOCKING_SECONDS = 0.002
 
+JOIN_SECONDS = 0.5  # a thread that has nothing left to do needs less than 1 ms
 NO_MEMORY_SECONDS = 0.01  # after which what waits for a call is woken again
 
 T = TypeVar("T")
@@ -111,10 +112,10 @@ class CallThread:
         return call
 
     def close(self) -> None:
-        """Return when all calls are done and the thread has ended."""
+        """Return when all calls are done and the thread has ended, or after JOIN_SECONDS if one hangs."""
         self._closed = True
         self._calls.put(None)
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -27,7 +27,7 @@ from remaphore.protocol.replay import ReplayWindow
 from remaphore.receiving.ledger import statements
 from remaphore.receiving.ledger.batch import Batch, Write, copy_error
 from remaphore.receiving.ledger.row_numbers import RowNumbers
-from remaphore.receiving.ledger.rows import ENTERED, STARTED, Row
+from remaphore.receiving.ledger.rows import ENTERED, STARTED, Row, log_abandoned
 from remaphore.receiving.ledger.statements import Statement
 from remaphore.receiving.ledger.store import Store
 from remaphore.receiving.threads import CallThread
@@ -46,8 +46,9 @@ RECORDED_OUTPUT = 64 * 1024
 RECORDED_BYTES = 64 * 1024 * 1024
 # Rows and statements that may wait for the disk before new messages are dropped: seconds of work, and 10 MB.
 MAX_BEHIND = 20_000
-# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
-MAX_VERBS = 100
+# How long a disk that hangs delays the end of the daemon. What it then has not written counts as interrupted.
+CLOSE_SECONDS = 5.0
+_CHECK_DISK = "check the disk, or the server of the network file system: dmesg shows what the kernel reports"
 # Digests whose last resend is remembered, so that an attacker cannot make the memory grow.
 MAX_RECENT = 10_000
 
@@ -185,12 +186,19 @@ class Ledger:
             self._record((statements.EVICT, (number,)))
 
     async def close(self) -> None:
-        """Write what is left, and close the file. Later writes raise LedgerError."""
-        while self._writing is not None and not self._writing.done():
-            await asyncio.wait({self._writing})
+        """Write what is left, and close the file, within CLOSE_SECONDS. Later writes raise LedgerError."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._writing is not None and not self._writing.done():
+                    await asyncio.wait({self._writing})
+                if self._store is not None:
+                    await self._write_all(self._store)  # what an earlier write failed to store
+                    await self._thread.submit(self._store.close).wait()
+        except TimeoutError:
+            self._fail(LedgerError(f"ledger: the disk does not answer within {CLOSE_SECONDS:g} s", hint=_CHECK_DISK))
+            if self._writing is not None:
+                self._writing.cancel()
         if self._store is not None:
-            await self._write_all(self._store)  # what an earlier write failed to store
-            await self._thread.submit(self._store.close).wait()
             closed = LedgerError("ledger is closed: the daemon is stopping", hint="send the message again later")
             self._store, self._failure = None, closed
         self._thread.close()
@@ -221,7 +229,7 @@ class Ledger:
             self._note_output(row.number, row.recorded)
         self.interrupted = [row for row in rows if row.state == STARTED]
         self.abandoned = [row for row in rows if row.state == ENTERED]
-        _log_abandoned(self.abandoned)
+        log_abandoned(self.abandoned)
         self.window.expire(now)
         self._record((statements.ABANDON, (self._numbers.last,)), (statements.SWEEP, ()))
         try:
@@ -338,12 +346,3 @@ class Ledger:
         except (RuntimeError, MemoryError) as error:
             raise LedgerError(f"ledger: no thread can use the file: {error!r}") from error
         return await call.wait(alone=alone)
-
-
-def _log_abandoned(rows: Sequence[Row]) -> None:
-    """Log how many messages of each verb never start; their senders are answered by `Responses`."""
-    counts = Counter(row.verb for row in rows).most_common()
-    for verb, count in counts[:MAX_VERBS]:
-        _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
-    if more := counts[MAX_VERBS:]:
-        _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))

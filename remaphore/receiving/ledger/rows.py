@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import structlog
+
 ENTERED, STARTED, DONE, REJECTED = "entered", "started", "done", "rejected"
+# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
+MAX_VERBS = 100
 STATES = frozenset((ENTERED, STARTED, DONE, REJECTED))
 
 # The columns of a row that never change, in the order of `Row` and of `prove`.
 FIXED = ("number", "sender", "signed_hash", "digest", "time_ns", "verb", "wants_reply", "uuid")
 Fixed = tuple[int, str, bytes, bytes, int, str, bool, bytes]
+
+_log = structlog.get_logger()
 
 
 class Row(NamedTuple):
@@ -62,3 +69,12 @@ def read(database: sqlite3.Connection) -> Iterator[Row]:
         if not intact:
             raise sqlite3.DatabaseError(f"row {row.number} is damaged")
         yield row
+
+
+def log_abandoned(rows: Sequence[Row]) -> None:
+    """Log how many messages of each verb never start; their senders are answered by `Responses`."""
+    counts = Counter(row.verb for row in rows).most_common()
+    for verb, count in counts[:MAX_VERBS]:
+        _log.warning("messages_abandoned", verb=verb or None, count=count, cause="the daemon ended before they started")
+    if more := counts[MAX_VERBS:]:
+        _log.warning("messages_abandoned", verbs=len(more), count=sum(count for _, count in more))

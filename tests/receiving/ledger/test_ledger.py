@@ -11,6 +11,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from remaphore import logs
 from remaphore.errors import LedgerError
@@ -18,6 +19,7 @@ from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.duration import SECOND
 from remaphore.protocol.message import Message, Reply
 from remaphore.protocol.replay import ReplayWindow
+from remaphore.receiving import threads
 from remaphore.receiving.ledger import batch, statements, store
 from remaphore.receiving.ledger import ledger as module
 from remaphore.receiving.ledger.ledger import FILE, RECORDED_OUTPUT, RESENDS
@@ -626,6 +628,33 @@ async def test_writing_that_is_cancelled_before_it_begins_begins_again(tmp_path)
         async with asyncio.timeout(20):
             await started
         assert state(tmp_path, message) == STARTED
+
+
+@pytest.mark.parametrize("hanging", ["apply", "close"])
+@pytest.mark.parametrize("begun", [True, False])
+async def test_the_end_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch, hanging, begun):
+    disk = threading.Event()
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(threads, "JOIN_SECONDS", 0.1)
+    ledger = make_ledger(tmp_path)
+    message, _ = take(ledger)
+    await flush(ledger)
+    original = getattr(module.Store, hanging)
+    monkeypatch.setattr(module.Store, hanging, lambda *arguments: disk.wait(20) and original(*arguments))
+    started = ledger.started(message)
+    if begun:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        with structlog.testing.capture_logs() as lines:
+            await ledger.close()
+        if hanging == "apply":
+            with pytest.raises(LedgerError, match="interrupted"):
+                await started
+        with pytest.raises(LedgerError, match="closed"):
+            await ledger.started(message)
+    assert [line["error"] for line in lines] == ["ledger: the disk does not answer within 0.1 s"]
+    disk.set()
+    ledger._thread._thread.join(20)
 
 
 async def test_after_it_was_closed_nothing_starts(tmp_path):
