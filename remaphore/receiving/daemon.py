@@ -249,7 +249,7 @@ class Daemon:
         self._responses.receipts.close()
         await self._bus.unsubscribe(self._admission.subject)
         await self._admission.join()
-        self._execution.reject_waiting()
+        await self._execution.reject_waiting()
         await self._drain(DRAIN_SECONDS)
         self._show_held()  # while plugins can still send
         self._errors.report(await emit(self._hook.remaphore_shutdown, timeout=STOP_SECONDS, reason="stopped"))

@@ -21,7 +21,7 @@ from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
 from remaphore.receiving.processor import PASSED, MessageProcessor, Result
-from remaphore.receiving.queues import EndTurn, VerbQueues
+from remaphore.receiving.queues import MAX_TURNS, EndTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.tasks import spawn
 
@@ -145,10 +145,12 @@ class Execution:
         """Reject all messages that are accepted from now on."""
         self._closing = True
 
-    def reject_waiting(self) -> None:
-        """Reject every waiting message."""
-        for message in self._queues.pop_all():
+    async def reject_waiting(self) -> None:
+        """Reject every waiting message. The event loop does other things in between: it must not seem to be blocked."""
+        for number, message in enumerate(self._queues.pop_all(), 1):
             self._responses.reject(message, BUSY, "stopping", "shutting down")
+            if not number % MAX_TURNS:
+                await asyncio.sleep(0)
 
     async def join(self) -> None:
         """Return when nothing waits or runs, all replies are sent, and all `remaphore_handled` hooks have ended."""

@@ -26,6 +26,9 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 # this many directories of handlers.
 MAX_WORKERS = 2_000
 MAX_WORKERS_PER_SENDER = 500
+# Turns that are over at once, such as those of messages that waited too long, before the event loop does something
+# else: 10,000 would keep it busy for a second.
+MAX_TURNS = 100
 # What a message counts for in addition to its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
 
@@ -236,8 +239,13 @@ class _Worker:
         if self._working:  # a turn was over at once: the loop below continues
             return
         self._working = True
+        turns = 0
         try:
             while self._message is None and self._before is None:
+                if turns == MAX_TURNS:
+                    asyncio.get_running_loop().call_soon(self.work)
+                    break
+                turns += 1
                 if self.queue.waiting and self.queue.workers <= self._queues._settings(self.verb).concurrency:  # noqa: SLF001 - they are one
                     self._begin(*self.queue.waiting.popleft())
                 elif self._rest is not None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # runs. That may take STOP_SECONDS to be ended and replied to: longer than a script's grace period after SIGTERM.
 STOP_SECONDS = 5.0
 
+# Rejected at the end before the event loop does something else: it must not seem to be blocked.
+MAX_REJECTIONS = 100
 _ENDING = "the receiver ends"
 
 _log = structlog.get_logger()
@@ -110,8 +112,10 @@ class Receiver:
             self._receipts.close()
             if not self._busy:
                 worker.cancel()
-            for message in self._inbox.pop_all():
+            for number, message in enumerate(self._inbox.pop_all(), 1):
                 self._rejections.add(message, "stopping", _ENDING, admitted=True)
+                if not number % MAX_REJECTIONS:
+                    await asyncio.sleep(0)
             try:
                 await self._processor.join(timeout=STOP_SECONDS)
                 await self._shut_down(worker)

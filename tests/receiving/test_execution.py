@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import structlog
 
 from remaphore import hookimpl
+from remaphore.config.settings import VerbSettings
 from remaphore.errors import LedgerError
 from remaphore.messaging.replier import UNSENDABLE
 from remaphore.messaging.signer import Signer
@@ -20,7 +23,7 @@ from remaphore.protocol.shortcut import Shortcut
 from remaphore.receiving import processor
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.ledger.store import Store
-from remaphore.receiving.queues import VerbQueues
+from remaphore.receiving.queues import MAX_TURNS, VerbQueues
 from remaphore.receiving.verifier import Verifier
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
@@ -313,6 +316,41 @@ async def test_a_task_that_is_cancelled_before_it_begins_costs_one_message(runni
         assert len(replied[0]) >= 4
         for each in asked:
             each.cancel()
+
+
+@pytest.mark.parametrize("cause", ["they have expired", "their sender is no peer any more", "the daemon stops"])
+async def test_many_that_are_rejected_leave_the_event_loop_time_for_other_things(tmp_path, cause):
+    """PINGs of the broker, say; and a loop that is blocked for 3 seconds after SIGTERM would end the daemon."""
+    config = replace(make_config(2), verbs={"echo": VerbSettings(queue=1000)})
+    gate, seen = asyncio.Event(), []
+
+    class Waiting:
+        @hookimpl
+        async def remaphore_message(self, message):
+            await gate.wait()
+
+    async def look():
+        while True:
+            seen.append(sum(own.stats().rejected.values()))
+            await asyncio.sleep(0)
+
+    broker = MemoryBroker()
+    plugins = plugin_manager(waiting=Waiting)
+    async with running_daemon(broker.connect(), tmp_path, config=config, plugins=plugins) as own:
+        for number in range(301):
+            await sender(broker).send("echo", payload=b"%d" % number)
+        await until(lambda: own.stats().queues and own.stats().queues["echo"].waiting == 300)
+        looking = spawn(look(), name="look")
+        if cause == "they have expired":
+            own.reload(lambda: replace(config, verbs={"echo": VerbSettings(max_wait_seconds=0.0)}))
+        elif cause == "their sender is no peer any more":
+            own.reload(lambda: replace(config, peers=()))
+        else:
+            own.stop()
+        gate.set()
+        await until(lambda: sum(own.stats().rejected.values()) == 300)
+        looking.cancel()
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= MAX_TURNS
 
 
 class Accountant:

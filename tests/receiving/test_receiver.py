@@ -1,6 +1,7 @@
 """The receive loop: one message at a time through the plugins, and the reply to the requester."""
 
 import asyncio
+import itertools
 import tracemalloc
 
 import pytest
@@ -13,7 +14,7 @@ from remaphore.protocol.gate import Filters
 from remaphore.protocol.message import Reply
 from remaphore.receiving import inline, receiver
 from remaphore.receiving.processor import choose_reply
-from remaphore.receiving.receiver import Receiver
+from remaphore.receiving.receiver import MAX_REJECTIONS, Receiver
 from remaphore.tasks import spawn
 from remaphore.transport.memory import MemoryBroker
 from tests.harness.factories import NOW, make_encoded, make_gate, make_peer
@@ -291,6 +292,22 @@ async def start_busy():
     while not own.handled:
         await asyncio.sleep(0)
     return release, plugin, sender, own, task
+
+
+async def test_many_that_wait_at_the_end_leave_the_event_loop_time_for_other_things():
+    release, plugin, sender, own, task = await start_busy()
+    for number in range(301):
+        await sender.send("ping", payload=b"%d" % number)
+    while own._admission._verifier.waiting:
+        await asyncio.sleep(0)
+    own.stop("enough")
+    release.set()
+    seen = []
+    while not task.done():
+        seen.append(len(plugin.named("rejected")))
+        await asyncio.sleep(0)
+    assert seen[-1] == 301
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= MAX_REJECTIONS
 
 
 LARGEST = {"destination": "\U0001f600" * 256, "verb": "v" * 256}
