@@ -204,7 +204,7 @@ def _started(called: Outcome) -> Outcome | asyncio.Task[Outcome]:
     try:
         if not inspect.isawaitable(called.result):
             return called
-    except Exception as error:  # noqa: BLE001 - it reads `__class__`, which may be code of the plugin
+    except BaseException as error:  # noqa: BLE001 - it reads `__class__`, which may be code of the plugin
         return Outcome(called.hook, called.plugin, called.seconds, error=error)
     return spawn(_finish(called, called.result), name=f"{called.plugin}:{called.hook}")
 

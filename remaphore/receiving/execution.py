@@ -21,7 +21,7 @@ from remaphore.receiving.counters import DaemonCounters
 from remaphore.receiving.ledger.ledger import Ledger
 from remaphore.receiving.plugin_errors import BLOCKED_SECONDS, PluginErrorReporter
 from remaphore.receiving.processor import PASSED, MessageProcessor, Result
-from remaphore.receiving.queues import MAX_TURNS, EndTurn, VerbQueues
+from remaphore.receiving.queues import COSTS_A_MESSAGE, MAX_TURNS, EndTurn, VerbQueues
 from remaphore.receiving.responses import BUSY, NOT_PERMITTED, Responses
 from remaphore.tasks import spawn
 
@@ -171,7 +171,7 @@ class Execution:
             self._activity.begin(message)
             durable = self._ledger.started(message)
             durable.add_done_callback(partial(self._act, message, peer, end))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message is counted and its sender is notified
+        except COSTS_A_MESSAGE as error:  # whatever it is, the message is counted and its sender is notified
             self._reject_for(error, message)
             end(None)
 
@@ -196,7 +196,7 @@ class Execution:
                 spawn(acting, name=f"verb {message.verb}").add_done_callback(partial(self._acted, message, end))
                 return
             result = acting
-        except Exception as error:  # noqa: BLE001 - costs this message, not those behind it
+        except COSTS_A_MESSAGE as error:
             result = self._lost(message, error)
         self._end_turn(message, result, end)
 
@@ -212,7 +212,7 @@ class Execution:
             self._end_turn(message, result, end)
 
     @staticmethod
-    def _lost(message: Message, error: Exception) -> Result:
+    def _lost(message: Message, error: BaseException) -> Result:
         _log_failure("message_lost", message, error)
         return Result((), Reply(-1) if message.wants_reply else None)
 

@@ -32,6 +32,8 @@ MAX_TURNS = 100
 # What a message counts for in addition to its payload when the sender with the most waiting is determined.
 OVERHEAD_BYTES = 1024
 
+# What costs one message, and not those behind it. The others, SystemExit and KeyboardInterrupt, end the event loop.
+COSTS_A_MESSAGE = (Exception, asyncio.CancelledError)
 
 AfterTurn = Callable[[], asyncio.Future[Any] | None]
 EndTurn = Callable[[AfterTurn | None], None]
@@ -265,7 +267,7 @@ class _Worker:
         self.queue.running += 1
         try:
             self._queues._begin(message, since, self._end)  # noqa: SLF001 - the same
-        except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+        except COSTS_A_MESSAGE as error:
             self._report(error)
             self._end(None)
 
@@ -279,7 +281,7 @@ class _Worker:
             before, self._rest = self._rest, None
             try:
                 self._rest = None if after is None else after()
-            except Exception as error:  # noqa: BLE001 - the same
+            except COSTS_A_MESSAGE as error:
                 self._report(error)
             if before is not None:
                 self._wait_for(before)
@@ -301,7 +303,7 @@ class _Worker:
         self._before = None
         try:
             before.result()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the same
+        except COSTS_A_MESSAGE as error:
             self._report(error)
 
     def _report(self, error: BaseException) -> None:

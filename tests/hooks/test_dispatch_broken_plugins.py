@@ -108,6 +108,16 @@ def returns_what_hides_its_class(**_event):
     return HidesItsClass()
 
 
+class ExitsForItsClass:
+    @property
+    def __class__(self):
+        raise SystemExit(3)
+
+
+def returns_what_exits_for_its_class(**_event):
+    return ExitsForItsClass()
+
+
 PLAIN = [
     raises,
     exits,
@@ -116,6 +126,7 @@ PLAIN = [
     cancels_the_task_that_calls_it,
     returns_nonsense,
     returns_what_hides_its_class,
+    returns_what_exits_for_its_class,
 ]
 LATE = [
     raises_later,

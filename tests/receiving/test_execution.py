@@ -253,8 +253,13 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("error", [MemoryError(), UnshowableError()])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        *((place, error) for place in PLACES for error in (MemoryError(), UnshowableError())),
+        *((place, asyncio.CancelledError()) for place in ("the start", "the plugins")),
+    ],
+)
 async def test_whatever_raises_each_message_is_counted_once_and_its_requester_is_told(
     running, monkeypatch, place, error
 ):
