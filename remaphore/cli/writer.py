@@ -137,7 +137,7 @@ class Writer:
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:  # no event loop that must not be blocked
-            return not self.finish()
+            return not self.finish()  # what is not read until then is lost
         if not data or not (self.behind or may_wait(stream, len(data))) or not self._started():
             return False
         with self._changed:

@@ -93,15 +93,14 @@ class ReplayWindow:
 
         *verb*, *wants_reply*, *uuid*: for the journal only.
         """
-        memory = self._senders.get(sender) or self._memory(sender)
+        memory = self._memory(sender)
         signed_hash = hashlib.sha256(signed).digest()
         # Checked before anything is evicted: a replay must not evict other entries of the sender.
         if signed_hash in memory.entries or time_ns <= memory.low_water_mark:
             return False
-        if memory.by_time and (memory.by_time[0][0] < now - self._allow_skew_ns or len(memory.entries) >= self._quota):
-            self._evict(sender, memory, now)
-            if time_ns <= memory.low_water_mark:
-                return False
+        self._evict(sender, memory, now)
+        if time_ns <= memory.low_water_mark:
+            return False
         self._remember(memory, signed_hash, digest, time_ns)
         if self._journal is not None:
             self._journal.accepted(

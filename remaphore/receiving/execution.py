@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -99,7 +98,7 @@ class Execution:
         Those for which there is no room are rejected, and all of them if the daemon stops.
         """
         # Asked after the arrival of all, so that a new handler gets its message.
-        acts, may_send = functools.cache(self._processor.acts), functools.cache(self._may_send)
+        acts, may_send = cache(self._processor.acts), cache(self._may_send)
         waiting = self._queues.verbs
         in_task = asyncio.current_task() is not None
         # In this iteration of the loop, the ledger cannot change, and hooks that pile up do so here.

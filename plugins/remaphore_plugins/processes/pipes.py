@@ -14,7 +14,19 @@ import termios
 _CHUNK = 65_536  # the default capacity of a pipe
 
 
-class Output:
+class _Pipe:
+    """What both have. program_end: a descriptor, -1 once it is closed."""
+
+    program_end: int
+
+    def give(self) -> None:
+        """Close the program's end here, once."""
+        if self.program_end >= 0:
+            os.close(self.program_end)
+            self.program_end = -1
+
+
+class Output(_Pipe):
     """The one pipe for stdout and stderr. The first *cap* bytes are kept, all bytes are counted."""
 
     def __init__(self, cap: int) -> None:
@@ -26,12 +38,6 @@ class Output:
         self._watched = False
         self._pipe, self.program_end = os.pipe()
         os.set_blocking(self._pipe, False)
-
-    def give(self) -> None:
-        """Close the program's end here, once."""
-        if self.program_end >= 0:
-            os.close(self.program_end)
-            self.program_end = -1
 
     def watch(self) -> None:
         """Read from now on, as the program writes. Raise OSError if that cannot be watched."""
@@ -68,7 +74,7 @@ class Output:
         return len(chunk)
 
 
-class Input:
+class Input(_Pipe):
     """The pipe for stdin: written as the program reads; closed at the end of *data*, or when it stops reading."""
 
     def __init__(self, data: bytes) -> None:
@@ -79,12 +85,6 @@ class Input:
         self.program_end, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
         self._write()
-
-    def give(self) -> None:
-        """Close the program's end here, once."""
-        if self.program_end >= 0:
-            os.close(self.program_end)
-            self.program_end = -1
 
     def watch(self) -> None:
         """Write the rest, if there is any, from now on. Raise OSError if that cannot be watched."""

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import structlog
 
 ENTERED, STARTED, DONE, REJECTED = "entered", "started", "done", "rejected"
-# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
-MAX_VERBS = 100
 STATES = frozenset((ENTERED, STARTED, DONE, REJECTED))
 
 # The columns of a row that never change, in the order of `Row` and of `prove`.
 FIXED = ("number", "sender", "signed_hash", "digest", "time_ns", "verb", "wants_reply", "uuid")
 Fixed = tuple[int, str, bytes, bytes, int, str, bool, bytes]
+
+# Verbs with a log line of their own when the last daemon was killed; a peer can invent verbs without end.
+MAX_VERBS = 100
 
 _log = structlog.get_logger()
 
