@@ -202,10 +202,16 @@ class _Protocol(asyncio.StreamReaderProtocol):
         super().__init__(reader)
         self._last_words = reader.feed_data
         self._socket = sock
+        self._ended = False  # the server has said all, and feeding the reader any more is an error
+
+    def eof_received(self) -> bool | None:
+        self._ended = True
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, ConnectionError):
-            with contextlib.suppress(OSError):
+        if isinstance(exc, ConnectionError) and not self._ended:
+            # Whatever is raised here: without the next line, `wait_closed` would wait forever.
+            with contextlib.suppress(Exception):
                 self._last_words(self._socket.recv(_RECEIVE_BYTES))
         super().connection_lost(exc)
 

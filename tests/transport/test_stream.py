@@ -263,3 +263,27 @@ async def test_the_last_words_of_a_server_are_read_although_a_write_fails(words:
                 seen += line
         own.abort()
         assert words.strip() in seen + own.unread_line()
+
+
+@pytest.mark.parametrize("end", ["before", "after", "none"])
+async def test_a_connection_whose_write_fails_is_closed_whether_or_not_its_end_was_seen(end: str) -> None:
+    raised: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address(socket.AF_INET, listener.getsockname())
+        own = stream.Stream(address, tls_name="", context=None, handshake_first=None)
+        await own.connect(urlparse(f"nats://127.0.0.1:{address.sockaddr[1]}"), 4096, 10)
+        theirs, _ = listener.accept()
+        with theirs:
+            if end != "none":
+                theirs.sendall(b"-ERR 'stale'\r\n")
+                theirs.shutdown(socket.SHUT_WR)
+            if end == "before":
+                while await own.readline():
+                    pass
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        own.write(b"PING\r\n")
+        own.write(b"PING\r\n")
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(own.wait_closed(), 30)
+    assert raised == []
