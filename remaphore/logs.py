@@ -286,7 +286,7 @@ class _Stream:
             while True:
                 lines.append(self._lines.popleft())
         lines.append("")
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, MemoryError):
             self._stream.write("\n".join(lines))
             self._stream.flush()
 

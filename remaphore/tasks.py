@@ -30,16 +30,25 @@ _running: set[asyncio.Task[Any]] = (
 )  # the loop has only weak references to tasks: one that is not awaited could be collected
 
 
-def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+def spawn(coroutine: Coroutine[Any, Any, T], *, name: str, vital: bool = False) -> asyncio.Task[T]:
     """Start *coroutine* as a task called *name* and keep it alive until it is done.
 
     Its exception is raised where it is awaited. If it never is, the loop's exception handler gets the exception as soon
     as the last reference is gone, which for a task that the caller did not keep is the moment it ends.
+
+    vital: nothing awaits it, and the process is of no use without it. If it lacks memory, `run` ends the process.
     """
     task = asyncio.create_task(coroutine, name=name)  # noqa: TID251 - the function that the ban points to
     _running.add(task)
     task.add_done_callback(_running.discard)
+    if vital:
+        task.add_done_callback(_raise_error)
     return task
+
+
+def _raise_error(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.result()
 
 
 async def finished(task: asyncio.Task[Any]) -> None:
@@ -66,6 +75,8 @@ def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
     0 s, Ctrl-C: the task is cancelled, which has no effect while the write blocks. At 0.9 s the timer finds neither CPU
     time used nor bytes written, and ends the process with 130. Had *main* written 1 MB to a slow reader meanwhile, the
     timer would look again at 1.8 s. patient: a running event loop is progress too, as while *main* waits for processes.
+
+    Raise MemoryError also if memory ran out in a callback of the loop, whose work would be waited for forever.
     """
     try:
         _check_descriptors()
@@ -74,17 +85,41 @@ def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
         raise
     runner = asyncio.Runner()
     received: list[int] = []
+    starved = _Starved(runner.get_loop())
     try:
         return runner.run(_interruptible(main, received, patient=patient))
     except asyncio.CancelledError:
         if received:
             raise Interrupted(received[0]) from None
         raise
+    except RuntimeError:
+        if starved.stopped:
+            raise MemoryError from None
+        raise
     finally:
+        runner.get_loop().set_exception_handler(None)
         if runner.run(_all_ended()):
             runner.close()
         if signal.getitimer(signal.ITIMER_REAL)[1]:  # a timer that repeats is ours, see `on_interrupt`
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Starved:
+    """Stops *loop* once memory has run out in one of its callbacks.
+
+    asyncio reports that and continues. But most callbacks continue a task: it was not continued, cannot be cancelled
+    either, and all that waits for it would wait forever, as a daemon for its next connection.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stopped = False
+        loop.set_exception_handler(self._handle)
+
+    def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "handle" in context and isinstance(context.get("exception"), MemoryError):
+            self.stopped = True
+            loop.stop()
+        loop.default_exception_handler(context)
 
 
 def _check_descriptors() -> None:

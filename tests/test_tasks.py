@@ -107,6 +107,38 @@ def test_run_lets_an_exception_through() -> None:
         run(main())
 
 
+@pytest.mark.parametrize("where", ["callback", "vital task"])
+def test_no_memory_for_what_others_wait_for_ends_them(where: str) -> None:
+    def callback() -> None:
+        raise MemoryError
+
+    async def task() -> None:
+        raise MemoryError
+
+    async def main() -> None:
+        if where == "callback":
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            spawn(task(), name="vital", vital=True)
+        await asyncio.Event().wait()
+
+    with pytest.raises(MemoryError):
+        run(main())
+
+
+def test_another_error_in_a_callback_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ValueError("mine")
+
+    async def main() -> str:
+        asyncio.get_running_loop().call_soon(broken)
+        while "mine" not in caplog.text:
+            await asyncio.sleep(0)
+        return "result"
+
+    assert run(main()) == "result"
+
+
 HELD = """
 import asyncio, time
 from remaphore.tasks import run

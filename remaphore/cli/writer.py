@@ -16,6 +16,7 @@ import select
 import stat
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TextIO, cast
@@ -30,6 +31,7 @@ MAX_BEHIND = 8 * 1024 * 1024
 END_SECONDS = 1.0
 
 _PIECE = 4096  # bytes that the thread writes at a time
+_NO_MEMORY_SECONDS = 0.01  # after which the thread tries again
 
 
 class _Write(NamedTuple):
@@ -57,7 +59,7 @@ class Writer:
         self._waiting: deque[_Write] = deque()
         self._accepted = 0  # bytes handed to the thread so far
         self._done = 0  # of these, bytes that it has written or given up
-        self._error: OSError | None = None
+        self._error: OSError | MemoryError | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,7 +84,7 @@ class Writer:
                 self._write_gathered()
 
     async def drained(self) -> None:
-        """Return once everything that was written before is written. Raise the OSError of a failed result."""
+        """Return once all that was written before is written. Raise OSError or MemoryError of a failed result."""
         self._write_gathered()
         goal = self._accepted  # not what is added meanwhile: notices may arrive without end
         while self._done < goal and self._error is None:
@@ -161,28 +163,47 @@ class Writer:
             thread = threading.Thread(target=self._run, name="writer", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads on this machine
+            except (RuntimeError, MemoryError):  # no more threads on this machine
                 return False
             self._thread = thread
         return True
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                write = self._waiting.popleft()
             try:
-                if self._error is None:
-                    _write_all(write.descriptor, write.data)
-            except OSError as error:
-                if write.result:
-                    self._error = error
-            with self._changed:
-                self._done += len(write.data)
-                self._changed.notify_all()
-            assert self._loop is not None  # set before anything is handed over
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
+                self._write_next()
+            except MemoryError:  # the thread must not end: what waits would wait forever
+                time.sleep(_NO_MEMORY_SECONDS)
+
+    def _write_next(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            write = self._waiting[0]
+        try:
+            if self._error is None:
+                _write_all(write.descriptor, write.data)
+        except (OSError, MemoryError) as error:
+            if write.result:
+                self._error = error
+        with self._changed:
+            self._done += len(write.data)
+            self._waiting.popleft()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let `finish` and `drained` look at what is written."""
+        assert self._loop is not None  # set before anything is handed over
+        while True:
+            try:
+                with self._changed:
+                    self._changed.notify_all()
                 self._loop.call_soon_threadsafe(self._written.set)
+            except MemoryError:
+                time.sleep(_NO_MEMORY_SECONDS)
+                continue
+            except RuntimeError:  # the loop is closed, so nothing waits there
+                pass
+            return
 
 
 def continue_unread() -> None:

@@ -173,7 +173,7 @@ class Daemon:
 
         `stop` also ends the wait for a broker that never confirms. What it has delivered by then is handled as usual.
         """
-        expiring = spawn(self._expire_old(), name="expire")
+        expiring = spawn(self._expire_old(), name="expire", vital=True)
         try:
             subscribing = self._bus.subscribe_batches(self._admission.subject, self._admission.deliver)
             if await self._unless_stopped(subscribing) and await self._unless_stopped(self._start_plugins()):

@@ -106,7 +106,7 @@ class StatusFile:
             self._fail(error, effect="remaphore status does not work on this machine until the daemon is restarted")
         else:
             self._thread.submit(self._delete)  # that of a daemon that was killed, in case ours cannot be written
-            self._task = spawn(self._keep(), name="status file")
+            self._task = spawn(self._keep(), name="status file", vital=True)
         return self
 
     async def __aexit__(self, *_error: object) -> None:

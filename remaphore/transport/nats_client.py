@@ -62,7 +62,7 @@ class NatsBus:
         self._closed = False
         self._tries = 0  # connections that did not last
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = spawn(self._run(), name="nats-bus")
+        self._task = spawn(self._run(), name="nats-bus", vital=True)
 
     @classmethod
     async def connect(

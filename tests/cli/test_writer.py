@@ -133,11 +133,12 @@ def test_the_end_of_the_process_waits_for_a_reader_that_reads(pipe, monkeypatch)
     assert source.read(4) == b"last"
 
 
-async def test_without_a_thread_everything_is_written_too(pipe, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+async def test_without_a_thread_everything_is_written_too(pipe, monkeypatch, error):
     source, stream = pipe
 
     def reject(_thread):
-        raise RuntimeError("can't start new thread")
+        raise error
 
     monkeypatch.setattr(threading.Thread, "start", reject)
     with subprocess.Popen(["wc", "-c"], stdin=source, stdout=subprocess.PIPE) as reader:  # noqa: ASYNC220 - no thread
@@ -215,6 +216,54 @@ async def test_a_non_blocking_pipe_is_waited_for(pipe):
     writer.write_result(stream, LARGE)
     assert await asyncio.to_thread(read_exactly, source, len(LARGE)) == LARGE
     await writer.drained()
+
+
+def starve_once(monkeypatch, owner, name):
+    """Let the next call of a function raise MemoryError."""
+    original, starved = getattr(owner, name), []
+
+    def call(*args, **options):
+        if starved:
+            return original(*args, **options)
+        starved.append(name)
+        raise MemoryError
+
+    monkeypatch.setattr(owner, name, call)
+    return starved
+
+
+@pytest.mark.parametrize("step", ["wait", "write", "notify", "wake"])
+async def test_no_memory_for_a_step_of_the_thread_ends_it_not_and_nothing_waits_forever(pipe, monkeypatch, step):
+    source, stream = pipe
+    writer = Writer()
+    writer.write_notice(stream, "a" * 10_000)  # more than fits: the thread writes it
+    owner, name = {
+        "wait": (writer._changed, "wait_for"),
+        "write": (module, "_write_all"),
+        "notify": (writer._changed, "notify_all"),
+        "wake": (asyncio.get_running_loop(), "call_soon_threadsafe"),
+    }[step]
+    starved = starve_once(monkeypatch, owner, name)
+    writer.write_notice(stream, "b" * 10_000)
+    # A notice for which there is no memory is lost. Not by the loop's threads, which need its memory to return.
+    expected = 10_000 if step == "write" else 20_000
+    reader = threading.Thread(target=read_exactly, args=(source, expected))
+    reader.start()
+    await writer.drained()
+    reader.join()
+    assert starved
+    writer.write_notice(stream, "c" * 10_000)
+    assert await asyncio.to_thread(read_exactly, source, 10_000) == b"c" * 10_000
+    await writer.drained()
+
+
+async def test_a_result_for_which_there_is_no_memory_is_an_error(pipe, monkeypatch):
+    _, stream = pipe
+    starve_once(monkeypatch, module, "_write_all")
+    writer = Writer()
+    writer.write_result(stream, LARGE)
+    with pytest.raises(MemoryError):
+        await writer.drained()
 
 
 async def test_drained_does_not_wait_for_later_writes(pipe):

@@ -21,13 +21,17 @@ from tests.harness.processes import Process
 DAEMON, REQUESTER = "com.daemon", "com.requester"
 SKEW = "30s"
 
-# The installed command with intervals that suit a test, and one addition: on SIGUSR1 it prints how many tasks it has.
+# The installed command with intervals that suit a test, and two additions: on SIGUSR1 it prints how many tasks it has,
+# and on SIGUSR2 there is no memory for a callback of its event loop.
 _LAUNCH = """
 import asyncio, signal, sys
 from remaphore import tasks
 from remaphore.transport import nats_connection, outage
 nats_connection.PING_INTERVAL, outage.FLAPPING_AGAIN = {ping}, {quiet}
 signal.signal(signal.SIGUSR1, lambda *_: print("tasks", len(asyncio.all_tasks()), file=sys.stderr, flush=True))
+def starve():
+    raise MemoryError
+signal.signal(signal.SIGUSR2, lambda *_: asyncio.get_running_loop().call_soon_threadsafe(starve))
 from remaphore.cli.main import command
 command()
 """

@@ -108,6 +108,27 @@ async def test_a_daemon_without_memory_comes_back_when_there_is_some(server: Nat
     assert daemon.stop()[0] == 0
 
 
+async def test_a_daemon_without_memory_to_continue_a_task_ends_with_an_error_and_its_successor_continues(
+    server: NatsServer, sites: MakeSite
+) -> None:
+    site = sites(server.url)
+    table = site.counting("note", '[ "$2" != long ] || exec sleep 3600')
+    daemon = await site.daemon(table)
+    async with site.requester() as node:
+        await meet(node, "note")
+        before = site.started
+        asking = spawn(ask(node, "note", "long", timeout=60), name="long")
+        await until(lambda: site.started["long"] == 1)
+        daemon.popen.send_signal(signal.SIGUSR2)
+        assert daemon.finish()[0] == 3
+        assert any("error: cannot allocate memory" in line for line in daemon.lines)
+        assert any("hint: free some memory" in line for line in daemon.lines)
+        await site.daemon(table)
+        assert await ask(node, "note", "after") == (0, "")
+        await until(lambda: site.started - before == {"long": 1, "after": 1})
+        asking.cancel()
+
+
 async def test_a_connection_that_could_not_be_made_for_want_of_memory_is_tried_again(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
