@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remaphore import nodeset
 from remaphore.cli import holding, output
@@ -23,7 +23,7 @@ from remaphore.coordination.guardian import GuardianProcess, boottime
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.lock import Holder as HolderOf
 from remaphore.coordination.lock import Lock, LockEvents, Waiting
-from remaphore.errors import with_hint
+from remaphore.errors import LeaseLostError, with_hint
 from remaphore.interrupts import heeded
 from remaphore.logs import LibraryLogger
 from remaphore.protocol.lease import CLOCK_RATE, MARGIN, Lease
@@ -156,9 +156,12 @@ class Holder:
                 raise asyncio.CancelledError
             ending = await self._guard(lock, lease, command)
         except OSError as error:
+            if command.may_run:
+                raise
             ending = Ending(say_not_executed(options.command[0], error))
         finally:
-            released = await lock.release(lease)
+            # After an unexpected error the guardian ends the command, at the deadline at the latest.
+            released = not command.may_run and await lock.release(lease)
             if self._watch is not None:
                 await self._watch.finish(FINISH_SECONDS)
         if ending.why:
@@ -178,13 +181,15 @@ class Holder:
             holding.TOKEN: str(lease.token),
             holding.NAMES: " ".join([*outer, options.name]),
         }
-        running = spawn(command.run(variables, deadline=lease.deadline), name="run the command")
-        keeping = spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease")
-        asyncio.get_running_loop().call_soon(self._watch_stream, lease)  # when the command has been started
+        tasks: set[asyncio.Task[Any]] = set()
+        tasks.add(running := spawn(command.run(variables, deadline=lease.deadline), name="run the command"))
         try:
+            tasks.add(keeping := spawn(lock.keep(lease, on_renewed=command.prolong), name="keep the lease"))
+            asyncio.get_running_loop().call_soon(self._watch_stream, lease)  # when the command has been started
             await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
             if keeping.done() and not running.done():
-                self._lost = str(keeping.exception())
+                error = keeping.exception()
+                self._lost = str(error) if isinstance(error, LeaseLostError) else f"{self._title} lost: {error!r}"
                 command.end(self._lost)
             ending = await running
             if ending.why:  # nothing, if it was reported before
@@ -194,9 +199,10 @@ class Holder:
             self._events.report("info", "command_ended", exit_code=ending.exit_code, seconds=seconds)
             return ending
         finally:
-            if not keeping.cancel():
-                keeping.exception()  # retrieved
-            await asyncio.wait({keeping})
+            for each in tasks:
+                if not each.cancel() and not each.cancelled():
+                    each.exception()  # retrieved
+            await asyncio.wait(tasks)
 
     def _watch_stream(self, lease: Lease) -> None:
         """Look whether the broker's data was set back, beside the command."""

@@ -49,6 +49,7 @@ class GuardedCommand:
         self._why = ""
         self._group = 0  # of the command, until that has ended
         self._heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.may_run = False  # whether something of it may run: until its end was seen, the lease must not be freed
 
     async def run(self, variables: Mapping[str, str], *, deadline: float) -> Ending:
         """Run the command, and return when it and all that it started have ended.
@@ -64,8 +65,11 @@ class GuardedCommand:
                 signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what we say on stderr is said in the background, too
             if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
                 self._heed_stop()
+            self.may_run = True
             self._order(start=dict(variables), deadline=deadline, grace=self._grace)
-            return await self._wait()
+            ending = await self._wait()
+            self.may_run = False
+            return ending
         finally:
             loop.remove_reader(line.fileno())
             loop.remove_signal_handler(signal.SIGTSTP)
@@ -91,6 +95,7 @@ class GuardedCommand:
             if event is None:
                 return await self._end_without_guardian(ending)
             if "failed" in event:
+                self.may_run = False
                 raise OSError(event["failed"], os.strerror(event["failed"]))
             if "stopped" in event:
                 self._stop_too()

@@ -91,9 +91,10 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
     task = asyncio.current_task()
     assert task is not None
     held, before = HeldLock(lease), task.cancelling()
-    keeping = spawn(lock.keep(lease), name="keep the lock")
-    watching = spawn(_watch(lock, keeping, held, task, clock), name="watch the lock")
+    tasks: list[asyncio.Task[Any]] = []
     try:
+        tasks.append(keeping := spawn(lock.keep(lease), name="keep the lock"))
+        tasks.append(watching := spawn(_watch(lock, keeping, held, task, clock), name="watch the lock"))
         yield held
     except asyncio.CancelledError:
         if not held.lost.is_set() or task.uncancel() > before:
@@ -108,8 +109,8 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
             await _take_back_cancellation(task)
             raise await watching
     finally:
-        watching.cancel()
-        keeping.cancel()
+        for each in tasks:
+            each.cancel()
         limit = _LOST_SECONDS if held.lost.is_set() else RELEASE_SECONDS
         await finished(spawn(lock.release(lease, limit=limit), name="release the lock"))
 
@@ -123,18 +124,24 @@ async def _take_back_cancellation(task: asyncio.Task[object]) -> None:
 async def _watch(
     lock: Lock, keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object], clock: Callable[[], float]
 ) -> LeaseLostError:
-    """Cancel *task* when the lease is lost, or not renewed in time; return the error to raise there."""
+    """Cancel *task* when the lease is lost, or not renewed in time; return the error to raise there.
+
+    Whatever fails here: a lease that is not watched counts as lost.
+    """
     lease = held._lease  # noqa: SLF001 - of this module
     error: BaseException | None = None
-    while not keeping.done():
-        left = lease.deadline - lease.terms.ttl * GRACE - clock()
-        if left <= 0:
-            error = LeaseLostError(f"lock {lease.terms.name} lost: not renewed in time")
-            lock.events.lost(lease, detail=str(error))
-            break
-        await asyncio.wait({keeping}, timeout=min(left, _TICK))
-    else:
-        error = keeping.exception()
+    try:
+        while not keeping.done():
+            left = lease.deadline - lease.terms.ttl * GRACE - clock()
+            if left <= 0:
+                error = LeaseLostError(f"lock {lease.terms.name} lost: not renewed in time")
+                lock.events.lost(lease, detail=str(error))
+                break
+            await asyncio.wait({keeping}, timeout=min(left, _TICK))
+        else:
+            error = keeping.exception()
+    except Exception as failure:  # noqa: BLE001 - it is raised in the block
+        error = error or failure
     held.lost.set()
     task.cancel()
     return error if isinstance(error, LeaseLostError) else LeaseLostError(f"lock {lease.terms.name} lost: {error!r}")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from remaphore.coordination import held_lock
 from remaphore.coordination.guardian import boottime
-from remaphore.coordination.held_lock import HeldLock
+from remaphore.coordination.held_lock import HeldLock, holding
 from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock import Lock
 from remaphore.coordination.lock_states import evict
 from remaphore.coordination.setup import make_streams
 from remaphore.errors import CoordinationUnavailableError, LeaseLostError, NotAcquiredError
@@ -198,6 +202,39 @@ async def test_without_a_broker_the_block_ends_before_others_may_have_the_lock(t
             await asyncio.wait_for(task, 30)
         assert leases[0].deadline - 4 / 6 <= ended[0] < leases[0].deadline
         assert (node.lock_stats["a"].lost, node.lock_stats["a"].held) == ({"expired": 1}, 0)
+
+
+async def test_a_lease_that_cannot_be_watched_counts_as_lost(streams_of: StreamsOf) -> None:
+    def clock() -> float:
+        raise MemoryError
+
+    async with streams_of() as (js, _, root):
+        lock = Lock(js, lock_config(1, root=root), name="deploy")
+        with pytest.raises(LeaseLostError, match="lost: MemoryError"):
+            async with holding(lock, wait=0, clock=clock):
+                await asyncio.Event().wait()
+        async with holding(Lock(js, lock_config(2, root=root), name="deploy"), wait=0):
+            pass
+
+
+@pytest.mark.parametrize("failing", ["keep the lock", "watch the lock"])
+async def test_an_error_before_the_block_begins_frees_the_lock(
+    streams_of: StreamsOf, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def starved(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        if name == failing:
+            coroutine.close()
+            raise MemoryError
+        return spawn(coroutine, name=name)
+
+    async with streams_of() as (js, _, root):
+        first = holding(Lock(js, lock_config(1, root=root), name="deploy"), wait=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(held_lock, "spawn", starved)
+            with pytest.raises(MemoryError):
+                await first.__aenter__()
+        async with holding(Lock(js, lock_config(2, root=root), name="deploy"), wait=0):
+            pass
 
 
 async def test_a_bus_in_memory_has_no_locks() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import lock_processes
 from tests.harness.lock_processes import Site
 from tests.harness.nats_server import NatsServer, jetstream_config, running_jetstream
 from tests.harness.ports import free_port
@@ -121,6 +122,69 @@ def test_a_stopped_guardian_whose_lock_is_killed_continues_and_ends_the_command(
     site.until(lambda: "T (stopped)" in status.read_text())
     holder.popen.kill()
     all_gone(site, pids)  # long before the end of the lease: the kernel continues an orphaned process group
+
+
+# `remaphore` with a part that fails once there is a certain file.
+BROKEN = """
+import os
+from remaphore.cli import holder
+from remaphore.coordination import command
+from tests.harness import short_lease
+
+def failing(function):
+    def call(*args, **options):
+        if os.path.exists({flag!r}) and options.get("name") in (None, "keep the lease"):
+            raise {error}
+        return function(*args, **options)
+    return call
+
+{part} = failing({part})
+short_lease.main.command()
+"""
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "OSError(5, 'Input/output error')", "ValueError('a defect')"])
+def test_an_unexpected_error_of_the_lock_does_not_free_it_before_its_command_has_ended(site, monkeypatch, error):
+    flag = site.folder / "fails"
+    broken = BROKEN.format(flag=str(flag), error=error, part="command.boottime")
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+        holder = site.hold("left", ttl=TTL, how=("ignores TERM",))
+    pids = site.pids()
+    waiter = site.wait_in_line("right", ttl=TTL)
+    flag.touch()
+    assert holder.finish()[0] == 3
+    all_gone(site, pids)
+    assert waiter.finish()[0] == 0
+    assert site.overlaps() == 0
+    assert len(site.tokens()) == 2
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "OSError(5, 'Input/output error')"])
+def test_an_unexpected_error_of_a_renewal_ends_the_command_and_says_why(site, monkeypatch, error):
+    flag = site.folder / "fails"
+    broken = BROKEN.format(flag=str(flag), error=error, part="command.GuardedCommand.prolong")
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+        holder = site.hold("left", ttl=TTL)
+    waiter = site.wait_in_line("right", ttl=TTL)
+    flag.touch()
+    assert holder.finish()[0] == 125
+    assert f"lock deploy lost: {error.partition('(')[0]}" in holder.lines[-1]
+    assert waiter.finish()[0] == 0
+    assert site.overlaps() == 0
+
+
+def test_an_error_before_the_command_is_started_frees_the_lock_and_does_not_start_it(site, monkeypatch):
+    flag = site.folder / "fails"
+    flag.touch()
+    broken = BROKEN.format(flag=str(flag), error="MemoryError()", part="holder.spawn")
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+        done = site.run("left", "lock", "deploy", "--", *site.writer("once"))
+    assert (done.returncode, site.signs()) == (3, [])
+    assert "cannot allocate memory" in done.stderr
+    assert site.run("right", "lock", "--no-wait", "deploy", "--", "true").returncode == 0
 
 
 class Leaderless(Site):
