@@ -12,6 +12,7 @@ import sys
 import termios
 
 _CHUNK = 65_536  # the default capacity of a pipe
+_SPARE = bytearray(4096)  # takes what there is no memory for
 
 
 class _Pipe:
@@ -27,7 +28,7 @@ class _Pipe:
 
 
 class Output(_Pipe):
-    """The one pipe for stdout and stderr. The first *cap* bytes are kept, all bytes are counted."""
+    """The one pipe for stdout and stderr. The first *cap* bytes are kept if there is memory; all bytes are counted."""
 
     def __init__(self, cap: int) -> None:
         """Make the pipe. Raise OSError."""
@@ -51,11 +52,13 @@ class Output(_Pipe):
         Not until the end of the file: a background process may keep the pipe open forever (`sleep 600 &`), or write to
         it without end (`yes &`). What the program itself wrote before it exited is in the pipe by now.
         """
-        waiting = int.from_bytes(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-        while waiting > 0 and (got := self._read()):
-            waiting -= got
-        self._unwatch()
-        os.close(self._pipe)
+        try:
+            waiting = int.from_bytes(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+            while waiting > 0 and (got := self._read()):
+                waiting -= got
+        finally:
+            self._unwatch()
+            os.close(self._pipe)
 
     def _unwatch(self) -> None:
         if self._watched:
@@ -63,15 +66,21 @@ class Output(_Pipe):
             self._watched = False
 
     def _read(self) -> int:
+        size = 0
         try:
-            chunk = os.read(self._pipe, _CHUNK)
+            try:
+                chunk = os.read(self._pipe, _CHUNK)
+                size = len(chunk)
+                self.kept += chunk[: self._cap - len(self.kept)]
+            except MemoryError:  # what comes from here on is as what is beyond the cap
+                self._cap = len(self.kept)
+                size = size or os.readv(self._pipe, [_SPARE])
         except BlockingIOError:
             return 0
-        if not chunk:
+        if not size:
             self._unwatch()
-        self.kept += chunk[: self._cap - len(self.kept)]
-        self.total += len(chunk)
-        return len(chunk)
+        self.total += size
+        return size
 
 
 class Input(_Pipe):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from remaphore_plugins.processes import pipes, tree
 from remaphore_plugins.processes import run as module
-from remaphore_plugins.processes import tree
 from remaphore_plugins.processes.pipes import Output
 from remaphore_plugins.processes.run import run
-from tests.harness.processes import own_children
+from tests.harness.processes import descriptors, own_children
 from tests.harness.programs import CAP, ENV, alive, memory, pid_in, reset_peak, run_sh
 from tests.harness.waiting import until
 
@@ -113,3 +113,23 @@ async def test_no_more_is_read_than_was_written_before_the_exit(monkeypatch):
     output.close()
     output.give()
     assert bytes(output.kept) == b"before"
+
+
+@pytest.mark.parametrize("sleep", ["", "sleep 0.05; "])  # what is read at the end, and while the program writes
+async def test_an_output_for_which_there_is_no_memory_is_counted_and_cut(monkeypatch, sleep):
+    original, starved = os.read, []
+
+    def read(descriptor, size):
+        if size == pipes._CHUNK and len(starved) < 2:
+            starved.append(descriptor)
+            if len(starved) == 2:
+                raise MemoryError
+        return original(descriptor, size)
+
+    before = descriptors(os.getpid())
+    monkeypatch.setattr(os, "read", read)
+    result = await run_sh(f"printf first; {sleep}printf %200000d; sleep 0.05; printf last", cap=1_000_000)
+    assert (result.exit_code, result.error, result.output_bytes) == (0, "", 200_009)
+    assert (b"first" + b"%200000dlast" % 0).startswith(result.output)  # without a hole
+    assert len(result.output) < 200_009
+    assert descriptors(os.getpid()) == before
