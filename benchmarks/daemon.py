@@ -64,7 +64,7 @@ class Daemon:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it and its verifying processes have used, all threads."""
-        return sum(_cpu_nanoseconds(pid) for pid in family(self.pid)) / 1e9
+        return sum(map(cpu_seconds, family(self.pid)))
 
     def resident_mib(self) -> float:
         """Return the memory that it holds now (VmRSS)."""
@@ -86,12 +86,13 @@ def family(pid: int) -> list[int]:
     return [pid, *children]
 
 
-def _cpu_nanoseconds(pid: int) -> int:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far, all threads."""
     used = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread or process that has ended meanwhile
             used += int(path.read_text().split()[0])
-    return used
+    return used / 1e9
 
 
 def resident_mib(pid: int) -> float:
