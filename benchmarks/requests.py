@@ -48,7 +48,7 @@ class Requester:
         }
 
     def _ask(self, pattern: str, *, expected: int) -> tuple[float, bool]:
-        """Return the requester's CPU seconds after its first reply, and whether it showed that before there were others.
+        """Return the requester's CPU seconds after its first reply, and whether it showed that before others came.
 
         Its start takes several times as long as all replies, and differs by half of them from one to the next.
         """

@@ -101,7 +101,7 @@ def public_key_problem(text: str) -> Problem | None:
         what = "too long for a public key (is it a private key?)"
         return Problem(what, "use the 32 bytes of the public key in base58")
     try:
-        keys.decode_exact(text.encode("ascii", "replace"), keys.PUBLIC_KEY_BYTES)
+        keys.decode_public(text)
     except KeyFormatError as error:
         return Problem(f"invalid public key: {error}", "copy all 32 bytes of the public key in base58")
     return None

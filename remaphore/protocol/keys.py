@@ -19,6 +19,7 @@ from remaphore.protocol.verifier_worker import (
     ALPHABET,
     PUBLIC_KEY_BYTES,
     SIGNATURE_BYTES,
+    PublicKeys,
     decode_base58,
     find_verify,
     make_verify,
@@ -80,7 +81,10 @@ def decode_public(text: str) -> bytes:
 
     No error quotes the text: it may be a private key, given by mistake.
     """
-    return decode_exact(text.encode("ascii", "replace"), PUBLIC_KEY_BYTES)
+    try:
+        return _public_keys[text.encode("ascii", "replace")]
+    except ValueError as error:
+        raise KeyFormatError(str(error)) from None
 
 
 def decode_exact(text: bytes, size: int) -> bytes:
@@ -158,7 +162,9 @@ def choose_signing() -> tuple[Callable[[bytes], tuple[bytes, bytes]], Callable[[
     return make_pair, sign
 
 
-verify = make_verify(choose_verify())  # gets a message as it arrived
+# What the configuration has is decoded when it is read: the first message of each peer needs its key.
+_public_keys = PublicKeys()
+verify = make_verify(choose_verify(), _public_keys)  # gets a message as it arrived
 _make_pair, _sign = choose_signing()
 
 

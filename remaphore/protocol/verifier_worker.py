@@ -81,21 +81,27 @@ def find_verify() -> Callable[[bytes, bytes], bool]:
     return verify
 
 
-def make_verify(verify_signed: Callable[[bytes, bytes], bool]) -> Callable[[bytes], bool]:
+class PublicKeys(dict[bytes, bytes]):
+    """Decoded public keys by their text; a missing one is decoded. Raise ValueError for a text that is none."""
+
+    def __missing__(self, text: bytes) -> bytes:
+        """Decode *text*, and keep the result."""
+        if len(self) >= MAX_KEYS:
+            self.clear()
+        self[text] = key = decode_base58(text, PUBLIC_KEY_BYTES)
+        return key
+
+
+def make_verify(verify_signed: Callable[[bytes, bytes], bool], keys: PublicKeys) -> Callable[[bytes], bool]:
     """Return the function that says whether the signature of a message, as it arrived, is valid.
 
     *verify_signed*: what `find_verify` returns.
     """
-    keys: dict[bytes, bytes] = {}
 
     def verify(raw: bytes) -> bool:
         key, signature, body = raw.split(b",", 2)
         try:
-            public = keys.get(key)
-            if public is None:
-                if len(keys) >= MAX_KEYS:
-                    keys.clear()
-                public = keys[key] = decode_base58(key, PUBLIC_KEY_BYTES)
+            public = keys[key]
             signed = decode_base58(signature, SIGNATURE_BYTES) + body
         except ValueError:
             return False
@@ -106,7 +112,7 @@ def make_verify(verify_signed: Callable[[bytes, bytes], bool]) -> Callable[[byte
 
 def serve(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
     """Answer batches until *read* returns less than was asked for. *read* waits for the bytes, *write* writes all."""
-    verify = make_verify(find_verify())
+    verify = make_verify(find_verify(), PublicKeys())
     while len(head := read(BATCH_HEAD.size)) == BATCH_HEAD.size:
         version, name, count, total = BATCH_HEAD.unpack(head)
         if version != VERSION:

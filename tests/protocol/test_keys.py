@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings
 
+from remaphore.config.checks import public_key_problem
 from remaphore.errors import KeyFormatError
-from remaphore.protocol import keys
+from remaphore.protocol import keys, verifier_worker, wire
 from remaphore.protocol.keys import NatsKey, PrivateKey
-from tests.harness.factories import bounded, make_key
+from remaphore.protocol.verifier_worker import decode_base58
+from tests.harness.factories import bounded, make_key, make_message
 
 ALPHABET = base58.BITCOIN_ALPHABET.decode()
 SIZES = st.sampled_from([keys.PUBLIC_KEY_BYTES, keys.SIGNATURE_BYTES])
@@ -282,3 +284,17 @@ def test_asking_whether_a_text_is_a_seed_always_gets_an_answer(text: str) -> Non
 def test_an_nkey_is_not_pickled_or_copied(leak: Callable[[object], object]) -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):
         leak(NatsKey("user"))
+
+
+def test_the_key_of_a_peer_is_decoded_once_and_not_again_for_its_first_message(monkeypatch):
+    sizes: list[int] = []
+
+    def decode(text: bytes, size: int) -> bytes:
+        sizes.append(size)
+        return decode_base58(text, size)
+
+    monkeypatch.setattr(verifier_worker, "decode_base58", decode)
+    key = PrivateKey.generate()
+    assert public_key_problem(key.public) is None  # as the configuration is read
+    assert wire.verify(wire.decode(wire.encode(make_message(sender=key.public), key)))
+    assert sizes == [keys.PUBLIC_KEY_BYTES, keys.SIGNATURE_BYTES]

@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 
 from remaphore.protocol import verifier_worker, wire
 from remaphore.protocol.keys import library_folders
-from remaphore.protocol.verifier_worker import ANSWER_HEAD, BATCH_HEAD, VERSION, find_verify, make_verify, serve
+from remaphore.protocol.verifier_worker import (
+    ANSWER_HEAD,
+    BATCH_HEAD,
+    VERSION,
+    PublicKeys,
+    find_verify,
+    make_verify,
+    serve,
+)
 from tests.harness.factories import bounded, make_encoded, make_key, sign_again, sign_body
 
-VERIFY = make_verify(find_verify())
+VERIFY = make_verify(find_verify(), PublicKeys())
 RAW = make_encoded(payload=b"payload")
 KEY, SIGNATURE, BODY = RAW.split(b",", 2)
 
@@ -68,7 +76,7 @@ def test_a_key_of_small_order_and_a_signature_out_of_range_are_invalid_as_for_th
 
 def test_decoded_keys_are_kept_up_to_a_limit(monkeypatch):
     monkeypatch.setattr(verifier_worker, "MAX_KEYS", 2)
-    verify = make_verify(find_verify())
+    verify = make_verify(find_verify(), PublicKeys())
     raws = [make_encoded(number) for number in range(4)]
     assert [verify(raw) for raw in raws * 2] == [True] * 8
 

@@ -50,7 +50,8 @@ while len(data := read(head.size)) == head.size:
     {action}
 """
 VERIFY_ALL = """sys.path += sys.argv[1:]
-    verify = runpy.run_path({worker!r})["make_verify"]()
+    worker = runpy.run_path({worker!r})
+    verify = worker["make_verify"](worker["find_verify"](), worker["PublicKeys"]())
     ends = [sum(lengths[:index + 1]) for index in range(count)]
     write(answer(number + (not probe), [verify(data[end - length : end]) for end, length in zip(ends, lengths)]))
 """
