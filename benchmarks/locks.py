@@ -165,27 +165,6 @@ async def hand_over(lock: Callable[[], Lock], waiters: int) -> tuple[float, int]
     return statistics.median(taken), sum(a > b for a, b in combinations(order, 2))
 
 
-async def in_process(config: Path, times: int) -> dict[str, float]:
-    """Return the rows of one process."""
-    async with remaphore.connect(str(config)) as node:
-        assert isinstance(node, Node)
-        jetstream = JetStream(node.bus, site.ROOT)
-        await make_streams(jetstream, site.ROOT, replicas=1)
-
-        def lock() -> Lock:
-            return Lock(jetstream, node.config, name="bench")
-
-        single = [(await hand_over(lock, 1))[0] for _ in range(max(3, times // 20))]
-        line, inversions = await hand_over(lock, WAITERS)
-        return {
-            "take_release_per_s": await take_and_release(lock, times),
-            "renew_per_s": await renewals(lock, times),
-            "hand_over_ms": statistics.median(single),
-            f"hand_over_{WAITERS}_ms": line,
-            f"hand_over_{WAITERS}_inversions": inversions,
-        }
-
-
 def starts(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, float]:
     """Return the milliseconds from start to end of each of *commands*, by turns."""
     lines = {name: [str(shutil.which(first)), *rest] for name, (first, *rest) in commands.items()}

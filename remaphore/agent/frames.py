@@ -4,7 +4,7 @@ A connection to the Unix socket is one operation, and its end is a cancellation.
 for the length of its body (big endian), and the body. What a small client needs is a line of its own before the JSON,
 or is the exit code of the last frame, so that no JSON has to be parsed on its way.
 
-    H  client  JSON: {"v": 1, "op": operation, and the keys of `HEAD_KEYS`}; first, within `HEAD_SECONDS`
+    H  client  JSON: {"v": 1, "op": operation, and its keys in `head.HEADS`}; first, within `HEAD_SECONDS`
     P  client  payload; second, and only in `send` and `request`
     M  agent   request: JSON {digest, sender, id, time_ns, expected: [destination]}: it was sent
     C  agent   request: JSON {peer, sender, time_ns}: a receipt, if "receipts" is true
@@ -13,7 +13,7 @@ or is the exit code of the last frame, so that no JSON has to be parsed on its w
     G  agent   receive: JSON {`describe_message`}, newline, payload
     A  client  receive: digest in hex, newline, exit code or `-`, newline, output: the reply to a message of a `G`
     N  agent   a line for people, such as that the broker is away
-    E  agent   exit code, newline, JSON {exit, error?, hint?, kind?, and what `END_KEYS` has}; last
+    E  agent   exit code, newline, JSON {exit, error?, hint?, kind?, and what the operation returns}; last
 
 Digests and ids are in hex, times in Unix nanoseconds, timeouts in seconds (null: no limit). A key that the agent does
 not know is refused, never ignored: a new key needs no new version, and none is lost on an older agent. *cut* is the
@@ -39,27 +39,6 @@ ASKED, RECEIPT, REPLY, READY, MESSAGE, NOTICE, END = b"M", b"C", b"R", b"W", b"G
 SEND, REQUEST, RECEIVE, WHOAMI = "send", "request", "receive", "whoami"
 OPERATIONS = (SEND, REQUEST, RECEIVE, WHOAMI)
 WITH_PAYLOAD = (SEND, REQUEST)
-
-_OUTGOING = frozenset(("v", "op", "verb", "to", "id", "key", "subject", "timeout"))
-# The keys that the head of an operation may have. to: a pattern (absent: `**`). id: the text of --id. key: the public
-# key of the identity that signs. subject: the last part of the subject. verbs, pattern, any_destination, id, sender:
-# the filters of a receiver. count: messages after which it ends (absent or 0: never).
-HEAD_KEYS: Mapping[str, frozenset[str]] = {
-    SEND: _OUTGOING,
-    REQUEST: _OUTGOING | {"receipts"},
-    RECEIVE: frozenset(
-        ("v", "op", "verbs", "id", "sender", "pattern", "any_destination", "subject", "count", "timeout")
-    ),
-    WHOAMI: frozenset(("v", "op")),
-}
-# What the end of a successful operation adds. dropped: replies and receipts that were dropped, by their reason; absent
-# if there are none. whoami: peers are [destination, public key] of those that the caller may address, in natural order.
-END_KEYS: Mapping[str, frozenset[str]] = {
-    SEND: frozenset(("digest", "sender", "id", "time_ns")),
-    REQUEST: frozenset(("digest", "missing", "failed", "rejected", "dropped")),
-    RECEIVE: frozenset(("count",)),
-    WHOAMI: frozenset(("uid", "gid", "groups", "rules", "connected", "version", "destination", "subject", "peers")),
-}
 
 HEADER_BYTES = 5
 HEAD_SECONDS = 5.0
@@ -141,7 +120,7 @@ def decode_json(body: bytes) -> dict[str, Any]:
 
 
 def encode_end(exit_code: int, **about: Any) -> bytes:
-    """Return the last frame, with `END_KEYS`, or the error, its hint and its kind."""
+    """Return the last frame. about: what the operation returns, or the error, its hint and its kind."""
     return encode_json(END, {"exit": exit_code, **about}, lines=b"%d\n" % exit_code)
 
 

@@ -8,8 +8,7 @@ follows: in the place of the time, the sequence number of the last message that 
 none. binds: in the place of the uuid, the first bytes of the SHA-256 of that message. The destination is empty.
 
 So a record is valid at one place alone. Example: 1001 is a hold, 1002 the free that follows it, 1003 a hold of another
-node. A copy of 1002, stored as 1004, follows 1001 and not 1003: it does not *stand*, and frees nothing. Two records
-that follow the same message prove that the broker has shown two histories: `is_fork`.
+node. A copy of 1002, stored as 1004, follows 1001 and not 1003: it does not *stand*, and frees nothing.
 
 No gate accepts a record as a message. Its destination is empty, and its time, a number of microseconds since 1970 that
 is read as nanoseconds, is in January 1970.
@@ -125,19 +124,3 @@ def read(entry: Entry, verb: str) -> Record | None:
     if frame.time_ns < 0 or len(frame.uuid) != BINDING_BYTES or not wire.verify(frame):
         return None
     return Record(entry, frame.sender, frame.verb, frame.time_ns, frame.uuid, MappingProxyType(fields))
-
-
-def is_fork(one: bytes, other: bytes, verb: str) -> bool:
-    """Return whether both are valid holds of different sessions that follow the very same message.
-
-    No broker that keeps one history stores both, so they prove that it showed two, or lost what it had confirmed.
-    """
-    first, second = (read(Entry(0, "", raw), verb) for raw in (one, other))
-    return (
-        first is not None
-        and second is not None
-        and first.text("do") == second.text("do") == "hold"
-        and first.number("slot") == second.number("slot")
-        and first.text("session") != second.text("session")
-        and (first.follows, first.binds) == (second.follows, second.binds)
-    )

@@ -20,7 +20,6 @@ from remaphore.protocol.record import (
     Entry,
     Record,
     binding,
-    is_fork,
     make,
     name_problem,
     read,
@@ -127,24 +126,6 @@ def test_a_record_that_the_stream_would_not_store_is_not_made() -> None:
     assert caught.value.hint
     longest = hold(verb=f"lock:{'x' * 64}", note="x" * 64, host="h" * 64, ttl=3600, token=2**53, pid=2**22)
     assert len(longest) < MAX_RECORD_BYTES
-
-
-def test_two_holds_that_follow_the_same_message_are_a_fork() -> None:
-    before = stored(b"free")
-    one = hold(follows=before)
-    assert is_fork(one, hold(follows=before, key=OTHER, session="b"), VERB)
-    assert is_fork(one, hold(follows=before, session="b"), VERB)
-    for other in (
-        one,
-        hold(follows=before, count=2),  # of the same session: it was sent again
-        hold(follows=before, session="b", slot=1),
-        hold(follows=before, session="b", do="free"),
-        hold(follows=stored(b"other"), session="b"),
-        hold(follows=stored(b"free", FIRST + 1), session="b"),
-        b"junk",
-    ):
-        assert not is_fork(one, other, VERB)
-        assert not is_fork(other, one, VERB)
 
 
 @pytest.mark.parametrize("any_destination", [True, False])
