@@ -204,6 +204,14 @@ def describe(error: BaseException, form: Callable[[BaseException], str] = _shown
         return f"{type(error).__name__} (cannot be shown: {type(failure).__name__})"
 
 
+def cause(error: BaseException) -> str:
+    """Return *error* as one line, with its type unless it is a ValueError or one of ours, whose text is made for it."""
+    text = " ".join(describe(error, str).split())
+    if text and isinstance(error, (ValueError, RemaphoreError)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def hint_of(error: BaseException) -> str:
     """Return the hint of *error*; empty if it has none, or none that can be read. Like `describe`, it never raises."""
     try:

@@ -12,9 +12,8 @@ from remaphore.cli import output
 from remaphore.cli.commands.request import Request, batch_plan
 from remaphore.cli.route import Route
 from remaphore.cli.writer import MAX_BEHIND, Writer
-from remaphore.errors import RemaphoreError
+from remaphore.errors import RemaphoreError, cause
 from remaphore.hooks.dispatch import PreparedHook, emit_failures, emit_plain
-from remaphore.hooks.manager import cause
 from remaphore.node import CONNECT_SECONDS
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.exchange import Summary

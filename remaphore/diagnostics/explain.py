@@ -13,9 +13,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from remaphore.config.settings import Config
-from remaphore.errors import PluginError
+from remaphore.errors import PluginError, cause
 from remaphore.hooks.dispatch import emit_plain
-from remaphore.hooks.manager import cause
 from remaphore.hooks.plan import Step
 from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason

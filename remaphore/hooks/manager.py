@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pluggy
 
-from remaphore.errors import PluginError, RemaphoreError, describe, hint_of
+from remaphore.errors import PluginError, cause, hint_of
 from remaphore.hooks import specs
 from remaphore.hooks.dispatch import call
 from remaphore.hooks.markers import PROJECT
@@ -167,14 +167,6 @@ def origin(point: EntryPoint) -> str:
     if "Name" in metadata and "Version" in metadata:
         return f"{metadata['Name']} {metadata['Version']}"
     return _place_of(point.dist)  # it was installed in part
-
-
-def cause(error: BaseException) -> str:
-    """Return *error* as one line, with its type unless it is a ValueError or one of ours, whose text is made for it."""
-    text = " ".join(describe(error, str).split())
-    if text and isinstance(error, (ValueError, RemaphoreError)):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _not_installed(name: str, installed: Collection[str], *, hint: str, broken: Sequence[str]) -> PluginError:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from remaphore.config.tables import Table
-from remaphore.errors import ConfigError, PluginError, hint_of
+from remaphore.errors import ConfigError, PluginError, cause, hint_of
 from remaphore.protocol.duration import MICROSECOND
 from remaphore.text import closest
 
@@ -57,8 +57,8 @@ def check_declaration(plugin: object) -> None:
     try:
         hints = typing.get_type_hints(declared)
     except Exception as error:
-        cause = f"its Settings has an annotation that cannot be evaluated: {error}"
-        raise TypeError(f"{cause}; import or define the type at the top of the module") from error
+        what = f"its Settings has an annotation that cannot be evaluated: {error}"
+        raise TypeError(f"{what}; import or define the type at the top of the module") from error
     fields = _fields(declared)
     for name in fields:
         kind = _required_type(hints[name])
@@ -107,8 +107,6 @@ def _build(declared: Any, table: Mapping[str, Any], *, at: str, source: str) -> 
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the plugin's own check, in `__post_init__`; sys.exit() in it included
-        from remaphore.hooks.manager import cause
-
         # `threshold: must be 1 or more` names its key; any other text is about the table.
         key, colon, what = cause(error).partition(": ")
         if not colon or key not in fields:
