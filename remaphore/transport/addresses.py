@@ -10,9 +10,9 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-from remaphore.transport.servers import DialError, Failure, ip_version
+from remaphore.transport.servers import Address, DialError, Failure, ip_version
 
 RESOLVE_LIMIT = 2.0  # seconds that one round waits for a name; a later round gets what is found after that
 FRESH = 5.0  # seconds for which such a late result is used: longer than the longest pause between two rounds
@@ -20,19 +20,6 @@ MAX_LOOKUPS = 16  # threads: a broker may report a hundred names that a name ser
 _NO_INTERFACE = "correct the zone in servers, or bring that interface up"
 _NO_THREAD = "raise the limit of processes and threads (ulimit -u, TasksMax=), or write an IP address in servers"
 _NAME_SERVICE = "check the host name in servers, and the name service of this machine"
-
-
-class Address(NamedTuple):
-    """One address of a server, as the socket functions need it. zone: the interface of a link-local IPv6 address."""
-
-    family: int
-    sockaddr: tuple[Any, ...]
-    zone: str = ""
-
-    def __str__(self) -> str:
-        host, port = self.sockaddr[:2]
-        zone = f"%{self.zone}" if self.zone else ""
-        return f"[{host}{zone}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def literal(host: str, port: int) -> Address | None:

@@ -17,11 +17,8 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from remaphore.transport.addresses import Address
 
 DEFAULT_PORT = 4222
 # Seconds for a server's first line where TLS is required; without one, TLS is tried before it. Together with the
@@ -53,6 +50,19 @@ _HINTS = {
     errno.EAFNOSUPPORT: "enable IPv6 on this machine, or name an IPv4 address in servers",
     errno.EADDRNOTAVAIL: "check that this machine has an address of that family, and free local ports",
 }
+
+
+class Address(NamedTuple):
+    """One address of a server, as the socket functions need it. zone: the interface of a link-local IPv6 address."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+    zone: str = ""
+
+    def __str__(self) -> str:
+        host, port = self.sockaddr[:2]
+        zone = f"%{self.zone}" if self.zone else ""
+        return f"[{host}{zone}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Server(NamedTuple):

@@ -15,8 +15,7 @@ from urllib.parse import ParseResult
 
 from nats.aio.transport import Transport
 
-from remaphore.transport.addresses import Address
-from remaphore.transport.servers import INFO_WAIT, DialError, Failure, LateInfoError, is_alert, reason
+from remaphore.transport.servers import INFO_WAIT, Address, DialError, Failure, LateInfoError, is_alert, reason
 
 _HANDSHAKE_FIRST = "remove handshake_first from [tls], or configure it on the server"
 _NEITHER = "check host and port in servers"

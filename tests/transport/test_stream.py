@@ -20,8 +20,8 @@ import pytest
 from remaphore.config.settings import Tls
 from remaphore.errors import BrokerRefusedError, BrokerUnavailableError, TransportError
 from remaphore.transport import dialer, nats_connection, stream
-from remaphore.transport.addresses import Address
 from remaphore.transport.nats_client import NatsBus
+from remaphore.transport.servers import Address
 from tests.harness.fake_server import FakeServer, fake_server
 from tests.harness.nats_server import CA_FILE, NO_LOGIN, TLS_FILES, NatsServer, connected
 from tests.harness.node_files import write_private
