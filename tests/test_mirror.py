@@ -49,6 +49,7 @@ COVERED_BY = {
     "remaphore/cli/legacy/example.py": "tests/cli/legacy/test_flags.py",
     "remaphore/cli/route.py": "tests/e2e/test_agent.py",
     "remaphore/connecting.py": "tests/agent/test_client.py",
+    "remaphore/cli/sources.py": "tests/cli/test_selection.py",
     "remaphore/cli/overview.py": "tests/cli/test_main.py",
     "remaphore/config/render.py": "tests/config/test_creation.py",
     "remaphore/config/revision.py": "tests/config/test_editing.py",

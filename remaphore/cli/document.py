@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from remaphore.cli import sources
 from remaphore.errors import RemaphoreError, UsageError
 
 # Of a document that is read: a thousand outputs of 256 KiB. Such a file is held in memory several times.
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
-STDIN = "-"
 _MODE = 0o600  # outputs of handlers may be confidential
 
 _UNSUCCESSFUL = ("failed", "rejected", "missing", "not_asked")
@@ -30,15 +30,11 @@ class Document(NamedTuple):
 
 def read(path: str) -> Document:
     """Return what the document *path*, or stdin, states. Raise UsageError, also if it is not such a document."""
-    from remaphore.config.secrets import read_file, read_stdin
-
     try:
-        if path == STDIN:
-            path, raw = "stdin", read_stdin(what="document", limit=MAX_DOCUMENT_BYTES)
-        else:
-            raw, _ = read_file(path, what="document", limit=MAX_DOCUMENT_BYTES)
+        raw = sources.read(path, what="document", limit=MAX_DOCUMENT_BYTES)
     except RemaphoreError as error:
         raise UsageError(f"--retry: {error}", hint=error.hint) from None
+    path = sources.title(path)
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -81,7 +77,7 @@ class Saver:
 
 def saver_of(path: str) -> Saver | None:
     """Return what writes to *path*; None if it is empty. Raise UsageError or ConfigError if that is not possible."""
-    if path == STDIN:
+    if path == sources.STDIN:
         raise UsageError("--save: - is not a file", hint="--json prints the document to stdout")
     saver = Saver(Path(path)) if path else None
     if saver is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remaphore import nodeset
-from remaphore.cli import output
-from remaphore.cli.document import STDIN
+from remaphore.cli import sources
+from remaphore.cli.sources import STDIN
 from remaphore.errors import RemaphoreError, UsageError
 from remaphore.protocol.match import ALL
 
@@ -57,7 +57,7 @@ class Selection:
     @property
     def retried(self) -> str:
         """The name of the document of --retry, for people."""
-        return "stdin" if self.retry == STDIN else self.retry
+        return sources.title(self.retry)
 
     def check_stdin(self, source: str) -> None:
         """Raise UsageError if stdin is to be the destinations and the payload, which *source* names."""
@@ -87,8 +87,6 @@ class Selection:
             return select(config, self.patterns(known), excluded)
         from remaphore.cli.document import read
 
-        if self.retry == STDIN:
-            output.announce_stdin("the document")
         document = read(self.retry)
         if document.verb not in ("", verb):
             what = f"--retry: {self.retried} is about the verb {document.verb!r}, not {verb!r}"
@@ -179,15 +177,10 @@ def _expand(
 def _read_list(file: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of *file* with their places. A list without any is an error: it must not stand for all."""
     from remaphore.config import characters
-    from remaphore.config.secrets import read_file, read_stdin
 
-    what = "destinations"
-    source = "stdin" if file == STDIN else file
+    source = sources.title(file)
     try:
-        if file == STDIN:
-            output.announce_stdin(what)
-        raw = read_stdin(what=what) if file == STDIN else read_file(file, what=what)[0]
-        text = raw.decode("utf-8-sig")
+        text = sources.read(file, what="destinations").decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"--to-file: {source}: not text", hint="write a destination a line") from None
     except RemaphoreError as error:

@@ -45,6 +45,13 @@ def test_a_terminal_is_asked_for_the_payload_and_read_to_its_end(one):
     assert received(one, "typed") == [b"v42\n"]
 
 
+def test_a_terminal_is_asked_for_the_message_to_explain(one):
+    with Terminal("explain", "-c", one.config, NO_COLOR="1") as screen:
+        screen.wait_for("reading the message from the terminal; end it with Ctrl-D")
+        screen.type(b"junk\n\x04")
+        assert screen.finish() == 1
+
+
 def test_a_message_larger_than_receivers_take_is_not_sent(one, tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 1024 * 1024)
     done = run(one, "request", "--verb", "never", f"@{tmp_path}/large")

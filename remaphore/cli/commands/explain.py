@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from remaphore.cli import output, requests
+from remaphore.cli import output, requests, sources
 from remaphore.errors import EncodeError, KeyFormatError, UsageError
 from remaphore.protocol.match import ALL
 
@@ -181,11 +181,8 @@ def judge(explainer: Explainer, options: Explain, now: int) -> Iterator[tuple[st
     import base64
     import binascii
 
-    from remaphore.config.secrets import read_file, read_stdin
-
-    for name in options.files or ("-",):
-        source = "stdin" if name == "-" else name
-        raw = read_stdin(what="message") if name == "-" else read_file(name, what="message")[0]
+    for name in options.files or (sources.STDIN,):
+        source, raw = sources.title(name), sources.read(name, what="message")
         if not options.base64:
             yield source, explainer.explain(raw, now=now)
             continue
