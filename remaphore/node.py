@@ -20,6 +20,7 @@ from remaphore.messaging.signer import Clock, Signer
 from remaphore.protocol import subject
 from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
+from remaphore.protocol.peers import names
 
 if TYPE_CHECKING:
     from remaphore.coordination.held_lock import HeldLock, Locks
@@ -109,7 +110,7 @@ class _Sender:
         """
         self._check("send")
         outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key)
-        where = subject.for_messages(self.config.subject, _checked(subject_name))
+        where = subject.for_messages(self.config.subject, subject.checked_name(subject_name))
         await self.bus.publish(where, outgoing.raw, timeout=timeout)
         return outgoing.message
 
@@ -145,7 +146,7 @@ class _Sender:
         """
         from remaphore.protocol.exchange import Exchange
         from remaphore.protocol.quorum import ReplyQuorum
-        from remaphore.requesting.requester import Request, Room, expect, names
+        from remaphore.requesting.requester import Request, Room, expect
 
         self._check("request")
         config = self.config  # a reload may replace it meanwhile
@@ -160,7 +161,7 @@ class _Sender:
             outgoing, exchange, quorum=quorum, receipts=receipts, on_drop=on_drop, clock=self._clock, room=self._room
         )
         try:
-            await request.start(self.bus, config, subject_name=_checked(subject_name), deadline=deadline)
+            await request.start(self.bus, config, subject_name=subject.checked_name(subject_name), deadline=deadline)
             yield request
         finally:
             await request.stop(self.bus, config)
@@ -278,7 +279,7 @@ class Node(_Sender):
         from remaphore.receiving.gates import make_gate
         from remaphore.receiving.inline import FULL, Inbox, InlineAdmission
 
-        where = subject.for_messages(self.config.subject, _checked(subject_name))
+        where = subject.for_messages(self.config.subject, subject.checked_name(subject_name))
         inbox = Inbox(
             on_admit=lambda _message: None,
             on_full=lambda message: on_drop(Drop(DropReason.BUSY, FULL, len(message.payload), where)),
@@ -337,11 +338,3 @@ def as_bytes(text: str | bytes) -> bytes:
 def verb_set(verbs: Iterable[str] | None) -> frozenset[str] | None:
     """Return the verbs that are accepted, None for all. A text is one of them, not one for each of its letters."""
     return None if verbs is None else frozenset((verbs,) if isinstance(verbs, str) else verbs)
-
-
-def _checked(subject_name: str) -> str:
-    problem = subject.name_problem(subject_name) if subject_name else None
-    if problem:
-        hint = "use one or more words joined by dots"
-        raise UsageError(f"{subject_name!r} cannot be part of a subject: {problem}", hint=hint)
-    return subject_name

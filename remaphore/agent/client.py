@@ -21,9 +21,9 @@ from remaphore.protocol.drop import Drop
 from remaphore.protocol.keys import PrivateKey
 from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message
-from remaphore.protocol.peers import ANY_VERB, Peer
+from remaphore.protocol.peers import ANY_VERB, Peer, names
 from remaphore.protocol.quorum import ReplyQuorum
-from remaphore.requesting.requester import Room, expect, names
+from remaphore.requesting.requester import Room, expect
 
 # Messages of a receiver that want a reply and have none yet; the agent keeps as many.
 MAX_UNANSWERED = 1000

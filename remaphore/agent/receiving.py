@@ -12,7 +12,7 @@ from remaphore.agent.feeds import Feeds
 from remaphore.agent.head import Head
 from remaphore.agent.refusal import RefusedError
 from remaphore.agent.session import End, Session
-from remaphore.errors import DecodeError, TransportError, UsageError, with_hint
+from remaphore.errors import DecodeError, TransportError, with_hint
 from remaphore.node import Node
 from remaphore.protocol import subject
 from remaphore.protocol.message import Message, uuid_from_text
@@ -45,9 +45,7 @@ class Receiving:
     async def run(self) -> End:
         """Receive until the count, the timeout, or a refusal. Raise RefusedError, UsageError or TransportError."""
         head = self._head
-        if head.subject and (problem := subject.problem(head.subject)):
-            hint = "use one or more words joined by dots"
-            raise UsageError(f"{head.subject!r} cannot be part of a subject: {problem}", hint=hint)
+        subject.checked_name(head.subject)
         answering, answered = spawn(self._answer(), name="agent replies"), None
         limit = None
         try:

@@ -223,9 +223,7 @@ def check_names(*, key: str, subject_name: str = "") -> None:
     from remaphore.errors import KeyFormatError
     from remaphore.protocol import keys, subject
 
-    problem = subject.name_problem(subject_name) if subject_name else None
-    if problem:
-        raise UsageError(f"subject {subject_name!r}: {problem}", hint="use words joined by dots, such as team")
+    subject.checked_name(subject_name)
     if key:
         try:
             keys.decode_public(key)

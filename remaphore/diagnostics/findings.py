@@ -141,10 +141,6 @@ class Code(StrEnum):
     TIME_REJECTED = "time-rejected"
 
 
-def _no_facts() -> Mapping[str, object]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One finding. where: a file, a key path, a server or a peer.
@@ -159,7 +155,7 @@ class Finding:
     where: str
     what: str
     hint: str = ""
-    facts: Mapping[str, object] = field(default_factory=_no_facts)
+    facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     common: str = ""
 
 

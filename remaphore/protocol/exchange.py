@@ -18,7 +18,7 @@ from remaphore.protocol import wire
 from remaphore.protocol.drop import Drop, DropReason
 from remaphore.protocol.gate import skew_error
 from remaphore.protocol.message import REPLY_VERB, Message, Reply, reply_uuid
-from remaphore.protocol.peers import Peer, by_key
+from remaphore.protocol.peers import Peer, by_key, names
 from remaphore.protocol.receipt import Receipt, Receipts
 from remaphore.protocol.subject import for_receipts
 
@@ -70,7 +70,7 @@ class Exchange:
         self.replies: dict[str, Reply] = {}
         self.dropped = 0
         self._responders = by_key(responders)
-        self.expected = tuple(dict.fromkeys(peer.destination for peer in self._responders.values()))
+        self.expected = names(self._responders.values())
         self._uuid = reply_uuid(request.digest)
         self._allow_skew_ns = allow_skew_ns
         self._subject = subject

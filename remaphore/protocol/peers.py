@@ -68,6 +68,11 @@ def by_key(peers: Iterable[Peer]) -> Mapping[str, Peer]:
     return MappingProxyType(index)
 
 
+def names(peers: Iterable[Peer]) -> tuple[str, ...]:
+    """Return the destinations of *peers*, each once, in their order: a destination with several keys is one node."""
+    return tuple(dict.fromkeys(peer.destination for peer in peers))
+
+
 def addressed(peers: Iterable[Peer], pattern: str) -> tuple[Peer, ...]:
     """Return the peers whose destination matches *pattern*, each key once: those expected to reply.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from remaphore.errors import UsageError
+
 ALL = "all"
 # Below the root, for coordination: records, the line of waiters, kept messages, what was stored, responses. A message
 # there could be taken for one of these, or be stored.
@@ -28,12 +30,14 @@ def for_inboxes(root: str) -> str:
     return f"{root}.inbox"
 
 
-def name_problem(text: str) -> str | None:
-    """Return why messages cannot be published on *text* below the root, or None."""
-    first = text.partition(".")[0]
-    if first in RESERVED:
-        return f"{first} is reserved for coordination"
-    return problem(text)
+def checked_name(name: str) -> str:
+    """Return *name*, the part of the subject of messages below the root; empty for the usual one. Raise UsageError."""
+    first = name.partition(".")[0]
+    found = f"{first} is reserved for coordination" if first in RESERVED else problem(name)
+    if name and found:
+        hint = "use words joined by dots, such as team"
+        raise UsageError(f"{name!r} cannot be part of a subject: {found}", hint=hint)
+    return name
 
 
 def problem(text: str) -> str | None:

@@ -38,7 +38,7 @@ def expect(config: Config, pattern: str) -> tuple[peers.Peer, ...]:
     if not responders:
         from remaphore.requesting.selection import no_receivers
 
-        raise no_receivers(config, [pattern], names(peers.addressed(config.peers, ALL)))
+        raise no_receivers(config, [pattern], peers.names(peers.addressed(config.peers, ALL)))
     return responders
 
 
@@ -62,12 +62,12 @@ def preview(
     skip_reason: of those that are known and not in *asked*. A key that is configured twice counts for its first
     destination: with `com.example.a` and `com.example.b` under one key, `com.example.b` is skipped for that reason.
     """
-    every = sorted(names(config.peers), key=natural_key)
+    every = sorted(peers.names(config.peers), key=natural_key)
     try:
         config.sender(verb, key)
     except NotPermittedError as error:
         return tuple(Target(name, str(error)) for name in every)
-    known = frozenset(names(peers.by_key(config.peers).values()))
+    known = frozenset(peers.names(peers.by_key(config.peers).values()))
     targets = []
     for name in every:
         if name in asked:
@@ -78,11 +78,6 @@ def preview(
             reason = skip_reason
         targets.append(Target(name, reason))
     return tuple(targets)
-
-
-def names(of: Iterable[peers.Peer]) -> tuple[str, ...]:
-    """Return the destinations of peers, each once, in their order: a destination with several keys is one node."""
-    return tuple(dict.fromkeys(peer.destination for peer in of))
 
 
 class Room:

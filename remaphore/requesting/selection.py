@@ -94,7 +94,7 @@ def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) 
 
 
 def _known(config: Config) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(peer.destination for peer in peers.addressed(config.peers, ALL)))
+    return peers.names(peers.addressed(config.peers, ALL))
 
 
 def _matching(config: Config, patterns: Iterable[str], known: Sequence[str]) -> set[str]:

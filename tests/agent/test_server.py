@@ -192,6 +192,7 @@ def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent, fleet):
         ({"op": "request", "verb": "a", "to": "com.nowhere"}, "NoReceiversError", 3, "no known receivers"),
         ({"op": "send", "verb": "a", "subject": "a b"}, "UsageError", 2, "cannot be part of a subject"),
         ({"op": "receive", "subject": ">"}, "UsageError", 2, "cannot be part of a subject"),
+        ({"op": "receive", "subject": "inbox"}, "UsageError", 2, "reserved for coordination"),
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from remaphore.errors import UsageError
 from remaphore.protocol import subject
 
 
@@ -42,13 +43,15 @@ def test_what_the_broker_would_read_otherwise_is_reported(text: str, problem: st
 
 @pytest.mark.parametrize("name", ["coord", "coord.lock.a.0", "queue.x", "kept", "happened", "inbox.abc"])
 def test_the_subjects_of_coordination_carry_no_messages(name: str) -> None:
-    assert "reserved" in (subject.name_problem(name) or "")
+    with pytest.raises(UsageError, match="reserved"):
+        subject.checked_name(name)
 
 
-@pytest.mark.parametrize("name", ["coordination", "coord-x", "team.coord", "Inbox", "keep"])
+@pytest.mark.parametrize("name", ["", "coordination", "coord-x", "team.coord", "Inbox", "keep"])
 def test_subjects_like_those_are_free(name: str) -> None:
-    assert subject.name_problem(name) is None
-    assert "wildcard" in (subject.name_problem(f"{name}.*") or "")
+    assert subject.checked_name(name) == name
+    with pytest.raises(UsageError, match="wildcard"):
+        subject.checked_name(f"{name}.*")
 
 
 def test_responses_arrive_below_the_root() -> None:

@@ -307,7 +307,8 @@ def destinations_of(options: Request, config: Config, *, may_be_unknown: bool = 
 
     may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
     """
-    from remaphore.requesting.requester import expect, names
+    from remaphore.protocol.peers import names
+    from remaphore.requesting.requester import expect
 
     if options.selection is None:
         try:

@@ -92,7 +92,7 @@ def run(options: Wait) -> int:
     from remaphore.cli.configuration import load_config
     from remaphore.cli.writer import Writer
     from remaphore.hooks.manager import configure, load
-    from remaphore.requesting.requester import names
+    from remaphore.protocol.peers import names
     from remaphore.requesting.selection import expect_senders
 
     requests.check_names(key="", subject_name=options.subject)
