@@ -21,6 +21,7 @@ from remaphore.protocol import subject
 from remaphore.protocol.match import ALL
 from remaphore.protocol.message import Message, Reply, uuid_from_text
 from remaphore.protocol.peers import names
+from remaphore.tasks import deadline_after
 
 if TYPE_CHECKING:
     from remaphore.coordination.held_lock import HeldLock, Locks
@@ -150,7 +151,7 @@ class _Sender:
 
         self._check("request")
         config = self.config  # a reload may replace it meanwhile
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = deadline_after(timeout)
         responders = expect(config, to)
         quorum = ReplyQuorum.of(require, len(names(responders)), fail_fast=fail_fast)
         outgoing = self._signer.compose(verb, to=to, payload=as_bytes(payload), uuid=id, key=key, wants_reply=True)
@@ -261,7 +262,7 @@ class Node(_Sender):
         wanted = verb_set(verbs)
         quorum = SenderQuorum(expect_senders(self.config, sender_pattern, wanted), Requirement.parse(count))
         filters = Filters(verbs=wanted, uuid=None if id is None else uuid_from_text(id))
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = deadline_after(timeout)
         async with self._inbox(filters, subject_name, on_drop, deadline=deadline) as inbox:
             yield Wait(inbox, quorum, deadline)
 

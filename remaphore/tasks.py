@@ -64,6 +64,16 @@ async def finished(task: asyncio.Task[Any]) -> None:
         raise
 
 
+def deadline_after(seconds: float | None) -> float | None:
+    """Return when *seconds* have passed, by the clock of the running loop; None for no limit."""
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+def seconds_until(deadline: float | None) -> float | None:
+    """Return the seconds until *deadline*, at least 0, by the clock of the running loop; None for no limit."""
+    return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+
 def run(main: Coroutine[Any, Any, T], *, patient: bool = False) -> T:
     """Run *main* as asyncio.run does; return its result, at most END_SECONDS later than it ended.
 

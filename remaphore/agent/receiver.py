@@ -20,7 +20,7 @@ from remaphore.protocol.message import NO_DATA, Message, Reply
 from remaphore.receiving.plugin_errors import PluginErrorReporter
 from remaphore.receiving.processor import MessageProcessor
 from remaphore.receiving.receiver import STOP_SECONDS
-from remaphore.tasks import spawn
+from remaphore.tasks import seconds_until, spawn
 
 if TYPE_CHECKING:
     import pluggy
@@ -69,7 +69,7 @@ class AgentReceiver:
         """
         worker = spawn(self._receive(ready), name="receiver")
         stopped = spawn(self._stopped.wait(), name="receiver stop")
-        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        left = seconds_until(deadline)
         try:
             done, _ = await asyncio.wait({worker, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:

@@ -21,6 +21,7 @@ from remaphore.protocol.message import random_id
 from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.requesting.requester import Request as Collected
 from remaphore.requesting.rollout import Rollout
+from remaphore.tasks import deadline_after, seconds_until
 
 if TYPE_CHECKING:
     import pluggy
@@ -101,8 +102,7 @@ async def collect(
     *dropped* gets the reasons of the drops.
     """
     plan = batch_plan(options)
-    loop = asyncio.get_running_loop()
-    deadline = None if options.timeout is None else loop.time() + options.timeout
+    deadline = deadline_after(options.timeout)
 
     def on_drop(drop: Drop) -> None:
         dropped.add(drop.reason)
@@ -121,7 +121,7 @@ async def collect(
             receipts=options.report,  # remaphore -r shows none, as the Go program
             on_drop=on_drop,
         )
-        left = None if deadline is None else max(0.0, deadline - loop.time())
+        left = seconds_until(deadline)
         rollout = Rollout(
             ask,
             destinations,

@@ -25,7 +25,7 @@ from remaphore.receiving.processor import PASSED, MessageProcessor
 from remaphore.receiving.receipts import ReceiptSender
 from remaphore.receiving.rejections import Rejections
 from remaphore.receiving.throttle import DropThrottle
-from remaphore.tasks import spawn
+from remaphore.tasks import seconds_until, spawn
 from remaphore.transport.bus import Bus
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Receiver:
         """
         worker = spawn(self._receive(ready), name="receiver")
         stopped = spawn(self._stopped.wait(), name="receiver stop")
-        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        left = seconds_until(deadline)
         try:
             done, _ = await asyncio.wait({worker, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:

@@ -18,7 +18,7 @@ from remaphore.protocol.message import Reply
 from remaphore.protocol.quorum import ReplyQuorum
 from remaphore.protocol.receipt import Receipt
 from remaphore.requesting.requester import Request
-from remaphore.tasks import spawn
+from remaphore.tasks import deadline_after, seconds_until, spawn
 
 # Requests that are signed and sent together, before the next ones are. A thousand that are signed first and sent then
 # would be seconds old when they are sent, and outside the time window of their receivers.
@@ -109,7 +109,7 @@ class Rollout:
         for number, batch in enumerate(self._batches):
             if self._plan and number:
                 await asyncio.sleep(self._plan.pause)
-            deadline = None if self._timeout is None else asyncio.get_running_loop().time() + self._timeout
+            deadline = deadline_after(self._timeout)
             patterns = (self._to,) if self._to and not self._plan else batch
             run = self._ask_one(patterns[0], deadline) if len(patterns) == 1 else self._ask_all(patterns, deadline)
             async with aclosing(run):
@@ -150,7 +150,7 @@ class Rollout:
             async with self._opening:
                 if self._decided():
                     return
-                left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+                left = seconds_until(deadline)
                 request = await stack.enter_async_context(self._ask(to=pattern, timeout=left))
             self.requests.append(request)
             if self._decided():

@@ -147,16 +147,13 @@ def describe_wait(options: Receive, config: Config) -> str:
 
 async def receive(options: Receive, route: Route, plugins: pluggy.PluginManager) -> int:
     """Receive until the timeout, the end of --once or a signal; return the exit code."""
-    import asyncio
-
     import structlog
 
     from remaphore.errors import BrokerUnavailableError, with_hint
     from remaphore.interrupts import heeded
-    from remaphore.tasks import on_stop
+    from remaphore.tasks import deadline_after, on_stop
 
-    loop = asyncio.get_running_loop()
-    deadline = None if options.timeout is None else loop.time() + options.timeout
+    deadline = deadline_after(options.timeout)
     filters = requests.make_filters(
         pattern=options.pattern,
         any_destination=options.any_destination,

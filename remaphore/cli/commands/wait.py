@@ -112,16 +112,14 @@ def run(options: Wait) -> int:
 
 async def wait(options: Wait, config: Config, plugins: pluggy.PluginManager, writer: Writer) -> Waiting:
     """Wait until the end, and print what is heard; return the wait. Raise TransportError if it could not begin."""
-    import asyncio
-
     import structlog
 
     from remaphore.hooks.dispatch import emit_plain
     from remaphore.node import connect
     from remaphore.receiving.throttle import DropThrottle
+    from remaphore.tasks import deadline_after, seconds_until
 
-    loop = asyncio.get_running_loop()
-    deadline = None if options.timeout is None else loop.time() + options.timeout
+    deadline = deadline_after(options.timeout)
     rows: list[dict[str, object]] = []
     drops = DropThrottle(lambda drop: emit_plain(plugins.hook.remaphore_dropped, drop=drop))
     async with (
@@ -132,7 +130,7 @@ async def wait(options: Wait, config: Config, plugins: pluggy.PluginManager, wri
             verbs=options.verbs or None,
             id=options.id or None,
             subject_name=options.subject,
-            timeout=None if deadline is None else max(0.0, deadline - loop.time()),
+            timeout=seconds_until(deadline),
             on_drop=drops.add,
         ) as waiting,
     ):
