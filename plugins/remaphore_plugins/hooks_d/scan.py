@@ -55,11 +55,6 @@ class Scan:
     folders: tuple[str, ...]
     entries: tuple[Entry, ...]
 
-    @property
-    def runs(self) -> tuple[Entry, ...]:
-        """The entries that would run."""
-        return tuple(entry for entry in self.entries if entry.kind is Kind.RUN)
-
 
 def is_verb(verb: str) -> bool:
     """Return whether *verb* can be the name of a directory."""

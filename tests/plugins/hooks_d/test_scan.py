@@ -21,7 +21,7 @@ HOSTILE_VERBS = [
 
 def runs(*hooks: Path) -> list[str]:
     found = scan("deploy", [str(hook) for hook in hooks])
-    return [entry.path for entry in found.runs]
+    return [entry.path for entry in found.entries if entry.kind is Kind.RUN]
 
 
 def entry(folder: Path, name: str):
@@ -69,7 +69,7 @@ def test_hooks_directory_without_the_verb_is_one_that_decides_and_hides_nothing(
     hooks = make_hooks(tmp_path, _1="")
     found = scan("deploy", [str(hooks), str(other)])
     assert found.folders == (str(hooks), f"{hooks}/deploy", str(other))
-    assert [entry.name for entry in found.runs] == ["1"]
+    assert [(entry.name, entry.kind) for entry in found.entries] == [("1", Kind.RUN)]
 
 
 def test_verb_without_a_directory_costs_one_call(tmp_path, touched):
@@ -205,6 +205,7 @@ def test_names_that_are_not_utf8_are_skipped(tmp_path):
 def test_executable_is_found_under_a_profile_that_denies_faccessat2(tmp_path):
     """As by container runtimes that do not know it: access(2) then denies everything, by EPERM."""
     make_hooks(tmp_path, _1="")
-    source = f"from remaphore_plugins.hooks_d.scan import scan; print(len(scan('deploy', ['{tmp_path}/hooks.d']).runs))"
+    scanned = f"scan('deploy', ['{tmp_path}/hooks.d']).entries[0].kind"
+    source = f"from remaphore_plugins.hooks_d.scan import scan; print({scanned})"
     command = [*denying(1, "faccessat2"), sys.executable, "-c", source]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "run\n"
