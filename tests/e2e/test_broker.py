@@ -21,7 +21,7 @@ from tests.harness.certificates import Authority
 from tests.harness.fleet import Fleet
 from tests.harness.nats_server import connected, running
 from tests.harness.ports import free_port
-from tests.harness.processes import Process
+from tests.harness.processes import Process, children
 from tests.harness.seccomp import denying
 from tests.harness.waiting import until
 
@@ -269,5 +269,5 @@ def wait_for(condition, attempts=20):
 
 def server_of(process):
     """Return the pid of the nats-server that a broker has started."""
-    (pid,) = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children").read_text().split()
-    return int(pid)
+    (pid,) = children(process.popen.pid)
+    return pid

@@ -9,7 +9,6 @@ import signal
 import time
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from remaphore.tasks import spawn
 from tests.harness.factories import make_encoded, make_encoded_reply, make_key, make_message, make_peer
 from tests.harness.fleet import bus_of
 from tests.harness.nodes import make_config
-from tests.harness.processes import peak_mib
+from tests.harness.processes import children, peak_mib
 from tests.harness.waiting import until
 
 COUNT = 5_000
@@ -55,11 +54,6 @@ def accepted(process):
 
 def lost(process):
     return [line for line in process.lines if " message_dropped " in line or " message_rejected " in line]
-
-
-def children(process):
-    pid = process.popen.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def accept(process, count):
@@ -105,8 +99,8 @@ async def test_of_5000_requests_at_once_each_is_answered_whatever_becomes_of_the
         raws = burst(wants_reply=True)
         await asyncio.gather(*(bus.publish("remaphore.all", raw) for raw in raws))
         if number is not None:
-            await until(lambda: children(receiver))
-            for pid in children(receiver):
+            await until(lambda: children(receiver.popen.pid))
+            for pid in children(receiver.popen.pid):
                 os.kill(pid, number)
         wanted = {wire.digest(raw)[:12] for raw in raws}
         await until(lambda: wanted <= answered, limit=120)

@@ -40,6 +40,17 @@ def site(tmp_path, server):
     found.end()
 
 
+@pytest.fixture
+def own_site(tmp_path):
+    """A site whose server a test may stop."""
+    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
+    asyncio.run(server.start())
+    found = Site(tmp_path, server, "own")
+    yield found
+    found.end()
+    server.kill()
+
+
 HOWS = {
     "a command": (),
     "one that ignores TERM": ("ignores TERM",),
@@ -268,85 +279,67 @@ def test_where_all_of_it_was_frozen_the_token_refuses_what_is_left_of_it(site):
 
 
 @pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.long)])
-def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the_lease(tmp_path, how):
-    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
-    asyncio.run(server.start())
-    site = Site(tmp_path, server, "away")
-    try:
-        holder = site.hold("left", "--log-format", "json", ttl=TTL, how=("ignores TERM",))
-        waiter = site.wait_in_line("right", ttl=TTL)
-        since = time.monotonic_ns()
-        asyncio.run(server.pause() if how == "stopped" else server.stop(signal.SIGKILL))
-        all_gone(site, site.pids())
-        assert site.signs()[-1].time < since + TTL * SECOND  # of which it had renewed at most all
-        assert waiter.popen.poll() is None
-        if how == "stopped":
-            server.resume()
-        else:
-            asyncio.run(server.start())
-        assert waiter.finish()[0] == 0
-        assert holder.finish()[0] == 125
-        assert len(holder.events("lock_renewal_failed")) <= 1  # of many; none, if the guardian is quicker
-        (lost,) = holder.events("lock_lost")
-        assert lost["reason"] == "expired"
-        assert [event["signal"] for event in holder.events("command_terminated")] == ["SIGTERM", "SIGKILL"]
-        assert holder.events("lock_acquired", "lock_released") == holder.events()[:1]
-        assert site.overlaps() == 0
-        assert len(site.tokens()) == 2
-        assert site.tokens() == sorted(site.tokens())
-    finally:
-        site.end()
-        server.kill()
-
-
-def test_a_broker_that_is_killed_and_starts_again_changes_nothing(tmp_path):
-    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
-    asyncio.run(server.start())
-    site = Site(tmp_path, server, "restarted")
-    try:
-        holder = site.hold("left", "--log-format", "json", "--verbose", ttl=20.0)
-        waiter = site.wait_in_line("right", ttl=20.0)
-        asyncio.run(server.stop(signal.SIGKILL))
-        number = len(site.signs())
-        site.until(lambda: len(site.signs()) > number + 20)  # it continues meanwhile
+def test_a_broker_that_is_away_longer_than_the_lease_ends_the_command_before_the_lease(own_site, how):
+    server, site = own_site.server, own_site
+    holder = site.hold("left", "--log-format", "json", ttl=TTL, how=("ignores TERM",))
+    waiter = site.wait_in_line("right", ttl=TTL)
+    since = time.monotonic_ns()
+    asyncio.run(server.pause() if how == "stopped" else server.stop(signal.SIGKILL))
+    all_gone(site, site.pids())
+    assert site.signs()[-1].time < since + TTL * SECOND  # of which it had renewed at most all
+    assert waiter.popen.poll() is None
+    if how == "stopped":
+        server.resume()
+    else:
         asyncio.run(server.start())
-        holder.wait_for("broker_reconnected")
-        assert holder.stop()[0] == 128 + signal.SIGTERM
-        assert [event["signal"] for event in holder.events("signal_forwarded")] == ["SIGTERM"]
-        assert holder.events("lock_lost", "command_terminated") == []
-        assert waiter.finish()[0] == 0
-        assert site.overlaps() == 0
-        assert len(site.tokens()) == 2
-    finally:
-        site.end()
-        server.kill()
+    assert waiter.finish()[0] == 0
+    assert holder.finish()[0] == 125
+    assert len(holder.events("lock_renewal_failed")) <= 1  # of many; none, if the guardian is quicker
+    (lost,) = holder.events("lock_lost")
+    assert lost["reason"] == "expired"
+    assert [event["signal"] for event in holder.events("command_terminated")] == ["SIGTERM", "SIGKILL"]
+    assert holder.events("lock_acquired", "lock_released") == holder.events()[:1]
+    assert site.overlaps() == 0
+    assert len(site.tokens()) == 2
+    assert site.tokens() == sorted(site.tokens())
 
 
-def test_a_restored_backup_of_the_broker_is_said_and_the_command_runs(tmp_path):
-    server = NatsServer(tmp_path / "server", jetstream_config(tmp_path / "data"))
+def test_a_broker_that_is_killed_and_starts_again_changes_nothing(own_site):
+    server, site = own_site.server, own_site
+    holder = site.hold("left", "--log-format", "json", "--verbose", ttl=20.0)
+    waiter = site.wait_in_line("right", ttl=20.0)
+    asyncio.run(server.stop(signal.SIGKILL))
+    number = len(site.signs())
+    site.until(lambda: len(site.signs()) > number + 20)  # it continues meanwhile
     asyncio.run(server.start())
-    site = Site(tmp_path, server, "restored")
-    try:
-        asyncio.run(server.stop())
-        shutil.copytree(tmp_path / "data", tmp_path / "backup")
-        asyncio.run(server.start())
-        done = site.run("left", "lock", "deploy", "--", "true")
-        assert (done.returncode, done.stderr) == (0, "")
-        asyncio.run(server.stop())
-        shutil.rmtree(tmp_path / "data")
-        shutil.copytree(tmp_path / "backup", tmp_path / "data")
-        asyncio.run(server.start())
-        done = site.run("left", "lock", "--log-format", "json", "deploy", "--", "echo", "it runs")
-        assert (done.returncode, done.stdout) == (0, "it runs\n")
-        assert "remaphore: warning: the data of stream restored-coord was set back" in done.stderr
-        assert '"event": "stream_set_back"' in done.stderr
-        listed = site.run("left", "lock", "list")
-        assert listed.returncode == 0
-        assert "coordination init --recreate" in listed.stderr
-        assert site.run("right", "lock", "list").stderr == ""  # it has seen nothing
-    finally:
-        site.end()
-        server.kill()
+    holder.wait_for("broker_reconnected")
+    assert holder.stop()[0] == 128 + signal.SIGTERM
+    assert [event["signal"] for event in holder.events("signal_forwarded")] == ["SIGTERM"]
+    assert holder.events("lock_lost", "command_terminated") == []
+    assert waiter.finish()[0] == 0
+    assert site.overlaps() == 0
+    assert len(site.tokens()) == 2
+
+
+def test_a_restored_backup_of_the_broker_is_said_and_the_command_runs(tmp_path, own_site):
+    server, site = own_site.server, own_site
+    asyncio.run(server.stop())
+    shutil.copytree(tmp_path / "data", tmp_path / "backup")
+    asyncio.run(server.start())
+    done = site.run("left", "lock", "deploy", "--", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+    asyncio.run(server.stop())
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(tmp_path / "backup", tmp_path / "data")
+    asyncio.run(server.start())
+    done = site.run("left", "lock", "--log-format", "json", "deploy", "--", "echo", "it runs")
+    assert (done.returncode, done.stdout) == (0, "it runs\n")
+    assert "remaphore: warning: the data of stream own-coord was set back" in done.stderr
+    assert '"event": "stream_set_back"' in done.stderr
+    listed = site.run("left", "lock", "list")
+    assert listed.returncode == 0
+    assert "coordination init --recreate" in listed.stderr
+    assert site.run("right", "lock", "list").stderr == ""  # it has seen nothing
 
 
 def test_release_now_frees_the_lock_of_a_machine_that_is_off(site):

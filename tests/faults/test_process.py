@@ -26,7 +26,7 @@ from tests.faults.conftest import MakeSite
 from tests.faults.fault_site import ask, asked, meet, said
 from tests.harness.factories import NOW, make_encoded, make_gate
 from tests.harness.nats_server import NatsServer, connected
-from tests.harness.processes import Process, children, descriptors, threads
+from tests.harness.processes import Process, child_states, descriptors, threads
 from tests.harness.verifying import for_each
 from tests.harness.waiting import until
 
@@ -195,7 +195,7 @@ async def counts(daemon: Process) -> tuple[int, int, list[str], int]:
     before = sum(line.startswith("tasks ") for line in daemon.lines)
     daemon.popen.send_signal(signal.SIGUSR1)
     tasks = await said(daemon, "tasks ", times=before + 1)
-    return descriptors(pid), threads(pid), children(pid), int(tasks[-1].split()[1])
+    return descriptors(pid), threads(pid), child_states(pid), int(tasks[-1].split()[1])
 
 
 async def at_rest(daemon: Process) -> tuple[int, int, list[str], int]:

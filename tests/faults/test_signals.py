@@ -20,7 +20,7 @@ from tests.faults.conftest import MakeSite
 from tests.faults.fault_site import FaultSite, said
 from tests.faults.test_broker_away import manager
 from tests.harness.nats_server import NatsServer
-from tests.harness.processes import Process
+from tests.harness.processes import Process, children
 from tests.harness.waiting import until
 
 # The installed command after FIRST, which stands for what its caller or this machine has done.
@@ -179,10 +179,8 @@ def works(*command: str) -> bool:
 
 async def first_child(process: Process) -> list[int]:
     """Return the pid of the child of *process*, once it has one."""
-    children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
-    found: list[int] = []
-    await until(lambda: found.extend(map(int, children.read_text().split())) or found)
-    return found
+    await until(lambda: children(process.popen.pid))
+    return children(process.popen.pid)
 
 
 def caught(pid: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
+OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")  # of pip
 SECONDS = 120  # for any one command; nothing takes that long unless it is broken
 
 
@@ -41,8 +42,7 @@ class FreshVenv:
 
     def install(self, *words: str | Path) -> None:
         """Run `pip install` here, with the running environment's pip, and take nothing from an index."""
-        offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
-        _checked(sys.executable, "-m", "pip", "--python", self.python, "install", *offline, *words)
+        _checked(sys.executable, "-m", "pip", "--python", self.python, "install", *OFFLINE, *words)
 
     def run(self, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run a program of this environment, such as `python` or `remaphore`, to its end."""
@@ -58,8 +58,7 @@ def build_wheel(source: Path, folder: Path) -> Path:
 
 def build_wheels(folder: Path, *sources: Path) -> list[Path]:
     """Build the wheel of the project in each of *sources* into the new directory *folder*, and return their paths."""
-    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q")
-    _checked(sys.executable, "-m", "pip", "wheel", *offline, "-w", folder, *sources)
+    _checked(sys.executable, "-m", "pip", "wheel", *OFFLINE, "-w", folder, *sources)
     return [*folder.glob("*.whl")]
 
 

@@ -20,8 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from remaphore.tasks import spawn
-from tests.harness.lock_processes import PROGRAM, ROOT, children
+from tests.harness.lock_processes import PROGRAM, ROOT
 from tests.harness.node_files import Entry, write_toml
+from tests.harness.processes import children
 
 # LOCK_RUN is in the environment of all that the workers start, and names their folder.
 COMMAND = """import os, signal, sys, time

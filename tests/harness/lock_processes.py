@@ -17,7 +17,7 @@ from remaphore.coordination.lock_states import LockState, states
 from remaphore.coordination.setup import make_streams
 from tests.harness.nats_server import NatsServer, connected
 from tests.harness.node_files import Entry, write_toml
-from tests.harness.processes import SECONDS, Process
+from tests.harness.processes import SECONDS, Process, children
 from tests.harness.programs import alive
 from tests.harness.waiting import until
 
@@ -166,8 +166,3 @@ class Site:
                     os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.end()
-
-
-def children(pid: int) -> list[int]:
-    """Return the pids of the children of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -109,11 +109,15 @@ def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-def children(pid: int) -> list[str]:
+def children(pid: int) -> list[int]:
+    """Return the pids of the children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def child_states(pid: int) -> list[str]:
     """Return the state of each child of a process: Z is a zombie."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     states = []
-    for child in found:
+    for child in children(pid):
         try:
             states.append(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0])
         except FileNotFoundError:  # reaped meanwhile

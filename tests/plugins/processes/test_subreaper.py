@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remaphore_plugins.processes import subreaper
-from tests.harness.processes import own_children
+from tests.harness.processes import children, own_children
 from tests.harness.programs import alive, handled, hooks_plugin, make_hooks, pid_in, start
 from tests.harness.waiting import until
 
@@ -247,9 +247,9 @@ def test_as_pid_1_orphans_of_others_are_reaped_before_any_handler_has_run(plugin
         pytest.skip("this machine permits no pid namespace")
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as daemon:
         assert daemon.stdout.readline() == "ready\n", daemon.stderr.read()
-        [pid] = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        [pid] = children(daemon.pid)
         orphan = "(true & true & setsid true &)"
-        entered = subprocess.run(["nsenter", "-t", pid, "-p", "-m", "sh", "-c", orphan], check=False)
+        entered = subprocess.run(["nsenter", "-t", str(pid), "-p", "-m", "sh", "-c", orphan], check=False)
         out, errors = daemon.communicate("\n", timeout=60)
     assert entered.returncode == 0
     assert (out, errors) == ("7\n", "")
