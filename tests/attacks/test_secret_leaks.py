@@ -310,8 +310,8 @@ def test_a_private_key_given_as_a_public_one_is_not_repeated(words, secret, caps
     assert "this is a" in shown.err
 
 
-@pytest.mark.parametrize("words", ["explain --from", "peer show", "peer remove"])
-def test_a_private_key_given_as_a_peer_is_not_repeated(words, tmp_path, capsys):
+@pytest.mark.parametrize("words", ["explain --from", "peer show", "peer remove", "identity default", "identity remove"])
+def test_a_private_key_given_as_a_peer_or_identity_is_not_repeated(words, tmp_path, capsys):
     config = tmp_path / "remaphore.toml"
     assert main(["init", "-c", str(config), "--destination", "com.example.one"]) == 0
     capsys.readouterr()

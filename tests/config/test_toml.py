@@ -186,13 +186,3 @@ def test_a_private_key_that_is_not_the_identitys_is_refused_and_not_quoted(tmp_p
     assert f"{caught.value}; hint: {caught.value.hint}" == (
         f"{file}: private key, named by identities[0].private_key_file of remaphore.toml: {problem}"
     )
-
-
-def test_a_private_key_that_others_can_read_is_refused_with_the_chmod_line(tmp_path):
-    file = tmp_path / "ops.key"
-    file.write_text(OURS.reveal())
-    file.chmod(0o644)
-    with pytest.raises(ConfigError) as caught:
-        read(MINIMAL, tmp_path).identities[0].load()
-    assert str(caught.value).endswith("others can read it (mode 0644)")
-    assert caught.value.hint == f"chmod 0600 {file}"

@@ -15,6 +15,7 @@ segments = st.sampled_from(
     ["", "a", "b", "ab", "aba", "*", "**", "a*", "*b", "a*b", "a*a", "ab*ba", "*a*", "a**", "***"]
 )
 dotted = st.lists(segments, min_size=1, max_size=4).map(".".join) | st.text("ab.*", max_size=8)
+anything = dotted | st.text(max_size=12)
 
 
 def reference(destination: str, pattern: str) -> bool:
@@ -32,7 +33,7 @@ def segment_expression(segment: str) -> str:
 
 
 @settings(bounded, max_examples=500)
-@given(dotted, dotted)
+@given(anything, anything)
 @example("", "**")
 @example("", "")
 @example("com", "com.**")
@@ -46,12 +47,6 @@ def test_matches_what_an_independent_reference_matches(destination: str, pattern
 def test_a_name_is_reached_by_itself_and_by_everybody(destination: str) -> None:
     assert matches(destination, destination)
     assert matches(destination, "**")
-
-
-@bounded
-@given(st.text(max_size=12), st.text(max_size=12))
-def test_any_two_texts_get_an_answer(destination: str, pattern: str) -> None:
-    assert matches(destination, pattern) is reference(destination, pattern)
 
 
 @pytest.mark.parametrize("pattern", ["*", "**", "h*st", "com.*"])

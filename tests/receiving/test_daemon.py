@@ -153,15 +153,6 @@ async def test_a_failing_plugin_is_minus_one_and_the_daemon_continues(running):
         assert await ask(asking(broker), "echo", "x") == (0, b"x")
 
 
-async def test_a_verb_that_hangs_delays_no_other(running):
-    broker = MemoryBroker()
-    async with running(broker) as (_, plugin):
-        await asking(broker).send("wait")
-        for number in range(20):
-            assert await ask(asking(broker), "echo", str(number)) == (0, b"%d" % number)
-        assert plugin.stats().queues["wait"].running == 1
-
-
 async def test_a_full_queue_rejects_a_request_as_busy_and_everything_is_counted(running):
     broker = MemoryBroker()
     config = replace(make_config(2), verbs={"wait": VerbSettings(queue=2)})

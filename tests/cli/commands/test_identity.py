@@ -90,11 +90,3 @@ def test_the_list_has_the_default_identity_first(run, left):
 def test_a_legacy_configuration_is_not_edited(run, tmp_path, action):
     (tmp_path / "old.conf").write_text("")
     rejected(run(f"identity {action} -c old.conf"), "remaphore config convert old.conf")
-
-
-def test_a_private_key_in_the_place_of_a_public_one_is_not_repeated(run, left):
-    secret = make_key(3).reveal()
-    for action in ("default", "remove"):
-        done = run(["identity", action, secret])
-        rejected(done, "this is a private key")
-        assert secret[:12] not in done[2]
