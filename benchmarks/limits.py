@@ -30,7 +30,8 @@ from benchmarks.report import CORES
 
 L1_SECONDS = 0.3
 L2_MESSAGES = 50_000
-L4_STARTS = 100
+L4_STARTS = 1000
+COMMITS = 50
 FOLDER = Path(__file__).parents[1]
 TRUE = "/bin/true"
 
@@ -49,24 +50,24 @@ class Speed(NamedTuple):
         return cls(*(sum(both) / 2 for both in zip(before, after, strict=True)))
 
 
-def verifications(seconds: float = L1_SECONDS) -> Speed:
-    """Measure L1 for *seconds*."""
+def verifications() -> Speed:
+    """Measure L1."""
     public, secret = bindings.crypto_sign_seed_keypair(os.urandom(32))
     signed = bindings.crypto_sign(b"x" * 400, secret)
     for _ in range(200):
         bindings.crypto_sign_open(signed, public)
     done, begin, cpu = 0, time.perf_counter(), time.thread_time()
-    while (taken := time.perf_counter() - begin) < seconds:
+    while (taken := time.perf_counter() - begin) < L1_SECONDS:
         for _ in range(100):
             bindings.crypto_sign_open(signed, public)
         done += 100
     return Speed(done / taken, done / (time.thread_time() - cpu))
 
 
-def verifications_of_two(seconds: float = L1_SECONDS) -> float:
+def verifications_of_two() -> float:
     """Measure L1₂: verifications a second of two processes at once, together."""
-    code = f"from benchmarks.limits import verifications; print(verifications({seconds}).per_second)"
-    return sum(map(float, _outputs([sys.executable, "-c", code], processes=2)))
+    code = "from benchmarks.limits import verifications; print(verifications().per_second)"
+    return sum(map(float, _outputs([sys.executable, "-c", code])))
 
 
 def of_one_of_two(l1: float, of_two: float) -> float:
@@ -120,7 +121,7 @@ def interpreter_seconds() -> float:
     return run_seconds([sys.executable, "-c", "pass"])
 
 
-def spawn_seconds(starts: int = L4_STARTS) -> float:
+def spawn_seconds(starts: int) -> float:
     """Measure L4, the mean of *starts*."""
     begin = time.perf_counter()
     for _ in range(starts):
@@ -128,25 +129,25 @@ def spawn_seconds(starts: int = L4_STARTS) -> float:
     return (time.perf_counter() - begin) / starts
 
 
-def commit_seconds(folder: Path, commits: int = 50) -> float:
-    """Return how long SQLite takes to make one row durable in *folder*, as the ledger does; the median of *commits*."""
+def commit_seconds(folder: Path) -> float:
+    """Return how long SQLite takes to make one row durable in *folder*, as the ledger does; the median of some."""
     path, taken = folder / f"commit-{time.monotonic_ns()}", []
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (row);")
-        for _ in range(commits):
+        for _ in range(COMMITS):
             begin = time.perf_counter()
             database.execute("INSERT INTO rows VALUES (1)")
             taken.append(time.perf_counter() - begin)
     return statistics.median(taken)
 
 
-def spawns_per_second(processes: int = 2, starts: int = 1000) -> float:
-    """Return how often *processes* at the same time start /bin/true and wait for it, together, a second."""
-    code = f"from benchmarks.limits import spawn_seconds; print(1 / spawn_seconds({starts}))"
-    return sum(map(float, _outputs([sys.executable, "-c", code], processes=processes)))
+def spawns_per_second() -> float:
+    """Return how often two processes at the same time start /bin/true and wait for it, together, a second."""
+    code = f"from benchmarks.limits import spawn_seconds; print(1 / spawn_seconds({L4_STARTS}))"
+    return sum(map(float, _outputs([sys.executable, "-c", code])))
 
 
-def _outputs(words: list[str], *, processes: int) -> list[str]:
-    """Return what *processes*, which run at the same time, print."""
-    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=FOLDER) for _ in range(processes)]
+def _outputs(words: list[str]) -> list[str]:
+    """Return what two processes of *words*, which run at the same time, print."""
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=FOLDER) for _ in range(2)]
     return [process.communicate()[0] for process in running]

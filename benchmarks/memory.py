@@ -42,7 +42,7 @@ print(json.dumps({"load": seconds, "few": min(r[0] for r in rounds), "many": min
 """
 
 
-def daemon_memory(receiver: Receiver, *, messages: int = MESSAGES) -> Samples:
+def daemon_memory(receiver: Receiver, *, messages: int) -> Samples:
     """Return the memory of an idle daemon, and its growth over the second half of *messages*, if there are any."""
     with daemon.running(receiver.config, hooks=receiver.hooks) as running, RawClient(receiver.url) as client:
         running.counts()  # a daemon that has been scraped

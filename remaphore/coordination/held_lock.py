@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Locks:
 
 
 @asynccontextmanager
-async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] = boottime) -> AsyncIterator[HeldLock]:
+async def holding(lock: Lock, *, wait: float | None) -> AsyncIterator[HeldLock]:
     """Hold *lock* in a block; see `Node.lock`. Raise NotAcquiredError, or LeaseLostError if it is lost meanwhile."""
     told: deque[Waiting] = deque(maxlen=1)
     lease = await lock.take(wait=wait, on_waiting=told.append)
@@ -94,7 +94,7 @@ async def holding(lock: Lock, *, wait: float | None, clock: Callable[[], float] 
     tasks: list[asyncio.Task[Any]] = []
     try:
         tasks.append(keeping := spawn(lock.keep(lease), name="keep the lock"))
-        tasks.append(watching := spawn(_watch(lock, keeping, held, task, clock), name="watch the lock"))
+        tasks.append(watching := spawn(_watch(lock, keeping, held, task), name="watch the lock"))
         yield held
     except asyncio.CancelledError:
         if not held.lost.is_set() or task.uncancel() > before:
@@ -121,9 +121,7 @@ async def _take_back_cancellation(task: asyncio.Task[object]) -> None:
         await asyncio.sleep(0)
 
 
-async def _watch(
-    lock: Lock, keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object], clock: Callable[[], float]
-) -> LeaseLostError:
+async def _watch(lock: Lock, keeping: asyncio.Task[None], held: HeldLock, task: asyncio.Task[object]) -> LeaseLostError:
     """Cancel *task* when the lease is lost, or not renewed in time; return the error to raise there.
 
     Whatever fails here: a lease that is not watched counts as lost.
@@ -132,7 +130,7 @@ async def _watch(
     error: BaseException | None = None
     try:
         while not keeping.done():
-            left = lease.deadline - lease.terms.ttl * GRACE - clock()
+            left = lease.deadline - lease.terms.ttl * GRACE - boottime()
             if left <= 0:
                 error = LeaseLostError(f"lock {lease.terms.name} lost: not renewed in time")
                 lock.events.lost(lease, detail=str(error))

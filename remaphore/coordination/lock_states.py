@@ -91,10 +91,8 @@ async def states(jetstream: JetStream, config: Config, name: str | None = None) 
     return list(await asyncio.gather(*map(state, sorted(places))))
 
 
-async def evict(
-    jetstream: JetStream, config: Config, name: str, *, now: bool = False, slot: int | None = None
-) -> list[SlotState]:
-    """End the leases of the lock *name*, or of one *slot* of it; return the slots that were not free.
+async def evict(jetstream: JetStream, config: Config, name: str, *, now: bool = False) -> list[SlotState]:
+    """End the leases of the lock *name*; return the slots that were not free.
 
     Their holders end their commands, and then free them. now: the slots may be taken before that, so that the commands
     of two holders may run at one time; also what junk blocks can be taken then. Raise NotPermittedError if the default
@@ -105,7 +103,7 @@ async def evict(
     ended = []
     for state in await states(jetstream, config, name):
         for found in state.slots:
-            if slot not in (None, found.index) or (found.holder is None and not found.problem):
+            if found.holder is None and not found.problem:
                 continue
             where = f"{jetstream.root}.coord.lock.{name}.{found.index}"
             for _ in range(_TRIES):

@@ -17,7 +17,7 @@ _RELOAD = "systemctl daemon-reload"
 _MAX_COMMAND = 8192  # characters; shlex copies a word for each of its characters, so a long one takes quadratic time
 
 
-def check_units(root: Path = Path("/")) -> Iterator[Finding]:
+def check_units(root: Path) -> Iterator[Finding]:
     """Yield the findings about the unit files remaphore*.service below *root*; paths in them are relative to it too."""
     for name, path in sorted(find_units(root).items()):
         if path.resolve() == Path("/dev/null"):

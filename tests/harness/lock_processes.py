@@ -105,9 +105,9 @@ class Site:
         """Return the command that writes signs."""
         return (sys.executable, "-S", "-c", SIGNS, str(self.signs_file), *how)
 
-    def wait_in_line(self, node: str, *words: object, name: str = "deploy", ttl: float = 2.0) -> Process:
+    def wait_in_line(self, node: str, *words: object, ttl: float) -> Process:
         """Start a command that writes one sign, and return once it waits for the lock."""
-        process = self.start(node, "lock", "--ttl", f"{ttl}s", *words, name, "--", *self.writer("once"))
+        process = self.start(node, "lock", "--ttl", f"{ttl}s", *words, "deploy", "--", *self.writer("once"))
         process.wait_for("held by")
         return process
 

@@ -275,8 +275,8 @@ def exit_code(summary: Summary, *, check: bool, quorum: ReplyQuorum | None = Non
 def collector_options(
     options: Request,
     destinations: Sequence[str],
-    save: Callable[[bytes], None] | None = None,
-    quorum: ReplyQuorum | None = None,
+    save: Callable[[bytes], None] | None,
+    quorum: ReplyQuorum | None,
 ) -> dict[str, object]:
     """Return the options of the plugin reply-collector: how to print the replies of *destinations*.
 
