@@ -15,8 +15,8 @@ import pytest
 
 from remaphore.coordination.jetstream import JetStream
 from remaphore.coordination.setup import make_streams
+from tests.e2e.lock_fleet import COMMAND, NAMES, SLOTS, Account, Fleet
 from tests.harness import nats_cluster
-from tests.harness.lock_fleet import COMMAND, NAMES, SLOTS, Account, Fleet
 from tests.harness.nats_server import NatsServer, connected, jetstream_config
 from tests.harness.proxies import proxied
 
