@@ -11,7 +11,7 @@ from remaphore.agent import frames
 from remaphore.agent.feeds import Feeds
 from remaphore.agent.head import Head
 from remaphore.agent.refusal import RefusedError
-from remaphore.agent.session import End, Session
+from remaphore.agent.session import SAME_RELEASE, End, Session
 from remaphore.errors import DecodeError, TransportError, with_hint
 from remaphore.node import Node
 from remaphore.protocol import subject
@@ -113,7 +113,7 @@ class Receiving:
             try:
                 digest, reply = frames.decode_answer(await self._session.next_answer())
             except DecodeError as error:
-                raise RefusedError("protocol", str(error), hint="use the client of the same remaphore") from None
+                raise RefusedError("protocol", str(error), hint=SAME_RELEASE) from None
             message = self._unanswered.pop(digest, None)
             if message is None:
                 what = "the reply is to no message that was passed on here and wants one"

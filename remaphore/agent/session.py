@@ -30,6 +30,7 @@ ANSWER_BYTES = 1024
 IDLE_SECONDS = 60.0
 # How long what a client still writes is read after the end: it would get EPIPE in place of the end otherwise.
 LINGER_SECONDS = 1.0
+SAME_RELEASE = "use the client of the same remaphore"  # the hint where a client writes what it should not
 
 
 class End(NamedTuple):
@@ -165,7 +166,7 @@ class Session:
                 header = await self._reader.readexactly(frames.HEADER_BYTES)
                 size = int.from_bytes(header[1:], "big")
                 if header[:1] != kind:
-                    raise RefusedError("protocol", f"the first byte is not that of a {name}", hint=_VERSIONS)
+                    raise RefusedError("protocol", f"the first byte is not that of a {name}", hint=SAME_RELEASE)
                 if size > limit:
                     raise RefusedError("protocol", f"a {name} of {size} bytes, the limit is {limit}", hint="send less")
                 if not self._account.reserve(size):
@@ -187,7 +188,7 @@ class Session:
                 header = await self._reader.readexactly(frames.HEADER_BYTES)
                 size = int.from_bytes(header[1:], "big")
                 if self.head.operation != frames.RECEIVE or header[:1] != frames.ANSWER or size > frames.MAX_BODY_BYTES:
-                    raise RefusedError("protocol", "the client writes what it may not write now", hint=_VERSIONS)
+                    raise RefusedError("protocol", "the client writes what it may not write now", hint=SAME_RELEASE)
                 if not self._account.reserve(size + ANSWER_BYTES):
                     raise RefusedError(
                         "overflow", "the agent holds too many bytes for you, or for all", hint="reply with less"
@@ -198,6 +199,3 @@ class Session:
             raise RefusedError(
                 "cancelled", what, hint="close or shut down the connection after the last frame"
             ) from None
-
-
-_VERSIONS = "use the client of the same remaphore"

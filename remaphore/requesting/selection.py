@@ -13,6 +13,8 @@ from remaphore.requesting import suggestion
 from remaphore.requesting.suggestion import MAX_NAMED, alternatives
 from remaphore.text import natural_key
 
+_FIRST_PEER = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+
 
 def select(config: Config, patterns: Iterable[str], excluded: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the destinations of the peers that *patterns* match and *excluded* do not, each once, in natural order.
@@ -66,7 +68,7 @@ def expect_senders(config: Config, pattern: str, verbs: Iterable[str] | None) ->
         hint = f"permit it: remaphore peer permit {shlex.join(words)}"
     elif not config.peers:
         what = f"no peers in {config.source}"
-        hint = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+        hint = _FIRST_PEER
     elif peers.addressed(config.peers, pattern):
         what = f"{pattern!r} matches no peer but this node, which does not wait for itself"
         hint = "use a pattern that matches other peers"
@@ -79,7 +81,7 @@ def expect_senders(config: Config, pattern: str, verbs: Iterable[str] | None) ->
 def no_receivers(config: Config, patterns: Sequence[str], known: Sequence[str]) -> NoReceiversError:
     """Return the error that no peer matches any of *patterns*, with what may have been meant as its hint."""
     if not config.peers:
-        hint = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
+        hint = _FIRST_PEER
         return NoReceiversError(f"no known receivers: no peers in {config.source}", hint=hint)
     first = peers.by_key(config.peers)
     for peer in config.peers:
