@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
-from remaphore.cli.commands.request import Request, batch_plan
 from remaphore.cli.route import Route
 from remaphore.cli.writer import MAX_BEHIND, Writer
 from remaphore.errors import RemaphoreError, cause
@@ -25,6 +24,8 @@ from remaphore.tasks import deadline_after, seconds_until
 
 if TYPE_CHECKING:
     import pluggy
+
+    from remaphore.cli.commands.request import Request
 
 HOOK_SECONDS = 5.0
 
@@ -101,7 +102,7 @@ async def collect(
 
     *dropped* gets the reasons of the drops.
     """
-    plan = batch_plan(options)
+    plan = options.batch_plan()
     deadline = deadline_after(options.timeout)
 
     def on_drop(drop: Drop) -> None:

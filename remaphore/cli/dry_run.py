@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from remaphore.cli import output
-from remaphore.cli.commands.request import Request, destinations_of
 from remaphore.errors import NoReceiversError
 from remaphore.protocol.quorum import ReplyQuorum
 
 if TYPE_CHECKING:
+    from remaphore.cli.commands.request import Request
     from remaphore.config.settings import Config
     from remaphore.requesting.rollout import BatchPlan
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def dry_run(options: Request, config: Config, plan: BatchPlan | None) -> int:
     """Print what would happen to each known destination; return 0. Raise NotPermittedError or NoReceiversError."""
     try:
-        destinations = destinations_of(options, config)
+        destinations = options.destinations(config)
     except NoReceiversError:
         _print_targets(options, config, ())
         raise

@@ -107,6 +107,36 @@ class Request(requests.OutgoingMessage):
             report=True,
         )
 
+    def batch_plan(self) -> BatchPlan | None:
+        """Return how the destinations are asked in batches; None if all are asked at once."""
+        from remaphore.requesting.rollout import BatchPlan
+
+        if not self.batch:
+            return None
+        return BatchPlan(size=self.batch, percent=self.percent, pause=self.pause, stop_after=self.stop_after)
+
+    def destinations(self, config: Config, *, may_be_unknown: bool = False) -> tuple[str, ...]:
+        """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError.
+
+        may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
+        """
+        from remaphore.protocol.peers import names
+        from remaphore.requesting.requester import expect
+
+        if self.selection is None:
+            try:
+                return names(expect(config, self.to))
+            except NoReceiversError:
+                if may_be_unknown:
+                    return (self.to,)
+                raise
+        found = self.selection.destinations(config, verb=self.verb)
+        if not found:
+            what = "failed, rejected the message, is missing, or was not asked"
+            but = "; those of --except do not count" if self.selection.excluded else ""
+            output.notice(f"nothing to retry: no destination in {self.selection.retried} {what}{but}")
+        return found
+
 
 class Batch(NamedTuple):
     """The value of --batch: a number of destinations, or a percentage of all."""
@@ -201,11 +231,11 @@ def run(options: Request) -> int:
     config = route.config
     requests.check_words(options, config)
     requests.warn_of_default_verb(options)
-    plan = batch_plan(options)
+    plan = options.batch_plan()
     if options.dry_run:
         return dry_run(options, config, plan)
     config.sender(options.verb, options.key)
-    destinations = destinations_of(options, config, may_be_unknown=bool(route.agent))
+    destinations = options.destinations(config, may_be_unknown=bool(route.agent))
     if not destinations:
         return 0
     quorum = ReplyQuorum.of(options.require, len(destinations), fail_fast=options.fail_fast)
@@ -291,35 +321,3 @@ def collector_options(
         "summary": options.report,
         "progress": options.report and not options.verbose,  # with --verbose the log shows the progress
     }
-
-
-def batch_plan(options: Request) -> BatchPlan | None:
-    """Return how the destinations are asked in batches; None if all are asked at once."""
-    from remaphore.requesting.rollout import BatchPlan
-
-    if not options.batch:
-        return None
-    return BatchPlan(size=options.batch, percent=options.percent, pause=options.pause, stop_after=options.stop_after)
-
-
-def destinations_of(options: Request, config: Config, *, may_be_unknown: bool = False) -> tuple[str, ...]:
-    """Return the destinations to ask; none, with a notice, if --retry finds nothing to do. Raise NoReceiversError.
-
-    may_be_unknown: the agent says whether it has no such peer, or whether its rules do not permit it to us.
-    """
-    from remaphore.protocol.peers import names
-    from remaphore.requesting.requester import expect
-
-    if options.selection is None:
-        try:
-            return names(expect(config, options.to))
-        except NoReceiversError:
-            if may_be_unknown:
-                return (options.to,)
-            raise
-    found = options.selection.destinations(config, verb=options.verb)
-    if not found:
-        what = "failed, rejected the message, is missing, or was not asked"
-        but = "; those of --except do not count" if options.selection.excluded else ""
-        output.notice(f"nothing to retry: no destination in {options.selection.retried} {what}{but}")
-    return found
