@@ -1,7 +1,7 @@
 """The only way to start an asyncio task (the linter bans the raw calls), and the only way to run a main coroutine.
 
 It is in the lowest layer, with errors and logs, because transport, hooks, requesting and receiving all start tasks
-and none of them may import another for it.
+and none of them may import another for it. Their deadlines, by the clock of the loop, are computed here too.
 """
 
 from __future__ import annotations
