@@ -204,15 +204,21 @@ async def test_without_a_broker_the_block_ends_before_others_may_have_the_lock(t
         assert (node.lock_stats["a"].lost, node.lock_stats["a"].held) == ({"expired": 1}, 0)
 
 
-async def test_a_lease_that_cannot_be_watched_counts_as_lost(streams_of: StreamsOf) -> None:
-    def clock() -> float:
+async def test_a_lease_that_cannot_be_watched_counts_as_lost(
+    streams_of: StreamsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved() -> float:
         raise MemoryError
 
+    async def hold(lock: Lock) -> None:
+        async with holding(lock, wait=0):
+            monkeypatch.setattr(held_lock, "boottime", starved)
+            await asyncio.Event().wait()
+
     async with streams_of() as (js, _, root):
-        lock = Lock(js, lock_config(1, root=root), name="deploy")
         with pytest.raises(LeaseLostError, match="lost: MemoryError"):
-            async with holding(lock, wait=0, clock=clock):
-                await asyncio.Event().wait()
+            await hold(Lock(js, lock_config(1, root=root), name="deploy"))
+        monkeypatch.undo()
         async with holding(Lock(js, lock_config(2, root=root), name="deploy"), wait=0):
             pass
 
