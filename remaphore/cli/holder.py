@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from remaphore import nodeset
@@ -113,7 +113,7 @@ class Holder:
             nonlocal announced
             if self._waiting is not None and not announced and loop.time() >= due:
                 announced = True
-                say(self._describe())
+                self._explain()
 
         def update(waiting: Waiting) -> None:
             self._waiting = waiting
@@ -125,10 +125,16 @@ class Holder:
         finally:
             announcement.cancel()
         if lease is None:
-            say(f"{self._describe()}; not acquired")
+            self._explain("; not acquired")
             if self._waiting and wait is not None and wait < (quiet := quiet_time(self._waiting.holders)):
                 say(f"hint: if its holder is gone, wait for longer than its --ttl: --wait {quiet + 1}s")
         return lease
+
+    def _explain(self, result: str = "") -> None:
+        """Say why the lock is not free, then the *result*, and how to permit a peer whose record does not count."""
+        say(f"{self._describe()}{result}")
+        if self._waiting and (hint := permission_hint(self._waiting.problems)):
+            say(f"hint: {hint}")
 
     def _describe(self) -> str:
         """Return who holds the lock for which we wait, and how many wait before us."""
@@ -267,6 +273,14 @@ def say_not_executed(program: str, error: OSError) -> int:
     say(f"error: {program}: {what}")
     say(f"hint: {hint}")
     return holding.EXIT_NOT_FOUND if missing else holding.EXIT_CANNOT_EXECUTE
+
+
+def permission_hint(problems: Iterable[str]) -> str:
+    """Return how to let the records of a peer count, if one of the *problems* is that it lacks a permission here."""
+    texts = (problem.partition("may not use ")[2] for problem in problems)
+    missing = ",".join(dict.fromkeys(text.split()[0] for text in texts if text))
+    permit = f"remaphore peer permit NODE --allow {missing} (an unknown key: remaphore peer add)"
+    return f"if that node may use the lock, permit it here: {permit}" if missing else ""
 
 
 def quiet_time(found: Sequence[HolderOf]) -> int:

@@ -97,7 +97,7 @@ def add_options(parser: Parser) -> None:
         default=SUPPRESS,
         help="wait at most TIME, such as 10m (default: no limit)",
     )
-    add(*("-n", "--no-wait"), dest="wait", action="store_const", const=0.0, default=SUPPRESS, help="do not wait for it")
+    wait(*("-n", "--no-wait"), dest="wait", action="store_const", const=0.0, default=SUPPRESS, help="do not wait")
     add(
         *("-E", "--conflict-exit-code"),
         type=exit_code,

@@ -283,7 +283,11 @@ class Acquisition:
     def _reason(self) -> Waiting:
         """Return why we wait."""
         holders = [slot.judgement.holder for slot in self._slots if not slot.judgement.free]
-        problems = (f"slot {slot.index}: {slot.judgement.problem}" for slot in self._slots if slot.judgement.problem)
+        problems = (
+            f"slot {slot.index}: last record: {slot.judgement.problem}"
+            for slot in self._slots
+            if slot.judgement.problem
+        )
         found = tuple(holder_of(self._records.config, holder) for holder in holders if holder)
         return Waiting(found, self._ahead(), tuple(problems))
 

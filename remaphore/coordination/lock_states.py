@@ -159,7 +159,8 @@ def _slots(config: Config, name: str, history: Sequence[Entry]) -> tuple[int, st
     said = record.read(history[-1], terms.lock_verb)
     if said is None:
         return 0, "no record defines the number of slots"
-    return max(0, said.number("slots")), f"defined by {name_of(config, said.sender)[0]}, who may not use it here"
+    who = name_of(config, said.sender)[0]
+    return max(0, said.number("slots")), f"defined by {who}, which may not use {terms.lock_verb} here"
 
 
 def _slot(config: Config, terms: Terms, index: int, history: Sequence[Entry]) -> SlotState:

@@ -69,7 +69,7 @@ async def test_who_is_not_among_our_peers_is_shown_by_its_key(streams_of: Stream
         assert slot.holder is not None
         assert (slot.holder.who, slot.holder.known) == (make_key(1).public, False)
         assert "may not use lock:a" in slot.problem
-        assert found.problem == f"defined by {make_key(1).public}, who may not use it here"
+        assert found.problem == f"defined by {make_key(1).public}, which may not use lock:a here"
         assert found.waiters == ()
         waiting.cancel()
 

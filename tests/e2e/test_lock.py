@@ -165,6 +165,29 @@ def test_without_streams_the_hint_is_how_to_make_them(site):
     assert "remaphore coordination init" in done.stderr
 
 
+def test_a_holder_that_is_not_permitted_here_is_named_with_the_hint_how_to_permit_it(site):
+    site.hold("left", ttl=20.0)
+    path = site.folder / "right.toml"
+    own, *peers = path.read_text().split("\n[[peers]]")
+    path.write_text("\n[[peers]]".join([own, *(each.replace('["*"]', '["ping"]') for each in peers)]))
+    for words in (("-n", "deploy", "--", "echo"), ("list",), ("show", "deploy")):
+        done = site.run("right", "lock", *words)
+        assert "last record: its sender may not use lock:deploy" in done.stdout + done.stderr
+        assert "permit it here: remaphore peer permit NODE --allow lock:deploy (" in done.stderr
+
+
+def test_a_lock_that_was_never_taken_is_said_to_be_free(site):
+    done = site.run("left", "lock", "show", "never")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "remaphore: lock never: free: not taken in the last 30 days\n"
+
+
+def test_wait_and_no_wait_contradict_each_other(site):
+    done = site.run("left", "lock", "--wait", "1s", "--no-wait", "deploy", "--", "echo", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not allowed with argument" in done.stderr
+
+
 def test_release_ends_the_command_and_the_next_one_begins(site):
     holder = site.hold("left", "--log-format", "json", ttl=300.0, how=("a secret",))
     waiter = site.wait_in_line("right", "--log-format", "json", ttl=300.0)
@@ -172,6 +195,7 @@ def test_release_ends_the_command_and_the_next_one_begins(site):
     done = site.run("third", "lock", "release", "deploy")
     assert done.returncode == 0
     assert "ended the lease of com.example.left" in done.stderr
+    assert "if the other nodes permit this one evict:deploy\n" in done.stderr
     code, _ = holder.finish()
     assert code == 125
     assert "evicted by com.example.third; the command was ended" in [x for x in holder.lines if x[0] != "{"][-1]

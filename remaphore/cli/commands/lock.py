@@ -69,7 +69,7 @@ def add_arguments(parser: Parser) -> None:
 
     actions = parser.add_subparsers(prog=parser.prog, metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="list locks and semaphores, who holds them, and who waits")
-    listed.description = "List the locks and semaphores that were ever taken, who holds them, and how many wait."
+    listed.description = "List the locks and semaphores taken in the last 30 days, who holds them, and how many wait."
     listed.example = "remaphore lock list\nremaphore lock list --json"
     arguments.add_config(listed)
     arguments.add_json(listed)
@@ -128,6 +128,7 @@ def run(options: LockRun | LockList | LockRelease) -> int:
 
 async def show(options: LockList, config: Config) -> int:
     """Print all locks, or one; return 0, and 1 if that one is free."""
+    from remaphore.cli.holder import permission_hint
     from remaphore.coordination.lock_states import states
 
     found = await _asked(config, lambda jetstream: states(jetstream, config, options.name or None))
@@ -139,7 +140,11 @@ async def show(options: LockList, config: Config) -> int:
         header = ("LOCK", "HELD", "BY", "WAITING")
         output.write_table(header, [_row(each) for each in found])
     else:
-        output.notice("no lock was ever taken")
+        output.notice("no lock was taken in the last 30 days")
+    if options.name and not found:
+        output.notice(f"lock {options.name}: free: not taken in the last 30 days")
+    if hint := permission_hint(_problems(found)):
+        output.notice(f"hint: {hint}")
     held = any(slot.holder for each in found for slot in each.slots)
     return 0 if held or not options.name else 1
 
@@ -153,7 +158,10 @@ async def release(options: LockRelease, config: Config) -> int:
     for slot in ended:
         who = holder(slot.holder) if slot.holder else "an unknown holder"
         then = "free now" if options.now else "free as soon as its command has ended"
-        output.notice(f"lock {options.name}: ended the lease of {who}; {then}")
+        output.notice(
+            f"lock {options.name}: ended the lease of {who}; {then}, if the other nodes permit this one"
+            f" evict:{options.name}"
+        )
     if not ended:
         output.notice(f"lock {options.name}: it is free")
     return 0 if ended else 1
@@ -192,12 +200,21 @@ async def _warn_of_set_back(config: Config, jetstream: JetStream) -> None:
             output.notice(with_hint(f"warning: {found}", HINT))
 
 
+def _problems(locks: list[LockState]) -> list[str]:
+    """Return what is wrong with *locks* and the last records of their slots."""
+    return [
+        problem
+        for lock in locks
+        for problem in (lock.problem, *(f"last record: {slot.problem}" for slot in lock.slots if slot.problem))
+        if problem
+    ]
+
+
 def _row(lock: LockState) -> tuple[str, str, str, str]:
     from remaphore.cli.holder import holders
 
     held = [slot.holder for slot in lock.slots if slot.holder]
-    problems = [each for each in (lock.problem, *(slot.problem for slot in lock.slots)) if each]
-    by = "; ".join([*([holders(held)] if held else []), *problems]) or "-"
+    by = "; ".join([*([holders(held)] if held else []), *_problems([lock])]) or "-"
     return lock.name, f"{len(held)} of {len(lock.slots)}", by, str(len(lock.waiters))
 
 
@@ -207,7 +224,12 @@ def _write_lock(found: list[LockState]) -> None:
     rows = [
         (
             f"slot {slot.index}",
-            "; ".join(filter(None, (holder(slot.holder) if slot.holder else "", slot.problem))) or "free",
+            "; ".join(
+                filter(
+                    None, (holder(slot.holder) if slot.holder else "", slot.problem and f"last record: {slot.problem}")
+                )
+            )
+            or "free",
         )
         for lock in found
         for slot in lock.slots

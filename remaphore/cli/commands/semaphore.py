@@ -28,8 +28,8 @@ def add_arguments(parser: Parser) -> None:
 
     parser.usage = "remaphore semaphore --slots N [OPTION...] NAME\n           -- COMMAND [ARG...]"
     parser.description = (
-        "Run COMMAND while we hold one of the N slots of NAME. All who use it give the same N. remaphore lock list"
-        " shows semaphores too. All else is as for remaphore lock, which has one slot."
+        "Run COMMAND while this node holds one of the N slots of NAME. All nodes give the same N. remaphore lock list,"
+        " show and release are for semaphores too. All else is as for remaphore lock, which has one slot."
     )
     parser.before_command = parser
     add_config(parser)
