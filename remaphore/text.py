@@ -29,6 +29,8 @@ __all__ = [
     "fitting",
     "is_visible",
     "natural_key",
+    "quoted",
+    "shorten",
     "show",
     "to_json",
     "width",
@@ -58,6 +60,7 @@ _GAPS = re.compile(r"(\s+)")  # the spaces of Unicode too
 _NUMBERS = re.compile(r"([0-9]+)")
 _ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of Unicode: marks on the character before them, and formats
 _SURROGATES = range(0xD800, 0xE000)
+_MAX_QUOTED = 200  # characters of the text of a caller, peer or server in a line for people: a reply can have a million
 _TYPED = 64  # characters of a word that are compared with what could be meant
 _JAMO = range(0x1160, 0x1200)  # Hangul vowels and final consonants, drawn within the syllable before them
 
@@ -245,6 +248,16 @@ def closest(word: str, known: Iterable[str]) -> str:
     names = {name.casefold(): name for name in known}
     likely = get_close_matches(word[:_TYPED].casefold(), names, n=1)
     return names[likely[0]] if likely else ""
+
+
+def quoted(text: str) -> str:
+    """Return the repr of *text*, which a caller or a file chose; of a long one, its beginning and its length."""
+    return repr(text) if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]!r}... ({len(text)} characters)"
+
+
+def shorten(text: str) -> str:
+    """Return *text*, cut to what a line for people has room for."""
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}... ({len(text)} characters)"
 
 
 def natural_key(name: str) -> tuple[tuple[object, ...], str]:

@@ -137,3 +137,10 @@ def test_names_with_numbers_are_sorted_as_people_count():
     ordered = [*names.split(" "), "x" + "9" * 5000, "x1" + "0" * 5000]
     shuffled = ordered[::3] + ordered[1::3] + ordered[2::3]
     assert sorted(shuffled, key=text.natural_key) == ordered
+
+
+def test_a_long_text_is_cut_and_its_length_named():
+    assert text.shorten("x" * 200) == "x" * 200
+    assert text.shorten("x" * 1000) == "x" * 200 + "... (1000 characters)"
+    assert text.quoted("it's") == '"it\'s"'
+    assert text.quoted("x" * 1000) == "'" + "x" * 200 + "'... (1000 characters)"

@@ -154,7 +154,7 @@ def decode_reply(body: bytes) -> tuple[Reply, int | None]:
             bound=about["bound"],
         )
     except (ValueError, KeyError) as error:
-        raise DecodeError(f"not a reply: {error!r}") from None
+        raise DecodeError(f"not a reply: {type(error).__name__}: {error}") from None
     return reply, about.get("cut")
 
 
@@ -169,7 +169,7 @@ def decode_answer(body: bytes) -> tuple[bytes, Reply]:
         digest, code, output = body.split(b"\n", 2)
         return bytes.fromhex(digest.decode()), Reply(_exit_code(code), output)
     except ValueError as error:
-        raise DecodeError(f"not an answer: {error!r}") from None
+        raise DecodeError(f"not an answer: {type(error).__name__}: {error}") from None
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
@@ -224,7 +224,7 @@ def decode_message(body: bytes) -> Message:
             own_destination=about["matched"],
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise DecodeError(f"not a message: {error!r}") from None
+        raise DecodeError(f"not a message: {type(error).__name__}: {error}") from None
 
 
 def decode_drops(counts: Mapping[str, int]) -> list[Drop]:

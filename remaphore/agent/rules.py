@@ -18,6 +18,7 @@ from remaphore.config.settings import AgentRule, Config, Problem
 from remaphore.protocol.containment import contains
 from remaphore.protocol.match import ALL
 from remaphore.protocol.peers import permits
+from remaphore.text import quoted, shorten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +92,18 @@ _CHECKS: Sequence[tuple[Callable[[Rules, AgentRule, Wish], bool], Callable[[Wish
         lambda _, rule, wish: (
             (wish.operation == "receive" and not wish.to) or any(contains(pattern, wish.to) for pattern in rule.to)
         ),
-        lambda wish: f"{wish.to!r} reaches more than the destinations that you may address",
+        lambda wish: f"{quoted(wish.to)} reaches more than the destinations that you may address",
     ),
     (
         lambda _, rule, wish: rule.payload is None or wish.operation == "receive" or rule.payload.permits(wish.payload),
         lambda wish: f"the payload is not one that you may send with {_shown(wish.verb)}",
     ),
-    (Rules._may_sign, lambda wish: f"no rule permits you to sign with {wish.key}"),  # noqa: SLF001 - its own class
+    (Rules._may_sign, lambda wish: f"no rule permits you to sign with {shorten(wish.key)}"),  # noqa: SLF001 - its own class
 )
 
 
 def _shown(verb: str) -> str:
-    return "every verb" if verb == "*" else f"the verb {verb!r}"
+    return "every verb" if verb == "*" else f"the verb {quoted(verb)}"
 
 
 def resolve(rule: AgentRule) -> tuple[int | None, int | None, Problem | None]:

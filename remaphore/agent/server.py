@@ -25,6 +25,7 @@ from remaphore.messaging.signer import Clock, Signer
 from remaphore.node import Node
 from remaphore.receiving.receipts import ReceiptSender
 from remaphore.tasks import spawn
+from remaphore.text import shorten
 from remaphore.transport.bus import Bus
 
 # Operations at the same time. A connection counts from the moment at which it is accepted, so that silent ones do too.
@@ -217,8 +218,8 @@ class Agent:
         fields = {
             **about,
             "op": head.operation if head else None,
-            "verb": (head.verb or ",".join(head.verbs or ())) if head else None,
-            "to": (head.pattern or None if head.operation == "receive" else head.to) if head else None,
+            "verb": shorten(head.verb or ",".join(head.verbs or ())) if head else None,
+            "to": shorten(head.pattern if head.operation == "receive" else head.to) or None if head else None,
             "rule": session.rule or None,
             "digest": session.digest[:16] or None,
             "exit": end.exit_code,

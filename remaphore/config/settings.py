@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from remaphore.errors import NotPermittedError
 from remaphore.protocol import duration, peers
+from remaphore.text import quoted, shorten
 
 if TYPE_CHECKING:
     from remaphore.protocol.keys import PrivateKey
@@ -199,7 +200,7 @@ class Config:
             if identity.key == wanted:
                 return identity
         hint = "use the key of an identity in the configuration"
-        raise NotPermittedError(f"no identity with the key {wanted} in {self.source}", hint=hint)
+        raise NotPermittedError(f"no identity with the key {shorten(wanted)} in {self.source}", hint=hint)
 
     def sender(self, verb: str, key: str = "") -> Identity:
         """Return the identity that sends *verb*: that with the public key *key*, or the default one.
@@ -212,5 +213,5 @@ class Config:
         allowed = ", ".join(sorted(identity.verbs)) or "none"
         raise NotPermittedError(
             f"no private key with sender permission found: {identity.key} may send {allowed},"
-            f" not {verb!r} ({self.source})"
+            f" not {quoted(verb)} ({self.source})"
         )

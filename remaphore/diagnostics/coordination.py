@@ -11,12 +11,13 @@ from remaphore.config.settings import Config
 from remaphore.coordination import streams
 from remaphore.coordination.high_water import HINT, HighWaterMarks, MarksError
 from remaphore.coordination.jetstream import NOT_ENABLED, STREAM_NOT_FOUND, TOO_OLD, ApiError, JetStream
-from remaphore.diagnostics.findings import Code, Finding, Level, from_error, quote
+from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.peers import lock_names
 from remaphore.errors import CoordinationUnavailableError, SequenceConflictError, TransportError
 from remaphore.protocol import subject
 from remaphore.protocol.record import name_problem
 from remaphore.receiving.ledger.state import coordination_directory
+from remaphore.text import shorten
 from remaphore.transport.nats_client import NatsBus
 
 CAPTURED_LIMIT = 0.5  # seconds for a stream to confirm; without one, the server says at once that there is none
@@ -40,7 +41,7 @@ async def check_captured(config: Config, url: str, bus: NatsBus) -> AsyncIterato
         name = json.loads(response.data)["stream"]
     except (TransportError, ValueError, TypeError, KeyError, RecursionError):
         return
-    what = f"the stream {quote(str(name))} stores messages below {config.subject}, and answers in place of the nodes"
+    what = f"the stream {shorten(str(name))} stores messages below {config.subject}, and answers in place of the nodes"
     hint = f"take {config.subject}.> out of its subjects, or delete it: nats stream rm"
     yield Finding(Level.ERROR, Code.SUBJECT_CAPTURED, url, what, hint)
 

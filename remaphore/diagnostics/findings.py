@@ -14,8 +14,6 @@ from types import MappingProxyType
 
 from remaphore.errors import RemaphoreError, with_hint
 
-MAX_QUOTED = 200  # characters of a peer's or server's text in a line for people: a reply can have a million
-
 
 class Level(StrEnum):
     """How bad a finding is: an error keeps something from working, a warning may do so, a note is information."""
@@ -173,11 +171,6 @@ def from_error(
         where += line
     hint = default_hint if default_hint and error.hint == error.default_hint else error.hint
     return Finding(level, code, where, text, hint)
-
-
-def quote(text: str) -> str:
-    """Return the text of a peer or a server, cut to what a line for people has room for."""
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}... ({len(text)} characters)"
 
 
 def to_line(finding: Finding) -> str:

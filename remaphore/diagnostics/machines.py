@@ -12,9 +12,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from remaphore.diagnostics.findings import Code, Finding, Level, quote
+from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.protocol.message import Reply
 from remaphore.protocol.ping import Invocation, parse_reply
+from remaphore.text import shorten
 
 _CLONE = (
     "if one machine is a copy of another, delete its configuration and key, run remaphore init --destination NAME"
@@ -55,7 +56,7 @@ def judge_replies(replies: Sequence[Reply], *, how_to_tell: str) -> Finding | No
     invocations = sorted(invocation for reply in replies if (invocation := find_invocation(reply)))
     names = Counter(invocation.instance for invocation in invocations)
     shared = sorted(name for name, number in names.items() if number > 1)
-    shown = quote(", ".join(f"{number} ({instance})" for number, instance in invocations))
+    shown = shorten(", ".join(f"{number} ({instance})" for number, instance in invocations))
     keys = sorted({reply.sender for reply in replies})
     runs = [{"invocation": number, "instance": instance} for number, instance in invocations]
     facts = {"invocations": runs, "keys": keys}
@@ -70,6 +71,6 @@ def judge_replies(replies: Sequence[Reply], *, how_to_tell: str) -> Finding | No
         hint = f"{how_to_tell}; {_CLONE}"
         return Finding(Level.WARNING, Code.PEER_SEVERAL_RECEIVERS, where, what, hint, facts)
     what = (
-        f"{len(replies)} instances reply as this peer, and each runs every message: {quote(', '.join(sorted(names)))}"
+        f"{len(replies)} instances reply as this peer, and each runs every message: {shorten(', '.join(sorted(names)))}"
     )
     return Finding(Level.NOTE, Code.PEER_SEVERAL_INSTANCES, where, what, facts=facts)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.clock import SYNCHRONIZE
-from remaphore.diagnostics.findings import Code, Finding, Level, quote
+from remaphore.diagnostics.findings import Code, Finding, Level
 from remaphore.diagnostics.probe import Answer
 from remaphore.protocol import duration
 from remaphore.protocol.drop import DropReason
 from remaphore.protocol.message import REJECTED
 from remaphore.protocol.peers import Peer
+from remaphore.text import shorten
 
 # The verb that the plugin of this name answers, see docs/running.md.
 PERMISSIONS = "permissions"
@@ -98,7 +99,7 @@ def describe(answered: PeerAnswer, reported: ReportedPermissions | None) -> Find
     measured = f" in {answer.round_trip_ns / _MILLISECOND:.1f} ms, clock {format_skew(answer.skew_ns)}"
     permits = f"; we permit it {format_verbs(answered.peer.verbs)}"
     if reported is not None:
-        permits += f"; it permits us {format_verbs(reported.verbs)}; remaphore {quote(reported.version)}"
+        permits += f"; it permits us {format_verbs(reported.verbs)}; remaphore {shorten(reported.version)}"
     what, common = f"replies{measured}{permits}", f"replies{permits}"
     return Finding(Level.OK, Code.PEER_OK, answered.peer.destination, what, facts=facts, common=common)
 
@@ -109,7 +110,7 @@ def judge_clock(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
     hint = f"on the machine whose clock is wrong: {SYNCHRONIZE}"
     if answered.rejection_reason == DropReason.OUTSIDE_WINDOW:
         common = "rejects the time of our messages"
-        what = f"{common}: {quote(answered.rejection)}"
+        what = f"{common}: {shorten(answered.rejection)}"
         yield Finding(Level.ERROR, Code.TIME_REJECTED, name, what, hint, common=common)
     elif answer.least_skew_ns > allowed // 2:
         level = Level.ERROR if answer.least_skew_ns > allowed else Level.WARNING
@@ -121,12 +122,12 @@ def judge_clock(config: Config, answered: PeerAnswer) -> Iterator[Finding]:
 def judge_names(config: Config, name: str, reported: ReportedPermissions) -> Iterator[Finding]:
     """Yield the names of the two nodes that differ between their configurations."""
     if reported.known_as != config.destination:
-        what = f"lists us as {quote(reported.known_as)}, but our destination is {config.destination}:"
+        what = f"lists us as {shorten(reported.known_as)}, but our destination is {config.destination}:"
         what += " messages to either name do not reach their recipient"
         hint = f'write destination = "{config.destination}" there, to the peer with our key'
         yield Finding(Level.WARNING, Code.OWN_DESTINATION_MISMATCH, name, what, hint)
     if reported.destination != name:
-        what = f"its own destination is {quote(reported.destination)}: messages to {name} do not reach it"
+        what = f"its own destination is {shorten(reported.destination)}: messages to {name} do not reach it"
         hint = "run remaphore peer show on that node, and correct the one of the two configurations that is wrong"
         yield Finding(Level.WARNING, Code.PEER_DESTINATION_MISMATCH, name, what, hint)
 
@@ -142,7 +143,7 @@ def judge_no_permissions(answered: PeerAnswer) -> Iterator[Finding]:
         return  # `judge_clock` reports it
     elif reason:
         hint = "read the log of its daemon, or run remaphore check there"
-        yield Finding(Level.WARNING, Code.PEER_REJECTS, name, f"rejects: {quote(answered.rejection)}", hint)
+        yield Finding(Level.WARNING, Code.PEER_REJECTS, name, f"rejects: {shorten(answered.rejection)}", hint)
     elif answered.answer.reply.exit_code == 0:
         what = f"its reply to {PERMISSIONS} is not from the plugin of that name, or has an unknown format"
         hint = f"run remaphore hooks {PERMISSIONS} there; remove a handler of that verb, or update the older node"
@@ -197,4 +198,4 @@ def format_skew(skew_ns: int) -> str:
 
 def format_verbs(verbs: Collection[str]) -> str:
     """Return *verbs* for people, sorted and cut."""
-    return quote(", ".join(sorted(verbs))) or "nothing"
+    return shorten(", ".join(sorted(verbs))) or "nothing"

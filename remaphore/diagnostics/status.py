@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from remaphore.config.settings import Config
 from remaphore.diagnostics.clock import SYNCHRONIZE
-from remaphore.diagnostics.findings import quote
 from remaphore.errors import DecodeError, StateError
 from remaphore.node import Node
 from remaphore.protocol.drop import Drop, DropReason
@@ -32,6 +31,7 @@ from remaphore.receiving.status_file import STALE_SECONDS, LocalStatus, load
 from remaphore.requesting.requester import expect_each
 from remaphore.requesting.rollout import Rollout
 from remaphore.tasks import spawn
+from remaphore.text import shorten
 
 # How long a daemon that has just been started may need to write its first status.
 WAIT_SECONDS = 3.0
@@ -115,7 +115,7 @@ def judge(reply: Reply, *, key: str) -> PeerStatus:
             hint = f"on that node: remaphore peer permit {key} --allow {VERB}"
         elif reason == DropReason.OUTSIDE_WINDOW:
             hint = f"on the machine whose clock is wrong: {SYNCHRONIZE}"
-        return PeerStatus(reply.peer, None, Problem.REJECTED, f"rejected: {quote(text)}", hint)
+        return PeerStatus(reply.peer, None, Problem.REJECTED, f"rejected: {shorten(text)}", hint)
     if reply.exit_code is None and reply.text == NO_DATA:
         what = "a receiver that runs nothing replied, not a daemon"
         return PeerStatus(reply.peer, None, Problem.UNAVAILABLE, what, "run remaphore run there")
@@ -129,7 +129,7 @@ def judge(reply: Reply, *, key: str) -> PeerStatus:
         return PeerStatus(reply.peer, parse(reply.output))
     except DecodeError as error:
         hint = f"{here}; or update the older of the two nodes"
-        return PeerStatus(reply.peer, None, Problem.UNREADABLE, f"unreadable: {quote(str(error))}", hint)
+        return PeerStatus(reply.peer, None, Problem.UNREADABLE, f"unreadable: {shorten(str(error))}", hint)
 
 
 def silent(peer: Peer, config: Config, *, waited: str) -> PeerStatus:

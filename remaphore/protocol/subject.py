@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from remaphore.errors import UsageError
+from remaphore.text import quoted
 
 ALL = "all"
 # Below the root, for coordination: records, the line of waiters, kept messages, what was stored, responses. A message
@@ -36,7 +37,7 @@ def checked_name(name: str) -> str:
     found = f"{first} is reserved for coordination" if first in RESERVED else problem(name)
     if name and found:
         hint = "use words joined by dots, such as team"
-        raise UsageError(f"{name!r} cannot be part of a subject: {found}", hint=hint)
+        raise UsageError(f"{quoted(name)} cannot be part of a subject: {found}", hint=hint)
     return name
 
 

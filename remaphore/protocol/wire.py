@@ -19,6 +19,7 @@ from typing import NamedTuple
 from remaphore.errors import DecodeError, EncodeError
 from remaphore.protocol import keys
 from remaphore.protocol.message import UUID_BYTES, Message, MessageDraft
+from remaphore.text import quoted
 
 # The default limit of NATS (max_payload) is 1 MiB; larger messages are dropped, however high an administrator sets it.
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -107,12 +108,12 @@ def signed_part(message: Message) -> bytes:
 
 def _text(value: str, name: str, limit: int) -> bytes:
     if "," in value:
-        raise EncodeError(f"a {name} cannot contain a comma: {value!r}")
+        raise EncodeError(f"a {name} cannot contain a comma: {quoted(value)}")
     try:
         encoded = value.encode()
     except UnicodeEncodeError:
         hint = "type it in UTF-8, or check the encoding of the terminal or file that it comes from"
-        raise EncodeError(f"the {name} is not valid UTF-8: {value!r}", hint=hint) from None
+        raise EncodeError(f"the {name} is not valid UTF-8: {quoted(value)}", hint=hint) from None
     if len(encoded) > limit:
         raise EncodeError(f"the {name} has {len(encoded)} bytes, the limit is {limit}")
     return encoded

@@ -11,7 +11,7 @@ from remaphore.protocol import peers, quorum
 from remaphore.protocol.match import ALL, matches
 from remaphore.requesting import suggestion
 from remaphore.requesting.suggestion import MAX_NAMED, alternatives
-from remaphore.text import natural_key
+from remaphore.text import natural_key, quoted
 
 _FIRST_PEER = "add the first peer: remaphore peer add --help (`remaphore peer show` prints its line on that node)"
 
@@ -61,19 +61,18 @@ def expect_senders(config: Config, pattern: str, verbs: Iterable[str] | None) ->
         return found
     others = [peer for peer in peers.addressed(config.peers, pattern) if peer.key not in own_keys]
     if others:
-        what = (
-            f"no peer in {config.source} that matches {pattern!r} may send {alternatives(verbs) if verbs else 'a verb'}"
-        )
+        permitted = alternatives(verbs) if verbs else "a verb"
+        what = f"no peer in {config.source} that matches {quoted(pattern)} may send {permitted}"
         words = ["-c", str(config.source), others[0].destination, "--allow", (verbs or ["VERB"])[0]]
         hint = f"permit it: remaphore peer permit {shlex.join(words)}"
     elif not config.peers:
         what = f"no peers in {config.source}"
         hint = _FIRST_PEER
     elif peers.addressed(config.peers, pattern):
-        what = f"{pattern!r} matches no peer but this node, which does not wait for itself"
+        what = f"{quoted(pattern)} matches no peer but this node, which does not wait for itself"
         hint = "use a pattern that matches other peers"
     else:
-        what = f"no peer in {config.source} matches {pattern!r}"
+        what = f"no peer in {config.source} matches {quoted(pattern)}"
         hint = suggestion.hint(pattern, _known(config)) or "remaphore peer list shows the known destinations"
     raise UsageError(f"no known senders: {what}", hint=hint)
 

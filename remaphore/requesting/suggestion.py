@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from remaphore.protocol.match import ALL, matches
-from remaphore.text import natural_key
+from remaphore.text import natural_key, quoted
 
 _CLOSEST = 0.8  # ratio of difflib: com.exmaple.web.1 and com.example.web.1 have 0.94
 _MAX_SHOWN = 3
@@ -106,7 +106,7 @@ def _misspelled(start: str, known: Collection[str]) -> str:
 
 def alternatives(names: Sequence[str]) -> str:
     """Return *names* quoted, and joined by commas and `or`; of more than MAX_NAMED the number of the others."""
-    *others, last = map(repr, names[:MAX_NAMED])
+    *others, last = map(quoted, names[:MAX_NAMED])
     if len(names) > MAX_NAMED:
         others, last = [*others, last], f"{len(names) - MAX_NAMED} more"
     return f"{', '.join(others)} or {last}" if others else last

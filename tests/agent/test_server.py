@@ -174,6 +174,27 @@ def test_whoami_shows_the_rules_and_the_peers_of_the_caller_only(agent, fleet):
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        {"op": "send", "verb": "LONG", "to": TWO},
+        {"op": "send", "verb": "deploy", "to": "LONG"},
+        {"op": "send", "verb": "deploy", "to": TWO, "key": "LONG"},
+        {"op": "receive", "verbs": ["LONG"]},
+        {"op": "send", "verb": "status", "to": TWO, "LONG": 1},
+    ],
+    ids=lambda head: next(key for key, value in head.items() if "LONG" in f"{key}{value}"),
+)
+@pytest.mark.parametrize("uid", [OTHER, 0])
+def test_a_long_text_of_a_client_is_cut_where_the_answer_and_the_log_quote_it(agent, head, uid):
+    long = json.loads(json.dumps(head).replace("LONG", "x" * 60_000 + ","))
+    end = call_as(agent.path, uid, timeout=0, **long)
+    assert len(json.dumps(end)) < 1000
+    if uid == 0 and "verbs" in head:
+        agent.wait_for("xxx")
+    assert all(len(line) < 1500 for line in agent.lines)
+
+
+@pytest.mark.parametrize(
     ("head", "kind", "code", "words"),
     [
         ({"v": 2, "op": "whoami"}, "version", 3, "version 1 of the protocol, the client has 2"),

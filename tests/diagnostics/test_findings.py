@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remaphore.diagnostics.findings import MAX_QUOTED, Code, Finding, Level, from_error, quote, to_line
+from remaphore.diagnostics.findings import Code, Finding, Level, from_error, to_line
 from remaphore.errors import ConfigError
 from tests.diagnostics import checkup_files, checkup_services, doctor_cases
 
@@ -162,8 +162,3 @@ def test_a_line_has_a_hint_only_if_there_is_one():
     assert to_line(Finding(Level.OK, Code.KEY_OK, "f", "valid")) == "ok       f: valid"
     line = to_line(Finding(Level.ERROR, Code.KEY_UNUSABLE, "f", "invalid", "correct it"))
     assert line == "error    f: invalid; hint: correct it"
-
-
-def test_a_long_text_of_a_peer_is_cut():
-    assert quote("x" * MAX_QUOTED) == "x" * MAX_QUOTED
-    assert quote("x" * 1000) == "x" * MAX_QUOTED + "... (1000 characters)"

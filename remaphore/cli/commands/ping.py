@@ -160,9 +160,9 @@ def to_row(number: int, answer: Answer) -> dict[str, object]:
 
 
 def _first_line(text: bytes) -> str:
-    from remaphore.diagnostics.findings import quote
+    from remaphore.text import shorten
 
-    return quote(text.decode(errors="replace").strip().partition("\n")[0])
+    return shorten(text.decode(errors="replace").strip().partition("\n")[0])
 
 
 def _write_summary(stats: PingStats, *, to_json: bool) -> None:
