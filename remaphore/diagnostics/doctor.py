@@ -75,12 +75,18 @@ async def probe_servers(config: Config, signer: Signer, *, timeout: float, repor
     except BaseException:
         for task in tasks:
             task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(ended, ServerProbe):
-                await ended.close()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        probes = [each for each in ended if isinstance(each, ServerProbe)]
+        for probe in probes:
+            await probe.close()
+        _report_servers(probes, report)  # those that have answered before Ctrl-C
         raise
+    _report_servers(probes, report)
+    return probes
+
+
+def _report_servers(probes: Sequence[ServerProbe], report: Report) -> None:
     reachable = any(probe.bus for probe in probes)
     for finding in (finding for probe in probes for finding in probe.findings):
         spare = reachable and finding.code is Code.SERVER_UNREACHABLE
         report(replace(finding, level=Level.WARNING) if spare else finding)
-    return probes

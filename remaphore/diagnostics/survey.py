@@ -62,17 +62,25 @@ class PeerSurvey:
         self._dropped = DroppedReplies()
 
     async def run(self, report: Report) -> None:
-        """Ask, and *report* the findings: those about each peer as soon as all have replied, at the timeout at most."""
+        """Ask, and *report* the findings: those about each peer as soon as all have replied, at the timeout at most.
+
+        If this is cancelled before that, those about the peers that have replied.
+        """
         own = self._config.identity()
         if not own.may_send(PERMISSIONS):
             what = f"our identity {own.key} may not send {PERMISSIONS}, so peers cannot be asked"
             hint = f'add "{PERMISSIONS}" to the verbs of this identity'
             report(Finding(Level.WARNING, Code.IDENTITY_NOT_PERMITTED, self._config.source, what, hint))
             return
-        await self._ask(own, report)
-        if self._silent():
-            others = [other for other in self._config.identities if other != own and other.may_send(PERMISSIONS)]
-            await asyncio.gather(*(spawn(self._ask(other, report), name="probe") for other in others))
+        try:
+            await self._ask(own, report)
+            if self._silent():
+                others = [other for other in self._config.identities if other != own and other.may_send(PERMISSIONS)]
+                await asyncio.gather(*(spawn(self._ask(other, report), name="probe") for other in others))
+        except asyncio.CancelledError:  # Ctrl-C: those that have not replied have not had their time
+            if not self._reported:
+                report(*itertools.chain.from_iterable(judge(self._config, each) for each in self._answers.values()))
+            raise
         self._report_peers(report)
         report(*self._judge_all())
 

@@ -122,6 +122,21 @@ async def test_findings_about_peers_are_reported_before_the_wait_for_further_rep
     assert len(found) == 1
 
 
+async def test_an_interrupted_survey_reports_the_peers_that_have_replied(site):
+    site.config = replace(site.config, peers=(knows(2), knows(3)))
+    await site.start()
+    found = []
+    signer, bus = Signer(site.config, time.time_ns), site.broker.connect()
+    survey = PeerSurvey(bus, site.config, signer, {"**": site.config.peers}, timeout=LONG)
+    running = spawn(survey.run(lambda *findings: found.extend(findings)), name="survey")
+    await until(lambda: survey._answers or running.done())
+    assert not found
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [(finding.code, finding.where) for finding in found] == [(Code.PEER_OK, TWO)]
+
+
 async def test_several_destinations_are_asked_at_once_and_reported_once_all_have_replied(site):
     site.config = replace(site.config, peers=(knows(2), knows(3)))
     await site.start(2)

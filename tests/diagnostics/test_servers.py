@@ -268,3 +268,25 @@ async def silent():
     listening = await asyncio.start_server(meet, "127.0.0.1", 0)
     async with listening:
         yield f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}", met
+
+
+async def test_an_interrupted_examination_reports_the_servers_that_have_answered(server, monkeypatch):
+    found, probed, before = [], [], open_sockets()
+
+    async def noted(config, url, **options):
+        probe = await servers.probe_server(config, url, **options)
+        probed.append(url)
+        return probe
+
+    monkeypatch.setattr("remaphore.diagnostics.doctor.probe_server", noted)
+    config = at(NOWHERE, server.url)
+    running = spawn(
+        examine(config, to=["**"], timeout=SECONDS, report=lambda *each: found.extend(each)), name="examine"
+    )
+    await until(lambda: probed or running.done())
+    assert not found
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert {finding.where for finding in found} == {server.url}
+    await until(lambda: open_sockets() <= before)
