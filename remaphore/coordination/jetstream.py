@@ -43,6 +43,7 @@ NOT_STORED = 10077  # mostly because the stream is full
 TOO_OLD = -1  # not of JetStream: the server is older than locks need
 _WRONG_SEQUENCE = (10071, 10164)
 _UNAVAILABLE = 503
+_BEYOND = 2**31  # an offset after the last subject: the answer then has their number, and no names
 _NOT_FOUND = 404
 _END_OF_BATCH = 204
 _TOO_MANY = 413
@@ -161,6 +162,12 @@ class JetStream:
             found |= page
             if not page or len(found) >= answer.get("total", 0):
                 return sorted(found)
+
+    async def count_subjects(self, pattern: str) -> int:
+        """Return the number of subjects of records that *pattern* matches, also if their names fit in no response."""
+        query = {"subjects_filter": pattern, "offset": _BEYOND}
+        answer = await self.api(f"STREAM.INFO.{self.records}", query)
+        return int(answer.get("total", 0))
 
     async def listen(self, where: str, hear: Hear, *, on_gap: Callback) -> Callback:
         """Call *hear* with what is published on *where*; see `Bus.listen`."""

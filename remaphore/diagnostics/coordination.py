@@ -11,10 +11,12 @@ from remaphore.config.settings import Config
 from remaphore.coordination import streams
 from remaphore.coordination.high_water import HINT, HighWaterMarks, MarksError
 from remaphore.coordination.jetstream import NOT_ENABLED, STREAM_NOT_FOUND, TOO_OLD, ApiError, JetStream
+from remaphore.coordination.lock_records import MAX_SLOTS
 from remaphore.diagnostics.findings import Code, Finding, Level, from_error
 from remaphore.diagnostics.peers import lock_names
 from remaphore.errors import CoordinationUnavailableError, SequenceConflictError, TransportError
 from remaphore.protocol import subject
+from remaphore.protocol.peers import ANY_VERB
 from remaphore.protocol.record import name_problem
 from remaphore.receiving.ledger.state import coordination_directory
 from remaphore.text import shorten
@@ -24,6 +26,8 @@ CAPTURED_LIMIT = 0.5  # seconds for a stream to confirm; without one, the server
 # A sequence number that no record follows: a write after it changes nothing, and is refused only if it is permitted.
 _NEVER = 2**53
 _DIGEST_BYTES = 32
+_SUBJECTS_OF_A_LOCK = MAX_SLOTS + 1  # its slots, and their number
+_MAX_LISTED = 3000  # subjects whose names certainly fit in one response of 1 MiB
 _CODES = {
     NOT_ENABLED: Code.JETSTREAM_OFF,
     STREAM_NOT_FOUND: Code.COORDINATION_NO_STREAM,
@@ -55,6 +59,7 @@ async def check_coordination(config: Config, url: str, bus: NatsBus) -> AsyncIte
     try:
         found = [await jetstream.info(name) for name in (jetstream.records, jetstream.queue)]
         await _use(jetstream, config.subject, names)
+        of_junk = [finding async for finding in _check_junk(jetstream, url, names)]
     except CoordinationUnavailableError as error:
         code = _CODES.get(error.code, Code.COORDINATION_UNAVAILABLE) if isinstance(error, ApiError) else None
         yield from_error(code or Code.COORDINATION_DENIED, url, error)
@@ -65,7 +70,7 @@ async def check_coordination(config: Config, url: str, bus: NatsBus) -> AsyncIte
     of_memory = await _check_marks(config, url, jetstream)
     set_back = any(finding.code is Code.COORDINATION_SET_BACK for finding in of_memory)
     of_streams = _check_streams(config, url, found, clustered=bool(bus.about.get("cluster")))
-    for finding in [*of_memory, *of_streams]:
+    for finding in [*of_memory, *of_junk, *of_streams]:
         if not (set_back and finding.code is Code.COORDINATION_OK):
             yield finding
 
@@ -82,6 +87,22 @@ async def _use(jetstream: JetStream, root: str, names: set[str]) -> None:
                 await jetstream.publish(each, b"", after=_NEVER)
             except SequenceConflictError:
                 continue
+
+
+async def _check_junk(jetstream: JetStream, url: str, names: set[str]) -> AsyncIterator[Finding]:
+    """Yield the locks of *names* below which there are more subjects than a lock can have. Raise as `_use`."""
+    locks, of_any = names, f"{jetstream.root}.coord.lock.*.*"
+    if ANY_VERB in names and await jetstream.count_subjects(of_any) <= _MAX_LISTED:
+        locks = names | {where.split(".")[-2] for where in await jetstream.subjects(of_any)}
+    for name in sorted(name for name in locks if not name_problem(name)):
+        count = await jetstream.count_subjects(f"{jetstream.root}.coord.lock.{name}.*")
+        if count > _SUBJECTS_OF_A_LOCK:
+            what = f"{count} subjects below the lock {name}, where a lock has at most {_SUBJECTS_OF_A_LOCK}: junk"
+            hint = (
+                f"find out who publishes to {jetstream.root}.coord.lock.{name}.*, and revoke that login;"
+                " then remaphore coordination init --recreate"
+            )
+            yield Finding(Level.WARNING, Code.COORDINATION_LOCK_JUNK, url, what, hint, {"subjects": count})
 
 
 async def _check_marks(config: Config, url: str, jetstream: JetStream) -> list[Finding]:

@@ -113,6 +113,7 @@ class Code(StrEnum):
     COORDINATION_SETTINGS = "coordination-settings"
     COORDINATION_SINGLE_REPLICA = "coordination-single-replica"
     COORDINATION_HALF_FULL = "coordination-half-full"
+    COORDINATION_LOCK_JUNK = "coordination-lock-junk"
     COORDINATION_SET_BACK = "coordination-set-back"
     COORDINATION_NOT_REMEMBERED = "coordination-not-remembered"
     COORDINATION_SERVER_TOO_OLD = "coordination-server-too-old"

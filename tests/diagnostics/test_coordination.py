@@ -8,6 +8,7 @@ import pytest
 
 from remaphore.coordination import high_water, streams
 from remaphore.coordination.jetstream import JetStream
+from remaphore.coordination.lock_records import MAX_SLOTS
 from remaphore.coordination.setup import make_streams
 from remaphore.diagnostics.coordination import _check_streams, check_captured, check_coordination
 from remaphore.diagnostics.findings import Code, Level
@@ -185,6 +186,23 @@ async def test_a_stream_that_is_half_full_is_a_warning_until_it_is_made_again(se
         assert "% full" in found[0].what
         await make_streams(js, "full", recreate=True)
         only(await found_by(check_coordination, config_of("full"), bus), Code.COORDINATION_OK, Level.OK)
+
+
+@pytest.mark.parametrize("verb", ["lock:db", "lock:*"])
+async def test_junk_below_one_lock_is_a_warning_until_the_streams_are_made_again(verb, server):
+    root = "junk-any" if "*" in verb else "junk-one"
+    async with connected(server) as bus:
+        js, config = JetStream(bus, root), config_of(root, verb)
+        await make_streams(js, root)
+        for slot in ["def", *range(MAX_SLOTS)]:
+            await js.publish(f"{root}.coord.lock.db.{slot}", b"x")
+        only(await found_by(check_coordination, config, bus), Code.COORDINATION_OK, Level.OK)
+        await js.publish(f"{root}.coord.lock.db.junk", b"x")
+        found = await found_by(check_coordination, config, bus)
+        assert [each.code for each in found] == [Code.COORDINATION_LOCK_JUNK, Code.COORDINATION_OK]
+        assert "102 subjects below the lock db" in found[0].what
+        await make_streams(js, root, recreate=True)
+        only(await found_by(check_coordination, config, bus), Code.COORDINATION_OK, Level.OK)
 
 
 async def test_a_restored_backup_is_an_error_until_the_streams_are_made_again(tmp_path, monkeypatch):

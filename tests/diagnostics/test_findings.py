@@ -53,6 +53,9 @@ TESTS = {
     Code.COORDINATION_HALF_FULL: (
         f"{COORDINATION}::test_a_stream_that_is_half_full_is_a_warning_until_it_is_made_again"
     ),
+    Code.COORDINATION_LOCK_JUNK: (
+        f"{COORDINATION}::test_junk_below_one_lock_is_a_warning_until_the_streams_are_made_again"
+    ),
     Code.COORDINATION_SET_BACK: (
         f"{COORDINATION}::test_a_restored_backup_is_an_error_until_the_streams_are_made_again"
     ),
