@@ -11,6 +11,7 @@ import pytest
 
 import remaphore
 from tests.harness.fleet import environment
+from tests.harness.plugins import installer
 from tests.harness.waiting import until
 
 
@@ -274,3 +275,38 @@ def send_many(config, each):
                     await node.send(f"verb{number}", to="com.example.two", payload=str(count))
 
     asyncio.run(send())
+
+
+def test_a_reload_that_enables_a_plugin_that_could_not_be_loaded_is_rejected(fleet, hooks, tmp_path, monkeypatch):
+    hooks("status", "10-say", "echo fine")
+    site = tmp_path / "site"
+    site.mkdir()
+    install = installer(site, monkeypatch)
+    install("broken", "raise RuntimeError('half installed')")
+    hook = "from remaphore import hookimpl\nclass Plugin:\n    @hookimpl\n    def remaphore_handled(self): ...\n"
+    install("later", f"{hook}    def __init__(self):\n        print('made once')\n")
+    config = fleet.config("two", peers=["three"])
+    daemon = start(fleet, config, env=environment(PYTHONPATH=str(site)))
+    good = config.read_text()
+    more = fleet.config("two").read_text()
+
+    def reload(text, words):
+        daemon.lines.clear()
+        config.write_text(text)
+        daemon.popen.send_signal(signal.SIGHUP)
+        return daemon.wait_for(words)
+
+    state = good.partition("\n")[0]
+    for name, words in (
+        ("broken", "plugin 'broken' from remaphore-broken 1.5 cannot be loaded: RuntimeError: half installed"),
+        ("nosuch", "plugin 'nosuch' is not installed"),
+        ("later", "plugins.later.colour: unknown key"),
+    ):
+        table = "[plugins.later]\ncolour = 1\n" if name == "later" else ""
+        line = reload(f'{state}\n{more}[plugins]\nenable = ["{name}"]\n{table}', "reload_rejected")
+        assert words in line
+    for _ in range(2):
+        reload(f'{state}\n{more}[plugins]\nenable = ["later"]\n', "reloaded peers=2")
+        assert any("restart_needed setting=plugins.enable" in line for line in daemon.lines)
+        assert not any("made once" in line for line in daemon.lines)
+    reload(good, "reloaded peers=1")

@@ -189,11 +189,19 @@ def _reload_on_hangup(options: Run, daemon: Daemon, plugins: pluggy.PluginManage
     import signal
 
     from remaphore import interrupts
-    from remaphore.hooks.manager import read_settings
+    from remaphore.hooks import manager
+
+    enabled: dict[str, pluggy.PluginManager] = {}  # by name, what was enabled since the start, and is not started yet
 
     def load() -> Config:
         config = _load_config(options)
-        read_settings(plugins, config)  # which take effect at a restart: an error is reported now, not then
+        # What takes effect at a restart. An error is reported now, not when the daemon no longer starts. A plugin is
+        # loaded once: a second object of it could find taken what the first one has registered.
+        for name in config.enabled_plugins:
+            if not plugins.has_plugin(name) and name not in enabled:
+                enabled[name] = manager.load((name,))
+        for each in (plugins, *(found for name, found in enabled.items() if name in config.enabled_plugins)):
+            manager.read_settings(each, config)
         return config
 
     def reload() -> None:
