@@ -74,6 +74,8 @@ class ExitWatch:
                 timer.cancel()
             if stop is not None:
                 stop.remove_done_callback(wake)
+        if not self.exited.done() and has_exited(self._pid):  # such as one that is polled
+            self._on_exit()
         return self.exited.done()
 
     def close(self) -> None:

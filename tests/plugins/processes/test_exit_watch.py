@@ -15,6 +15,7 @@ from remaphore_plugins.processes.exit_watch import ExitWatch, check_exit_watch
 from remaphore_plugins.processes.pipes import Input, Output
 from tests.harness.programs import held, run_sh
 from tests.harness.seccomp import denying
+from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,6 +122,19 @@ def test_where_waitid_is_denied_nothing_is_started_and_the_hint_names_it():
     command = [*denying(1, "waitid"), sys.executable, "-c", source]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"{PluginError.__name__}: programs cannot be run here: waitid(2) is denied" in done.stderr
+
+
+async def test_a_program_that_has_ended_at_the_deadline_is_noticed_there(monkeypatch):
+    deny_pidfd(monkeypatch)
+    monkeypatch.setattr(exit_watch, "_FIRST_POLL_SECONDS", 3600)
+    child = spawn("sleep", "600")
+    watch = ExitWatch(child)
+    os.kill(child, signal.SIGKILL)
+    await until(lambda: exit_watch.has_exited(child))
+    assert not watch.exited.done()
+    assert await watch.wait(None, watch.time())
+    assert watch.exited.done()
+    assert reap(child) == (child, signal.SIGKILL)
 
 
 async def test_ended_program_is_noticed_at_once_with_a_pidfd():
