@@ -218,10 +218,16 @@ class _Child:
         self.wait, self.time = self._watch.wait, self._watch.time
 
     def _abandon(self) -> None:
-        """End and reap a program that cannot be watched."""
+        """End and reap a program that cannot be watched.
+
+        One that cannot be killed is reaped by a later Popen (`subprocess._cleanup`): waiting for it here would stop all
+        else that we do.
+        """
         proc.signal_group(self.pid, signal.SIGKILL)
         _close(self.output, self._input)
-        self._process.wait()
+        until = time.monotonic() + _MOMENT
+        while self._process.poll() is None and time.monotonic() <= until:
+            time.sleep(0.001)
         if self._watch is not None:
             self._watch.close()
         leaders.discard(self.pid)

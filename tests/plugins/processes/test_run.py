@@ -1,6 +1,7 @@
 """One program from start to exit: what it is given, how its end is reported, and what stays behind (nothing)."""
 
 import asyncio
+import errno
 import os
 import signal
 import stat
@@ -9,6 +10,7 @@ import pytest
 
 from remaphore_plugins.processes.run import run
 from tests.harness.programs import CAP, ENV, held, pid_in, run_sh, write_script
+from tests.harness.waiting import until
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
@@ -125,3 +127,19 @@ async def test_two_hundred_runs_leave_no_descriptor_zombie_or_thread():
 async def test_concurrent_runs_are_independent():
     runs = await asyncio.gather(*(run_sh(f"echo {number}; exit {number}") for number in range(20)))
     assert [(each.exit_code, each.output) for each in runs] == [(n, b"%d\n" % n) for n in range(20)]
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")  # what makes Popen reap it later
+async def test_a_program_that_can_be_neither_watched_nor_killed_stops_nothing_else(monkeypatch, tmp_path):
+    def unwatchable(pid):
+        pids.append(pid)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pids = []
+    monkeypatch.setattr("remaphore_plugins.processes.run.ExitWatch", unwatchable)
+    monkeypatch.setattr("remaphore.proc.signal_group", lambda _pid, _number: None)
+    result = await run([b"sleep", b"20"], env=ENV, timeout=30, cap=CAP)
+    assert result.error.startswith("started, then killed, because it could not be watched: ")
+    os.kill(pids[0], 0)  # it still runs
+    os.kill(pids[0], signal.SIGKILL)
+    await until(lambda: os.waitpid(pids[0], os.WNOHANG)[0])
