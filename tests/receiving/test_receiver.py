@@ -345,3 +345,16 @@ async def test_beyond_its_bytes_the_queue_rejects_what_comes_as_busy_and_accepts
     await task
     assert [event[1:] for event in plugin.named("rejected")] == [("busy", 1)]
     assert [len(payload) for (payload,) in plugin.named("message")] == [5, 50, 50, 50, 200]
+
+
+async def test_an_unexpected_error_ends_the_receiver_with_it_after_the_plugins_were_told(monkeypatch):
+    async def broken(*_arguments, **_options):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(receiver.MessageProcessor, "run", broken)
+    broker, plugin = MemoryBroker(), Recorder()
+    _, task = await start(broker, a=plugin)
+    await Node(broker.connect(), make_config(1), clock=clock).send("ping", payload="x")
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(task, 30)
+    assert plugin.named("shutdown") == [("done",)]
