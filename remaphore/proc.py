@@ -13,6 +13,9 @@ Example. A handler with pid 100 runs `setsid worker & sleep 600`:
 
 Once 100 is dead, the parent of 102 is no longer 100, and nothing connects the two. So the processes are looked up
 before a signal is sent, and those that were found are remembered (`seen`).
+
+Where /proc is not mounted, as in a bare chroot, or is that of another pid namespace, nothing is found: there, only the
+group of a program can be signalled.
 """
 
 from __future__ import annotations
@@ -154,7 +157,9 @@ def _processes() -> Iterator[Process]:
 
 
 def _pids() -> Iterator[int]:
-    with contextlib.suppress(OSError):  # without /proc, as in a bare chroot, only the group can be signalled
+    if not is_ours():  # a number that it shows may be that of a process which is no business of ours
+        return
+    with contextlib.suppress(OSError):  # it has just gone
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 yield int(entry.name)

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from remaphore import proc
 from remaphore.agent.refusal import RefusedError
 
 # Of socket(7); Python does not define them. SO_PEERPIDFD exists since Linux 6.5.
@@ -77,6 +78,8 @@ def describe_caller(connection: socket.socket, caller: Caller) -> dict[str, obje
     never read: they contain the payload. To be called at once: the process may end, and another one have its pid.
     """
     about: dict[str, object] = {"uid": caller.uid, "gid": caller.gid, "pid": caller.pid, "loginuid": None, "comm": None}
+    if not proc.is_ours():  # there, another process has its pid
+        return about
     process = Path("/proc", str(caller.pid))
     pidfd = -1
     try:

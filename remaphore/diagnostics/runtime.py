@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from remaphore import proc
 from remaphore.diagnostics.findings import Code, Finding, Level
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -28,8 +29,9 @@ def check_runtime() -> Iterator[Finding]:
     if number:
         what = f"{os.strerror(number)}: processes that handlers leave behind are not ended with them"
         yield Finding(Level.WARNING, Code.RUNTIME_LIMITED, "prctl(PR_SET_CHILD_SUBREAPER)", what, _PROFILE)
-    if not Path("/proc/self/stat").exists():
-        what = "not mounted: at a timeout, processes that have left the process group of their handler are not found"
+    if not proc.is_ours():
+        which = "that of another pid namespace" if Path("/proc/self/stat").exists() else "not mounted"
+        what = f"{which}: at a timeout, processes that have left the process group of their handler are not found"
         yield Finding(Level.WARNING, Code.RUNTIME_LIMITED, "/proc", what, "mount -t proc proc /proc")
 
 

@@ -69,6 +69,23 @@ def test_a_caller_in_another_pid_namespace_is_refused():
     assert (pid, "another pid namespace" in refusal) == ("0", True)
 
 
+_OTHER_PROC = """
+import socket
+from remaphore.agent.credentials import describe_caller, read_caller
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+about = describe_caller(ours, read_caller(ours)[0])
+print(about["pid"], about["comm"], about["loginuid"])
+"""
+
+
+def test_nothing_is_logged_of_the_proc_of_another_pid_namespace():
+    words = ["unshare", "--pid", "--fork", sys.executable, "-c", _OTHER_PROC]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+    if done.returncode:
+        pytest.skip("this machine permits no new namespace")
+    assert done.stdout == "1 None None\n"
+
+
 def test_nothing_is_logged_about_a_process_that_has_ended():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:

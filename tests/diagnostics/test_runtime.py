@@ -36,6 +36,15 @@ def test_denied_call_is_a_finding(errno, call, level, what):
     assert what in line
 
 
+def test_the_proc_of_another_pid_namespace_is_a_finding():
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", SHOW]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no pid namespace here: {done.stderr.strip()}")
+    [line] = done.stdout.splitlines()
+    assert "'/proc', what='that of another pid namespace: at a timeout, " in line
+
+
 def test_proc_that_is_not_mounted_is_a_finding():
     """In a mount namespace of its own, with an empty file system over /proc."""
     script = 'mount -t tmpfs none /proc && exec "$0" -c "$1"'

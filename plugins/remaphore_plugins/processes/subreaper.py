@@ -66,6 +66,8 @@ class Subreaper:
                 proc.set_subreaper(True)
             except OSError as error:
                 _log.warning("background processes of handlers cannot be ended: %s", error)
+            if not proc.is_ours():
+                _log.warning("background processes of handlers cannot be ended: /proc does not show them")
         return HandlerRun(self)
 
     def watch(self) -> None:

@@ -255,6 +255,68 @@ def test_as_pid_1_orphans_of_others_are_reaped_before_any_handler_has_run(plugin
     assert (out, errors) == ("7\n", "")
 
 
+# Where /proc is that of another pid namespace. There, a process with the pid *ours* has a child with the pid *theirs*.
+# Here, these are a process with a subreaper, and one that is none of its children, and writes which signals it gets.
+OTHER_PROC = """
+import asyncio, os, signal, sys, time
+from pathlib import Path
+from remaphore import proc
+from remaphore_plugins.processes.subreaper import Subreaper
+
+ours, theirs, signals = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+
+def fork(then, pid=0):
+    if pid:
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+    if child := os.fork():
+        return child
+    try:
+        then()
+    finally:
+        os._exit(0)
+
+def bystander():
+    os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: signals.write_text("TERM"))
+    signals.write_text(str(os.getpid()))
+    time.sleep(600)
+
+def between():
+    fork(bystander, theirs)
+    time.sleep(600)
+
+def daemon():
+    fork(between)
+    while not (signals.exists() and signals.read_text()):
+        time.sleep(0.01)
+    asyncio.run(Subreaper().end(0.1))
+    print(os.getpid(), signals.read_text(), [*proc.children(ours)], [*proc.process_tree(ours, ())], flush=True)
+
+os.waitpid(fork(daemon, ours), 0)
+"""
+
+
+def test_where_proc_is_that_of_another_pid_namespace_no_process_of_another_number_is_signalled(tmp_path):
+    namespace = ["unshare", "--pid", "--fork", "--kill-child"]
+    last_pid = Path("/proc/sys/kernel/ns_last_pid")
+    if (
+        os.geteuid() != 0
+        or not os.access(last_pid, os.W_OK)
+        or subprocess.run([*namespace, "true"], check=False).returncode
+    ):
+        pytest.skip("this user may not make a pid namespace, or choose pids in it")
+    sleeper = ["sleep", "600"]
+    with subprocess.Popen(sleeper, start_new_session=True) as theirs:
+        try:
+            words = [sys.executable, "-c", OTHER_PROC, str(os.getpid()), str(theirs.pid), str(tmp_path / "signals")]
+            done = subprocess.run(
+                [*namespace, *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            )
+        finally:
+            theirs.kill()
+    assert (done.stdout, done.stderr) == (f"{os.getpid()} {theirs.pid} [] []\n", "")
+
+
 # A subreaper keeps that attribute over exec(2), so it adopts before it was ever asked to.
 INHERITED = """
 import os, sys
