@@ -140,7 +140,8 @@ async def test_quick_requests_cause_no_receipt(site, number):
                 assert isinstance(event, remaphore.Receipt)
                 assert asked.running == (SLOW,)
                 break
+        last = reply_uuid(asked.message.digest)
+        await until(lambda: any(wire.decode(raw).uuid == last for raw in seen))  # the observer has its own connection
     # On a machine that is so busy that a request takes more than a second, that one may have its receipt.
     found = [wire.decode(raw).uuid for raw in seen]
-    assert reply_uuid(asked.message.digest) in found
     assert len(quick.intersection(found)) <= sum(each > 1 for each in seconds)
