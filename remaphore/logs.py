@@ -298,4 +298,6 @@ class _Forward(logging.Handler):
         import structlog
 
         log = structlog.get_logger()
-        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        # asyncio logs its errors here, while it handles them: one more would end its loop.
+        with contextlib.suppress(MemoryError):
+            log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

@@ -129,7 +129,8 @@ class _Starved:
         if "handle" in context and isinstance(context.get("exception"), MemoryError):
             self.stopped = True
             loop.stop()
-        loop.default_exception_handler(context)
+        with contextlib.suppress(MemoryError):
+            loop.default_exception_handler(context)
 
 
 def _check_descriptors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import subprocess
 import sys
@@ -124,6 +125,19 @@ def test_no_memory_for_what_others_wait_for_ends_them(where: str) -> None:
 
     with pytest.raises(MemoryError):
         run(main())
+
+
+def test_an_error_that_cannot_be_logged_for_lack_of_memory_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(_record: logging.LogRecord) -> None:
+        raise MemoryError
+
+    async def main() -> str:
+        monkeypatch.setattr(logging.getLogger("asyncio"), "handle", starved)
+        context = {"message": "Fatal read error on socket transport", "exception": MemoryError()}
+        asyncio.get_running_loop().call_exception_handler(context)
+        return "result"
+
+    assert run(main()) == "result"
 
 
 def test_another_error_in_a_callback_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -372,6 +372,25 @@ class Broken(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.parametrize("starved", ["line", "write"])
+def test_lines_of_other_loggers_for_which_there_is_no_memory_are_lost_and_no_error(capsys, monkeypatch, starved):
+    logs.configure("console")
+
+    def starve(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        if starved == "line":
+            patch.setattr(logs.time, "strftime", starve)
+            patch.setattr(logs.time, "time_ns", lambda: 0)
+        else:
+            patch.setattr(sys.stderr, "write", starve)
+        logging.getLogger("asyncio").error("lost")
+    logging.getLogger("asyncio").error("written")
+    assert "lost" not in (err := capsys.readouterr().err)
+    assert "written" in err
+
+
 async def test_lines_that_cannot_be_written_are_lost_and_the_next_ones_are_not(monkeypatch):
     stream = Broken()
     monkeypatch.setattr(sys, "stderr", stream)
