@@ -154,12 +154,19 @@ short_lease.main.command()
 """
 
 
+@contextlib.contextmanager
+def failing(site, monkeypatch, part, error):
+    """A block in which *site* starts processes whose *part* raises *error* once the file exists that it yields."""
+    flag = site.folder / "fails"
+    with monkeypatch.context() as patch:
+        code = BROKEN.format(flag=str(flag), error=error, part=part)
+        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", code))
+        yield flag
+
+
 @pytest.mark.parametrize("error", ["MemoryError()", "OSError(5, 'Input/output error')", "ValueError('a defect')"])
 def test_an_unexpected_error_of_the_lock_does_not_free_it_before_its_command_has_ended(site, monkeypatch, error):
-    flag = site.folder / "fails"
-    broken = BROKEN.format(flag=str(flag), error=error, part="command.boottime")
-    with monkeypatch.context() as patch:
-        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+    with failing(site, monkeypatch, "command.boottime", error) as flag:
         holder = site.hold("left", ttl=TTL, how=("ignores TERM",))
     pids = site.pids()
     waiter = site.wait_in_line("right", ttl=TTL)
@@ -173,10 +180,7 @@ def test_an_unexpected_error_of_the_lock_does_not_free_it_before_its_command_has
 
 @pytest.mark.parametrize("error", ["MemoryError()", "OSError(5, 'Input/output error')"])
 def test_an_unexpected_error_of_a_renewal_ends_the_command_and_says_why(site, monkeypatch, error):
-    flag = site.folder / "fails"
-    broken = BROKEN.format(flag=str(flag), error=error, part="command.GuardedCommand.prolong")
-    with monkeypatch.context() as patch:
-        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+    with failing(site, monkeypatch, "command.GuardedCommand.prolong", error) as flag:
         holder = site.hold("left", ttl=TTL)
     waiter = site.wait_in_line("right", ttl=TTL)
     flag.touch()
@@ -187,11 +191,8 @@ def test_an_unexpected_error_of_a_renewal_ends_the_command_and_says_why(site, mo
 
 
 def test_an_error_before_the_command_is_started_frees_the_lock_and_does_not_start_it(site, monkeypatch):
-    flag = site.folder / "fails"
-    flag.touch()
-    broken = BROKEN.format(flag=str(flag), error="MemoryError()", part="holder.spawn")
-    with monkeypatch.context() as patch:
-        patch.setattr(lock_processes, "PROGRAM", (sys.executable, "-c", broken))
+    with failing(site, monkeypatch, "holder.spawn", "MemoryError()") as flag:
+        flag.touch()
         done = site.run("left", "lock", "deploy", "--", *site.writer("once"))
     assert (done.returncode, site.signs()) == (3, [])
     assert "cannot allocate memory" in done.stderr

@@ -242,48 +242,49 @@ async def test_the_end_of_a_tls_handshake_logs_nothing(
     await quiet()
 
 
-@pytest.mark.parametrize("words", [b"-ERR 'maximum connections exceeded'\r\n", b"-ERR 'Authorization Violation'\r\n"])
-@pytest.mark.parametrize("ends", ["reset", "closed"])
-async def test_the_last_words_of_a_server_are_read_although_a_write_fails(words: bytes, ends: str) -> None:
+async def connected_pair() -> tuple[stream.Stream, socket.socket]:
+    """Return a stream in clear text, and the server's end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = Address(socket.AF_INET, listener.getsockname())
         own = stream.Stream(address, tls_name="", context=None, handshake_first=None)
         await own.connect(urlparse(f"nats://127.0.0.1:{address.sockaddr[1]}"), 4096, 10)
-        theirs, _ = listener.accept()
-        with theirs:
-            theirs.sendall(words)
-            if ends == "reset":
-                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        # The login, before the loop has read: its first write is answered with a reset, so the second fails.
-        own.write(b"CONNECT {}\r\n")
-        own.write(b"PING\r\n")
-        seen = b""
-        with contextlib.suppress(ConnectionError):
-            while line := await own.readline():
-                seen += line
-        own.abort()
-        assert words.strip() in seen + own.unread_line()
+        return own, listener.accept()[0]
+
+
+@pytest.mark.parametrize("words", [b"-ERR 'maximum connections exceeded'\r\n", b"-ERR 'Authorization Violation'\r\n"])
+@pytest.mark.parametrize("ends", ["reset", "closed"])
+async def test_the_last_words_of_a_server_are_read_although_a_write_fails(words: bytes, ends: str) -> None:
+    own, theirs = await connected_pair()
+    with theirs:
+        theirs.sendall(words)
+        if ends == "reset":
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # The login, before the loop has read: its first write is answered with a reset, so the second fails.
+    own.write(b"CONNECT {}\r\n")
+    own.write(b"PING\r\n")
+    seen = b""
+    with contextlib.suppress(ConnectionError):
+        while line := await own.readline():
+            seen += line
+    own.abort()
+    assert words.strip() in seen + own.unread_line()
 
 
 @pytest.mark.parametrize("end", ["before", "after", "none"])
 async def test_a_connection_whose_write_fails_is_closed_whether_or_not_its_end_was_seen(end: str) -> None:
     raised: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = Address(socket.AF_INET, listener.getsockname())
-        own = stream.Stream(address, tls_name="", context=None, handshake_first=None)
-        await own.connect(urlparse(f"nats://127.0.0.1:{address.sockaddr[1]}"), 4096, 10)
-        theirs, _ = listener.accept()
-        with theirs:
-            if end != "none":
-                theirs.sendall(b"-ERR 'stale'\r\n")
-                theirs.shutdown(socket.SHUT_WR)
-            if end == "before":
-                while await own.readline():
-                    pass
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        own.write(b"PING\r\n")
-        own.write(b"PING\r\n")
-        with contextlib.suppress(ConnectionError):
-            await asyncio.wait_for(own.wait_closed(), 30)
+    own, theirs = await connected_pair()
+    with theirs:
+        if end != "none":
+            theirs.sendall(b"-ERR 'stale'\r\n")
+            theirs.shutdown(socket.SHUT_WR)
+        if end == "before":
+            while await own.readline():
+                pass
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    own.write(b"PING\r\n")
+    own.write(b"PING\r\n")
+    with contextlib.suppress(ConnectionError):
+        await asyncio.wait_for(own.wait_closed(), 30)
     assert raised == []

@@ -202,12 +202,11 @@ async def _warn_of_set_back(config: Config, jetstream: JetStream) -> None:
 
 def _problems(locks: list[LockState]) -> list[str]:
     """Return what is wrong with *locks* and the last records of their slots."""
-    return [
-        problem
-        for lock in locks
-        for problem in (lock.problem, *(f"last record: {slot.problem}" for slot in lock.slots if slot.problem))
-        if problem
-    ]
+    return [problem for lock in locks for problem in (lock.problem, *map(_slot_problem, lock.slots)) if problem]
+
+
+def _slot_problem(slot: SlotState) -> str:
+    return f"last record: {slot.problem}" if slot.problem else ""
 
 
 def _row(lock: LockState) -> tuple[str, str, str, str]:
@@ -221,19 +220,10 @@ def _row(lock: LockState) -> tuple[str, str, str, str]:
 def _write_lock(found: list[LockState]) -> None:
     from remaphore.cli.holder import holder
 
-    rows = [
-        (
-            f"slot {slot.index}",
-            "; ".join(
-                filter(
-                    None, (holder(slot.holder) if slot.holder else "", slot.problem and f"last record: {slot.problem}")
-                )
-            )
-            or "free",
-        )
-        for lock in found
-        for slot in lock.slots
-    ]
+    rows = []
+    for slot in (slot for lock in found for slot in lock.slots):
+        parts = (holder(slot.holder) if slot.holder else "", _slot_problem(slot))
+        rows.append((f"slot {slot.index}", "; ".join(filter(None, parts)) or "free"))
     rows += [("definition", lock.problem) for lock in found if lock.problem]
     rows += [(f"waiting {place}", describe(waiter)) for lock in found for place, waiter in enumerate(lock.waiters, 1)]
     for name, text in rows:
